@@ -1,0 +1,171 @@
+"""Losses: one number for a batch, the mean over its examples, and its gradient by the output of the model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from reference.base import Array, Shape, real, real_array
+from reference.dense import softmax
+
+
+class Loss(ABC):
+    """Weighted mean over the examples of a batch, L = Σ_n s_n·ℓ_n / Σ_n s_n·m_n; m_n = 1 unless a loss says otherwise.
+
+    ``gradient`` is dL/d(output) of that mean, so the factor 1/N is in it: hand it to ``backward`` without a learning
+    rate, and the gradients to an optimizer. (The notebook's step divides by N itself: its ``dL_dout`` is N times this
+    gradient.)
+
+    PyTorch has no sample weights; as in scikit-learn's metrics the weighted losses are divided by the sum of the
+    weights, not by N as in Keras.
+    """
+
+    def __init__(self) -> None:
+        self.name = type(self).__name__
+
+    def __call__(self, output: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the loss L.
+
+        Parameters
+        ----------
+        output : array, (N, ...)
+        target : array
+            As the class says.
+        sample_weight : array, (N,), optional
+            s, at least 0 and not all 0; default 1.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type or shape, or holds values that it must not.
+        """
+        z, y, s = self._check(output, target, sample_weight)
+        return float(np.sum(s * self._each(z, y)) / self._total(y, s))
+
+    def gradient(self, output: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None) -> Array:
+        """Return dL/d(output), in the shape of ``output``; arguments and errors as in a call."""
+        z, y, s = self._check(output, target, sample_weight)
+        s_n = s.reshape(-1, *[1] * (z.ndim - 1))
+        return np.asarray(s_n * self._each_gradient(z, y) / self._total(y, s))
+
+    @abstractmethod
+    def _each(self, output: Array, target: Array) -> Array:
+        """ℓ, (N,)."""
+
+    @abstractmethod
+    def _each_gradient(self, output: Array, target: Array) -> Array:
+        """dℓ_n/d(output_n), in the shape of the output."""
+
+    def _size(self, target: Array) -> Array:
+        """m, (N,)."""
+        return np.ones(len(target))
+
+    def _target(self, target: ArrayLike, shape: Shape) -> Array:
+        """Return the checked target for an output of this shape."""
+        y = real_array(self.name, "target", target)
+        if y.shape != shape:
+            raise ValueError(f"{self.name}: target: expected shape {shape}, that of the output, got {y.shape}")
+        return y
+
+    def _check(
+        self, output: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[Array, Array, Array]:
+        z = real_array(self.name, "output", output)
+        if z.ndim < 1 or z.size == 0:
+            raise ValueError(f"{self.name}: output: expected (N, ...) with at least one example, got shape {z.shape}")
+        s = np.ones(len(z)) if sample_weight is None else real_array(self.name, "sample_weight", sample_weight)
+        if s.shape != (len(z),):
+            raise ValueError(f"{self.name}: sample_weight: expected shape {(len(z),)}, got {s.shape}")
+        if not (s >= 0).all():
+            raise ValueError(f"{self.name}: sample_weight: expected weights of at least 0, got {s.min()}")
+        return z, self._target(target, z.shape), s
+
+    def _total(self, target: Array, sample_weight: Array) -> float:
+        total = float(np.sum(sample_weight * self._size(target)))
+        if total == 0:
+            raise ValueError(f"{self.name}: expected weights of which some are not 0, got a sum of 0")
+        return total
+
+
+@final
+class CrossEntropy(Loss):
+    """Cross-entropy of a target distribution and the softmax of the output.
+
+    With p = softmax(output), y the target, K classes, label smoothing ε and class weights w:
+    y' = (1 − ε)·y + ε/K, ℓ_n = −Σ_k w_k·y'_nk·log p_nk, m_n = Σ_k w_k·y_nk,
+    dℓ_n/d(output_nk) = p_nk·Σ_m w_m·y'_nm − w_k·y'_nk, which is p − y without weights.
+
+    The output holds logits. If only probabilities are at hand (those of ``Softmax``), their logarithms are logits
+    too: ``loss(np.log(probs), target)``.
+
+    Parameters
+    ----------
+    label_smoothing : float
+        ε, in [0, 1).
+    class_weight : array, (K,), optional
+        w, at least 0.
+
+    Notes
+    -----
+    Targets are classes (N,) of integers, or one-hot or soft rows (N, K) that sum to 1. With class weights the mean is
+    divided by the sum of the weights of the targets, as PyTorch does for integer targets. For rows PyTorch divides by
+    N; here a one-hot row counts as the integer that it stands for.
+
+    References
+    ----------
+    Bishop 2006, "Pattern Recognition and Machine Learning", §4.3.4; Szegedy et al. 2016, "Rethinking the Inception
+    architecture for computer vision", §7 (label smoothing).
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, class_weight: ArrayLike | None = None) -> None:
+        super().__init__()
+        self.label_smoothing = real(self.name, "label_smoothing", label_smoothing, at_least=0, below=1)
+        self.class_weight = None if class_weight is None else real_array(self.name, "class_weight", class_weight)
+        if self.class_weight is not None and (self.class_weight.ndim != 1 or not (self.class_weight >= 0).all()):
+            raise ValueError(f"{self.name}: class_weight: expected (K,) weights of at least 0, got {self.class_weight}")
+
+    def _weights(self, classes: int) -> Array:
+        return np.ones(classes) if self.class_weight is None else self.class_weight
+
+    def _smooth(self, target: Array) -> Array:
+        return np.asarray((1 - self.label_smoothing) * target + self.label_smoothing / target.shape[1])
+
+    def _each(self, output: Array, target: Array) -> Array:
+        shifted = output - output.max(axis=1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        wy = self._weights(output.shape[1]) * self._smooth(target)
+        return np.asarray(-np.sum(wy * log_p, axis=1))
+
+    def _each_gradient(self, output: Array, target: Array) -> Array:
+        wy = self._weights(output.shape[1]) * self._smooth(target)
+        return np.asarray(softmax(output) * wy.sum(axis=1, keepdims=True) - wy)
+
+    def _size(self, target: Array) -> Array:
+        return np.asarray(np.sum(self._weights(target.shape[1]) * target, axis=1))
+
+    def _target(self, target: ArrayLike, shape: Shape) -> Array:
+        if len(shape) != 2:
+            raise ValueError(f"{self.name}: output: expected (N, K), got shape {shape}")
+        N, K = shape
+        if self.class_weight is not None and len(self.class_weight) != K:
+            raise ValueError(
+                f"{self.name}: class_weight: expected {K} weights, one a class, got {len(self.class_weight)}"
+            )
+        classes = np.asarray(target)
+        if classes.ndim != 1:
+            y = super()._target(target, shape)
+            if not ((y >= 0).all() and np.allclose(y.sum(axis=1), 1, atol=1e-3)):
+                raise ValueError(f"{self.name}: target: expected rows of probabilities that sum to 1, got {classes}")
+            return y
+        if classes.dtype.kind not in "bui":
+            raise TypeError(f"{self.name}: target: expected classes (integers) or rows of K, got dtype {classes.dtype}")
+        if len(classes) != N:
+            raise ValueError(f"{self.name}: target: expected {N} classes, one for each output, got {len(classes)}")
+        if classes.min() < 0 or classes.max() >= K:
+            raise ValueError(
+                f"{self.name}: target: expected classes 0 to {K - 1}, got {classes.min()} to {classes.max()}"
+            )
+        return np.eye(K)[classes.astype(np.intp)]

@@ -1,0 +1,255 @@
+"""The shapes that every layer is tested on, reference and fast alike, and the gradient check that goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+# --------------------------------------------------------------------------------------------------------- convolutions
+
+
+@dataclass(frozen=True)
+class ConvCase:
+    """Arguments of a Conv2D and the shape of a batch for it."""
+
+    name: str
+    input_shape: tuple[int, int, int, int]  # N, C, H, W
+    num_filters: int
+    filter_size: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] | str = 0
+    dilation: int | tuple[int, int] = 1
+    groups: int = 1
+    bias: bool = True
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the constructor."""
+        names = ("num_filters", "filter_size", "stride", "padding", "dilation", "groups", "bias")
+        return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        N, C, H, W = self.input_shape
+        return f"{self.name}-N={N}-C={C}-HW={H}x{W}-F={self.num_filters}-K={_size(self.filter_size)}"
+
+
+CONV_CASES = (
+    ConvCase("smallest", (1, 1, 1, 1), 1, 1),
+    ConvCase("notebook", (2, 1, 8, 8), 16, 3),
+    ConvCase("odd", (3, 1, 7, 7), 6, 3),
+    ConvCase("non-square", (2, 3, 5, 9), 8, 3),
+    ConvCase("non-square-filter", (2, 3, 6, 8), 6, (2, 5)),
+    ConvCase("even-filter", (2, 2, 6, 7), 8, 2),
+    ConvCase("pointwise", (2, 8, 4, 5), 17, 1),
+    ConvCase("large-filter", (2, 3, 11, 10), 6, 7),
+    ConvCase("window-is-image", (2, 3, 5, 4), 8, (5, 4)),
+    ConvCase("window-is-padded-image", (2, 2, 3, 3), 6, 5, padding=1),
+    ConvCase("row-of-pixels", (2, 3, 1, 9), 8, (1, 3)),
+    ConvCase("column-of-pixels", (2, 3, 9, 1), 8, (3, 1)),
+    ConvCase("batch-1", (1, 3, 8, 8), 16, 3, padding=1),
+    ConvCase("batch-9", (9, 1, 6, 6), 8, 3),
+    ConvCase("three-channels", (2, 3, 8, 8), 33, 3, padding=1),
+    ConvCase("16-channels", (2, 16, 6, 6), 16, 3, padding=1),
+    ConvCase("17-channels", (2, 17, 5, 6), 17, 3, padding=1),
+    ConvCase("33-channels", (2, 33, 4, 5), 8, 3, padding="same"),
+    ConvCase("no-bias", (2, 3, 6, 6), 8, 3, bias=False),
+    ConvCase("stride-2", (2, 3, 9, 8), 16, 3, stride=2),
+    ConvCase("stride-2-padded", (2, 3, 8, 8), 8, 3, stride=2, padding=1),
+    ConvCase("stride-3", (2, 2, 11, 10), 6, 3, stride=3),
+    ConvCase("stride-pair", (2, 3, 9, 10), 8, 3, stride=(1, 2)),
+    ConvCase("stride-over-window", (2, 3, 9, 8), 8, 2, stride=3),
+    ConvCase("strided-pointwise", (2, 8, 6, 7), 16, 1, stride=2),
+    ConvCase("padding-pair", (2, 3, 5, 6), 8, 3, padding=(2, 1)),
+    ConvCase("padding-over-window", (2, 1, 3, 3), 6, 2, padding=3),
+    ConvCase("same", (2, 3, 6, 5), 8, 5, padding="same"),
+    ConvCase("same-even-filter", (2, 3, 6, 5), 8, (2, 4), padding="same"),
+    ConvCase("same-stride-2", (2, 3, 8, 7), 8, 3, stride=2, padding="same"),
+    ConvCase("same-stride-3", (2, 2, 8, 10), 6, (4, 3), stride=3, padding="same"),
+    ConvCase("same-dilated", (2, 2, 7, 6), 6, 3, padding="same", dilation=2),
+    ConvCase("valid", (2, 3, 6, 5), 8, 3, padding="valid"),
+    ConvCase("dilation-2", (2, 3, 9, 8), 8, 3, dilation=2),
+    ConvCase("dilation-pair", (2, 3, 9, 8), 6, 3, padding=1, dilation=(3, 2)),
+    ConvCase("dilation-stride-padding", (2, 2, 10, 11), 8, 3, stride=2, padding=2, dilation=2),
+    ConvCase("groups-2", (2, 6, 6, 5), 8, 3, padding=1, groups=2),
+    ConvCase("groups-3-strided", (2, 6, 7, 8), 33, 3, stride=2, padding=1, groups=3),
+    ConvCase("groups-wide", (1, 32, 4, 4), 32, 3, padding=1, groups=2),
+    ConvCase("depthwise", (2, 17, 6, 6), 17, 3, padding=1, groups=17),
+    ConvCase("depthwise-multiplied", (2, 3, 6, 6), 6, 3, groups=3),
+    ConvCase("everything", (2, 4, 9, 11), 6, (3, 2), (2, 3), (2, 1), (2, 3), groups=2, bias=False),
+)
+
+# -------------------------------------------------------------------------------------------------------------- pooling
+
+
+@dataclass(frozen=True)
+class PoolCase:
+    """Arguments of a pooling layer and the shape of a batch for it."""
+
+    name: str
+    input_shape: tuple[int, int, int, int]
+    pool_size: int | tuple[int, int] = 2
+    stride: int | tuple[int, int] | None = None
+    padding: int | tuple[int, int] = 0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the constructor."""
+        return {name: getattr(self, name) for name in ("pool_size", "stride", "padding")}
+
+    @property
+    def is_2x2(self) -> bool:
+        """Whether MaxPool2() pools the same windows."""
+        return self.pool_size == 2 and self.stride is None and self.padding == 0
+
+    def __str__(self) -> str:
+        N, C, H, W = self.input_shape
+        return f"{self.name}-N={N}-C={C}-HW={H}x{W}-K={_size(self.pool_size)}"
+
+
+POOL_CASES = (
+    PoolCase("smallest", (1, 1, 2, 2)),
+    PoolCase("notebook", (2, 16, 6, 6)),
+    PoolCase("odd", (2, 3, 7, 5)),
+    PoolCase("non-square", (2, 3, 4, 10)),
+    PoolCase("batch-1", (1, 8, 8, 8)),
+    PoolCase("17-channels", (3, 17, 4, 6)),
+    PoolCase("33-channels", (2, 33, 5, 4)),
+    PoolCase("one-pixel", (2, 3, 3, 4), 1),
+    PoolCase("window-is-image", (2, 3, 5, 4), (5, 4)),
+    PoolCase("non-square-window", (2, 8, 6, 9), (2, 3)),
+    PoolCase("overlapping", (2, 3, 7, 8), 3, 2),
+    PoolCase("overlapping-padded", (2, 16, 8, 7), 3, 2, 1),
+    PoolCase("stride-1", (2, 3, 5, 6), 2, 1),
+    PoolCase("stride-3", (2, 3, 9, 10), 2, 3),
+    PoolCase("stride-pair", (2, 3, 6, 8), 3, (1, 2)),
+    PoolCase("padding-pair", (2, 3, 5, 6), (2, 3), None, (1, 0)),
+    PoolCase("padded-beyond-last-window", (2, 3, 6, 6), 4, 3, 2),
+    PoolCase("window-over-image", (2, 3, 2, 3), 4, None, 2),
+)
+
+# ------------------------------------------------------------------------------------------------ dense and elementwise
+
+
+@dataclass(frozen=True)
+class DenseCase:
+    """Shape of a batch of features and the number of nodes."""
+
+    name: str
+    N: int
+    D: int
+    nodes: int
+    bias: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name}-N={self.N}-D={self.D}-nodes={self.nodes}"
+
+
+DENSE_CASES = (
+    DenseCase("smallest", 1, 1, 1),
+    DenseCase("notebook", 32, 144, 10),
+    DenseCase("one-node", 5, 7, 1),
+    DenseCase("one-feature", 5, 1, 6),
+    DenseCase("batch-1", 1, 33, 10),
+    DenseCase("vectors", 8, 16, 8),
+    DenseCase("odd", 3, 17, 17),
+    DenseCase("wide", 4, 12, 65),
+    DenseCase("no-bias", 4, 9, 5, bias=False),
+)
+
+# Shapes for layers that take any: images and rows, smallest, odd, non-square, across and beyond a vector's length.
+ELEMENTWISE_SHAPES = (
+    (1, 1),
+    (3, 10),
+    (5, 17),
+    (1, 1, 1, 1),
+    (2, 16, 6, 6),
+    (1, 3, 5, 7),
+    (3, 17, 4, 5),
+    (2, 33, 3, 3),
+)
+
+
+def _size(size: int | tuple[int, int]) -> str:
+    return str(size) if isinstance(size, int) else "x".join(map(str, size))
+
+
+# --------------------------------------------------------------------------------------------- one row for every layer
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A layer, made from the module that is given (reference or fastcnn), and the shape of a batch for it."""
+
+    name: str
+    input_shape: tuple[int, ...]
+    make: Callable[[ModuleType], Any]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# Each row gets every contract test for free: finite differences, shapes, errors, the learning rate, the mirror.
+LAYER_CASES = (
+    LayerCase("Conv2D", (3, 2, 6, 5), lambda m: m.Conv2D(6, 3, random_state=0)),
+    LayerCase("Conv2D-everything", (2, 4, 9, 8), lambda m: m.Conv2D(6, (3, 2), 2, "same", (1, 2), 2, False, 0)),
+    LayerCase("ReLU", (3, 2, 4, 5), lambda m: m.ReLU()),
+    LayerCase("MaxPool2", (3, 2, 5, 6), lambda m: m.MaxPool2()),
+    LayerCase("MaxPool2D", (3, 2, 7, 6), lambda m: m.MaxPool2D(3, 2, 1)),
+    LayerCase("Flatten", (3, 2, 4, 5), lambda m: m.Flatten()),
+    LayerCase("Dense", (3, 7), lambda m: m.Dense(5, random_state=0)),
+)
+
+# --------------------------------------------------------------------------------------------------------------- checks
+
+
+def away_from_kinks(shape: tuple[int, ...], seed: int = 0, gap: float = 0.01) -> np.ndarray:
+    """Return float64 numbers of both signs of which no two are closer than `gap`, and none closer than gap/2 to 0.
+
+    Where no comparison of two numbers, or of one with 0, changes its outcome for small steps, ReLU and max-pooling are
+    differentiable.
+    """
+    size = int(np.prod(shape))
+    ranks = np.random.RandomState(seed).permutation(size)
+    return ((ranks - size // 2 + 0.5) * gap).reshape(shape)
+
+
+def directional_gradient_check(
+    loss: Callable[[], float],
+    array: np.ndarray,
+    gradient: np.ndarray,
+    *,
+    seed: int = 0,
+    directions: int = 3,
+    step: float = 1e-5,
+    tolerance: float = 1e-6,
+) -> None:
+    """Assert that the slope of a loss along random directions is that which the gradient promises.
+
+    For directions v ~ N(0, I), |⟨gradient, v⟩ − (loss(array + step·v) − loss(array − step·v)) / 2·step| must be below
+    tolerance·(‖gradient‖ + 1): ‖gradient‖ is the slope to expect, and the 1 is for gradients that are zero.
+
+    Parameters
+    ----------
+    loss : callable without arguments
+        Computes the loss from `array`, which is changed in place and put back.
+    array, gradient : ndarray of float64
+        The point, and dL/d(array) there; of equal shape.
+    """
+    assert gradient.shape == array.shape, f"gradient {gradient.shape} of an array {array.shape}"
+    rng, point, gradient = np.random.RandomState(seed), array.copy(), gradient.copy()
+    for _ in range(directions):
+        v = rng.standard_normal(array.shape)
+        array[...] = point + step * v
+        above = loss()
+        array[...] = point - step * v
+        below = loss()
+        array[...] = point
+        measured, promised = (above - below) / (2 * step), float(np.sum(gradient * v))
+        error = abs(measured - promised)
+        assert error <= tolerance * (np.linalg.norm(gradient) + 1), (
+            f"slope {measured}, but the gradient says {promised}"
+        )
