@@ -1,0 +1,38 @@
+"""fastcnn: convolutional networks on CPUs, with NumPy and Numba."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Names are imported when they are first asked for, so that `import fastcnn` loads neither numba nor scikit-learn.
+_ROOMS = {
+    "Conv2D": "layers.conv",
+    "Dense": "layers.dense",
+    "Flatten": "layers.shape",
+    "Layer": "layers.base",
+    "MaxPool2": "layers.pool",
+    "MaxPool2D": "layers.pool",
+    "ReLU": "layers.activation",
+    "SGD": "optimizers",
+    "Sequential": "model",
+    "Softmax": "layers.dense",
+    "Trainer": "training",
+    "set_num_threads": "parallel",
+}
+
+__all__ = ["__version__", *_ROOMS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_ROOMS[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

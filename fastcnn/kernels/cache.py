@@ -1,0 +1,131 @@
+"""Where compiled kernels are kept on disk, and when they go stale.
+
+Numba stamps a cached function with the one file that holds it, so an edit in a helper file would go unseen. Here the
+stamp is the source of the whole `kernels/` folder, the versions of Numba and llvmlite, and the vector set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba import njit
+from numba.core import config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, NullCache, _CacheLocator
+
+from .machine import vector_set
+
+FOLDER = Path(__file__).resolve().parent
+
+
+@cache
+def source_stamp() -> str:
+    """Return a digest of everything that a compiled kernel depends on, besides its argument types."""
+    digest = hashlib.sha256()
+    for path in sorted(FOLDER.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    settings = (numba.__version__, llvmlite.__version__, vector_set().name, config.BOUNDSCHECK, config.OPT)
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()
+
+
+def _user_folder() -> Path:
+    """Return the user's own cache folder, as the platform has it."""
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _is_usable(folder: Path) -> bool:
+    """Tell whether files can be written to `folder`, and by nobody that we do not trust: they are pickles."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.name != "nt" and folder.stat().st_mode & stat.S_IWOTH:
+            return False
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except (OSError, RuntimeError):
+        return False
+
+
+@cache
+def cache_folder() -> Path | None:
+    """Return the folder for compiled kernels: `FASTCNN_CACHE_DIR`, the package, the user's cache; else None."""
+    name = vector_set().name + ("-boundscheck" if config.BOUNDSCHECK else "")
+    chosen = os.environ.get("FASTCNN_CACHE_DIR")
+    roots = [Path(chosen)] if chosen else [FOLDER / "__pycache__", _user_folder() / "fastcnn"]
+    return next((root / name for root in roots if _is_usable(root / name)), None)
+
+
+class _Locator(_CacheLocator):
+    """Tells Numba the folder and the stamp."""
+
+    def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
+        self._py_file = py_file
+
+    def get_cache_path(self) -> str:
+        return str(cache_folder())
+
+    def get_source_stamp(self) -> str:
+        return source_stamp()
+
+    def get_disambiguator(self) -> str:
+        return "kernel"
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator:
+        return cls(py_func, py_file)
+
+
+class _Files(IndexDataCacheFile):
+    """One file per kernel and signature, named by what it depends on.
+
+    Numba's own index file numbers the signatures; two processes that compile at the same time can hand out one number
+    twice, and then one loads the other's machine code. A name made of the key cannot be mistaken.
+    """
+
+    def _path(self, key: object) -> Path:
+        digest = hashlib.sha256(f"{self._source_stamp} {key!r}".encode()).hexdigest()[:24]
+        return Path(self._cache_path) / self._index_name.replace(".nbi", f".{digest}.nbc")
+
+    def save(self, key: object, data: object) -> None:
+        self._save_data(str(self._path(key)), data)
+
+    def load(self, key: object) -> object | None:
+        try:
+            return self._load_data(str(self._path(key)))
+        except (OSError, EOFError):
+            return None
+
+    def flush(self) -> None:
+        """Forget nothing: a stale kernel has another name."""
+
+
+class _Implementation(CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _Cache(FunctionCache):
+    _impl_class = _Implementation
+
+    def __init__(self, py_func: Callable[..., Any]) -> None:
+        super().__init__(py_func)
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, source_stamp())
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile `function` at its first call for each combination of argument types; keep the result on disk.
+
+    Kernels release the GIL and never check, allocate or print. Division by zero follows IEEE 754.
+    """
+    dispatcher = njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    dispatcher._cache = NullCache() if cache_folder() is None or config.DISABLE_JIT else _Cache(function)
+    return dispatcher

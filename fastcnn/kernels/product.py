@@ -1,0 +1,97 @@
+"""The indirect matrix product over all tiles: what convolutions, dense layers and their gradients call.
+
+Shape legend: C (n, N) = start (N,) + A (n, K) · B (K, N). A is read through `a_row` (n,) and `a_col` (K,), see
+`simd.py`. B is packed in panels of two vectors, `[panel][K][width]`, the last panel one vector wide where N is an odd
+number of vectors. Row i of C begins at `c[c_row[i]]`. N is a multiple of the vector's lanes.
+"""
+
+from __future__ import annotations
+
+from .cache import kernel
+from .machine import vector_set
+from .simd import tile_product
+from .vector import lanes, load, splat, store
+
+BAND = 96  # rows of A that stay in the first-level cache while all panels of B pass by
+PIXELS = 256  # rows of A and B that a filter gradient takes at once: a panel of B stays in the first-level cache
+
+_ROWS = vector_set().tile_rows(2)
+_ROWS_OF_TAIL = vector_set().tile_rows(1)
+
+
+@kernel
+def _panel(a, a_row, i0, i1, a_col, k0, k1, b, b0, c, c_row, c0, vectors, start, fresh, floor):
+    """C[i0:i1, c0:c0+width] for one panel of B, in tiles of nearly equal height: a low last tile would wait for itself."""
+    most = _ROWS if vectors == 2 else _ROWS_OF_TAIL
+    tiles = (i1 - i0 + most - 1) // most
+    i = i0
+    for left in range(tiles, 0, -1):
+        rows = (i1 - i + left - 1) // left
+        if vectors == 2:
+            tile_product(2, rows, a, a_row, i, a_col, k0, k1, b, b0, c, c_row, c0, start, fresh, floor)
+        else:
+            tile_product(1, rows, a, a_row, i, a_col, k0, k1, b, b0, c, c_row, c0, start, fresh, floor)
+        i += rows
+
+
+@kernel
+def product(a, a_row, i0, i1, a_col, K, b, c, c_row, N, start, floor):
+    """C[i0:i1] = max(floor, start + A[i0:i1] · B)."""
+    width = 2 * lanes(a)
+    for i in range(i0, i1, BAND):
+        for c0 in range(0, N, width):
+            vectors = min(N - c0, width) // lanes(a)
+            _panel(a, a_row, i, min(i + BAND, i1), a_col, 0, K, b, c0 * K, c, c_row, c0, vectors, start, True, floor)
+
+
+@kernel
+def gradient_product(a, a_row, K, a_col, n, g, g_row, N, panel, c, c_row, zeros, column_sums):
+    """C (K, N) = Aᵀ · G for G (n, N) at `g[g_row]`, and the sums of G's columns: the gradients of filters and biases.
+
+    `panel` is scratch for PIXELS rows of one panel of G, `zeros` (N,) zeros.
+    """
+    width = 2 * lanes(a)
+    none = a.dtype.type(-float("inf"))
+    for p0 in range(0, n, PIXELS):
+        p1 = min(p0 + PIXELS, n)
+        for c0 in range(0, N, width):
+            vectors = min(N - c0, width) // lanes(a)
+            for v in range(vectors):
+                column = c0 + v * lanes(a)
+                total = load(column_sums, column) if p0 else splat(a, a.dtype.type(0))
+                for p in range(p0, p1):
+                    value = load(g, g_row[p] + column)
+                    store(panel, ((p - p0) * vectors + v) * lanes(a), value)
+                    total = total + value
+                store(column_sums, column, total)
+            _panel(a, a_row, 0, K, a_col, p0, p1, panel, 0, c, c_row, c0, vectors, zeros, p0 == 0, none)
+
+
+@kernel
+def pack(w, w_row, K, N, b):
+    """B's panels from the rows `w[w_row[k]]`, k < K."""
+    width = 2 * lanes(w)
+    for c0 in range(0, N, width):
+        vectors = min(N - c0, width) // lanes(w)
+        for k in range(K):
+            for v in range(vectors):
+                store(b, c0 * K + (k * vectors + v) * lanes(w), load(w, w_row[k] + c0 + v * lanes(w)))
+
+
+@kernel
+def pack_transposed(w, block, blocks, F, w_row, N, b):
+    """B's panels (K = blocks · F, N) from a matrix whose rows become columns: B[t·F + f, n] = w[block[t] + w_row[n] + f].
+
+    A negative `w_row[n]` is a column of zeros.
+    """
+    width = 2 * lanes(w)
+    K = blocks * F
+    zero = w.dtype.type(0)
+    for c0 in range(0, N, width):
+        step = min(N - c0, width)
+        for t in range(blocks):
+            base = c0 * K + t * F * step
+            for n in range(step):
+                row = w_row[c0 + n]
+                for f in range(F):
+                    b[base + f * step + n] = w[block[t] + row + f] if row >= 0 else zero

@@ -1,0 +1,1 @@
+"""The layers: shapes, parameters, and which kernel computes what."""

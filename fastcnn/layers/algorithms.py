@@ -1,0 +1,251 @@
+"""The convolution algorithms: direct, im2col, Winograd, each bound to the layouts of one convolution.
+
+All have the same functions: `pack` for new filters, `forward`, `input_gradient`, `filter_gradient`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..kernels import conv_direct, conv_im2col, product
+from ..kernels.machine import vector_set
+from ..typing import Array, IntArray
+from .geometry import Window
+from .layout import Layout, aligned_zeros
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution, bound to memory.
+
+    Attributes
+    ----------
+    window : Window
+    channels, filters, groups : int
+    images : int
+        The most images at once.
+    x, y : Layout
+        Input maps and convolution output.
+    dy : Layout or None
+        Gradient of the convolution output, or None without a backward pass.
+    dx : Layout or None
+        Gradient of the input, or None where nobody asks.
+    dtype : dtype
+    h, w : array of int
+        Output pixels in the order in which they are computed: row by row, or window by window of the pooling.
+    """
+
+    window: Window
+    channels: int
+    filters: int
+    groups: int
+    images: int
+    x: Layout
+    y: Layout
+    dy: Layout | None
+    dx: Layout | None
+    dtype: np.dtype
+    h: IntArray
+    w: IntArray
+
+    @property
+    def taps(self) -> int:
+        """Products per output number: kH · kW · C / groups."""
+        return self.window.vertical.taps * self.window.horizontal.taps * (self.channels // self.groups)
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels of one image that are computed."""
+        return self.h.size
+
+
+class Algorithm(ABC):
+    """A way to compute a convolution and its gradients.
+
+    Filters and their gradient are flat (kH, kW, C/groups, pitch of the filters) throughout.
+
+    Attributes
+    ----------
+    reads_tables : bool
+        Whether the forward pass can run in any order of pixels, and so in one pass with a pooling.
+    """
+
+    reads_tables = False
+
+    def __init__(self, convolution: Convolution) -> None:
+        self.convolution = convolution
+
+    def allocate(self) -> Any:
+        """Return the scratch of one worker."""
+        return None
+
+    @abstractmethod
+    def pack(self, filters: Array) -> None:
+        """Take new filters."""
+
+    @abstractmethod
+    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
+        """y = max(floor, biases + x * filters)."""
+
+    @abstractmethod
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
+        """dx = dy, correlated with the flipped filters."""
+
+    @abstractmethod
+    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+        """dw = x correlated with dy; dbias = dy summed over images and pixels."""
+
+
+class Direct(Algorithm):
+    """The indirect matrix product on haloed channels-last maps: no copy of the input is ever made."""
+
+    reads_tables = True
+
+    def __init__(self, convolution: Convolution) -> None:
+        super().__init__(convolution)
+        c = convolution
+        vertical, horizontal = c.window.vertical, c.window.horizontal
+        top, left = c.h * vertical.stride - vertical.before, c.w * horizontal.stride - horizontal.before
+        self.x_row = c.x.table(c.images, top, left)
+        self.y_row = c.y.table(c.images, c.h, c.w)
+        self.dy_row = c.dy.table(c.images, c.h, c.w) if c.dy else None
+        r, s = np.arange(vertical.taps)[:, None], np.arange(horizontal.taps)[None, :]
+        taps = r * vertical.dilation * c.x.row_size + s * horizontal.dilation * c.x.pitch
+        self.x_col = (taps[:, :, None] + np.arange(c.channels)).ravel().astype(np.int32)
+        self.w_row = (np.arange(c.taps) * c.y.pitch).astype(np.int32)
+        self.packed = aligned_zeros(c.taps * c.y.pitch, c.dtype)
+        self.zeros = aligned_zeros(max(c.y.pitch, c.dx.pitch if c.dx else 0), c.dtype)
+        self.none = c.dtype.type(-np.inf)
+        self.phases = self._plan_phases(c, c.dy, c.dx) if c.dy and c.dx else []
+
+    def _plan_phases(self, c: Convolution, dy: Layout, dx: Layout) -> list[_Phase]:
+        """Return the tables of the input gradient, one set for each phase of the strides."""
+        vertical, horizontal = c.window.vertical, c.window.horizontal
+        lane_row = np.full(dx.pitch, -1, np.int32)
+        lane_row[: c.channels] = np.arange(c.channels) * c.y.pitch
+        phases = []
+        for h, r in vertical.phases():
+            for w, s in horizontal.phases():
+                if not (h.size and w.size):
+                    continue
+                blocks = (r[:, None] * horizontal.taps + s[None, :]).ravel() * c.channels * c.y.pitch
+                # The pixel's part and the tap's part of (i + before - t · dilation) / stride.
+                oh = (h[:, None] + vertical.before) // vertical.stride
+                ow = (w[None, :] + horizontal.before) // horizontal.stride
+                up, back = r * vertical.dilation // vertical.stride, s * horizontal.dilation // horizontal.stride
+                taps = -(up[:, None, None] * dy.row_size + back[None, :, None] * dy.pitch) + np.arange(c.filters)
+                phases.append(
+                    _Phase(
+                        pixels=h.size * w.size,
+                        dy_row=dy.table(c.images, oh, ow),
+                        dy_col=taps.ravel().astype(np.int32),
+                        dx_row=dx.table(c.images, h[:, None], w[None, :]),
+                        blocks=blocks.astype(np.int32),
+                        lane_row=lane_row,
+                        packed=aligned_zeros(taps.size * dx.pitch, c.dtype),
+                    )
+                )
+        return phases
+
+    def allocate(self) -> Array:
+        return aligned_zeros(product.PIXELS * self.convolution.y.pitch, self.convolution.dtype)
+
+    def pack(self, filters: Array) -> None:
+        c = self.convolution
+        product.pack(filters, self.w_row, c.taps, c.y.pitch, self.packed)
+        for p in self.phases:
+            product.pack_transposed(
+                filters, p.blocks, p.blocks.size, c.filters, p.lane_row, p.lane_row.size, p.packed
+            )
+
+    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
+        c = self.convolution
+        conv_direct.forward(
+            x, self.x_row, 0, n * c.pixels, self.x_col, c.taps, self.packed, y, self.y_row, c.y.pitch, biases, floor
+        )
+
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
+        for p in self.phases:
+            conv_direct.forward(
+                dy, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, p.packed, dx, p.dx_row, p.lane_row.size,
+                self.zeros, self.none,
+            )  # fmt: skip
+
+    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+        c = self.convolution
+        product.gradient_product(
+            x, self.x_col, c.taps, self.x_row, n * c.pixels, dy, self.dy_row, c.y.pitch, scratch, dw, self.w_row,
+            self.zeros, dbias,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Tables of the input gradient for the pixels of one phase of the strides."""
+
+    pixels: int
+    dy_row: IntArray
+    dy_col: IntArray
+    dx_row: IntArray
+    blocks: IntArray
+    lane_row: IntArray
+    packed: Array
+
+
+class Im2col(Algorithm):
+    """Windows copied to a matrix, then BLAS: any case, any machine, groups too."""
+
+    def pack(self, filters: Array) -> None:
+        c = self.convolution
+        self.filters = filters.reshape(
+            c.window.vertical.taps, c.window.horizontal.taps, c.channels // c.groups, c.y.pitch
+        )[..., : c.filters]
+
+    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
+        c = self.convolution
+        out = c.y.view(y, n)
+        conv_im2col.forward(self._windows(n, x), self.filters, c.groups, out)
+        out += biases[: c.filters, None, None]
+        np.maximum(out, floor, out=out)
+
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
+        c = self.convolution
+        assert c.dx is not None
+        conv_im2col.input_gradient(c.dy.view(dy, n), self.filters, c.groups, c.window, c.dx.view(dx, n))
+
+    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+        c = self.convolution
+        out = dw.reshape(*self.filters.shape[:-1], c.y.pitch)[..., : c.filters]
+        gradient = c.dy.view(dy, n)
+        conv_im2col.filter_gradient(self._windows(n, x), gradient, c.groups, out)
+        dbias[: c.filters] = gradient.sum(axis=(0, 2, 3))
+
+    def _windows(self, n: int, x: Array) -> Array:
+        """Return the view (n, oH, oW, kH, kW, C) of all windows: overlapping, nothing is copied yet."""
+        c = self.convolution
+        vertical, horizontal = c.window.vertical, c.window.horizontal
+        origin = int(c.x.offset(-vertical.before, -horizontal.before))
+        row, pixel, item = c.x.row_size, c.x.pitch, x.itemsize
+        steps = (
+            c.x.image_size, vertical.stride * row, horizontal.stride * pixel,
+            vertical.dilation * row, horizontal.dilation * pixel, 1,
+        )  # fmt: skip
+        shape = (n, *c.window.outputs, vertical.taps, horizontal.taps, c.channels)
+        return np.lib.stride_tricks.as_strided(x[origin:], shape, [step * item for step in steps])
+
+
+ALGORITHMS: dict[str, type[Algorithm]] = {"direct": Direct, "im2col": Im2col}
+
+
+def choose(algorithm: str, convolution: Convolution) -> Algorithm:
+    """Return the algorithm of that name, or for `"auto"` the one that was fastest on such shapes."""
+    if algorithm == "auto":
+        direct = convolution.groups == 1 and vector_set().known
+        algorithm = "direct" if direct else "im2col"
+    elif algorithm == "direct" and convolution.groups > 1:
+        algorithm = "im2col"
+    return ALGORITHMS[algorithm](convolution)

@@ -1,0 +1,283 @@
+"""The protocol of all layers: shapes, parameters, and the notebook's `forward` and `backward`, written once."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..typing import Array, RandomState, Shape
+from . import checks
+from .block import Gradients, Graph, Memory, Pass
+from .layout import aligned_zeros
+
+CHUNK = 1 << 26  # numbers per edge that a call of `forward` holds in one piece
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """How one parameter is stored, and how it is shown.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Public shape.
+    storage : tuple of int
+        Shape in the flat vector: the kernels' order, padded to whole vector registers.
+    view : callable
+        From the stored array to its public view, writable, nothing copied.
+    initial : callable
+        From a random generator to the first values, in the public shape.
+    """
+
+    shape: Shape
+    storage: Shape
+    view: Callable[[Array], Array]
+    initial: Callable[[Any], Array]
+
+    @property
+    def size(self) -> int:
+        """Numbers in the flat vector, padded so that the next parameter begins at a cache line."""
+        return -(-math.prod(self.storage) // 16) * 16
+
+    def show(self, flat: Array) -> Array:
+        """Return the public view of the stored numbers."""
+        return self.view(flat.reshape(self.storage))
+
+
+class Layer(ABC):
+    """A layer owns parameters and formulas; the caller owns the memory.
+
+    A subclass says the shape that it returns, its parameters, and the blocks that compute it. `forward` and `backward`
+    take and return public arrays, (N, C, H, W) or (N, D), and remember the last input.
+
+    Attributes
+    ----------
+    parameters, gradients : dict of str to array
+        Writable views with equal keys; `gradients` is empty before the first `backward`.
+    input_shape : tuple of int or None
+        (C, H, W) or (D,), known after `build` or the first `forward`.
+    training : bool
+        Whether layers that differ between training and prediction are in training.
+    """
+
+    random_state: RandomState = None
+    training: bool = True
+
+    def __init__(self) -> None:
+        self.input_shape: Shape | None = None
+        self._specs: dict[str, Parameter] = {}
+        self._flat: Array = np.zeros(0)
+        self._flat_gradients: Array = np.zeros(0)
+        self.parameters: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+        self._plan: tuple[Any, Graph] | None = None
+        self._last: list[tuple[int, Memory]] = []
+
+    @property
+    def name(self) -> str:
+        """The name that error messages use."""
+        return type(self).__name__
+
+    # What a subclass says.
+
+    @abstractmethod
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one output for one input of `input_shape`, batch axis left out."""
+
+    def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
+        """Return how the parameters are stored."""
+        return {}
+
+    @abstractmethod
+    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+        """Add the layer's blocks, fused with the layers that follow it, behind edge `x`; return the output edge."""
+
+    # Parameters.
+
+    def build(self, input_shape: Shape, dtype: Any = np.float64, random_state: RandomState = None) -> Layer:
+        """Create the parameters for inputs of `input_shape`, (C, H, W) or (D,), and return the layer.
+
+        `random_state` serves where the layer has none of its own.
+        """
+        shape = checks.check_input_shape(input_shape, self.name)
+        self.output_shape(shape)
+        own = self.random_state is not None
+        self._create(shape, np.dtype(dtype), self.random_state if own else random_state)
+        return self
+
+    def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
+        self.input_shape = shape
+        self._specs = self._parameters(shape)
+        self._plan, self._last = None, []
+        size = sum(spec.size for spec in self._specs.values())
+        self._bind(aligned_zeros(size, dtype))
+        self._flat_gradients, self.gradients = np.zeros(0), {}
+        generator = checks.as_generator(random_state)
+        for name, spec in self._specs.items():
+            self.parameters[name][...] = spec.initial(generator)
+
+    def _bind(self, flat: Array) -> None:
+        """Let the parameters live in `flat`."""
+        self._flat = flat
+        self.parameters = self._show(flat)
+
+    def _show(self, flat: Array) -> dict[str, Array]:
+        """Return the public views of a flat vector of parameters or gradients."""
+        return {name: spec.show(piece) for (name, spec), piece in zip(self._specs.items(), self._pieces(flat), strict=True)}
+
+    def _pieces(self, flat: Array) -> list[Array]:
+        """Return each parameter's piece of a flat vector."""
+        pieces, start = [], 0
+        for spec in self._specs.values():
+            pieces.append(flat[start : start + math.prod(spec.storage)])
+            start += spec.size
+        return pieces
+
+    def _storage(self, flat: Array) -> Gradients:
+        """Return the pieces by name, flat, as blocks want them."""
+        return dict(zip(self._specs, self._pieces(flat), strict=True))
+
+    def _values(self, name: str, dtype: np.dtype) -> Array:
+        """Return a parameter's flat storage in the dtype of the computation."""
+        return self._storage(self._flat)[name].astype(dtype, copy=False)
+
+    def _get(self, name: str) -> Array:
+        """Return a parameter; it exists once the input's shape is known."""
+        if name not in self.parameters:
+            raise AttributeError(f"{self.name}: {name}: not there before build(input_shape) or the first forward")
+        return self.parameters[name]
+
+    def _set(self, name: str, value: Any) -> None:
+        """Copy `value` into a parameter."""
+        array, target = np.asarray(value), self._get(name)
+        if array.shape != target.shape:
+            raise ValueError(f"{self.name}: {name}: expected shape {target.shape}; got shape {array.shape}")
+        target[...] = array
+
+    # The notebook's way of working.
+
+    def forward(self, input: Any) -> Array:
+        """Return the layer's output for a batch.
+
+        Parameters
+        ----------
+        input : array of shape (N, C, H, W) or (N, D)
+            Real numbers; float32 and float64 keep their precision throughout.
+
+        Returns
+        -------
+        array of shape (N, ...)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If dtype or shape are not what the layer expects; its parameters stay as they are.
+        """
+        x = checks.as_images(input, self.name, "input")
+        self._check_input(x)
+        if self.input_shape is None or (not self._specs and x.shape[1:] != self.input_shape):
+            self.output_shape(x.shape[1:])
+            self._create(x.shape[1:], x.dtype, self.random_state)
+        graph = self._graph(x.shape, x.dtype)
+        run = Pass(training=self.training)
+        graph.prepare()
+        self._last, outputs = [], []
+        for first in range(0, len(x), graph.images):
+            n = min(graph.images, len(x) - first)
+            memory = graph.allocate()
+            graph.load(x[first : first + n], n, memory)
+            graph.forward(n, memory, run)
+            self._last.append((n, memory))
+            outputs.append(graph.values[graph.output].view(memory.values[graph.output], n))
+        whole = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+        return whole.reshape(len(x), *self.output_shape(x.shape[1:]))
+
+    def backward(self, dL_dout: Any, learning_rate: float | None = None) -> Array:
+        """Return the gradient of the loss with respect to the last input.
+
+        Parameters
+        ----------
+        dL_dout : array
+            Gradient with respect to the last output, of the output's shape.
+        learning_rate : float, optional
+            If given, take the notebook's step, `p -= learning_rate · gradient / N`, in place.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no `forward` before.
+        ValueError, TypeError
+            If `dL_dout` has another shape than the last output, or is not made of real numbers.
+        """
+        if not self._last or self._plan is None or self.input_shape is None:
+            raise RuntimeError(f"{self.name}: backward: call forward first: the gradient belongs to its input")
+        graph = self._plan[1]
+        count = sum(n for n, _ in self._last)
+        gradient = checks.as_images(dL_dout, self.name, "dL_dout")
+        expected = (count, *self.output_shape(self._last_shape))
+        if gradient.shape != expected:
+            raise ValueError(
+                f"{self.name}: dL_dout: expected shape {expected}, that of the last output; got shape {gradient.shape}"
+            )
+        size = sum(spec.size for spec in self._specs.values())
+        total = aligned_zeros(size, graph.dtype)
+        inputs, first = [], 0
+        for n, memory in self._last:
+            part = total if len(self._last) == 1 else aligned_zeros(size, graph.dtype)
+            self._load_gradient(graph, gradient[first : first + n], n, memory)
+            graph.backward(n, memory, self._gradients_by_layer(part), Pass(training=self.training))
+            if part is not total:
+                total += part
+            inputs.append(self._input_gradient(graph, n, memory))
+            first += n
+        self._flat_gradients, self.gradients = total, self._show(total)
+        if learning_rate is not None:
+            self._flat -= (learning_rate / count) * total
+        whole = inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
+        return whole.reshape(count, *self._last_shape)
+
+    def _gradients_by_layer(self, flat: Array) -> dict[Layer, Gradients]:
+        """Return where the blocks of each layer leave their gradients."""
+        return {self: self._storage(flat)}
+
+    def _load_gradient(self, graph: Graph, gradient: Array, n: int, memory: Memory) -> None:
+        layout, buffer = graph.gradients[graph.output], memory.gradients[graph.output]
+        assert layout is not None
+        assert buffer is not None
+        layout.view(buffer, n)[...] = gradient.reshape(n, *layout.shape)
+
+    def _input_gradient(self, graph: Graph, n: int, memory: Memory) -> Array:
+        layout, buffer = graph.gradients[0], memory.gradients[0]
+        assert layout is not None
+        assert buffer is not None
+        return layout.view(buffer, n)
+
+    def _check_input(self, x: Array) -> None:
+        """Raise unless `x` is a batch that the layer takes."""
+        if x.ndim not in (2, 4):
+            raise ValueError(
+                f"{self.name}: input: expected images (N, C, H, W) or features (N, D); got {x.ndim} axes, shape {x.shape}"
+            )
+        if x.size == 0:
+            raise ValueError(f"{self.name}: input: expected at least one sample; got an empty batch of shape {x.shape}")
+
+    def _graph(self, shape: Shape, dtype: np.dtype) -> Graph:
+        """Return the blocks for a batch of this shape; the last ones are kept."""
+        self._last_shape = shape[1:]
+        images = min(shape[0], max(1, CHUNK // int(np.prod(shape[1:]))))
+        key = (images, shape[1:], dtype)
+        if self._plan is None or self._plan[0] != key:
+            graph = Graph(shape[1:], images, dtype, input_gradient=True)
+            self._connect(graph, 0)
+            graph.finish()
+            self._plan = (key, graph)
+        return self._plan[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a call has left behind: plans and buffers."""
+        return {**self.__dict__, "_plan": None, "_last": []}

@@ -1,0 +1,199 @@
+"""What a network becomes before it runs: blocks of computation on edges of memory.
+
+A layer owns parameters and formulas; a block is a layer, or a run of layers that one kernel does at once, bound to
+the shapes of one network. It writes its tables of offsets once. Memory belongs to the caller: an edge is a
+buffer of feature maps between two blocks, and any number of `Memory` objects can pass through the same blocks at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..typing import Array, Shape
+from .layout import Halo, Layout, padded
+
+if TYPE_CHECKING:
+    from .base import Layer
+
+Gradients = dict[str, Array]  # name of a parameter -> flat storage
+
+
+@dataclass
+class Pass:
+    """What a block may want to know of the pass that it is part of.
+
+    Attributes
+    ----------
+    training : bool
+        Whether layers such as dropout are on.
+    seed, step, first : int
+        For random numbers that depend on the sample and not on the shard: the number of the shard's first image.
+    """
+
+    training: bool = True
+    seed: int = 0
+    step: int = 0
+    first: int = 0
+
+
+@dataclass
+class Memory:
+    """The buffers that a shard of the batch flows through; one per worker.
+
+    Attributes
+    ----------
+    values, gradients : list of array
+        Flat buffers of each edge's maps, and of the gradients with respect to them (None where nobody asks).
+    kept : list
+        What each block wants kept between forward and backward, or as scratch.
+    """
+
+    values: list[Array]
+    gradients: list[Array | None]
+    kept: list[Any]
+
+
+class Block(ABC):
+    """One step of computation, from the edge `x` to the edge `y`.
+
+    Attributes
+    ----------
+    layer : Layer
+        Whose parameters it reads and whose gradients it writes.
+    index : int
+        Its place among the graph's blocks.
+    reads_any_pitch : bool
+        Whether it reads its input through tables, so that channels need no padding.
+    """
+
+    reads_any_pitch = False
+    index: int
+
+    def __init__(self, layer: Layer, x: int, y: int) -> None:
+        self.layer, self.x, self.y = layer, x, y
+
+    def input_halo(self, graph: Graph) -> Halo:
+        """Return the zeros that it needs around its input; asked from the last block to the first."""
+        return Halo()
+
+    def gradient_halo(self, graph: Graph) -> Halo:
+        """Return the zeros that it needs around the gradient of its output; asked from the first block to the last."""
+        return Halo()
+
+    @abstractmethod
+    def plan(self, graph: Graph) -> None:
+        """Write the tables: all layouts are known now."""
+
+    def allocate(self, graph: Graph) -> Any:
+        """Return what it keeps between forward and backward, and its scratch."""
+        return None
+
+    def prepare(self) -> None:
+        """Bring the parameters into the order that the kernels read; once for each new value of the parameters."""
+
+    @abstractmethod
+    def forward(self, n: int, memory: Memory, run: Pass) -> None:
+        """Compute the output of `n` images."""
+
+    @abstractmethod
+    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
+        """Compute the gradients of `n` images: of the parameters, and of the input unless nobody asks."""
+
+
+@dataclass
+class Graph:
+    """A network, bound to shapes: its blocks in order, and the layouts of its edges.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (C, H, W), or (D,) for features.
+    images : int
+        The most images that a memory holds.
+    dtype : dtype
+    input_gradient : bool
+        Whether the gradient with respect to the network's input is wanted.
+    training : bool
+        Whether there will be a backward pass; without one, no gradient has memory.
+    """
+
+    input_shape: Shape
+    images: int
+    dtype: np.dtype
+    input_gradient: bool = False
+    training: bool = True
+    blocks: list[Block] = field(default_factory=list)
+    shapes: list[tuple[int, int, int]] = field(default_factory=list)
+    values: list[Layout] = field(default_factory=list)
+    gradients: list[Layout | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.edge(self.input_shape)
+
+    def edge(self, shape: Shape) -> int:
+        """Add an edge for maps of the public `shape`; features are channels of one pixel."""
+        channels, height, width = shape if len(shape) == 3 else (*shape, 1, 1)
+        self.shapes.append((channels, height, width))
+        return len(self.shapes) - 1
+
+    def add(self, block: Block) -> int:
+        """Append a block and return its output edge."""
+        block.index = len(self.blocks)
+        self.blocks.append(block)
+        return block.y
+
+    def finish(self) -> None:
+        """Settle the layouts of all edges, then let the blocks write their tables."""
+        pitches = [padded(shape[0]) for shape in self.shapes]
+        self.values = [Layout(*shape, pitch) for shape, pitch in zip(self.shapes, pitches, strict=True)]
+        self.gradients = [layout if self.training else None for layout in self.values]
+        if all(block.reads_any_pitch for block in self.blocks if block.x == 0) and self.blocks:
+            self.values[0] = Layout(*self.shapes[0], self.shapes[0][0])
+        for block in reversed(self.blocks):
+            old = self.values[block.x]
+            self.values[block.x] = old.with_halo(old.halo | block.input_halo(self))
+        if not self.input_gradient:
+            self.gradients[0] = None
+        for block in self.blocks:
+            layout = self.gradients[block.y]
+            if layout is not None:
+                self.gradients[block.y] = layout.with_halo(layout.halo | block.gradient_halo(self))
+        for block in self.blocks:
+            block.plan(self)
+
+    def allocate(self) -> Memory:
+        """Return zeroed buffers for one shard."""
+        return Memory(
+            [layout.allocate(self.images, self.dtype) for layout in self.values],
+            [layout and layout.allocate(self.images, self.dtype) for layout in self.gradients],
+            [block.allocate(self) for block in self.blocks],
+        )
+
+    def prepare(self) -> None:
+        """Let all blocks bring their parameters into the kernels' order."""
+        for block in self.blocks:
+            block.prepare()
+
+    def load(self, x: Array, n: int, memory: Memory) -> None:
+        """Write `n` images, (n, C, H, W) or (n, D), any memory order, to the first edge."""
+        view = self.values[0].view(memory.values[0], n)
+        view[...] = x.reshape(n, *self.shapes[0])
+
+    def forward(self, n: int, memory: Memory, run: Pass) -> None:
+        """Run all blocks."""
+        for block in self.blocks:
+            block.forward(n, memory, run)
+
+    def backward(self, n: int, memory: Memory, gradients: dict[Layer, Gradients], run: Pass) -> None:
+        """Run all blocks backward, from the gradient that stands on the last edge."""
+        for block in reversed(self.blocks):
+            block.backward(n, memory, gradients[block.layer], run)
+
+    @property
+    def output(self) -> int:
+        """The last edge."""
+        return self.blocks[-1].y if self.blocks else 0

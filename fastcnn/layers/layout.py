@@ -1,0 +1,138 @@
+"""How feature maps lie in memory inside the engine: channels last, with a halo of zeros around each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ..kernels.machine import vector_set
+from ..typing import Array, IntArray
+
+ALIGNMENT = 64  # bytes of a cache line
+
+
+@dataclass(frozen=True)
+class Halo:
+    """Rows and columns of zeros around an image."""
+
+    top: int = 0
+    bottom: int = 0
+    left: int = 0
+    right: int = 0
+
+    def __or__(self, other: Halo) -> Halo:
+        """Return the smallest halo that contains both."""
+        pairs = ((getattr(self, side), getattr(other, side)) for side in ("top", "bottom", "left", "right"))
+        return Halo(*(max(pair) for pair in pairs))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The place of every number of a batch of feature maps in a flat buffer.
+
+    A buffer of n images is `(n, top + height + bottom, left + width + right, pitch)`, flat and C-ordered. A vector of
+    D features is D channels of a 1 x 1 image.
+
+    Attributes
+    ----------
+    channels, height, width : int
+        The public shape of an image.
+    pitch : int
+        Numbers per pixel: the channels, padded to whole vector registers except in a network's input.
+    halo : Halo
+    """
+
+    channels: int
+    height: int
+    width: int
+    pitch: int
+    halo: Halo = Halo()
+
+    @property
+    def rows(self) -> int:
+        """Rows of an image in memory, halo included."""
+        return self.halo.top + self.height + self.halo.bottom
+
+    @property
+    def columns(self) -> int:
+        """Columns of an image in memory, halo included."""
+        return self.halo.left + self.width + self.halo.right
+
+    @property
+    def row_size(self) -> int:
+        """Numbers from one row to the next."""
+        return self.columns * self.pitch
+
+    @property
+    def image_size(self) -> int:
+        """Numbers from one image to the next."""
+        return self.rows * self.row_size
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image, halo excluded."""
+        return self.height * self.width
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The public shape (C, H, W)."""
+        return self.channels, self.height, self.width
+
+    def with_halo(self, halo: Halo) -> Layout:
+        """Return the same maps with another halo."""
+        return replace(self, halo=halo)
+
+    def offset(self, h: IntArray | int, w: IntArray | int) -> IntArray:
+        """Return where channel 0 of pixel (h, w) of the first image stands; halo pixels have negative indices."""
+        return np.asarray((np.asarray(h) + self.halo.top) * self.row_size + (np.asarray(w) + self.halo.left) * self.pitch)
+
+    def table(self, images: int, h: IntArray | int, w: IntArray | int) -> IntArray:
+        """Return the offsets of pixels (h, w), any broadcastable arrays, for each of `images` images, flat, as int32."""
+        one = self.offset(h, w).ravel()
+        whole = np.arange(images)[:, None] * self.image_size + one
+        if whole.size and whole.max() > np.iinfo(np.int32).max:
+            raise ValueError(f"images of shape {self.shape}: {images} at once need offsets beyond 32 bits; use smaller batches")
+        return whole.ravel().astype(np.int32)
+
+    def pixel_table(self, images: int) -> IntArray:
+        """Return the offsets of all pixels of `images` images, row by row."""
+        return self.table(images, np.arange(self.height)[:, None], np.arange(self.width)[None, :])
+
+    def line_table(self, images: int) -> IntArray:
+        """Return the offsets of the first pixel of each line of `images` images."""
+        return self.table(images, np.arange(self.height), 0)
+
+    @cached_property
+    def physical_order(self) -> tuple[IntArray, IntArray]:
+        """Return every feature's offset in memory order, and its number in the public order C, H, W."""
+        h, w, c = np.meshgrid(np.arange(self.height), np.arange(self.width), np.arange(self.channels), indexing="ij")
+        offsets = self.offset(h, w) + c
+        numbers = (c * self.height + h) * self.width + w
+        return offsets.ravel().astype(np.int32), numbers.ravel().astype(np.int32)
+
+    def allocate(self, images: int, dtype: np.dtype) -> Array:
+        """Return a zeroed flat buffer for `images` images."""
+        return aligned_zeros(images * self.image_size, dtype)
+
+    def view(self, buffer: Array, images: int) -> Array:
+        """Return the public (N, C, H, W) view of a buffer: its memory is N, H, W, C."""
+        whole = buffer[: images * self.image_size].reshape(images, self.rows, self.columns, self.pitch)
+        top, left = self.halo.top, self.halo.left
+        inner = whole[:, top : top + self.height, left : left + self.width, : self.channels]
+        return inner.transpose(0, 3, 1, 2)
+
+
+def aligned_zeros(size: int, dtype: np.dtype | type) -> Array:
+    """Return `size` zeros that begin at a cache line: a vector that straddles two lines costs twice."""
+    dtype = np.dtype(dtype)
+    raw = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
+def padded(channels: int) -> int:
+    """Return the pitch for `channels`: the next multiple of the lanes of a float32 vector, whatever the dtype."""
+    lanes = vector_set().lanes(np.float32)
+    return -(-channels // lanes) * lanes

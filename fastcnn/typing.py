@@ -1,0 +1,13 @@
+"""The types that annotations use."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
+Shape: TypeAlias = tuple[int, ...]
+RandomState: TypeAlias = int | np.random.RandomState | np.random.Generator | None
