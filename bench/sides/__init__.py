@@ -1,0 +1,67 @@
+"""The same training step on each side: forward, backward, plain SGD, float32, the loss returned.
+
+All sides start from `initial_parameters` and train on `batches` in turn, so their losses are one list of numbers. The
+peers get what suits them best: batches already in their own arrays and memory order, no optimizer object, donated
+buffers. One file for each, imported only where it takes part.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from ..networks import Network
+from ..timing import RemoteSide, Side, cores
+
+
+def all_sides(network: Network, compiled: bool) -> Iterator[Side]:
+    """Yield all sides of a network: fastcnn's first, then the peers that are installed."""
+    counts = sorted({1, cores()})
+    for count in counts:
+        yield _make("ours")(network, count)
+    if find_spec("torch"):
+        for build in (False, True) if compiled else (False,):
+            for last, count in itertools.product((False, True), counts):
+                yield _make("pytorch")(network, count, channels_last=last, compiled=build)
+    if find_spec("jax"):
+        # XLA fixes its threads when it starts, so one thread means a process of its own; it takes its turns with all.
+        yield RemoteSide(f"{__name__}.xla", (network, 1), {"NPROC": "1"})
+        if cores() > 1:
+            yield _make("xla")(network, cores())
+
+
+def _make(module: str) -> Any:
+    """Return the function that makes a side."""
+    return import_module(f".{module}", __name__).make
+
+
+def compiler_missing() -> str | None:
+    """Return why torch.compile cannot take part, or None if it can."""
+    if not find_spec("torch"):
+        return "PyTorch is not installed"
+    return None if any(map(shutil.which, ("g++", "c++", "clang++"))) else "there is no C++ compiler"
+
+
+@contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError after `seconds`, where the system has alarms."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"more than {seconds} s")
+
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

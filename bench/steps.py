@@ -1,0 +1,106 @@
+"""Whole training steps against PyTorch and JAX: ``python -m bench.steps [net ...] [--quick]``.
+
+float32, forward, backward and plain SGD. Every side makes three steps from the same parameters on the same batches, and
+their losses must agree; then all are timed in alternating turns of one run. The ratio is the best peer's median by our
+median, the best of one and all threads on either side.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from .networks import NETWORKS, Network, loss_bound, step_flops
+from .peak import fma_peak
+from .sides import all_sides, compiler_missing, time_limit
+from .timing import Side, Timing, about, alternate, milliseconds, table
+
+CHECKED_STEPS = 3
+SECONDS_TO_BEGIN = 120  # a side whose first steps take longer is left out: torch.compile
+
+
+def begin(network: Network, compiled: bool) -> list[Side]:
+    """Return the sides of a network after their first steps, whose losses were found equal."""
+    bound, worst, expected, begun = loss_bound(network, CHECKED_STEPS), 0.0, None, []
+    for side in all_sides(network, compiled):
+        try:
+            with time_limit(SECONDS_TO_BEGIN):
+                losses = side.turn(CHECKED_STEPS).values
+        except Exception as error:
+            if "compiled" not in side.name:
+                raise
+            print(f"left out: {side.name}: {str(error).splitlines()[0]}")
+            continue
+        expected = expected or losses
+        apart = max(abs(loss - other) / max(1.0, other) for loss, other in zip(losses, expected, strict=True))
+        if not apart <= bound:
+            raise AssertionError(f"{side.name}: losses {losses}; {begun[0].name}: {expected}; allowed {bound:.1e}")
+        worst = max(worst, apart)
+        begun.append(side)
+    print(f"equal: losses of {CHECKED_STEPS} steps, {worst:.1e} apart at most; float32 allows {bound:.1e}")
+    return begun
+
+
+def fastest(timings: dict[str, Timing], wanted: Callable[[str], bool]) -> str | None:
+    """Return the side with the smallest median among those whose name is wanted."""
+    return min(filter(wanted, timings), key=lambda name: timings[name].median, default=None)
+
+
+def measure(name: str, compiled: bool, rounds: int, seconds: float) -> tuple[str, Network, dict[str, Timing]]:
+    """Check, time and print one network."""
+    network = NETWORKS[name]
+    print(f"\n{name}, batch {network.batch}, {step_flops(network) / 1e6:,.1f} MFLOP a step")
+    sides = begin(network, compiled)
+    timings = alternate(sides, rounds, seconds)
+    for side in sides:
+        side.close()
+    rows = [(n, milliseconds(t.median), milliseconds(t.minimum), f"{t.cores:.1f}") for n, t in timings.items()]
+    print(table(("side", "median ms", "minimum ms", "cores busy"), rows))
+    return name, network, timings
+
+
+def summary(name: str, network: Network, timings: dict[str, Timing], peak: float) -> tuple[str, ...]:
+    """Return the row of a network in the final table."""
+    ours = [timing for side, timing in timings.items() if side.startswith("fastcnn")]
+    peer = fastest(timings, lambda side: not side.startswith("fastcnn"))
+    best = min(timing.median for timing in ours)
+    return (
+        name,
+        str(network.batch),
+        milliseconds(ours[0].median),
+        milliseconds(ours[-1].median),
+        peer or "none installed",
+        milliseconds(timings[peer].median) if peer else "",
+        f"{timings[peer].median / best:.2f}" if peer else "",
+        f"{step_flops(network) / ours[0].median / 1e9 / peak:.0%}",
+    )
+
+
+def main() -> None:
+    """Run the bench as the command line asks."""
+    parser = argparse.ArgumentParser(prog="python -m bench.steps", description=__doc__.partition("\n")[0])
+    parser.add_argument("networks", nargs="*", metavar="net", help=f"of {', '.join(NETWORKS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter turns, and no torch.compile")
+    options = parser.parse_args()
+    if unknown := set(options.networks) - set(NETWORKS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(NETWORKS)}")
+    rounds, seconds = (3, 0.05) if options.quick else (15, 0.2)
+    missing = "--quick" if options.quick else compiler_missing()
+
+    print(about("bench.steps", ("numpy", "numba", "torch", "jax")))
+    if missing:
+        print(f"without torch.compile: {missing}")
+    before = fma_peak()
+    measured = [measure(name, not missing, rounds, seconds) for name in options.networks or NETWORKS]
+    after = fma_peak()
+    peak = max(before, after)
+
+    header = ("net", "batch", "1 thread ms", "all threads ms", "best peer", "its ms", "ratio", "of peak, 1 thread")
+    print("\n" + table(header, [summary(*row, peak) for row in measured]))
+    print(f"FMA peak of one core: {before:.1f} GFLOP/s before, {after:.1f} after; medians; steady, all kernels loaded")
+    if abs(after - before) > 0.03 * peak:
+        print("The peaks differ by more than 3 %: the machine was not quiet. Repeat this run.")
+
+
+if __name__ == "__main__":
+    main()
