@@ -11,10 +11,10 @@ from .vector import fma, lanes, load, splat, store
 
 
 @kernel
-def sgd(theta, g, shards, size, learning_rate):
-    """theta -= learning_rate · Σ g."""
+def sgd(theta, g, shards, size, first, last, learning_rate):
+    """theta -= learning_rate · Σ g, from `first` to `last`."""
     rate = splat(theta, -learning_rate)
-    for i in range(0, size, lanes(theta)):
+    for i in range(first, last, lanes(theta)):
         total = load(g, i)
         for s in range(1, shards):
             total = total + load(g, s * size + i)

@@ -114,12 +114,16 @@ class Layer(ABC):
         self.input_shape = shape
         self._specs = self._parameters(shape)
         self._plan, self._last = None, []
-        size = sum(spec.size for spec in self._specs.values())
-        self._bind(aligned_zeros(size, dtype))
+        self._bind(aligned_zeros(self._size, dtype))
         self._flat_gradients, self.gradients = np.zeros(0), {}
         generator = checks.as_generator(random_state)
         for name, spec in self._specs.items():
             self.parameters[name][...] = spec.initial(generator)
+
+    @property
+    def _size(self) -> int:
+        """Numbers in the flat vector of all parameters."""
+        return sum(spec.size for spec in self._specs.values())
 
     def _bind(self, flat: Array) -> None:
         """Let the parameters live in `flat`."""
@@ -180,7 +184,7 @@ class Layer(ABC):
         """
         x = checks.as_images(input, self.name, "input")
         self._check_input(x)
-        if self.input_shape is None or (not self._specs and x.shape[1:] != self.input_shape):
+        if self.input_shape is None or (not self._size and x.shape[1:] != self.input_shape):
             self.output_shape(x.shape[1:])
             self._create(x.shape[1:], x.dtype, self.random_state)
         graph = self._graph(x.shape, x.dtype)
@@ -224,11 +228,10 @@ class Layer(ABC):
             raise ValueError(
                 f"{self.name}: dL_dout: expected shape {expected}, that of the last output; got shape {gradient.shape}"
             )
-        size = sum(spec.size for spec in self._specs.values())
-        total = aligned_zeros(size, graph.dtype)
+        total = aligned_zeros(self._size, graph.dtype)
         inputs, first = [], 0
         for n, memory in self._last:
-            part = total if len(self._last) == 1 else aligned_zeros(size, graph.dtype)
+            part = total if len(self._last) == 1 else aligned_zeros(self._size, graph.dtype)
             self._load_gradient(graph, gradient[first : first + n], n, memory)
             graph.backward(n, memory, self._gradients_by_layer(part), Pass(training=self.training))
             if part is not total:

@@ -84,6 +84,10 @@ class Block(ABC):
         """Return the zeros that it needs around the gradient of its output; asked from the first block to the last."""
         return Halo()
 
+    def work(self, graph: Graph) -> float:
+        """Return the multiply-adds of one image's forward pass, roughly."""
+        return 0.0
+
     @abstractmethod
     def plan(self, graph: Graph) -> None:
         """Write the tables: all layouts are known now."""
@@ -179,9 +183,13 @@ class Graph:
             block.prepare()
 
     def load(self, x: Array, n: int, memory: Memory) -> None:
-        """Write `n` images, (n, C, H, W) or (n, D), any memory order, to the first edge."""
+        """Write `n` images, (n, C, H, W) or (n, D), any memory order, to the first edge; uint8 is scaled to [0, 1]."""
         view = self.values[0].view(memory.values[0], n)
-        view[...] = x.reshape(n, *self.shapes[0])
+        images = x.reshape(n, *self.shapes[0])
+        if x.dtype == np.uint8:
+            np.multiply(images, self.dtype.type(1 / 255), out=view)
+        else:
+            view[...] = images
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         """Run all blocks."""

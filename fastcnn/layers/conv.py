@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,6 +173,10 @@ class _ConvBlock(Block):
     def gradient_halo(self, graph: Graph) -> Halo:
         wanted = graph.gradients[self.x] is not None and self.pooling is None
         return self.conv.window(graph.shapes[self.x]).gradient_halo if wanted else Halo()
+
+    def work(self, graph: Graph) -> float:
+        filters = self.conv.num_filters * math.prod(self.conv.filter_size) * graph.shapes[self.x][0] / self.conv.groups
+        return filters * math.prod(self.conv.window(graph.shapes[self.x]).outputs)
 
     def plan(self, graph: Graph) -> None:
         window = self.conv.window(graph.shapes[self.x])

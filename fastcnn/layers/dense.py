@@ -160,6 +160,9 @@ class DenseBlock(Block):
         super().__init__(layer, x, y)
         self.has_relu = has_relu
 
+    def work(self, graph: Graph) -> float:
+        return math.prod(graph.shapes[self.x]) * math.prod(graph.shapes[self.y])
+
     def plan(self, graph: Graph) -> None:
         x, y = graph.values[self.x], graph.values[self.y]
         dx, dy = graph.gradients[self.x], graph.gradients[self.y]

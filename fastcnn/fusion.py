@@ -1,0 +1,41 @@
+"""Which runs of layers become one fused block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .layers.activation import ReLU
+from .layers.base import Layer
+from .layers.conv import Conv2D
+from .layers.dense import Dense
+from .layers.pool import Pooling
+
+
+def _is_relu(layer: Layer) -> bool:
+    return type(layer) is ReLU
+
+
+def _is_pooling_of_2(layer: Layer) -> bool:
+    return isinstance(layer, Pooling) and layer.halves
+
+
+# For each head, the runs that may follow it, the longest first.
+RUNS = {
+    Conv2D: ((_is_relu, _is_pooling_of_2), (_is_relu,), (_is_pooling_of_2,)),
+    Dense: ((_is_relu,),),
+}
+
+
+def find_runs(layers: Sequence[Layer]) -> Iterator[tuple[Layer, Sequence[Layer]]]:
+    """Yield each head layer with the layers behind it that its block computes in the same pass."""
+    start = 0
+    while start < len(layers):
+        head = layers[start]
+        end = start + 1
+        for run in RUNS.get(type(head), ()):
+            followers = layers[start + 1 : start + 1 + len(run)]
+            if len(followers) == len(run) and all(fits(layer) for fits, layer in zip(run, followers, strict=True)):
+                end += len(run)
+                break
+        yield head, layers[start + 1 : end]
+        start = end

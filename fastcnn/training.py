@@ -1,0 +1,159 @@
+"""The training step: shards of the batch through the blocks and back, gradients summed in order, one update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import parallel
+from .layers import checks
+from .layers.base import Layer
+from .layers.block import Gradients, Graph, Memory, Pass
+from .layers.layout import aligned_zeros
+from .losses import LOSSES, Loss
+from .model import Sequential
+from .optimizers import SGD, Optimizer
+from .typing import Array, Shape
+
+SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
+SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
+SWEEP = 1 << 17  # numbers that are worth a thread in the update
+
+
+class Trainer:
+    """Trains a model step by step.
+
+    Parameters
+    ----------
+    model : Sequential
+        Built already, or built by the first step from the batch's shape.
+    loss : "cross_entropy" or Loss
+    optimizer : Optimizer, optional
+        `SGD(learning_rate=0.01)` if not given.
+    threads : int, optional
+        The most threads of a step; `fastcnn.get_num_threads()` if not given. The result has the same bits for any number.
+
+    Attributes
+    ----------
+    accuracy : float
+        Share of the last batch that the model had right before the step.
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: str | Loss = "cross_entropy",
+        optimizer: Optimizer | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if not isinstance(model, Sequential):
+            raise TypeError(f"Trainer: model: expected a Sequential; got {model!r}")
+        if isinstance(loss, str) and loss not in LOSSES:
+            raise ValueError(f"Trainer: loss: expected one of {sorted(LOSSES)}; got {loss!r}")
+        self.model = model
+        self.loss = LOSSES[loss]() if isinstance(loss, str) else loss
+        self.optimizer = SGD() if optimizer is None else optimizer
+        self.threads = None if threads is None else parallel.check_threads(threads)
+        self.accuracy = float("nan")
+        self._plan: _Plan | None = None
+
+    def step(self, x: Any, y: Any) -> float:
+        """Take one step on a batch and return its loss before the step.
+
+        Parameters
+        ----------
+        x : array of shape (N, C, H, W) or (N, D)
+            Real numbers; uint8 is scaled to [0, 1].
+        y : array of shape (N,)
+            Integer classes.
+        """
+        x = _as_batch(x)
+        plan = self._planned(x)
+        n, shards = len(x), plan.shards(len(x))
+        targets = self.loss.targets(y, n)
+        plan.totals[...] = 0.0
+        plan.graph.prepare()
+        scale = plan.graph.dtype.type(1.0 / n)
+        threads = self.threads or parallel.get_num_threads()
+
+        def shard(s: int, worker: int) -> None:
+            first, last = s * n // shards, (s + 1) * n // shards
+            memory, run = plan.memory(worker), plan.passes[s]
+            plan.graph.load(x[first:last], last - first, memory)
+            plan.graph.forward(last - first, memory, run)
+            self.loss.evaluate(last - first, memory, targets, first, scale, plan.totals[s])
+            plan.graph.backward(last - first, memory, plan.gradients_by_layer[s], run)
+
+        parallel.run(shards, shard, threads)
+        loss, hits, bad = plan.totals[:shards].sum(axis=0)
+        if bad:
+            raise ValueError(f"Trainer: y: expected classes from 0 to {plan.classes - 1}; got {int(bad)} beyond")
+        self._update(plan, shards, threads)
+        self.accuracy = float(hits) / n
+        return float(loss) / n
+
+    def _update(self, plan: _Plan, shards: int, threads: int) -> None:
+        theta = self.model._flat
+        pieces = min(SHARDS, 1 + theta.size * shards // SWEEP)
+        step = -(-theta.size // (16 * pieces)) * 16
+
+        def sweep(piece: int, worker: int) -> None:
+            first, last = piece * step, min((piece + 1) * step, theta.size)
+            self.optimizer._update(theta, plan.gradients, shards, first, last)
+
+        parallel.run(pieces, sweep, threads)
+
+    def _planned(self, x: Array) -> _Plan:
+        """Return the plan for such batches; the last one is kept."""
+        model = self.model
+        if model.input_shape is None:
+            model.build(x.shape[1:])
+        model._check_input(x)
+        if self._plan is None or not self._plan.fits(model, len(x)):
+            self._plan = _Plan(model, self.loss, len(x))
+            model.gradients = model._show(self._plan.gradients[: model._size])
+        return self._plan
+
+
+class _Plan:
+    """A model's blocks for training, with memory for each worker and a gradient vector for each shard."""
+
+    def __init__(self, model: Sequential, loss: Loss, n: int) -> None:
+        assert model.input_shape is not None
+        self.flat, self.input_shape = model._flat, model.input_shape
+        self.graph = Graph(model.input_shape, 1, model._flat.dtype)
+        model._connect(self.graph, 0)
+        loss.attach(self.graph)
+        self.work = 6.0 * sum(block.work(self.graph) for block in self.graph.blocks)
+        self.graph.images = -(-n // self.shards(n))
+        self.graph.finish()
+        loss.plan(self.graph)
+        self.classes = self.graph.values[self.graph.output].channels
+        self.gradients = aligned_zeros(SHARDS * model._size, model._flat.dtype)
+        rows = self.gradients.reshape(SHARDS, -1)
+        self.gradients_by_layer: list[dict[Layer, Gradients]] = [model._gradients_by_layer(row) for row in rows]
+        self.totals = np.zeros((SHARDS, 3))
+        self.passes = [Pass() for _ in range(SHARDS)]
+        self.memories: dict[int, Memory] = {}
+
+    def shards(self, n: int) -> int:
+        """Return into how many slices a batch of `n` is cut: by its work alone, never by the number of threads."""
+        worthwhile = min(SHARDS, n, int(n * self.work / SHARD_WORK))
+        return 1 << (max(1, worthwhile).bit_length() - 1)
+
+    def fits(self, model: Sequential, n: int) -> bool:
+        """Tell whether the plan serves a batch of `n`, for the same parameters."""
+        return self.flat is model._flat and -(-n // self.shards(n)) <= self.graph.images
+
+    def memory(self, worker: int) -> Memory:
+        """Return the worker's buffers."""
+        if worker not in self.memories:
+            self.memories[worker] = self.graph.allocate()
+        return self.memories[worker]
+
+
+def _as_batch(x: Any) -> Array:
+    """Return a batch as real numbers; uint8 stays."""
+    array = np.asarray(x)
+    return array if array.dtype == np.uint8 else checks.as_images(array, "Trainer", "x")
