@@ -35,13 +35,13 @@ def _panel(a, a_row, i0, i1, a_col, k0, k1, b, b0, c, c_row, c0, vectors, start,
 
 
 @kernel
-def product(a, a_row, i0, i1, a_col, K, b, c, c_row, N, start, floor):
-    """C[i0:i1] = max(floor, start + A[i0:i1] · B)."""
+def product(a, a_row, i0, i1, a_col, K, b, b0, c, c_row, N, start, floor):
+    """C[i0:i1] = max(floor, start + A[i0:i1] · B), where B begins at `b[b0]`."""
     width = 2 * lanes(a)
     for i in range(i0, i1, BAND):
         for c0 in range(0, N, width):
             vectors = min(N - c0, width) // lanes(a)
-            _panel(a, a_row, i, min(i + BAND, i1), a_col, 0, K, b, c0 * K, c, c_row, c0, vectors, start, True, floor)
+            _panel(a, a_row, i, min(i + BAND, i1), a_col, 0, K, b, b0 + c0 * K, c, c_row, c0, vectors, start, True, floor)
 
 
 @kernel

@@ -8,7 +8,7 @@ buffer of feature maps between two blocks, and any number of `Memory` objects ca
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,11 +155,11 @@ class Graph:
         pitches = [padded(shape[0]) for shape in self.shapes]
         self.values = [Layout(*shape, pitch) for shape, pitch in zip(self.shapes, pitches, strict=True)]
         self.gradients = [layout if self.training else None for layout in self.values]
-        if all(block.reads_any_pitch for block in self.blocks if block.x == 0) and self.blocks:
-            self.values[0] = Layout(*self.shapes[0], self.shapes[0][0])
         for block in reversed(self.blocks):
             old = self.values[block.x]
             self.values[block.x] = old.with_halo(old.halo | block.input_halo(self))
+        if self.blocks and all(block.reads_any_pitch for block in self.blocks if block.x == 0):
+            self.values[0] = replace(self.values[0], pitch=self.shapes[0][0])
         if not self.input_gradient:
             self.gradients[0] = None
         for block in self.blocks:

@@ -16,7 +16,7 @@ from ..kernels.product import BAND
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .activation import ReLU
-from .algorithms import ALGORITHMS, Convolution, choose
+from .algorithms import ALGORITHMS, Algorithm, Convolution, Winograd, choose
 from .base import Layer, Parameter
 from .block import Block, Gradients, Graph, Memory, Pass
 from .geometry import Pair, Window, as_pair, resolve_window
@@ -167,32 +167,40 @@ class _ConvBlock(Block):
         self.has_relu = any(isinstance(follower, ReLU) for follower in followers)
         self.pooling = next((follower for follower in followers if isinstance(follower, Pooling)), None)
 
+    def _choose(self, graph: Graph) -> tuple[Window, type[Algorithm]]:
+        """Return the window and the algorithm."""
+        shape = graph.shapes[self.x]
+        window = self.conv.window(shape)
+        return window, choose(self.conv.algorithm, window, shape[0], self.conv.num_filters, self.conv.groups)
+
     def input_halo(self, graph: Graph) -> Halo:
-        return self.conv.window(graph.shapes[self.x]).input_halo
+        window, algorithm = self._choose(graph)
+        self.reads_any_pitch = algorithm is not Winograd
+        return algorithm.input_halo(window)
 
     def gradient_halo(self, graph: Graph) -> Halo:
-        wanted = graph.gradients[self.x] is not None and self.pooling is None
-        return self.conv.window(graph.shapes[self.x]).gradient_halo if wanted else Halo()
+        window, algorithm = self._choose(graph)
+        return Halo() if self.pooling else algorithm.gradient_halo(window)
 
     def work(self, graph: Graph) -> float:
         filters = self.conv.num_filters * math.prod(self.conv.filter_size) * graph.shapes[self.x][0] / self.conv.groups
         return filters * math.prod(self.conv.window(graph.shapes[self.x]).outputs)
 
     def plan(self, graph: Graph) -> None:
-        window = self.conv.window(graph.shapes[self.x])
+        window, algorithm = self._choose(graph)
         y, dy, dx = graph.values[self.y], graph.gradients[self.y], graph.gradients[self.x]
         self.value, self.gradient = y, dy
         rows, columns = np.arange(window.outputs[0])[:, None], np.arange(window.outputs[1])[None, :]
         if self.pooling:
             self.value = Layout(y.channels, *window.outputs, y.pitch)
-            self.gradient = dy and self.value.with_halo(window.gradient_halo if dx else Halo())
+            self.gradient = dy and self.value.with_halo(algorithm.gradient_halo(window))
             rows, columns = windows_of_2(*window.outputs)
         h, w = np.broadcast_arrays(rows, columns)
         convolution = Convolution(
             window, graph.shapes[self.x][0], self.conv.num_filters, self.conv.groups, graph.images,
             graph.values[self.x], self.value, self.gradient, dx, graph.dtype, h.ravel(), w.ravel(),
         )  # fmt: skip
-        self.algorithm = choose(self.conv.algorithm, convolution)
+        self.algorithm = algorithm(convolution)
         self.pitch, self.dtype = y.pitch, graph.dtype
         self.no_biases = aligned_zeros(y.pitch, graph.dtype)
         self.floor = graph.dtype.type(0 if self.has_relu else -np.inf)

@@ -208,7 +208,7 @@ class DenseBlock(Block):
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         product.product(
-            memory.values[self.x], self.x_row, 0, n, self.x_col, self.inputs, self.packed,
+            memory.values[self.x], self.x_row, 0, n, self.x_col, self.inputs, self.packed, 0,
             memory.values[self.y], self.y_row, self.pitch, self.biases, self.floor,
         )  # fmt: skip
 
@@ -225,7 +225,7 @@ class DenseBlock(Block):
         )  # fmt: skip
         if dx is not None:
             product.product(
-                dy, self.dy_row, 0, n, self.dy_col, self.nodes, self.packed_transposed, dx, self.dx_row,
+                dy, self.dy_row, 0, n, self.dy_col, self.nodes, self.packed_transposed, 0, dx, self.dx_row,
                 self.dx_size, self.zeros, self.none,
             )  # fmt: skip
 

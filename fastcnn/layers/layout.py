@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import operator
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,8 +25,11 @@ class Halo:
 
     def __or__(self, other: Halo) -> Halo:
         """Return the smallest halo that contains both."""
-        pairs = ((getattr(self, side), getattr(other, side)) for side in ("top", "bottom", "left", "right"))
-        return Halo(*(max(pair) for pair in pairs))
+        return Halo(*map(max, astuple(self), astuple(other)))
+
+    def __add__(self, other: Halo) -> Halo:
+        """Return a halo as wide as both together."""
+        return Halo(*map(operator.add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)
