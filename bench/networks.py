@@ -146,11 +146,22 @@ def step_flops(network: Network) -> int:
     return 3 * sum(forward) - next(flops for flops in forward if flops)
 
 
+def rounding(terms: int) -> float:
+    """Return the size of the relative rounding error of a float32 sum of `terms` products, u·√n with u = 2⁻²⁴.
+
+    References
+    ----------
+    Higham & Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41 (2019).
+    """
+    return 2.0**-24 * math.sqrt(terms)
+
+
 def loss_bound(network: Network, steps: int) -> float:
     """Return how far apart, relatively, two float32 losses may lie after `steps` steps from the same start.
 
-    The rounding of a sum of n products grows like u·√n, u = 2⁻²⁴ (Higham & Mary, SIAM J. Sci. Comput. 41, 2019): added
-    up over the forward sums and the filter gradients of all layers and steps, once for either side.
+    The rounding of the forward sums and of the filter gradients, added up over layers and steps, once for either side.
     """
-    lengths = [(products(p), network.batch * math.prod(p.after[1:])) for p in places(network) if products(p)]
-    return 2 * steps * 2.0**-24 * sum(math.sqrt(forward) + math.sqrt(gradient) for forward, gradient in lengths)
+    weighted = [place for place in places(network) if products(place)]
+    forward = sum(rounding(products(place)) for place in weighted)
+    gradient = sum(rounding(network.batch * math.prod(place.after[1:])) for place in weighted)
+    return 2 * steps * (forward + gradient)

@@ -93,6 +93,14 @@ def fma_peak(dtype: Any = np.float32, repeats: int = 12) -> float:
     return flops / best / 1e9
 
 
+def peaks_note(before: float, after: float) -> str:
+    """Return the line that stands under a table of shares: the peaks before and after, and whether to believe it."""
+    note = f"FMA peak of one core: {before:.1f} GFLOP/s before, {after:.1f} after; shares are of the larger"
+    if abs(after - before) > 0.03 * max(before, after):
+        note += "\nThe peaks differ by more than 3 %: the machine was not quiet. Repeat this run."
+    return note
+
+
 def copy_bandwidth(megabytes: int = 128, repeats: int = 5) -> float:
     """Return the GB/s, bytes read plus bytes written, of one thread copying an array far beyond the caches."""
     source = np.ones(megabytes << 18, np.float32)

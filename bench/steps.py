@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .networks import NETWORKS, Network, loss_bound, step_flops
-from .peak import fma_peak
+from .peak import fma_peak, peaks_note
 from .sides import all_sides, compiler_missing, time_limit
-from .timing import Side, Timing, about, alternate, milliseconds, table
+from .timing import Bystanders, Side, Timing, about, alternate, milliseconds, table
 
 CHECKED_STEPS = 3
 SECONDS_TO_BEGIN = 120  # a side whose first steps take longer is left out: torch.compile
@@ -46,21 +47,32 @@ def fastest(timings: dict[str, Timing], wanted: Callable[[str], bool]) -> str | 
     return min(filter(wanted, timings), key=lambda name: timings[name].median, default=None)
 
 
-def measure(name: str, compiled: bool, rounds: int, seconds: float) -> tuple[str, Network, dict[str, Timing]]:
+class Measured(NamedTuple):
+    """What was found for a network; `others` is how many cores other processes kept busy meanwhile, if known."""
+
+    name: str
+    network: Network
+    timings: dict[str, Timing]
+    others: float | None
+
+
+def measure(name: str, compiled: bool, rounds: int, seconds: float) -> Measured:
     """Check, time and print one network."""
     network = NETWORKS[name]
     print(f"\n{name}, batch {network.batch}, {step_flops(network) / 1e6:,.1f} MFLOP a step")
     sides = begin(network, compiled)
+    bystanders = Bystanders()
     timings = alternate(sides, rounds, seconds)
     for side in sides:
         side.close()
     rows = [(n, milliseconds(t.median), milliseconds(t.minimum), f"{t.cores:.1f}") for n, t in timings.items()]
     print(table(("side", "median ms", "minimum ms", "cores busy"), rows))
-    return name, network, timings
+    return Measured(name, network, timings, bystanders.cores())
 
 
-def summary(name: str, network: Network, timings: dict[str, Timing], peak: float) -> tuple[str, ...]:
+def summary(measured: Measured, peak: float) -> tuple[str, ...]:
     """Return the row of a network in the final table."""
+    name, network, timings, others = measured
     ours = [timing for side, timing in timings.items() if side.startswith("fastcnn")]
     peer = fastest(timings, lambda side: not side.startswith("fastcnn"))
     best = min(timing.median for timing in ours)
@@ -73,6 +85,7 @@ def summary(name: str, network: Network, timings: dict[str, Timing], peak: float
         milliseconds(timings[peer].median) if peer else "",
         f"{timings[peer].median / best:.2f}" if peer else "",
         f"{step_flops(network) / ours[0].median / 1e9 / peak:.0%}",
+        "unknown" if others is None else f"{others:.2f}",
     )
 
 
@@ -95,11 +108,22 @@ def main() -> None:
     after = fma_peak()
     peak = max(before, after)
 
-    header = ("net", "batch", "1 thread ms", "all threads ms", "best peer", "its ms", "ratio", "of peak, 1 thread")
-    print("\n" + table(header, [summary(*row, peak) for row in measured]))
-    print(f"FMA peak of one core: {before:.1f} GFLOP/s before, {after:.1f} after; medians; steady, all kernels loaded")
-    if abs(after - before) > 0.03 * peak:
-        print("The peaks differ by more than 3 %: the machine was not quiet. Repeat this run.")
+    header = (
+        "net",
+        "batch",
+        "1 thread ms",
+        "all threads ms",
+        "best peer",
+        "its ms",
+        "ratio",
+        "of peak, 1 thread",
+        "others",
+    )
+    print("\n" + table(header, [summary(row, peak) for row in measured]))
+    print(peaks_note(before, after))
+    print("medians, steady: all kernels loaded; others: cores that other processes kept busy meanwhile")
+    if any((row.others or 0) > 0.1 for row in measured):
+        print("Other processes were at work: sides with several threads suffer most. Repeat this run.")
 
 
 if __name__ == "__main__":

@@ -145,6 +145,35 @@ def _summary(turns: list[Turn]) -> Timing:
     return Timing(median(seconds), min(seconds), sum(turn.processor_seconds for turn in turns) / sum(seconds))
 
 
+class Bystanders:
+    """How many cores other processes, or other guests of the host, kept busy since this was made."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter(), _machine_seconds(), _own_seconds()
+
+    def cores(self) -> float | None:
+        """Return it, or None where the system does not tell. Children count as ours once they have ended."""
+        since, machine, own = self.start
+        if machine is None:
+            return None
+        others = (_machine_seconds() - machine) - (_own_seconds() - own)
+        return max(0.0, others / (time.perf_counter() - since))
+
+
+def _machine_seconds() -> float | None:
+    """Return the seconds that all cores together have been busy, or stolen by the host."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    ticks = list(map(int, stat.read_text().split("\n", 1)[0].split()[1:9]))
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # without idle and waiting for a disk
+
+
+def _own_seconds() -> float:
+    """Return the processor seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
 def milliseconds(seconds: float) -> str:
     """Return seconds as milliseconds with three significant digits."""
     value = seconds * 1e3

@@ -1,0 +1,80 @@
+"""The notebook's training step, its four classes used its way, against `reference`: ``python -m bench.notebook_step``.
+
+8×8 images, a batch of 32, float64 on both sides, one thread, in one process and alternating turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import fastcnn
+import reference
+
+from .timing import Side, about, alternate, milliseconds, table
+
+BATCH, CLASSES, LEARNING_RATE, CHECKED_STEPS = 32, 10, 0.001, 45  # 45 batches are an epoch of the digits
+BOUND = 1e-10  # float64: rounding is 1e-16, sums have up to 1,152 terms, and the steps add theirs up
+
+
+def network(package: ModuleType) -> list[Any]:
+    """Return the notebook's network out of either package."""
+    return [
+        package.Conv2D(num_filters=16, filter_size=3),
+        package.ReLU(),
+        package.MaxPool2(),
+        package.Softmax(input_len=144, nodes=CLASSES),
+    ]
+
+
+def training_step(layers: list[Any], images: np.ndarray, targets: np.ndarray) -> Callable[[], np.ndarray]:
+    """Return the notebook's step: forward, `probs - y`, backward with a learning rate."""
+
+    def step() -> np.ndarray:
+        probs = images
+        for layer in layers:
+            probs = layer.forward(probs)
+        gradient = probs - targets
+        for layer in reversed(layers):
+            gradient = layer.backward(gradient, LEARNING_RATE)
+        return probs
+
+    return step
+
+
+def main() -> None:
+    """Check, time and print."""
+    argparse.ArgumentParser(prog="python -m bench.notebook_step", description=__doc__.partition("\n")[0]).parse_args()
+    rng = np.random.default_rng(0)
+    images = rng.random((BATCH, 1, 8, 8))
+    targets = np.eye(CLASSES)[rng.integers(0, CLASSES, BATCH)]
+    ours, loops = network(fastcnn), network(reference)
+    for layers in (ours, loops):
+        training_step(layers, images, targets)()  # layers know their shapes from the first batch
+    for layer, twin in zip(ours, loops, strict=True):
+        for name, value in twin.parameters.items():
+            layer.parameters[name][...] = value
+    sides = [
+        Side("fastcnn", training_step(ours, images, targets)),
+        Side("reference", training_step(loops, images, targets)),
+    ]
+    print(about("bench.notebook_step", ("numpy", "numba")))
+    with threadpool_limits(1):
+        probs, expected = (side.turn(CHECKED_STEPS).values for side in sides)
+        apart = np.max(np.abs(np.array(probs) - expected))
+        if not apart <= BOUND:
+            raise AssertionError(f"the probabilities differ by {apart:.1e}; float64 allows {BOUND:.0e}")
+        print(f"equal: probabilities of {CHECKED_STEPS} steps, {apart:.1e} apart at most; allowed {BOUND:.0e}")
+        timings = alternate(sides, rounds=10, seconds=0.1)
+    rows = [(n, milliseconds(t.median), milliseconds(t.minimum), f"{t.cores:.1f}") for n, t in timings.items()]
+    print(table(("notebook step, float64", "median ms", "minimum ms", "cores busy"), rows))
+    print(f"ratio of the medians: {timings['reference'].median / timings['fastcnn'].median:.1f}")
+
+
+if __name__ == "__main__":
+    main()
