@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .networks import rounding
-from .peak import fma_peak, peaks_note
-from .timing import Side, about, alternate, table
+from .peak import conditions, fma_peak
+from .timing import Bystanders, Side, about, alternate, table
 
 BATCH = 32
 DIRECTIONS = ("forward", "input gradient", "filter gradient")
@@ -148,9 +148,9 @@ def main() -> None:
     if find_spec("torch"):
         import_module("torch").set_num_threads(1)
     print(about("bench.kernels", ("numpy", "numba", "torch")))
-    before = fma_peak()
+    before, bystanders = fma_peak(), Bystanders()
     found = {shape: measure(shape, MAKERS, rounds, seconds) for shape in SHAPES}
-    after = fma_peak()
+    others, after = bystanders.cores(), fma_peak()
     peak = max(before, after)
     rows = [
         (f"{shape}, {direction}", *(cell(by_side.get(name), peak) for name in MAKERS))
@@ -158,7 +158,7 @@ def main() -> None:
         for direction, by_side in by_direction.items()
     ]
     print(table((f"effective GFLOP/s, batch {BATCH}", *MAKERS), rows))
-    print(peaks_note(before, after))
+    print(conditions(before, after, others))
 
 
 def cell(gflops: float | None, peak: float) -> str:

@@ -93,12 +93,16 @@ def fma_peak(dtype: Any = np.float32, repeats: int = 12) -> float:
     return flops / best / 1e9
 
 
-def peaks_note(before: float, after: float) -> str:
-    """Return the line that stands under a table of shares: the peaks before and after, and whether to believe it."""
-    note = f"FMA peak of one core: {before:.1f} GFLOP/s before, {after:.1f} after; shares are of the larger"
-    if abs(after - before) > 0.03 * max(before, after):
-        note += "\nThe peaks differ by more than 3 %: the machine was not quiet. Repeat this run."
-    return note
+def conditions(before: float, after: float, others: float | None) -> str:
+    """Return the lines that stand under a table of shares: peaks before and after, and whether to believe the table."""
+    lines = [f"FMA peak of one core: {before:.1f} GFLOP/s before, {after:.1f} after; shares are of the larger"]
+    if others is not None:
+        lines.append(f"other processes kept {others:.2f} cores busy meanwhile")
+    if abs(after - before) > 0.03 * max(before, after) or (others or 0) > 0.1:
+        lines.append(
+            "The machine was not quiet, and sides with several threads suffer most from that: repeat this run."
+        )
+    return "\n".join(lines)
 
 
 def copy_bandwidth(megabytes: int = 128, repeats: int = 5) -> float:

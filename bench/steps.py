@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .networks import NETWORKS, Network, loss_bound, step_flops
-from .peak import fma_peak, peaks_note
+from .peak import conditions, fma_peak
 from .sides import all_sides, compiler_missing, time_limit
 from .timing import Bystanders, Side, Timing, about, alternate, milliseconds, table
 
@@ -120,10 +120,9 @@ def main() -> None:
         "others",
     )
     print("\n" + table(header, [summary(row, peak) for row in measured]))
-    print(peaks_note(before, after))
-    print("medians, steady: all kernels loaded; others: cores that other processes kept busy meanwhile")
-    if any((row.others or 0) > 0.1 for row in measured):
-        print("Other processes were at work: sides with several threads suffer most. Repeat this run.")
+    known = [row.others for row in measured if row.others is not None]
+    print(conditions(before, after, max(known, default=None)))
+    print("medians; steady: all kernels loaded")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,86 @@
 """The specification of fastcnn: its layers, losses and optimizers as plain NumPy loops over positions, in float64."""
 
-from reference.activation import ReLU
+from reference.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, SoftmaxActivation, Tanh
 from reference.base import Layer
-from reference.conv import Conv2D
+from reference.conv import Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from reference.dense import Dense, Softmax
-from reference.losses import CrossEntropy
-from reference.optimizers import SGD
-from reference.pool import MaxPool2, MaxPool2D
+from reference.dropout import Dropout, SpatialDropout2D
+from reference.losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, MeanAbsoluteError, MeanSquaredError
+from reference.norm import BatchNorm, GroupNorm, LayerNorm
+from reference.optimizers import (
+    SGD,
+    Adam,
+    AdamW,
+    ExponentialMovingAverage,
+    Lion,
+    Optimizer,
+    RMSprop,
+    clip_by_global_norm,
+)
+from reference.pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2, MaxPool2D, UpSample2D
+from reference.residual import Concat, Residual
+from reference.schedules import (
+    ConstantRate,
+    CosineDecay,
+    ExponentialDecay,
+    OneCycle,
+    ReduceOnPlateau,
+    Schedule,
+    StepDecay,
+    WarmUp,
+)
 from reference.shape import Flatten
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
+    "Adam",
+    "AdamW",
+    "AvgPool2D",
+    "BatchNorm",
+    "BinaryCrossEntropy",
+    "Concat",
+    "ConstantRate",
     "Conv2D",
+    "Conv2DTranspose",
+    "CosineDecay",
     "CrossEntropy",
     "Dense",
+    "DepthwiseConv2D",
+    "Dropout",
+    "ExponentialDecay",
+    "ExponentialMovingAverage",
     "Flatten",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool2D",
+    "GroupNorm",
+    "Huber",
     "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Lion",
+    "Loss",
     "MaxPool2",
     "MaxPool2D",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "OneCycle",
+    "Optimizer",
+    "RMSprop",
     "ReLU",
+    "ReduceOnPlateau",
+    "Residual",
+    "Schedule",
+    "SeparableConv2D",
+    "SiLU",
+    "Sigmoid",
     "Softmax",
+    "SoftmaxActivation",
+    "SpatialDropout2D",
+    "StepDecay",
+    "Tanh",
+    "UpSample2D",
+    "WarmUp",
+    "clip_by_global_norm",
 ]

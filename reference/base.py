@@ -199,11 +199,11 @@ class Layer(ABC):
 
 
 def real_array(owner: str, argument: str, value: npt.ArrayLike) -> Array:
-    """Return `value` in float64 (without a copy where it is already), or TypeError if it is complex, object or text."""
+    """Return `value` in float64 and C order (the same array if it is so), or TypeError if it is not of real numbers."""
     array = np.asarray(value)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{owner}: {argument}: expected real numbers, got dtype {array.dtype}")
-    return array.astype(np.float64, copy=False)
+    return array.astype(np.float64, order="C", copy=False)  # one order, so that sums have the same bits
 
 
 def integer(owner: str, argument: str, value: SupportsIndex, at_least: int) -> int:
@@ -223,12 +223,23 @@ def pair(owner: str, argument: str, value: Pair, at_least: int) -> tuple[int, in
     return integer(owner, argument, values[0], at_least), integer(owner, argument, values[1], at_least)
 
 
-def real(owner: str, argument: str, value: float, at_least: float = -np.inf, below: float = np.inf) -> float:
-    """Return `value` as a float, or TypeError if it is no number, or ValueError outside [at_least, below)."""
+def real(
+    owner: str,
+    argument: str,
+    value: float,
+    *,
+    at_least: float = -np.inf,
+    above: float = -np.inf,
+    below: float = np.inf,
+    at_most: float = np.inf,
+) -> float:
+    """Return `value` as a float, or TypeError if it is no number, or ValueError if it is NaN or out of bounds."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{owner}: {argument}: expected a number, got {value!r}")
-    if not at_least <= value < below:
-        raise ValueError(f"{owner}: {argument}: expected a number in [{at_least}, {below}), got {value!r}")
+    bounds = {"≥": at_least, ">": above, "<": below, "≤": at_most}
+    if not (at_least <= value <= at_most and above < value < below):
+        wanted = " and ".join(f"{sign} {bound}" for sign, bound in bounds.items() if np.isfinite(bound)) or "finite"
+        raise ValueError(f"{owner}: {argument}: expected a number {wanted}, got {value!r}")
     return float(value)
 
 

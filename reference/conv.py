@@ -77,9 +77,8 @@ class _Convolution(Layer):
     ranks = (4,)
     biases = Parameter()
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
-        *,
         filter_size: Pair,
         stride: Pair,
         padding: Pair | str,
@@ -100,6 +99,10 @@ class _Convolution(Layer):
     def _window(self, image: Axes) -> Window:
         window = Window(self.filter_size, self.stride, dilation=self.dilation)
         return Window(self.filter_size, self.stride, margins(self.padding, image, window), self.dilation)
+
+    def _add_biases(self, filters: int) -> None:
+        if self.bias:
+            self._add("biases", np.zeros(filters))
 
     def _with_biases(self, output: Array) -> Array:
         return output + self.biases[:, None, None] if self.bias else output
@@ -165,14 +168,7 @@ class Conv2D(_Convolution):
         bias: bool = True,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(
-            filter_size=filter_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            bias=bias,
-            random_state=random_state,
-        )
+        super().__init__(filter_size, stride, padding, dilation, bias, random_state)
         self.num_filters = integer(self.name, "num_filters", num_filters, at_least=1)
         self.groups = integer(self.name, "groups", groups, at_least=1)
         if self.num_filters % self.groups:
@@ -190,8 +186,7 @@ class Conv2D(_Convolution):
     def _build(self, input_shape: Shape) -> None:
         shape = (self.num_filters, input_shape[0] // self.groups, *self.filter_size)
         self._add("filters", he_normal(check_random_state(self.random_state), shape, fan_in=math.prod(shape[1:])))
-        if self.bias:
-            self._add("biases", np.zeros(self.num_filters))
+        self._add_biases(self.num_filters)
 
     def _forward(self, input: Array) -> Array:
         return self._with_biases(convolve(input, self.filters, self._window(image_size(input)), self.groups))
@@ -202,3 +197,241 @@ class Conv2D(_Convolution):
         self.gradients["filters"][...] = convolve_filter_gradient(input, dL_dout, window, self.groups)
         self._bias_gradient(dL_dout)
         return convolve_input_gradient(dL_dout, self.filters, window, size, self.groups)
+
+
+@final
+class DepthwiseConv2D(_Convolution):
+    """Convolution of each channel by itself, with m filters each: ``Conv2D`` with as many groups as channels.
+
+    Y[n, c·m + q, i, j] = b[c·m + q] + Σ_{u,v} W[c·m + q, 0, u, v] · X[n, c, i·s_H + u·d_H − top, j·s_W + v·d_W −
+    left].
+
+    Parameters
+    ----------
+    filter_size, stride, padding, dilation, bias
+        As in ``Conv2D``.
+    depth_multiplier : int
+        m.
+    random_state : None, int, RandomState or Generator
+        Source of the initial filters, ``standard_normal((C·m, 1, kH, kW)) * sqrt(2 / (kH·kW))``; biases start at 0.
+
+    Attributes
+    ----------
+    filters : ndarray, (C·m, 1, kH, kW)
+    biases : ndarray, (C·m,)
+
+    References
+    ----------
+    Howard et al. 2017, "MobileNets: efficient convolutional neural networks for mobile vision applications", §3.1.
+    """
+
+    filters = Parameter()
+
+    def __init__(  # noqa: PLR0917
+        self,
+        filter_size: Pair,
+        stride: Pair = 1,
+        padding: Pair | str = 0,
+        dilation: Pair = 1,
+        depth_multiplier: int = 1,
+        bias: bool = True,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(filter_size, stride, padding, dilation, bias, random_state)
+        self.depth_multiplier = integer(self.name, "depth_multiplier", depth_multiplier, at_least=1)
+
+    def _output_shape(self, input_shape: Shape) -> Shape:
+        C, image = input_shape[0], image_size(input_shape)
+        if self.built:
+            self._expect_size("channels", len(self.filters) // self.depth_multiplier, C)
+        return (C * self.depth_multiplier, *self._window(image).output_size(image, self.name))
+
+    def _build(self, input_shape: Shape) -> None:
+        shape = (input_shape[0] * self.depth_multiplier, 1, *self.filter_size)
+        self._add(
+            "filters", he_normal(check_random_state(self.random_state), shape, fan_in=math.prod(self.filter_size))
+        )
+        self._add_biases(shape[0])
+
+    def _forward(self, input: Array) -> Array:
+        C = input.shape[1]
+        return self._with_biases(convolve(input, self.filters, self._window(image_size(input)), groups=C))
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        C, size = input.shape[1], image_size(input)
+        window = self._window(size)
+        self.gradients["filters"][...] = convolve_filter_gradient(input, dL_dout, window, groups=C)
+        self._bias_gradient(dL_dout)
+        return convolve_input_gradient(dL_dout, self.filters, window, size, groups=C)
+
+
+@final
+class SeparableConv2D(_Convolution):
+    """Depthwise convolution, then a 1×1 convolution that mixes the channels: Y = b + P ∗ (D ∗ X).
+
+    Z[n,c,i,j] = Σ_{u,v} D[c,0,u,v] · X[n, c, i·s_H + u·d_H − top, j·s_W + v·d_W − left], Y[n,f,i,j] = b[f] + Σ_c
+    P[f,c,0,0]·Z[n,c,i,j].
+
+    Parameters
+    ----------
+    num_filters : int
+        F, the channels of the output.
+    filter_size, stride, padding, dilation
+        Of the depthwise convolution, as in ``Conv2D``.
+    bias : bool
+        Whether b is added, behind the 1×1 convolution.
+    random_state : None, int, RandomState or Generator
+        Source of the initial filters, drawn one after the other: ``standard_normal((C, 1, kH, kW)) * sqrt(2 /
+        (kH·kW))``, then ``standard_normal((F, C, 1, 1)) * sqrt(2 / C)``; biases start at 0.
+
+    Attributes
+    ----------
+    depthwise_filters : ndarray, (C, 1, kH, kW)
+    pointwise_filters : ndarray, (F, C, 1, 1)
+    biases : ndarray, (F,)
+
+    References
+    ----------
+    Chollet 2017, "Xception: deep learning with depthwise separable convolutions", §1.2.
+    """
+
+    depthwise_filters = Parameter()
+    pointwise_filters = Parameter()
+    _pointwise = Window((1, 1))
+
+    def __init__(  # noqa: PLR0917
+        self,
+        num_filters: int,
+        filter_size: Pair,
+        stride: Pair = 1,
+        padding: Pair | str = 0,
+        dilation: Pair = 1,
+        bias: bool = True,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(filter_size, stride, padding, dilation, bias, random_state)
+        self.num_filters = integer(self.name, "num_filters", num_filters, at_least=1)
+
+    def _output_shape(self, input_shape: Shape) -> Shape:
+        C, image = input_shape[0], image_size(input_shape)
+        if self.built:
+            self._expect_size("channels", len(self.depthwise_filters), C)
+        return (self.num_filters, *self._window(image).output_size(image, self.name))
+
+    def _build(self, input_shape: Shape) -> None:
+        C, generator = input_shape[0], check_random_state(self.random_state)
+        fan_in = math.prod(self.filter_size)
+        self._add("depthwise_filters", he_normal(generator, (C, 1, *self.filter_size), fan_in))
+        self._add("pointwise_filters", he_normal(generator, (self.num_filters, C, 1, 1), fan_in=C))
+        self._add_biases(self.num_filters)
+
+    def _depthwise(self, input: Array) -> Array:
+        return convolve(input, self.depthwise_filters, self._window(image_size(input)), groups=input.shape[1])
+
+    def _forward(self, input: Array) -> Array:
+        return self._with_biases(convolve(self._depthwise(input), self.pointwise_filters, self._pointwise))
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        C, size, Z = input.shape[1], image_size(input), self._depthwise(input)
+        window = self._window(size)
+        dL_dZ = convolve_input_gradient(dL_dout, self.pointwise_filters, self._pointwise, image_size(Z))
+        self.gradients["pointwise_filters"][...] = convolve_filter_gradient(Z, dL_dout, self._pointwise)
+        self.gradients["depthwise_filters"][...] = convolve_filter_gradient(input, dL_dZ, window, groups=C)
+        self._bias_gradient(dL_dout)
+        return convolve_input_gradient(dL_dZ, self.depthwise_filters, window, size, groups=C)
+
+
+@final
+class Conv2DTranspose(_Convolution):
+    """Transposed convolution: the input gradient of a ``Conv2D`` from F channels to C, as a layer that enlarges images.
+
+    Y = b + Σ_{n,c,i,j} X[n,c,i,j] · W[c] laid on the window at (i, j), of which the padding is cut off:
+    Y[n, g·F/G + f, i·s_H + u·d_H − p_H, j·s_W + v·d_W − p_W] += X[n,c,i,j] · W[c,f,u,v], with g = ⌊c / (C/G)⌋;
+    H_out = (H − 1)·s_H − 2·p_H + d_H·(kH − 1) + output_padding + 1.
+
+    Parameters
+    ----------
+    num_filters : int
+        F, the channels of the output.
+    filter_size, stride, dilation, groups, bias
+        As in the ``Conv2D`` whose input gradient this is.
+    padding : int or pair of int
+        Rows and columns cut off at both sides of each axis.
+    output_padding : int or pair of int
+        Rows at the bottom and columns at the right that the output has in addition; less than stride or dilation.
+    random_state : None, int, RandomState or Generator
+        Source of the initial filters, ``standard_normal((C, F/G, kH, kW)) * sqrt(2 / (C/G·kH·kW))``; biases start at
+        0. (PyTorch and Keras take F/G for C/G here, the fan-in of that ``Conv2D``.)
+
+    Attributes
+    ----------
+    filters : ndarray, (C, F/G, kH, kW)
+    biases : ndarray, (F,)
+
+    References
+    ----------
+    Dumoulin and Visin 2016, "A guide to convolution arithmetic for deep learning", §4.
+    """
+
+    filters = Parameter()
+
+    def __init__(  # noqa: PLR0917
+        self,
+        num_filters: int,
+        filter_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        output_padding: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        random_state: RandomState = None,
+    ) -> None:
+        padding = pair(type(self).__name__, "padding", padding, at_least=0)
+        super().__init__(filter_size, stride, padding, dilation, bias, random_state)
+        self.num_filters = integer(self.name, "num_filters", num_filters, at_least=1)
+        self.output_padding = pair(self.name, "output_padding", output_padding, at_least=0)
+        for extra, stride_, dilation_ in zip(self.output_padding, self.stride, self.dilation, strict=True):
+            if extra >= max(stride_, dilation_):
+                raise ValueError(
+                    f"{self.name}: output_padding: expected less than stride {self.stride} or "
+                    f"dilation {self.dilation}, got {self.output_padding}"
+                )
+        self.groups = integer(self.name, "groups", groups, at_least=1)
+        if self.num_filters % self.groups:
+            raise ValueError(f"{self.name}: groups: expected a divisor of num_filters={num_filters}, got {groups}")
+
+    def _output_shape(self, input_shape: Shape) -> Shape:
+        C, H, W = input_shape
+        if self.built:
+            self._expect_size("channels", len(self.filters), C)
+        if C % self.groups:
+            raise ValueError(f"{self.name}: groups: expected a divisor of the input's {C} channels, got {self.groups}")
+        window = self._window((H, W))
+        (top, bottom), (left, right) = window.padding
+        H_out = (H - 1) * self.stride[0] - top - bottom + window.span[0] + self.output_padding[0]
+        W_out = (W - 1) * self.stride[1] - left - right + window.span[1] + self.output_padding[1]
+        if H_out < 1 or W_out < 1:
+            raise ValueError(
+                f"{self.name}: input: expected an image that padding {self.padding} leaves something of, "
+                f"got {H}×{W}, which would become {H_out}×{W_out}"
+            )
+        return (self.num_filters, H_out, W_out)
+
+    def _build(self, input_shape: Shape) -> None:
+        C = input_shape[0]
+        shape = (C, self.num_filters // self.groups, *self.filter_size)
+        fan_in = C // self.groups * math.prod(self.filter_size)
+        self._add("filters", he_normal(check_random_state(self.random_state), shape, fan_in))
+        self._add_biases(self.num_filters)
+
+    def _forward(self, input: Array) -> Array:
+        size = image_size(self._output_shape(input.shape[1:]))
+        window = self._window(size)
+        return self._with_biases(convolve_input_gradient(input, self.filters, window, size, self.groups))
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        window, (H, W) = self._window(image_size(dL_dout)), image_size(input)
+        self.gradients["filters"][...] = convolve_filter_gradient(dL_dout, input, window, self.groups)
+        self._bias_gradient(dL_dout)
+        return convolve(dL_dout, self.filters, window, self.groups)[:, :, :H, :W]  # more if output_padding ≥ stride

@@ -7,6 +7,7 @@ from typing import final
 
 import numpy as np
 
+from reference.activation import softmax
 from reference.base import Array, Layer, Parameter, RandomState, Shape, check_random_state, he_normal, integer
 
 
@@ -123,9 +124,3 @@ class Softmax(Layer):
         self.gradients["weights"][...] = input.reshape(len(input), -1).T @ dL_dout
         self.gradients["biases"][...] = dL_dout.sum(axis=0)
         return (dL_dout @ self.weights.T).reshape(input.shape)
-
-
-def softmax(logits: Array) -> Array:
-    """exp(z_k) / Σ_m exp(z_m) along axis 1; the largest logit is subtracted first so that nothing overflows."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

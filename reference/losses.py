@@ -8,8 +8,8 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from reference.activation import sigmoid, softmax
 from reference.base import Array, Shape, real, real_array
-from reference.dense import softmax
 
 
 class Loss(ABC):
@@ -169,3 +169,107 @@ class CrossEntropy(Loss):
                 f"{self.name}: target: expected classes 0 to {K - 1}, got {classes.min()} to {classes.max()}"
             )
         return np.eye(K)[classes.astype(np.intp)]
+
+
+class _Elementwise(Loss):
+    """A loss of each number of the output by itself; ℓ_n is the mean over the numbers of one example."""
+
+    @abstractmethod
+    def _of(self, z: Array, y: Array) -> Array:
+        """Loss of each number z of the output with target y."""
+
+    @abstractmethod
+    def _slope(self, z: Array, y: Array) -> Array:
+        """Its derivative by z."""
+
+    def _each(self, output: Array, target: Array) -> Array:
+        return np.asarray(self._of(output, target).reshape(len(output), -1).mean(axis=1))
+
+    def _each_gradient(self, output: Array, target: Array) -> Array:
+        return self._slope(output, target) * len(output) / output.size
+
+
+@final
+class BinaryCrossEntropy(_Elementwise):
+    """Cross-entropy of independent answers (multi-label): −y·log σ(z) − (1 − y)·log(1 − σ(z)), derivative σ(z) − y.
+
+    The output z holds logits, the target y probabilities in [0, 1] in the output's shape; σ is the logistic function.
+    Computed as max(z, 0) − z·y + log(1 + e^−|z|), which overflows nowhere.
+
+    References
+    ----------
+    Bishop 2006, "Pattern Recognition and Machine Learning", §4.3.2.
+    """
+
+    def _of(self, z: Array, y: Array) -> Array:
+        return np.asarray(np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z))))
+
+    def _slope(self, z: Array, y: Array) -> Array:
+        return sigmoid(z) - y
+
+    def _target(self, target: ArrayLike, shape: Shape) -> Array:
+        y = super()._target(target, shape)
+        if not ((y >= 0) & (y <= 1)).all():
+            raise ValueError(f"{self.name}: target: expected probabilities in [0, 1], got {y.min()} to {y.max()}")
+        return y
+
+
+@final
+class MeanSquaredError(_Elementwise):
+    """Squared error (z − y)², derivative 2·(z − y). PyTorch's and scikit-learn's; some texts halve it.
+
+    References
+    ----------
+    Bishop 2006, "Pattern Recognition and Machine Learning", §1.1.
+    """
+
+    def _of(self, z: Array, y: Array) -> Array:
+        return (z - y) * (z - y)
+
+    def _slope(self, z: Array, y: Array) -> Array:
+        return 2 * (z - y)
+
+
+@final
+class MeanAbsoluteError(_Elementwise):
+    """Absolute error |z − y|, derivative sign(z − y), 0 at 0.
+
+    References
+    ----------
+    Hastie et al. 2009, "The Elements of Statistical Learning", §10.6.
+    """
+
+    def _of(self, z: Array, y: Array) -> Array:
+        return np.abs(z - y)
+
+    def _slope(self, z: Array, y: Array) -> Array:
+        return np.sign(z - y)
+
+
+@final
+class Huber(_Elementwise):
+    """Squared error for small errors, absolute error for large ones: d²/2 where |d| ≤ δ, else δ·(|d| − δ/2), d = z − y.
+
+    Derivative: d clipped to [−δ, δ].
+
+    Parameters
+    ----------
+    delta : float
+        δ, above 0.
+
+    References
+    ----------
+    Huber 1964, "Robust estimation of a location parameter"; Hastie et al. 2009, "The Elements of Statistical
+    Learning", §10.6.
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        super().__init__()
+        self.delta = real(self.name, "delta", delta, above=0)
+
+    def _of(self, z: Array, y: Array) -> Array:
+        d = np.abs(z - y)
+        return np.where(d <= self.delta, d * d / 2, self.delta * (d - self.delta / 2))
+
+    def _slope(self, z: Array, y: Array) -> Array:
+        return np.clip(z - y, -self.delta, self.delta)

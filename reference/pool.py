@@ -1,4 +1,4 @@
-"""Pooling: the maximum or the mean of each window, and of whole images."""
+"""Pooling: the maximum or the mean of each window, or of whole images; and its opposite, upsampling."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from reference.windows import Window, crop, image_size, pad
 class MaxPool2(Layer):
     """The notebook's max-pooling: 2×2 windows side by side, y[n,c,i,j] = max of x[n,c,2i:2i+2,2j:2j+2].
 
-    EVERY tied maximum receives the gradient: dL/dx = dL/dy wherever x = y in the window. (``MaxPool2D`` gives it to the
-    first.) A last odd row or column is left out, and its gradient is 0; the notebook crashed there.
+    EVERY tied maximum receives the gradient: dL/dx = dL/dy wherever x = y in the window. (``MaxPool2D`` gives it to
+    the first.) A last odd row or column is left out, and its gradient is 0; the notebook crashed there.
 
     References
     ----------
@@ -71,8 +71,8 @@ class _Pooling(Layer):
 class MaxPool2D(_Pooling):
     """Maximum of each window: y[n,c,i,j] = max_{u,v} x[n,c,i·s_H + u − p_H,j·s_W + v − p_W], the padding being −∞.
 
-    The FIRST maximum in the row-major order of the window receives the gradient, as in PyTorch, Keras and ONNX; windows
-    that overlap add up. H_out = ⌊(H + 2·p_H − kH) / s_H⌋ + 1: rows that no window reaches are left out.
+    The FIRST maximum in the row-major order of the window receives the gradient, as in PyTorch, Keras and ONNX;
+    windows that overlap add up. H_out = ⌊(H + 2·p_H − kH) / s_H⌋ + 1: rows that no window reaches are left out.
 
     Parameters
     ----------
@@ -109,3 +109,141 @@ class MaxPool2D(_Pooling):
             u, v = np.divmod(first, self.pool_size[1])
             dL_dpadded[n, c, rows.start + u, columns.start + v] += dL_dout[:, :, i, j]
         return crop(dL_dpadded, self._window.padding)
+
+
+@final
+class AvgPool2D(_Pooling):
+    """Mean of each window: y[n,c,i,j] = Σ_{u,v} x[n,c,i·s_H + u − p_H,j·s_W + v − p_W] / m[i,j], the padding being 0.
+
+    m = kH·kW if the padding is counted, else the number of pixels of the image in the window. Each pixel of the
+    window receives dL/dy / m.
+
+    Parameters
+    ----------
+    pool_size, stride, padding
+        As in ``MaxPool2D``.
+    count_include_pad : bool
+        Whether the padding is counted. True is PyTorch's default; Keras ("same") and ONNX do not count it.
+
+    References
+    ----------
+    LeCun et al. 1998, "Gradient-based learning applied to document recognition", §II.A.
+    """
+
+    def __init__(
+        self, pool_size: Pair = 2, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
+    ) -> None:
+        super().__init__(pool_size, stride, padding)
+        self.count_include_pad = count_include_pad
+
+    def _counted(self, input: Array) -> Array:
+        """1 at each pixel that counts, 0 elsewhere, padded."""
+        return pad(np.ones((1, 1, *image_size(input))), self._window.padding, float(self.count_include_pad))
+
+    def _forward(self, input: Array) -> Array:
+        N, C, *_ = input.shape
+        size = self._window.output_size(image_size(input))
+        padded, counted = pad(input, self._window.padding), self._counted(input)
+        output = np.empty((N, C, *size))
+        for i, j, rows, columns in self._window.positions(size):
+            output[:, :, i, j] = padded[:, :, rows, columns].sum(axis=(2, 3)) / counted[:, :, rows, columns].sum()
+        return output
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        counted = self._counted(input)
+        dL_dpadded = pad(np.zeros_like(input), self._window.padding)
+        for i, j, rows, columns in self._window.positions(image_size(dL_dout)):
+            dL_dpadded[:, :, rows, columns] += dL_dout[:, :, i, j, None, None] / counted[:, :, rows, columns].sum()
+        return crop(dL_dpadded, self._window.padding)
+
+
+@final
+class GlobalAvgPool2D(Layer):
+    """Mean of each channel: (N, C, H, W) to (N, C), y[n,c] = Σ_{i,j} x[n,c,i,j] / (H·W).
+
+    dL/dx[n,c,i,j] = dL/dy[n,c] / (H·W).
+
+    References
+    ----------
+    Lin et al. 2014, "Network in network", §3.2.
+    """
+
+    ranks = (4,)
+
+    def _output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:1]
+
+    def _forward(self, input: Array) -> Array:
+        return np.asarray(input.mean(axis=(2, 3)))
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        H, W = image_size(input)
+        return dL_dout[:, :, None, None] * np.ones_like(input) / (H * W)
+
+
+@final
+class GlobalMaxPool2D(Layer):
+    """Maximum of each channel: (N, C, H, W) to (N, C), y[n,c] = max_{i,j} x[n,c,i,j].
+
+    The FIRST maximum in the row-major order of the image receives the gradient.
+
+    References
+    ----------
+    Oquab et al. 2015, "Is object localization for free?", §3.
+    """
+
+    ranks = (4,)
+
+    def _output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:1]
+
+    def _forward(self, input: Array) -> Array:
+        return np.asarray(input.max(axis=(2, 3)))
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        (N, C, *_), (_, W) = input.shape, image_size(input)
+        n, c = np.ogrid[:N, :C]
+        i, j = np.divmod(input.reshape(N, C, -1).argmax(axis=2), W)
+        dL_dinput = np.zeros_like(input)
+        dL_dinput[n, c, i, j] = dL_dout
+        return dL_dinput
+
+
+@final
+class UpSample2D(Layer):
+    """Nearest-neighbour upsampling: each pixel becomes a block of a×b, y[n,c,i,j] = x[n,c,⌊i/a⌋,⌊j/b⌋].
+
+    A pixel's gradient is the sum of its block's.
+
+    Parameters
+    ----------
+    size : int or pair of int
+        a and b.
+
+    References
+    ----------
+    Odena et al. 2016, "Deconvolution and checkerboard artifacts", Distill.
+    """
+
+    ranks = (4,)
+
+    def __init__(self, size: Pair = 2) -> None:
+        super().__init__()
+        self.size = pair(self.name, "size", size, at_least=1)
+        self._window = Window(self.size, self.size)
+
+    def _output_shape(self, input_shape: Shape) -> Shape:
+        C, H, W = input_shape
+        return C, H * self.size[0], W * self.size[1]
+
+    def _forward(self, input: Array) -> Array:
+        output = np.empty((len(input), *self._output_shape(input.shape[1:])))
+        for i, j, rows, columns in self._window.positions(image_size(input)):
+            output[:, :, rows, columns] = input[:, :, i, j, None, None]
+        return output
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        dL_dinput = np.empty_like(input)
+        for i, j, rows, columns in self._window.positions(image_size(input)):
+            dL_dinput[:, :, i, j] = dL_dout[:, :, rows, columns].sum(axis=(2, 3))
+        return dL_dinput

@@ -82,6 +82,94 @@ CONV_CASES = (
     ConvCase("everything", (2, 4, 9, 11), 6, (3, 2), (2, 3), (2, 1), (2, 3), groups=2, bias=False),
 )
 
+
+@dataclass(frozen=True)
+class DepthwiseCase:
+    """Arguments of a DepthwiseConv2D and the shape of a batch for it."""
+
+    name: str
+    input_shape: tuple[int, int, int, int]
+    filter_size: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] | str = 0
+    dilation: int | tuple[int, int] = 1
+    depth_multiplier: int = 1
+    bias: bool = True
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the constructor."""
+        names = ("filter_size", "stride", "padding", "dilation", "depth_multiplier", "bias")
+        return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        N, C, H, W = self.input_shape
+        return f"{self.name}-N={N}-C={C}-HW={H}x{W}-M={self.depth_multiplier}-K={_size(self.filter_size)}"
+
+
+DEPTHWISE_CASES = (
+    DepthwiseCase("smallest", (1, 1, 1, 1), 1),
+    DepthwiseCase("mobilenet", (2, 32, 6, 6), 3, padding=1),
+    DepthwiseCase("mobilenet-stride-2", (2, 16, 7, 8), 3, 2, 1),
+    DepthwiseCase("odd", (3, 3, 7, 5), 3),
+    DepthwiseCase("17-channels", (2, 17, 5, 6), 3, padding="same"),
+    DepthwiseCase("33-channels", (1, 33, 4, 5), 3, padding=1),
+    DepthwiseCase("large-filter", (2, 8, 9, 10), 5, padding=2),
+    DepthwiseCase("non-square", (2, 5, 6, 9), (2, 5), (1, 2), (1, 2)),
+    DepthwiseCase("same-stride-2", (2, 8, 8, 7), 3, 2, "same"),
+    DepthwiseCase("stride-3", (2, 4, 10, 11), 3, 3),
+    DepthwiseCase("dilation-2", (2, 8, 9, 8), 3, 1, 2, 2),
+    DepthwiseCase("window-is-image", (2, 8, 5, 4), (5, 4)),
+    DepthwiseCase("multiplied", (2, 3, 6, 6), 3, padding=1, depth_multiplier=2),
+    DepthwiseCase("multiplied-strided", (2, 5, 7, 6), 3, 2, 1, depth_multiplier=3, bias=False),
+    DepthwiseCase("no-bias", (2, 8, 6, 6), 3, bias=False),
+)
+
+
+@dataclass(frozen=True)
+class TransposeCase:
+    """Arguments of a Conv2DTranspose and the shape of a batch for it."""
+
+    name: str
+    input_shape: tuple[int, int, int, int]
+    num_filters: int
+    filter_size: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] = 0
+    output_padding: int | tuple[int, int] = 0
+    dilation: int | tuple[int, int] = 1
+    groups: int = 1
+    bias: bool = True
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the constructor."""
+        names = ("num_filters", "filter_size", "stride", "padding", "output_padding", "dilation", "groups", "bias")
+        return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        N, C, H, W = self.input_shape
+        return f"{self.name}-N={N}-C={C}-HW={H}x{W}-F={self.num_filters}-K={_size(self.filter_size)}"
+
+
+TRANSPOSE_CASES = (
+    TransposeCase("smallest", (1, 1, 1, 1), 1, 1),
+    TransposeCase("one-pixel", (2, 3, 1, 1), 8, 3),
+    TransposeCase("doubling", (2, 8, 4, 5), 6, 2, 2),
+    TransposeCase("doubling-padded", (2, 3, 4, 4), 16, 4, 2, 1),
+    TransposeCase("output-padding", (2, 3, 4, 5), 8, 3, 2, 1, 1),
+    TransposeCase("output-padding-pair", (2, 3, 4, 3), 6, 3, (2, 3), 1, (0, 2)),
+    TransposeCase("output-padding-over-stride", (2, 2, 4, 5), 6, 3, 1, 1, 1, 2),
+    TransposeCase("odd", (3, 1, 5, 3), 6, 3),
+    TransposeCase("17-channels", (2, 17, 3, 4), 17, 3, padding=1),
+    TransposeCase("33-filters", (1, 3, 4, 4), 33, 3, 2),
+    TransposeCase("stride-over-window", (2, 3, 3, 4), 8, 2, 3),
+    TransposeCase("dilation", (2, 3, 4, 5), 8, (3, 2), 1, 1, dilation=(2, 3)),
+    TransposeCase("groups", (2, 6, 4, 3), 4, 3, 2, 1, groups=2),
+    TransposeCase("no-bias", (2, 3, 4, 4), 8, 3, bias=False),
+    TransposeCase("everything", (2, 4, 3, 4), 6, (3, 2), (2, 3), (1, 2), (1, 0), (2, 3), groups=2, bias=False),
+)
+
 # -------------------------------------------------------------------------------------------------------------- pooling
 
 
@@ -173,6 +261,19 @@ ELEMENTWISE_SHAPES = (
 )
 
 
+# Shapes for normalisations; the channels are divisible by 1, 2 and themselves.
+NORM_SHAPES = (
+    (2, 2),
+    (5, 16),
+    (3, 34),
+    (2, 2, 1, 1),
+    (1, 4, 3, 3),
+    (2, 16, 6, 6),
+    (3, 6, 5, 7),
+    (2, 34, 3, 4),
+)
+
+
 def _size(size: int | tuple[int, int]) -> str:
     return str(size) if isinstance(size, int) else "x".join(map(str, size))
 
@@ -187,20 +288,71 @@ class LayerCase:
     name: str
     input_shape: tuple[int, ...]
     make: Callable[[ModuleType], Any]
+    draws: bool = False  # at random in each forward, so that no two are alike
 
     def __str__(self) -> str:
         return self.name
+
+
+def _block(m: ModuleType, num_filters: int, stride: int = 1) -> list[Any]:
+    """Layers of a basic residual block, with something other than 1 and 0 for γ and β to do."""
+    return [
+        m.Conv2D(num_filters, 3, stride, 1, bias=False, random_state=0),
+        m.BatchNorm(),
+        m.ReLU(),
+        m.Conv2D(num_filters, 3, 1, "same", random_state=1),
+    ]
 
 
 # Each row gets every contract test for free: finite differences, shapes, errors, the learning rate, the mirror.
 LAYER_CASES = (
     LayerCase("Conv2D", (3, 2, 6, 5), lambda m: m.Conv2D(6, 3, random_state=0)),
     LayerCase("Conv2D-everything", (2, 4, 9, 8), lambda m: m.Conv2D(6, (3, 2), 2, "same", (1, 2), 2, False, 0)),
-    LayerCase("ReLU", (3, 2, 4, 5), lambda m: m.ReLU()),
+    LayerCase("DepthwiseConv2D", (3, 3, 6, 5), lambda m: m.DepthwiseConv2D(3, 2, 1, 1, 2, random_state=0)),
+    LayerCase("SeparableConv2D", (3, 3, 6, 5), lambda m: m.SeparableConv2D(4, 3, 1, "same", random_state=0)),
+    LayerCase("SeparableConv2D-strided", (2, 3, 7, 6), lambda m: m.SeparableConv2D(8, 3, 2, 1, 1, False, 0)),
+    LayerCase("Conv2DTranspose", (3, 2, 3, 4), lambda m: m.Conv2DTranspose(5, 3, 2, 1, 1, random_state=0)),
     LayerCase("MaxPool2", (3, 2, 5, 6), lambda m: m.MaxPool2()),
     LayerCase("MaxPool2D", (3, 2, 7, 6), lambda m: m.MaxPool2D(3, 2, 1)),
+    LayerCase("AvgPool2D", (3, 2, 7, 6), lambda m: m.AvgPool2D(3, 2, 1)),
+    LayerCase("AvgPool2D-not-counting", (3, 2, 7, 6), lambda m: m.AvgPool2D(3, 2, 1, count_include_pad=False)),
+    LayerCase("GlobalAvgPool2D", (3, 5, 4, 3), lambda m: m.GlobalAvgPool2D()),
+    LayerCase("GlobalMaxPool2D", (3, 5, 4, 3), lambda m: m.GlobalMaxPool2D()),
+    LayerCase("UpSample2D", (3, 2, 4, 3), lambda m: m.UpSample2D((2, 3))),
     LayerCase("Flatten", (3, 2, 4, 5), lambda m: m.Flatten()),
     LayerCase("Dense", (3, 7), lambda m: m.Dense(5, random_state=0)),
+    LayerCase("ReLU", (3, 2, 4, 5), lambda m: m.ReLU()),
+    LayerCase("LeakyReLU", (3, 2, 4, 5), lambda m: m.LeakyReLU(0.2)),
+    LayerCase("ELU", (3, 2, 4, 5), lambda m: m.ELU(1.5)),
+    LayerCase("GELU", (3, 2, 4, 5), lambda m: m.GELU()),
+    LayerCase("GELU-tanh", (3, 2, 4, 5), lambda m: m.GELU("tanh")),
+    LayerCase("SiLU", (3, 2, 4, 5), lambda m: m.SiLU()),
+    LayerCase("Sigmoid", (3, 2, 4, 5), lambda m: m.Sigmoid()),
+    LayerCase("Tanh", (3, 2, 4, 5), lambda m: m.Tanh()),
+    LayerCase("SoftmaxActivation", (3, 7), lambda m: m.SoftmaxActivation()),
+    LayerCase("SoftmaxActivation-images", (3, 5, 2, 3), lambda m: m.SoftmaxActivation()),
+    LayerCase("BatchNorm", (3, 5, 4, 3), lambda m: m.BatchNorm()),
+    LayerCase("BatchNorm-dense", (5, 7), lambda m: m.BatchNorm(0.3, 1e-3)),
+    LayerCase("GroupNorm", (3, 6, 4, 3), lambda m: m.GroupNorm(2)),
+    LayerCase("GroupNorm-dense", (3, 6), lambda m: m.GroupNorm(2)),
+    LayerCase("LayerNorm", (3, 5, 4, 3), lambda m: m.LayerNorm()),
+    LayerCase("LayerNorm-dense", (3, 7), lambda m: m.LayerNorm()),
+    LayerCase("Dropout", (3, 5, 4, 3), lambda m: m.Dropout(0.4, random_state=0), draws=True),
+    LayerCase("SpatialDropout2D", (3, 9, 4, 3), lambda m: m.SpatialDropout2D(0.4, random_state=0), draws=True),
+    LayerCase("Residual", (3, 4, 5, 6), lambda m: m.Residual(_block(m, 4))),
+    LayerCase("Residual-pad", (3, 4, 5, 6), lambda m: m.Residual(_block(m, 6, 2), "pad")),
+    LayerCase(
+        "Residual-pointwise",
+        (3, 4, 5, 6),
+        lambda m: m.Residual(_block(m, 6, 2), [m.Conv2D(6, 1, 2, random_state=2), m.BatchNorm()]),
+    ),
+    LayerCase("Residual-dense", (3, 4), lambda m: m.Residual([m.Tanh(), m.Dense(4, random_state=0)])),
+    LayerCase(
+        "Concat",
+        (3, 3, 6, 5),
+        lambda m: m.Concat([[], [m.Conv2D(4, 3, 1, 1, random_state=0), m.Tanh()], [m.AvgPool2D(3, 1, 1)]]),
+    ),
+    LayerCase("Concat-dense", (3, 3), lambda m: m.Concat([[m.Dense(2, random_state=0)], [m.Dense(5, random_state=1)]])),
 )
 
 # --------------------------------------------------------------------------------------------------------------- checks

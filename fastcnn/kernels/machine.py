@@ -42,7 +42,7 @@ class VectorSet:
         return min(MAX_ROWS, (self.registers - vectors - 1) // vectors)
 
 
-MAX_ROWS = 12
+MAX_ROWS = 10
 VECTORS = 2  # registers per tile row: 6 x 16 for AVX2 is the shape of BLIS on Zen
 
 SETS = {

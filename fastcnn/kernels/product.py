@@ -13,6 +13,7 @@ from .simd import tile_product
 from .vector import lanes, load, splat, store
 
 BAND = 96  # rows of A that stay in the first-level cache while all panels of B pass by
+DEPTH = 1200  # columns of A that are taken at once: more of B's panel would not stay in the caches beside A
 PIXELS = 256  # rows of A and B that a filter gradient takes at once: a panel of B stays in the first-level cache
 
 _ROWS = vector_set().tile_rows(2)
@@ -38,10 +39,16 @@ def _panel(a, a_row, i0, i1, a_col, k0, k1, b, b0, c, c_row, c0, vectors, start,
 def product(a, a_row, i0, i1, a_col, K, b, b0, c, c_row, N, start, floor):
     """C[i0:i1] = max(floor, start + A[i0:i1] · B), where B begins at `b[b0]`."""
     width = 2 * lanes(a)
+    none = a.dtype.type(-float("inf"))
     for i in range(i0, i1, BAND):
-        for c0 in range(0, N, width):
-            vectors = min(N - c0, width) // lanes(a)
-            _panel(a, a_row, i, min(i + BAND, i1), a_col, 0, K, b, b0 + c0 * K, c, c_row, c0, vectors, start, True, floor)
+        end = min(i + BAND, i1)
+        for k0 in range(0, max(K, 1), DEPTH):
+            k1 = min(k0 + DEPTH, K)
+            low = floor if k1 == K else none
+            for c0 in range(0, N, width):
+                vectors = min(N - c0, width) // lanes(a)
+                at = b0 + c0 * K + k0 * vectors * lanes(a)
+                _panel(a, a_row, i, end, a_col, k0, k1, b, at, c, c_row, c0, vectors, start, k0 == 0, low)
 
 
 @kernel
