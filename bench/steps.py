@@ -1,8 +1,11 @@
-"""Whole training steps against PyTorch and JAX: ``python -m bench.steps [net ...] [--quick]``.
+"""Whole training steps against PyTorch and JAX: ``python -m bench.steps [net ...] [--quick] [--fresh]``.
 
 float32, forward, backward and plain SGD. Every side makes three steps from the same parameters on the same batches, and
 their losses must agree; then all are timed in alternating turns of one run. The ratio is the best peer's median by our
 median, the best of one and all threads on either side.
+
+All sides share one process that keeps the memory it frees, which suits the peers best. With ``--fresh`` each peer has a
+process of its own with the system's defaults, as its users run it, and takes its turns from there.
 """
 
 from __future__ import annotations
@@ -14,16 +17,16 @@ from typing import NamedTuple
 from .networks import NETWORKS, Network, loss_bound, step_flops
 from .peak import conditions, fma_peak
 from .sides import all_sides, compiler_missing, time_limit
-from .timing import Bystanders, Side, Timing, about, alternate, milliseconds, table
+from .timing import Bystanders, Side, Timing, about, alternate, keep_memory, milliseconds, table
 
 CHECKED_STEPS = 3
 SECONDS_TO_BEGIN = 120  # a side whose first steps take longer is left out: torch.compile
 
 
-def begin(network: Network, compiled: bool) -> list[Side]:
+def begin(network: Network, compiled: bool, fresh: bool) -> list[Side]:
     """Return the sides of a network after their first steps, whose losses were found equal."""
     bound, worst, expected, begun = loss_bound(network, CHECKED_STEPS), 0.0, None, []
-    for side in all_sides(network, compiled):
+    for side in all_sides(network, compiled, fresh):
         try:
             with time_limit(SECONDS_TO_BEGIN):
                 losses = side.turn(CHECKED_STEPS).values
@@ -56,11 +59,11 @@ class Measured(NamedTuple):
     others: float | None
 
 
-def measure(name: str, compiled: bool, rounds: int, seconds: float) -> Measured:
+def measure(name: str, compiled: bool, fresh: bool, rounds: int, seconds: float) -> Measured:
     """Check, time and print one network."""
     network = NETWORKS[name]
     print(f"\n{name}, batch {network.batch}, {step_flops(network) / 1e6:,.1f} MFLOP a step")
-    sides = begin(network, compiled)
+    sides = begin(network, compiled, fresh)
     bystanders = Bystanders()
     timings = alternate(sides, rounds, seconds)
     for side in sides:
@@ -94,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.steps", description=__doc__.partition("\n")[0])
     parser.add_argument("networks", nargs="*", metavar="net", help=f"of {', '.join(NETWORKS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter turns, and no torch.compile")
+    parser.add_argument("--fresh", action="store_true", help="each peer in its own process, with default allocation")
     options = parser.parse_args()
     if unknown := set(options.networks) - set(NETWORKS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(NETWORKS)}")
@@ -103,8 +107,12 @@ def main() -> None:
     print(about("bench.steps", ("numpy", "numba", "torch", "jax")))
     if missing:
         print(f"without torch.compile: {missing}")
+    if options.fresh:
+        print("peers in processes of their own, with the system's default allocation")
+    elif not keep_memory():
+        print("this C library has no mallopt: freed memory may go back to the system, at some cost to the peers")
     before = fma_peak()
-    measured = [measure(name, not missing, rounds, seconds) for name in options.networks or NETWORKS]
+    measured = [measure(name, not missing, options.fresh, rounds, seconds) for name in options.networks or NETWORKS]
     after = fma_peak()
     peak = max(before, after)
 

@@ -69,31 +69,33 @@ class Trainer:
             Integer classes.
         """
         x = _as_batch(x)
+        n = len(x)
         plan = self._planned(x)
-        n, shards = len(x), plan.shards(len(x))
         targets = self.loss.targets(y, n)
-        plan.totals[...] = 0.0
-        plan.graph.prepare()
+        graph, cuts = plan.graph, plan.cuts(n)
         scale = plan.graph.dtype.type(1.0 / n)
         threads = self.threads or parallel.get_num_threads()
 
         def shard(s: int, worker: int) -> None:
-            first, last = s * n // shards, (s + 1) * n // shards
-            memory, run = plan.memory(worker), plan.passes[s]
-            plan.graph.load(x[first:last], last - first, memory)
-            plan.graph.forward(last - first, memory, run)
-            self.loss.evaluate(last - first, memory, targets, first, scale, plan.totals[s])
-            plan.graph.backward(last - first, memory, plan.gradients_by_layer[s], run)
+            first, last = cuts[s]
+            memory, run, totals = plan.memory(worker), plan.passes[s], plan.totals[s]
+            graph.load(x[first:last], last - first, memory)
+            graph.forward(last - first, memory, run)
+            totals[...] = 0.0
+            self.loss.evaluate(last - first, memory, targets, first, scale, totals)
+            graph.backward(last - first, memory, plan.gradients_by_layer[s], run)
 
-        parallel.run(shards, shard, threads)
-        loss, hits, bad = plan.totals[:shards].sum(axis=0)
+        graph.prepare()
+        parallel.run(len(cuts), shard, threads)
+        loss, hits, bad = (sum(column) for column in zip(*plan.totals[: len(cuts)].tolist(), strict=True))
         if bad:
             raise ValueError(f"Trainer: y: expected classes from 0 to {plan.classes - 1}; got {int(bad)} beyond")
-        self._update(plan, shards, threads)
-        self.accuracy = float(hits) / n
-        return float(loss) / n
+        self._update(plan, len(cuts), threads)
+        self.accuracy = hits / n
+        return float(loss / n)
 
     def _update(self, plan: _Plan, shards: int, threads: int) -> None:
+        """Sum the shards' gradients and change the parameters; the flat vector is long enough to share, or is not."""
         theta = self.model._flat
         pieces = min(SHARDS, 1 + theta.size * shards // SWEEP)
         step = -(-theta.size // (16 * pieces)) * 16
@@ -126,7 +128,8 @@ class _Plan:
         model._connect(self.graph, 0)
         loss.attach(self.graph)
         self.work = 6.0 * sum(block.work(self.graph) for block in self.graph.blocks)
-        self.graph.images = -(-n // self.shards(n))
+        self._cuts: dict[int, list[tuple[int, int]]] = {}
+        self.graph.images = max(last - first for first, last in self.cuts(n))
         self.graph.finish()
         loss.plan(self.graph)
         self.classes = self.graph.values[self.graph.output].channels
@@ -137,14 +140,17 @@ class _Plan:
         self.passes = [Pass() for _ in range(SHARDS)]
         self.memories: dict[int, Memory] = {}
 
-    def shards(self, n: int) -> int:
-        """Return into how many slices a batch of `n` is cut: by its work alone, never by the number of threads."""
-        worthwhile = min(SHARDS, n, int(n * self.work / SHARD_WORK))
-        return 1 << (max(1, worthwhile).bit_length() - 1)
+    def cuts(self, n: int) -> list[tuple[int, int]]:
+        """Return the slices of a batch of `n`: by its work alone, never by the number of threads."""
+        if n not in self._cuts:
+            worthwhile = min(SHARDS, n, int(n * self.work / SHARD_WORK))
+            count = 1 << (max(1, worthwhile).bit_length() - 1)
+            self._cuts[n] = [(s * n // count, (s + 1) * n // count) for s in range(count)]
+        return self._cuts[n]
 
     def fits(self, model: Sequential, n: int) -> bool:
         """Tell whether the plan serves a batch of `n`, for the same parameters."""
-        return self.flat is model._flat and -(-n // self.shards(n)) <= self.graph.images
+        return self.flat is model._flat and max(last - first for first, last in self.cuts(n)) <= self.graph.images
 
     def memory(self, worker: int) -> Memory:
         """Return the worker's buffers."""

@@ -10,35 +10,44 @@ from __future__ import annotations
 import itertools
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any
 
 from ..networks import Network
-from ..timing import RemoteSide, Side, cores
+from ..timing import KEEP_MEMORY, RemoteSide, Side, cores
 
 
-def all_sides(network: Network, compiled: bool) -> Iterator[Side]:
-    """Yield all sides of a network: fastcnn's first, then the peers that are installed."""
+def all_sides(network: Network, compiled: bool, fresh: bool) -> Iterator[Side]:
+    """Yield all sides of a network: fastcnn's first, then the peers that are installed, each `fresh` in its own process.
+
+    XLA fixes its threads when it starts, so JAX on one thread is always a process of its own. It takes its turns with
+    all others.
+    """
     counts = sorted({1, cores()})
     for count in counts:
-        yield _make("ours")(network, count)
+        yield _make("ours", network, count)
+    make = _make_apart if fresh else _make
     if find_spec("torch"):
-        for build in (False, True) if compiled else (False,):
-            for last, count in itertools.product((False, True), counts):
-                yield _make("pytorch")(network, count, channels_last=last, compiled=build)
+        for build, last, count in itertools.product((False, True) if compiled else (False,), (False, True), counts):
+            yield make("pytorch", network, count, last, build)
     if find_spec("jax"):
-        # XLA fixes its threads when it starts, so one thread means a process of its own; it takes its turns with all.
-        yield RemoteSide(f"{__name__}.xla", (network, 1), {"NPROC": "1"})
+        yield _make_apart("xla", network, 1, environment={"NPROC": "1"} | ({} if fresh else KEEP_MEMORY))
         if cores() > 1:
-            yield _make("xla")(network, cores())
+            yield make("xla", network, cores())
 
 
-def _make(module: str) -> Any:
-    """Return the function that makes a side."""
-    return import_module(f".{module}", __name__).make
+def _make(module: str, *arguments: Any) -> Side:
+    """Return a side in this process."""
+    return import_module(f".{module}", __name__).make(*arguments)
+
+
+def _make_apart(module: str, *arguments: Any, environment: Mapping[str, str] = MappingProxyType({})) -> Side:
+    """Return a side in a child process."""
+    return RemoteSide(f"{__name__}.{module}", arguments, environment)
 
 
 def compiler_missing() -> str | None:

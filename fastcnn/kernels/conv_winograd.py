@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from .cache import kernel
 from .product import _panel, product
-from .vector import lanes, load, maximum, splat, store
+from .vector import lanes, load, maximum, splat, store, store_transposed
 
 
 @kernel
@@ -191,20 +191,22 @@ def _transform_filter_gradient(du, C, FP, dw, half):
 
 
 @kernel
-def flip_transpose(u, C, F, FP, CP, flipped):
-    """U of the flipped filters, channels and filters exchanged: flipping a filter exchanges points 0 and 3 of its lines."""
+def flip_transpose(u, u_row, C, F, FP, CP, flipped):
+    """U of the flipped filters, channels and filters exchanged: flipping a filter exchanges points 0 and 3 of its lines.
+
+    `u_row` [panel of F][CP] holds where the row of a channel begins; rows of channels beyond C are negative.
+    """
     width = 2 * lanes(u)
     for p in range(16):
         q = (p // 4 if 0 < p // 4 < 3 else 3 - p // 4) * 4 + (p % 4 if 0 < p % 4 < 3 else 3 - p % 4)
         for c0 in range(0, CP, width):
             row = min(CP - c0, width)
-            for f in range(F):
-                panel = f // width * width
-                source = p * C * FP + panel * C + (f - panel)
-                wide = min(FP - panel, width)
-                target = q * F * CP + c0 * F + f * row
-                for c in range(min(row, C - c0)):
-                    flipped[target + c] = u[source + (c0 + c) * wide]
+            for f in range(0, F, lanes(u)):
+                panel = f // width
+                for c in range(0, row, lanes(u)):
+                    source = p * C * FP + f - panel * width
+                    target = q * F * CP + c0 * F + f * row + c
+                    store_transposed(u, source, u_row, panel * CP + c0 + c, flipped, target, row, F - f)
 
 
 @kernel

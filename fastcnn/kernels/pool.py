@@ -7,7 +7,7 @@ begin. Windows of 2 x 2 keep four bits per unit, one for each pixel that was the
 from __future__ import annotations
 
 from .cache import kernel
-from .vector import keep_where, lanes, load, maximum, splat, store, store_winners
+from .vector import keep_where, lanes, load, load_bytes, maximum, splat, store, store_bytes, winners_of_four
 
 
 @kernel
@@ -21,7 +21,7 @@ def pool2(x, x_row, x0, y, y_row, winners, p0, p1, N, floor, every):
             a, b, c, d = load(x, r0 + n), load(x, r1 + n), load(x, r2 + n), load(x, r3 + n)
             best = maximum(maximum(a, b), maximum(c, d))
             store(y, y_row[p] + n, best)
-            store_winners(winners, p * N + n, a, b, c, d, best, low, every)
+            store_bytes(winners, p * N + n, winners_of_four(a, b, c, d, best, low, every))
 
 
 @kernel
@@ -30,8 +30,11 @@ def pool2_backward(dy, dy_row, winners, P, N, dx, dx_row):
     for p in range(P):
         for n in range(0, N, lanes(dy)):
             value = load(dy, dy_row[p] + n)
-            for q in range(4):
-                store(dx, dx_row[4 * p + q] + n, keep_where(value, winners, p * N + n, 1 << q))
+            bits = load_bytes(winners, p * N + n, value)
+            store(dx, dx_row[4 * p] + n, keep_where(value, bits, 1))
+            store(dx, dx_row[4 * p + 1] + n, keep_where(value, bits, 2))
+            store(dx, dx_row[4 * p + 2] + n, keep_where(value, bits, 4))
+            store(dx, dx_row[4 * p + 3] + n, keep_where(value, bits, 8))
 
 
 @kernel

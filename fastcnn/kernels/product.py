@@ -10,7 +10,7 @@ from __future__ import annotations
 from .cache import kernel
 from .machine import vector_set
 from .simd import tile_product
-from .vector import lanes, load, splat, store
+from .vector import lanes, load, splat, store, store_transposed
 
 BAND = 96  # rows of A that stay in the first-level cache while all panels of B pass by
 DEPTH = 1200  # columns of A that are taken at once: more of B's panel would not stay in the caches beside A
@@ -89,16 +89,14 @@ def pack(w, w_row, K, N, b):
 def pack_transposed(w, block, blocks, F, w_row, N, b):
     """B's panels (K = blocks · F, N) from a matrix whose rows become columns: B[t·F + f, n] = w[block[t] + w_row[n] + f].
 
-    A negative `w_row[n]` is a column of zeros.
+    A negative `w_row[n]` is a column of zeros. Rows of `w` are padded to whole vectors.
     """
     width = 2 * lanes(w)
     K = blocks * F
-    zero = w.dtype.type(0)
     for c0 in range(0, N, width):
         step = min(N - c0, width)
         for t in range(blocks):
             base = c0 * K + t * F * step
-            for n in range(step):
-                row = w_row[c0 + n]
-                for f in range(F):
-                    b[base + f * step + n] = w[block[t] + row + f] if row >= 0 else zero
+            for f in range(0, F, lanes(w)):
+                for n in range(0, step, lanes(w)):
+                    store_transposed(w, block[t] + f, w_row, c0 + n, b, base + f * step + n, step, F - f)

@@ -74,6 +74,11 @@ def emit_maximum(builder: ir.IRBuilder, x: Any, y: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
 
+def _integers(vector: Vector, value: int) -> ir.Constant:
+    """Return a constant vector of integers as wide as the lanes."""
+    return ir.Constant(ir.VectorType(ir.IntType(8 * vector.itemsize), vector.lanes), [value] * vector.lanes)
+
+
 def _address(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: Any, index: Any) -> Any:
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
 
@@ -141,52 +146,116 @@ def maximum(typingctx: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic
-def store_winners(typingctx: Any, winners: Any, i: Any, a: Any, b: Any, c: Any, d: Any, best: Any, floor: Any, every: Any) -> Any:
-    """Store to `winners[i : i + lanes]` which of the four numbers of each lane equal `best`, as bits 1, 2, 4, 8.
+def winners_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any, best: Any, floor: Any, every: Any) -> Any:
+    """Return which of the four numbers of each lane equal `best`, as bits 1, 2, 4, 8 of a lane-wide integer.
 
     Where `best` is not above `floor`, no bit is set: the unit is dead. With `every` all equal numbers are marked,
     without it the first one.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        array, index, *candidates, best_value, floor_value, every_value = arguments
-        bytes_type = ir.VectorType(ir.IntType(8), a.lanes)
-
-        def constant(n: int) -> ir.Constant:
-            return ir.Constant(bytes_type, [n] * a.lanes)
-
-        all_bits, first_bit = constant(0), constant(0)
-        for q in (3, 2, 1, 0):
-            equal = builder.fcmp_ordered("==", candidates[q], best_value)
-            all_bits = builder.or_(all_bits, builder.select(equal, constant(1 << q), constant(0)))
-            first_bit = builder.select(equal, constant(1 << q), first_bit)
-        bits = builder.select(every_value, all_bits, first_bit)
+        *candidates, best_value, floor_value, every_value = arguments
+        bits = _integers(a, 0)
+        for q, candidate in enumerate(candidates):
+            equal = builder.fcmp_ordered("==", candidate, best_value)
+            bits = builder.or_(bits, builder.select(equal, _integers(a, 1 << q), _integers(a, 0)))
+        first = builder.and_(bits, builder.neg(bits))
         alive = builder.fcmp_ordered(">", best_value, floor_value)
-        bits = builder.select(alive, bits, constant(0))
-        pointer = _address(context, builder, winners, array, index)
-        builder.store(bits, builder.bitcast(pointer, bytes_type.as_pointer()), align=1)
-        return context.get_dummy_value()
+        bits = builder.select(alive, builder.select(every_value, bits, first), _integers(a, 0))
+        return builder.bitcast(bits, a.ir)
 
-    return types.void(winners, types.int64, a, a, a, a, a, a, types.boolean), codegen
+    return a(a, a, a, a, a, a, types.boolean), codegen
 
 
 @intrinsic
-def keep_where(typingctx: Any, v: Any, winners: Any, i: Any, bit: Any) -> Any:
-    """Return `v` where `winners[i : i + lanes]` has `bit` set, zero elsewhere."""
+def store_bytes(typingctx: Any, target: Any, i: Any, bits: Any) -> Any:
+    """Store the low byte of each lane to `target[i : i + lanes]`."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        value, array, index, bit_value = arguments
-        bytes_type = ir.VectorType(ir.IntType(8), v.lanes)
-        pointer = _address(context, builder, winners, array, index)
-        bits = builder.load(builder.bitcast(pointer, bytes_type.as_pointer()), align=1)
-        undefined = ir.Constant(bytes_type, ir.Undefined)
-        one = builder.insert_element(undefined, bit_value, ir.Constant(ir.IntType(32), 0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), v.lanes), [0] * v.lanes)
-        wanted = builder.shuffle_vector(one, undefined, mask)
-        unset = builder.icmp_unsigned("==", builder.and_(bits, wanted), ir.Constant(bytes_type, [0] * v.lanes))
-        return builder.select(unset, ir.Constant(v.ir, [0.0] * v.lanes), value)
+        array, index, value = arguments
+        bytes_type = ir.VectorType(ir.IntType(8), bits.lanes)
+        low = builder.trunc(builder.bitcast(value, _integers(bits, 0).type), bytes_type)
+        pointer = _address(context, builder, target, array, index)
+        builder.store(low, builder.bitcast(pointer, bytes_type.as_pointer()), align=1)
+        return context.get_dummy_value()
 
-    return v(v, winners, types.int64, types.uint8), codegen
+    return types.void(target, types.int64, bits), codegen
+
+
+@intrinsic
+def load_bytes(typingctx: Any, source: Any, i: Any, like: Any) -> Any:
+    """Load `source[i : i + lanes]`, a byte to each lane of a vector such as `like`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, index, _ = arguments
+        bytes_type = ir.VectorType(ir.IntType(8), like.lanes)
+        pointer = _address(context, builder, source, array, index)
+        low = builder.load(builder.bitcast(pointer, bytes_type.as_pointer()), align=1)
+        return builder.bitcast(builder.zext(low, _integers(like, 0).type), like.ir)
+
+    return like(source, types.int64, like), codegen
+
+
+@intrinsic(prefer_literal=True)
+def keep_where(typingctx: Any, v: Any, bits: Any, bit: Any) -> Any:
+    """Return `v` where a lane of `bits` has the literal `bit` set, zero elsewhere."""
+    if not isinstance(bit, types.IntegerLiteral):
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        integers = builder.bitcast(arguments[1], _integers(v, 0).type)
+        unset = builder.icmp_unsigned("==", builder.and_(integers, _integers(v, bit.literal_value)), _integers(v, 0))
+        return builder.select(unset, ir.Constant(v.ir, [0.0] * v.lanes), arguments[0])
+
+    return v(v, bits, bit), codegen
+
+
+@intrinsic
+def store_transposed(
+    typingctx: Any, source: Any, base: Any, rows: Any, i: Any, target: Any, o: Any, step: Any, count: Any
+) -> Any:
+    """Transpose a square: `target[o + k·step + n] = source[base + rows[i + n] + k]` for n < lanes, k < count <= lanes.
+
+    A negative `rows[i + n]` is a row of zeros.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        source_value, base_value, rows_value, i_value, target_value, o_value, step_value, count_value = arguments
+        vector = Vector(source.dtype)
+        int64 = ir.IntType(64)
+        lines = []
+        for n in range(vector.lanes):
+            index = builder.add(i_value, ir.Constant(int64, n))
+            row = builder.sext(builder.load(_address(context, builder, rows, rows_value, index)), int64)
+            exists = builder.icmp_signed(">=", row, ir.Constant(int64, 0))
+            start = builder.add(base_value, builder.select(exists, row, ir.Constant(int64, 0)))
+            line = emit_load(builder, vector, _address(context, builder, source, source_value, start))
+            lines.append(builder.select(exists, line, ir.Constant(vector.ir, [0.0] * vector.lanes)))
+        for k, column in enumerate(_emit_transpose(builder, vector, lines)):
+            with builder.if_then(builder.icmp_signed(">", count_value, ir.Constant(int64, k))):
+                place = builder.add(o_value, builder.mul(step_value, ir.Constant(int64, k)))
+                emit_store(builder, vector, column, _address(context, builder, target, target_value, place))
+        return context.get_dummy_value()
+
+    size = types.int64
+    return types.void(source, size, rows, size, target, size, size, size), codegen
+
+
+def _emit_transpose(builder: ir.IRBuilder, vector: Vector, lines: list[Any]) -> list[Any]:
+    """Emit the transpose of a square of vectors: blocks of half the size change places until they are numbers."""
+    lanes, half = vector.lanes, vector.lanes // 2
+    while half:
+        for n in range(lanes):
+            if not n & half:
+                x, y = lines[n], lines[n + half]
+                low = [k if not k & half else lanes + k - half for k in range(lanes)]
+                high = [k + half if not k & half else lanes + k for k in range(lanes)]
+                lines[n], lines[n + half] = (
+                    builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), lanes), mask))
+                    for mask in (low, high)
+                )
+        half //= 2
+    return lines
 
 
 @intrinsic

@@ -292,6 +292,12 @@ class Winograd(Algorithm):
         if c.dy and c.dx:
             before = v.before - 2, h.before - 2
             self.backward_tiles = _Tiles(c.images, c.dy, c.dx, (v.size, h.size), before, c.filters, c.dtype)
+            # Where the row of a channel begins in each panel of U: a panel is two vectors wide, the last one may be one.
+            width = 2 * vector_set().lanes(c.dtype)
+            panels, channel = np.arange(0, c.y.pitch, width)[:, None], np.arange(c.dx.pitch)[None, :]
+            wide = np.minimum(c.y.pitch - panels, width)
+            rows = np.where(channel < c.channels, panels * c.channels + channel * wide, -1)
+            self.u_row = rows.ravel().astype(np.int32)
             self.u_flipped = aligned_zeros(POINTS * c.filters * c.dx.pitch, c.dtype)
 
     def allocate(self) -> Any:
@@ -310,7 +316,7 @@ class Winograd(Algorithm):
         c = self.convolution
         conv_winograd.transform_filters(filters, c.channels, c.y.pitch, self.u, self.half)
         if c.dy and c.dx:
-            conv_winograd.flip_transpose(self.u, c.channels, c.filters, c.y.pitch, c.dx.pitch, self.u_flipped)
+            conv_winograd.flip_transpose(self.u, self.u_row, c.channels, c.filters, c.y.pitch, c.dx.pitch, self.u_flipped)
 
     def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
         self._run(self.forward_tiles, n, x, self.u, biases, floor, y, scratch)

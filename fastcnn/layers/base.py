@@ -72,6 +72,7 @@ class Layer(ABC):
         self.input_shape: Shape | None = None
         self._specs: dict[str, Parameter] = {}
         self._flat: Array = np.zeros(0)
+        self._stored: Gradients = {}
         self._flat_gradients: Array = np.zeros(0)
         self.parameters: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}
@@ -128,6 +129,7 @@ class Layer(ABC):
     def _bind(self, flat: Array) -> None:
         """Let the parameters live in `flat`."""
         self._flat = flat
+        self._stored = self._storage(flat)
         self.parameters = self._show(flat)
 
     def _show(self, flat: Array) -> dict[str, Array]:
@@ -148,7 +150,8 @@ class Layer(ABC):
 
     def _values(self, name: str, dtype: np.dtype) -> Array:
         """Return a parameter's flat storage in the dtype of the computation."""
-        return self._storage(self._flat)[name].astype(dtype, copy=False)
+        stored = self._stored[name]
+        return stored if stored.dtype == dtype else stored.astype(dtype)
 
     def _get(self, name: str) -> Array:
         """Return a parameter; it exists once the input's shape is known."""

@@ -50,11 +50,14 @@ class Memory:
         Flat buffers of each edge's maps, and of the gradients with respect to them (None where nobody asks).
     kept : list
         What each block wants kept between forward and backward, or as scratch.
+    input : array
+        The first edge as (N, C, H, W).
     """
 
     values: list[Array]
     gradients: list[Array | None]
     kept: list[Any]
+    input: Array
 
 
 class Block(ABC):
@@ -171,10 +174,12 @@ class Graph:
 
     def allocate(self) -> Memory:
         """Return zeroed buffers for one shard."""
+        values = [layout.allocate(self.images, self.dtype) for layout in self.values]
         return Memory(
-            [layout.allocate(self.images, self.dtype) for layout in self.values],
+            values,
             [layout and layout.allocate(self.images, self.dtype) for layout in self.gradients],
             [block.allocate(self) for block in self.blocks],
+            self.values[0].view(values[0], self.images),
         )
 
     def prepare(self) -> None:
@@ -184,12 +189,11 @@ class Graph:
 
     def load(self, x: Array, n: int, memory: Memory) -> None:
         """Write `n` images, (n, C, H, W) or (n, D), any memory order, to the first edge; uint8 is scaled to [0, 1]."""
-        view = self.values[0].view(memory.values[0], n)
-        images = x.reshape(n, *self.shapes[0])
+        images = x if x.ndim == 4 else x.reshape(n, *self.shapes[0])
         if x.dtype == np.uint8:
-            np.multiply(images, self.dtype.type(1 / 255), out=view)
+            np.multiply(images, self.dtype.type(1 / 255), out=memory.input[:n])
         else:
-            view[...] = images
+            memory.input[:n] = images
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         """Run all blocks."""
