@@ -167,7 +167,7 @@ class Layer(ABC):
     def _output_shape(self, input_shape: Shape) -> Shape:
         """Shape of one output; raises ValueError if there is none for this shape."""
 
-    def _build(self, input_shape: Shape) -> None:  # noqa: B027  (most layers have no parameters)
+    def _build(self, input_shape: Shape) -> None:
         """Call ``_add`` once for each parameter."""
 
     @abstractmethod

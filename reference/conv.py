@@ -77,7 +77,7 @@ class _Convolution(Layer):
     ranks = (4,)
     biases = Parameter()
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         filter_size: Pair,
         stride: Pair,
@@ -157,7 +157,7 @@ class Conv2D(_Convolution):
 
     filters = Parameter()
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         num_filters: int,
         filter_size: Pair,
@@ -227,7 +227,7 @@ class DepthwiseConv2D(_Convolution):
 
     filters = Parameter()
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         filter_size: Pair,
         stride: Pair = 1,
@@ -299,7 +299,7 @@ class SeparableConv2D(_Convolution):
     pointwise_filters = Parameter()
     _pointwise = Window((1, 1))
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         num_filters: int,
         filter_size: Pair,
@@ -375,7 +375,7 @@ class Conv2DTranspose(_Convolution):
 
     filters = Parameter()
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         num_filters: int,
         filter_size: Pair,

@@ -200,7 +200,7 @@ class RMSprop(Optimizer):
     with recurrent neural networks", §4.2 (centered).
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         learning_rate: float = 0.01,
         alpha: float = 0.99,

@@ -155,7 +155,7 @@ class ReduceOnPlateau:
         What the learning rate does not go below.
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         learning_rate: float,
         factor: float = 0.1,

@@ -1,7 +1,5 @@
 """The reference equals the notebook that it grew out of, whose classes stand here as they were."""
 
-# ruff: noqa: D102  (the methods bear the names of the protocol)
-
 from __future__ import annotations
 
 import numpy as np

@@ -165,16 +165,16 @@ def test_global_pools_and_up_sampling():
 
 
 ACTIVATIONS = {
-    "LeakyReLU": (lambda: reference.LeakyReLU(), F.leaky_relu),
+    "LeakyReLU": (reference.LeakyReLU, F.leaky_relu),
     "LeakyReLU-0.3": (lambda: reference.LeakyReLU(0.3), lambda x: F.leaky_relu(x, 0.3)),
-    "ELU": (lambda: reference.ELU(), F.elu),
+    "ELU": (reference.ELU, F.elu),
     "ELU-1.7": (lambda: reference.ELU(1.7), lambda x: F.elu(x, 1.7)),
-    "GELU": (lambda: reference.GELU(), F.gelu),
+    "GELU": (reference.GELU, F.gelu),
     "GELU-tanh": (lambda: reference.GELU("tanh"), lambda x: F.gelu(x, approximate="tanh")),
-    "SiLU": (lambda: reference.SiLU(), F.silu),
-    "Sigmoid": (lambda: reference.Sigmoid(), torch.sigmoid),
-    "Tanh": (lambda: reference.Tanh(), torch.tanh),
-    "SoftmaxActivation": (lambda: reference.SoftmaxActivation(), lambda x: F.softmax(x, dim=1)),
+    "SiLU": (reference.SiLU, F.silu),
+    "Sigmoid": (reference.Sigmoid, torch.sigmoid),
+    "Tanh": (reference.Tanh, torch.tanh),
+    "SoftmaxActivation": (reference.SoftmaxActivation, lambda x: F.softmax(x, dim=1)),
 }
 
 
