@@ -35,7 +35,7 @@ class Loss(ABC):
 class CrossEntropy(Loss):
     """Mean cross-entropy of the softmax of the logits, for integer classes.
 
-    `loss = -mean(log(softmax(z)[i, y_i]))`; its gradient with respect to the logits z is `(softmax(z) - onehot(y)) / N`.
+    `loss = -mean(log(softmax(z)[i, y_i]))`; its gradient by the logits z is `(softmax(z) - onehot(y)) / N`.
     A model that ends in the notebook's `Softmax` is taken at its logits.
     """
 
@@ -48,7 +48,9 @@ class CrossEntropy(Loss):
         self.edge = graph.output
         layout, gradient = graph.values[self.edge], graph.gradients[self.edge]
         if layout.pixels != 1 or gradient is None:
-            raise ValueError(f"cross_entropy: model: expected an output (N, classes); got samples of shape {layout.shape}")
+            raise ValueError(
+                f"cross_entropy: model: expected an output (N, classes); got samples of shape {layout.shape}"
+            )
         self.classes = layout.channels
         self.x_row, self.dx_row = layout.pixel_table(graph.images), gradient.pixel_table(graph.images)
 

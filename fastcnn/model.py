@@ -127,7 +127,8 @@ class Sequential(Layer):
         super()._check_input(x)
         if self.input_shape is not None and x.shape[1:] != self.input_shape:
             raise ValueError(
-                f"{self.name}: input: expected samples of shape {self.input_shape}; got {x.shape[1:]} in shape {x.shape}"
+                f"{self.name}: input: expected samples of shape {self.input_shape}; "
+                f"got {x.shape[1:]} in shape {x.shape}"
             )
 
     def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:

@@ -65,7 +65,7 @@ class _Helpers:
             return []
 
     def forget(self) -> None:
-        """A fork copies no threads: begin anew."""
+        """Begin anew: a fork copies no threads."""
         self.pool = None
 
 

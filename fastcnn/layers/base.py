@@ -134,7 +134,9 @@ class Layer(ABC):
 
     def _show(self, flat: Array) -> dict[str, Array]:
         """Return the public views of a flat vector of parameters or gradients."""
-        return {name: spec.show(piece) for (name, spec), piece in zip(self._specs.items(), self._pieces(flat), strict=True)}
+        return {
+            name: spec.show(piece) for (name, spec), piece in zip(self._specs.items(), self._pieces(flat), strict=True)
+        }
 
     def _pieces(self, flat: Array) -> list[Array]:
         """Return each parameter's piece of a flat vector."""
@@ -267,7 +269,8 @@ class Layer(ABC):
         """Raise unless `x` is a batch that the layer takes."""
         if x.ndim not in (2, 4):
             raise ValueError(
-                f"{self.name}: input: expected images (N, C, H, W) or features (N, D); got {x.ndim} axes, shape {x.shape}"
+                f"{self.name}: input: expected images (N, C, H, W) or features (N, D); "
+                f"got {x.ndim} axes, shape {x.shape}"
             )
         if x.size == 0:
             raise ValueError(f"{self.name}: input: expected at least one sample; got an empty batch of shape {x.shape}")

@@ -177,7 +177,7 @@ class Graph:
         values = [layout.allocate(self.images, self.dtype) for layout in self.values]
         return Memory(
             values,
-            [layout and layout.allocate(self.images, self.dtype) for layout in self.gradients],
+            [None if layout is None else layout.allocate(self.images, self.dtype) for layout in self.gradients],
             [block.allocate(self) for block in self.blocks],
             self.values[0].view(values[0], self.images),
         )

@@ -18,7 +18,9 @@ def as_images(value: Any, layer: str, argument: str) -> Array:
         return array.astype(np.float32)
     if array.dtype.kind in "iub":
         return array.astype(np.float64)
-    raise TypeError(f"{layer}: {argument}: expected real numbers (float32, float64 or integers); got dtype {array.dtype}")
+    raise TypeError(
+        f"{layer}: {argument}: expected real numbers (float32, float64 or integers); got dtype {array.dtype}"
+    )
 
 
 def check_shape(array: Array, expected: tuple[int | None, ...], layer: str, argument: str, names: str) -> None:
@@ -30,7 +32,9 @@ def check_shape(array: Array, expected: tuple[int | None, ...], layer: str, argu
         wanted = ", ".join("any" if want is None else str(want) for want in expected)
         raise ValueError(f"{layer}: {argument}: expected {names} of shape ({wanted}); got shape {array.shape}")
     if array.shape[0] == 0:
-        raise ValueError(f"{layer}: {argument}: expected at least one sample; got an empty batch of shape {array.shape}")
+        raise ValueError(
+            f"{layer}: {argument}: expected at least one sample; got an empty batch of shape {array.shape}"
+        )
 
 
 def as_positive_int(value: Any, layer: str, name: str) -> int:
@@ -56,7 +60,7 @@ def check_input_shape(shape: Any, layer: str) -> Shape:
 def as_generator(random_state: RandomState) -> np.random.RandomState | np.random.Generator:
     """Return a generator; None is NumPy's global one, as in scikit-learn."""
     if random_state is None:
-        return np.random.mtrand._rand  # type: ignore[attr-defined, no-any-return]
+        return np.random.mtrand._rand
     if isinstance(random_state, np.random.RandomState | np.random.Generator):
         return random_state
     if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):

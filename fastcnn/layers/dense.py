@@ -82,7 +82,8 @@ class Dense(Layer):
         """Return (nodes,)."""
         if len(input_shape) != 1:
             raise ValueError(
-                f"{self.name}: input: expected features (N, D); got samples of shape {input_shape}; put Flatten() before it"
+                f"{self.name}: input: expected features (N, D); got samples of shape {input_shape}: "
+                "put Flatten() before it"
             )
         return (self.nodes,)
 

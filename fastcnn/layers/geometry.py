@@ -105,7 +105,7 @@ def resolve_window(
     dilation: Pair,
     padding: str | Pair,
 ) -> Window:
-    """Return the window over an image of `size`; `"same"` gives ceil(size / stride) outputs, the odd zero at the end."""
+    """Return the window over an image of `size`; `"same"` gives ceil(size / stride) outputs, the odd zero last."""
     axes = []
     for k in range(2):
         span = (taps[k] - 1) * dilation[k] + 1
@@ -119,6 +119,7 @@ def resolve_window(
         spans = tuple(axis.span for axis in axes)
         whole = tuple(axis.size + axis.before + axis.after for axis in axes)
         raise ValueError(
-            f"{layer}: input: the window {spans[0]} x {spans[1]} is larger than the padded image {whole[0]} x {whole[1]}"
+            f"{layer}: input: the window {spans[0]} x {spans[1]} "
+            f"is larger than the padded image {whole[0]} x {whole[1]}"
         )
     return Window(*axes)

@@ -90,14 +90,18 @@ class Layout:
 
     def offset(self, h: IntArray | int, w: IntArray | int) -> IntArray:
         """Return where channel 0 of pixel (h, w) of the first image stands; halo pixels have negative indices."""
-        return np.asarray((np.asarray(h) + self.halo.top) * self.row_size + (np.asarray(w) + self.halo.left) * self.pitch)
+        return np.asarray(
+            (np.asarray(h) + self.halo.top) * self.row_size + (np.asarray(w) + self.halo.left) * self.pitch
+        )
 
     def table(self, images: int, h: IntArray | int, w: IntArray | int) -> IntArray:
-        """Return the offsets of pixels (h, w), any broadcastable arrays, for each of `images` images, flat, as int32."""
+        """Return the offsets of pixels (h, w), any broadcastable arrays, of each of `images` images, flat, int32."""
         one = self.offset(h, w).ravel()
         whole = np.arange(images)[:, None] * self.image_size + one
         if whole.size and whole.max() > np.iinfo(np.int32).max:
-            raise ValueError(f"images of shape {self.shape}: {images} at once need offsets beyond 32 bits; use smaller batches")
+            raise ValueError(
+                f"images of shape {self.shape}: {images} at once need offsets beyond 32 bits; use smaller batches"
+            )
         return whole.ravel().astype(np.int32)
 
     def pixel_table(self, images: int) -> IntArray:

@@ -1,4 +1,4 @@
-"""Max-pooling: the notebook's, where every tied maximum receives the gradient, and the field's, where the first does."""
+"""Max-pooling: the notebook's, where every tied maximum receives the gradient; the field's, where the first does."""
 
 from __future__ import annotations
 
