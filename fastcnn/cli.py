@@ -1,0 +1,220 @@
+"""The command line: `fastcnn train digits`.
+
+Exit status: 0 done, 1 the run failed, 2 the command makes no sense, 130 interrupted. An error is one line on standard
+error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import os
+import reprlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import __version__
+
+# The engine is imported by the verbs, inside of `main`: `--help` does not wait for it, and Ctrl-C ends it quietly.
+if TYPE_CHECKING:
+    from .recipes import Epoch, Recipe
+    from .typing import Array, IntArray
+
+EXAMPLES = """\
+examples:
+  fastcnn train digits                                      a small network, in seconds
+  fastcnn train digits --seed 1 --threads 1
+  fastcnn train digits --recipe notebook                    the notebook, line by line
+  fastcnn train digits --recipe notebook --engine reference the same with loops (in a clone)
+"""
+
+
+class CommandError(Exception):
+    """A command that makes no sense (exit status 2), or a run that failed (1)."""
+
+    def __init__(self, message: str, status: int = 2) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    command = "fastcnn"
+    try:
+        options = _parser().parse_args(arguments)
+        command += f" {options.verb}"
+        options.run(options)
+    except CommandError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone (`| head`); the flush at the end of the process shall not complain about it either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fastcnn",
+        description="Convolutional networks on CPUs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"fastcnn {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, title="commands", metavar="COMMAND")
+    _add_train(verbs)
+    return parser
+
+
+def _add_train(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "train",
+        help="train a network and tell its accuracy on images that it has not seen",
+        description="Train a network on four fifths of a data set and tell its accuracy on the held-out fifth.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("data", metavar="DATA", help="the data set: digits, scikit-learn's 1797 images of 8 x 8 pixels")
+    parser.add_argument(
+        "--recipe", choices=("default", "notebook"), default="default",
+        help="default: three convolutions, 20 epochs; notebook: one convolution, SGD at 0.001, up to 100 epochs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=("fastcnn", "reference"), default="fastcnn",
+        help="who computes the notebook: fastcnn (the default) or the loops of reference/",
+    )  # fmt: skip
+    parser.add_argument("--epochs", type=_whole(1), metavar="N", help="passes over the training images")
+    parser.add_argument("--batch-size", type=_whole(1), metavar="N", help="images in a step (32)")
+    parser.add_argument("--learning-rate", type=_positive, metavar="RATE", help="step length (0.1; notebook: 0.001)")
+    parser.add_argument("--seed", type=_whole(0, 2**32 - 1), metavar="N", help="of weights, order and shifts (0)")
+    parser.add_argument("--threads", type=_whole(1), metavar="N", help="the most threads (all processors)")
+    parser.set_defaults(run=_train)
+
+
+def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """Return a reader of whole numbers."""
+    wanted = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number {wanted}; got {reprlib.repr(text)}")
+        return value
+
+    return read
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected a number above 0; got {reprlib.repr(text)}")
+    return value
+
+
+def _train(options: argparse.Namespace) -> None:
+    """Train, and write what comes of it."""
+    began = time.perf_counter()
+    import numpy as np
+
+    from . import data, set_num_threads
+
+    if options.data not in data.LOADERS:
+        raise CommandError(f"unknown data {reprlib.repr(options.data)}; known: {', '.join(data.LOADERS)}")
+    set_num_threads(options.threads)
+    recipe = _recipe(options)
+    split = data.hold_out(*data.LOADERS[options.data]())
+    # A loss that is not finite is an error below: one line, and no warnings on the way to it.
+    with np.errstate(all="ignore"):
+        if options.recipe == "notebook":
+            _train_as_the_notebook(recipe, *split)
+        else:
+            _train_by_default(recipe, *split, began=began)
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    """Return the recipe with the settings of the command line."""
+    from . import recipes
+
+    given = {name: getattr(options, name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if options.recipe == "notebook":
+        return recipes.Notebook(replace(recipes.Notebook.defaults, **chosen), _engine(options.engine))
+    if options.engine != "fastcnn":
+        raise CommandError(f"--engine {options.engine} takes --recipe notebook: the loops are too slow for the others")
+    return recipes.Digits(replace(recipes.Digits.defaults, **chosen))
+
+
+def _engine(name: str) -> Any:
+    """Return the package that computes."""
+    try:
+        engine = importlib.import_module(name)
+        engine.MaxPool2  # noqa: B018  (a package of the same name may be somebody else's)
+    except (ImportError, AttributeError):
+        raise CommandError("--engine reference: the loops are not installed; run this in a clone of fastcnn") from None
+    return engine
+
+
+def _train_by_default(recipe: Recipe, X: Array, X_test: Array, y: IntArray, y_test: IntArray, *, began: float) -> None:
+    print(f"{len(X)} images to train on, {len(X_test)} held out.")
+    print("Loading the kernels (the first run compiles them) ... ", end="", flush=True)
+    before = time.perf_counter()
+    recipe.prepare(X, y)
+    print(f"{time.perf_counter() - before:.1f} s", flush=True)
+    seconds, accuracy = 0.0, 0.0
+
+    def line(epoch: Epoch) -> str:
+        nonlocal seconds, accuracy
+        seconds += epoch.seconds
+        accuracy = _accuracy(recipe, X_test, y_test)
+        return f"{_line(epoch)} | Held-out: {accuracy:.2%} | {len(X) / epoch.seconds:,.0f} images/s"
+
+    _follow(recipe, X, y, line)
+    total = time.perf_counter() - began
+    print(f"Test Accuracy: {accuracy:.2%} | {seconds:.2f} s of training, {total:.2f} s in all")
+
+
+def _train_as_the_notebook(recipe: Recipe, X: Array, X_test: Array, y: IntArray, y_test: IntArray) -> None:
+    _follow(recipe, X, y, _line)
+    print(f"Test Accuracy: {_accuracy(recipe, X_test, y_test):.2%}")
+
+
+def _follow(recipe: Recipe, X: Array, y: IntArray, line: Callable[[Epoch], str]) -> None:
+    """Train, with a line an epoch."""
+    from .progress import progress
+
+    with progress(recipe.settings.steps(len(X))) as shown:
+        for epoch in recipe.train(X, y, shown.advance):
+            if not math.isfinite(epoch.loss):
+                raise CommandError(
+                    f"the loss is not finite in epoch {epoch.number}; try a smaller --learning-rate", status=1
+                )
+            shown.write(line(epoch))
+
+
+def _line(epoch: Epoch) -> str:
+    return f"Epoch {epoch.number} | Loss: {epoch.loss:.4f} | Accuracy: {epoch.accuracy:.2%}"
+
+
+def _accuracy(recipe: Recipe, X: Array, y: IntArray) -> float:
+    return float((recipe.predict(X) == y).mean())
