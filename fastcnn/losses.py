@@ -41,7 +41,7 @@ class CrossEntropy(Loss):
 
     def attach(self, graph: Graph) -> None:
         if graph.blocks and isinstance(graph.blocks[-1], SoftmaxBlock):
-            graph.blocks.pop()
+            graph.output = graph.blocks.pop().x
             graph.shapes.pop()
 
     def plan(self, graph: Graph) -> None:

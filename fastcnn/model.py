@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from .fusion import find_runs
 from .layers import checks
 from .layers.base import Layer
-from .layers.block import Gradients, Graph
-from .layers.layout import aligned_zeros
+from .layers.block import Graph
+from .layers.container import Container, check_row, row_shapes
+from .layers.fusion import connect_row
 from .typing import Array, RandomState, Shape
 
 
-class Sequential(Layer):
+class Sequential(Container):
     """Layers in a row: the output of each is the input of the next.
 
     Parameters
@@ -40,32 +40,19 @@ class Sequential(Layer):
 
     def __init__(self, layers: Sequence[Layer], *, fuse: bool = True) -> None:
         super().__init__()
-        self.layers = list(layers)
+        self.layers = check_row(layers, self.name)
         self.fuse = fuse
-        for place, layer in enumerate(self.layers):
-            if not isinstance(layer, Layer):
-                raise TypeError(f"{self.name}: layers[{place}]: expected a layer; got {layer!r}")
-            if any(layer is other for other in self.layers[:place]):
-                raise ValueError(f"{self.name}: layers[{place}]: {layer.name} stands in the row twice")
         if not self.layers:
             raise ValueError(f"{self.name}: layers: expected at least one layer; got none")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape behind the last layer."""
-        for _, shape in self._shapes(input_shape):
-            input_shape = shape
-        return input_shape
+        *_, (_, _, shape) = row_shapes(self.layers, input_shape, self.name)
+        return shape
 
-    def _shapes(self, input_shape: Shape) -> Iterator[tuple[Layer, Shape]]:
-        """Yield each layer with its output shape; an error names the layer's place."""
-        for place, layer in enumerate(self.layers):
-            try:
-                input_shape = layer.output_shape(input_shape)
-            except ValueError as error:
-                raise ValueError(f"{self.name}: layer {place}: {error}") from None
-            yield layer, input_shape
-
-    def build(self, input_shape: Shape, random_state: RandomState = None, dtype: Any = np.float32) -> Sequential:  # type: ignore[override]
+    def build(  # type: ignore[override]
+        self, input_shape: Shape, random_state: RandomState = None, dtype: Any = np.float32
+    ) -> Sequential:
         """Create all parameters for inputs of `input_shape`, (C, H, W) or (D,), and return the model.
 
         Parameters
@@ -80,59 +67,21 @@ class Sequential(Layer):
         self._create(shape, np.dtype(dtype), random_state)
         return self
 
-    def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
-        self.input_shape = shape
-        self._plan, self._last = None, []
-        generator = checks.as_generator(random_state)
-        inside = shape
-        for layer, outside in self._shapes(shape):
-            layer.build(inside, dtype=dtype, random_state=generator)
-            inside = outside
-        flat = aligned_zeros(self._size, dtype)
-        for layer, piece in self._split(flat):
-            piece[...] = layer._flat
-        self._bind(flat)
-        self._flat_gradients, self.gradients = np.zeros(0, dtype), {}
+    def _children(self) -> Iterator[tuple[str, Layer]]:
+        for place, layer in enumerate(self.layers):
+            yield str(place), layer
 
-    @property
-    def _size(self) -> int:
-        return sum(layer._size for layer in self.layers)
-
-    def _split(self, flat: Array) -> Iterator[tuple[Layer, Array]]:
-        """Yield each layer with its piece of a flat vector."""
-        start = 0
-        for layer in self.layers:
-            yield layer, flat[start : start + layer._size]
-            start += layer._size
-
-    def _bind(self, flat: Array) -> None:
-        for layer, piece in self._split(flat):
-            layer._bind(piece)
-        super()._bind(flat)
-
-    def _show(self, flat: Array) -> dict[str, Array]:
-        return {
-            f"{place}.{name}": view
-            for place, (layer, piece) in enumerate(self._split(flat))
-            for name, view in layer._show(piece).items()
-        }
-
-    def _gradients_by_layer(self, flat: Array) -> dict[Layer, Gradients]:
-        merged: dict[Layer, Gradients] = {}
-        for layer, piece in self._split(flat):
-            merged.update(layer._gradients_by_layer(piece))
-        return merged
+    def _inner_shapes(self, input_shape: Shape) -> Iterator[tuple[Layer, Shape]]:
+        for layer, inside, _ in row_shapes(self.layers, input_shape, self.name):
+            yield layer, inside
 
     def _check_input(self, x: Array) -> None:
         super()._check_input(x)
         if self.input_shape is not None and x.shape[1:] != self.input_shape:
             raise ValueError(
-                f"{self.name}: input: expected samples of shape {self.input_shape}; "
-                f"got {x.shape[1:]} in shape {x.shape}"
+                f"{self.name}: input: expected samples of shape {self.input_shape}; got {x.shape[1:]} in shape {x.shape}"
             )
 
     def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        runs = find_runs(self.layers) if self.fuse else ((layer, ()) for layer in self.layers)
-        for head, behind in runs:
-            x = head._connect(graph, x, behind)
-        return x
+        graph.fuse = graph.fuse and self.fuse
+        return connect_row(graph, self.layers, x)

@@ -73,20 +73,34 @@ class Trainer:
         plan = self._planned(x)
         targets = self.loss.targets(y, n)
         graph, cuts = plan.graph, plan.cuts(n)
-        scale = plan.graph.dtype.type(1.0 / n)
         threads = self.threads or parallel.get_num_threads()
+        scale = graph.dtype.type(1.0 / n)
+        stages = len(graph.cuts)
 
-        def shard(s: int, worker: int) -> None:
+        def forward(s: int, worker: int) -> None:
             first, last = cuts[s]
-            memory, run, totals = plan.memory(worker), plan.passes[s], plan.totals[s]
-            graph.load(x[first:last], last - first, memory)
-            graph.forward(last - first, memory, run)
-            totals[...] = 0.0
-            self.loss.evaluate(last - first, memory, targets, first, scale, totals)
-            graph.backward(last - first, memory, plan.gradients_by_layer[s], run)
+            memory, run = plan.memory(s, worker), plan.passes[s]
+            if stage == 0:
+                graph.load(x[first:last], last - first, memory)
+            graph.forward_stage(stage, last - first, memory, run)
+            if stage == stages:
+                plan.totals[s] = 0.0
+                self.loss.evaluate(last - first, memory, targets, first, scale, plan.totals[s])
+                graph.backward_stage(stage, last - first, memory, plan.gradients_by_layer[s], run)
+
+        def backward(s: int, worker: int) -> None:
+            first, last = cuts[s]
+            memory = plan.memory(s, worker)
+            graph.backward_stage(stage, last - first, memory, plan.gradients_by_layer[s], plan.passes[s])
 
         graph.prepare()
-        parallel.run(len(cuts), shard, threads)
+        for stage in range(stages + 1):
+            if stage:
+                graph.blocks[graph.cuts[stage - 1]].meet_forward(plan.meeting(cuts))
+            parallel.run(len(cuts), forward, threads)
+        for stage in range(stages - 1, -1, -1):
+            graph.blocks[graph.cuts[stage]].meet_backward(plan.meeting(cuts))
+            parallel.run(len(cuts), backward, threads)
         loss, hits, bad = (sum(column) for column in zip(*plan.totals[: len(cuts)].tolist(), strict=True))
         if bad:
             raise ValueError(f"Trainer: y: expected classes from 0 to {plan.classes - 1}; got {int(bad)} beyond")
@@ -125,7 +139,7 @@ class _Plan:
         assert model.input_shape is not None
         self.flat, self.input_shape = model._flat, model.input_shape
         self.graph = Graph(model.input_shape, 1, model._flat.dtype)
-        model._connect(self.graph, 0)
+        self.graph.output = model._connect(self.graph, 0)
         loss.attach(self.graph)
         self.work = 6.0 * sum(block.work(self.graph) for block in self.graph.blocks)
         self._cuts: dict[int, list[tuple[int, int]]] = {}
@@ -152,11 +166,16 @@ class _Plan:
         """Tell whether the plan serves a batch of `n`, for the same parameters."""
         return self.flat is model._flat and max(last - first for first, last in self.cuts(n)) <= self.graph.images
 
-    def memory(self, worker: int) -> Memory:
-        """Return the worker's buffers."""
-        if worker not in self.memories:
-            self.memories[worker] = self.graph.allocate()
-        return self.memories[worker]
+    def memory(self, shard: int, worker: int) -> Memory:
+        """Return the buffers for a shard: the worker's, or the shard's own where shards wait for each other."""
+        place = shard if self.graph.cuts else worker
+        if place not in self.memories:
+            self.memories[place] = self.graph.allocate()
+        return self.memories[place]
+
+    def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Memory]]:
+        """Return the size and the memory of each shard, in order."""
+        return [(last - first, self.memories[s]) for s, (first, last) in enumerate(cuts)]
 
 
 def _as_batch(x: Any) -> Array:

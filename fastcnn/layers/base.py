@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,6 +249,10 @@ class Layer(ABC):
         whole = inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
         return whole.reshape(count, *self._last_shape)
 
+    def _modes(self) -> Iterator[Layer]:
+        """Yield all layers inside that know training from prediction: this one."""
+        yield self
+
     def _gradients_by_layer(self, flat: Array) -> dict[Layer, Gradients]:
         """Return where the blocks of each layer leave their gradients."""
         return {self: self._storage(flat)}
@@ -282,7 +286,7 @@ class Layer(ABC):
         key = (images, shape[1:], dtype)
         if self._plan is None or self._plan[0] != key:
             graph = Graph(shape[1:], images, dtype, input_gradient=True)
-            self._connect(graph, 0)
+            graph.output = self._connect(graph, 0)
             graph.finish()
             self._plan = (key, graph)
         return self._plan[1]

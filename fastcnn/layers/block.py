@@ -8,6 +8,7 @@ buffer of feature maps between two blocks, and any number of `Memory` objects ca
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +72,13 @@ class Block(ABC):
         Its place among the graph's blocks.
     reads_any_pitch : bool
         Whether it reads its input through tables, so that channels need no padding.
+    meets : bool
+        Whether, in training, it needs something of the whole batch: then all shards come as far as `forward_partial`,
+        `meet_forward` sees them all, and they go on with `forward`. Backward likewise.
     """
 
     reads_any_pitch = False
+    meets = False
     index: int
 
     def __init__(self, layer: Layer, x: int, y: int) -> None:
@@ -110,6 +115,18 @@ class Block(ABC):
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         """Compute the gradients of `n` images: of the parameters, and of the input unless nobody asks."""
 
+    def forward_partial(self, n: int, memory: Memory, run: Pass) -> None:
+        """Compute what the shards must tell each other before `forward`."""
+
+    def meet_forward(self, shards: Sequence[tuple[int, Memory]]) -> None:
+        """Bring together what the shards, in their order, have left."""
+
+    def backward_partial(self, n: int, memory: Memory, run: Pass) -> None:
+        """Compute what the shards must tell each other before `backward`."""
+
+    def meet_backward(self, shards: Sequence[tuple[int, Memory]]) -> None:
+        """Bring together what the shards, in their order, have left."""
+
 
 @dataclass
 class Graph:
@@ -126,6 +143,8 @@ class Graph:
         Whether the gradient with respect to the network's input is wanted.
     training : bool
         Whether there will be a backward pass; without one, no gradient has memory.
+    fuse : bool
+        Whether runs of layers become one block.
     """
 
     input_shape: Shape
@@ -133,10 +152,14 @@ class Graph:
     dtype: np.dtype
     input_gradient: bool = False
     training: bool = True
+    fuse: bool = True
     blocks: list[Block] = field(default_factory=list)
     shapes: list[tuple[int, int, int]] = field(default_factory=list)
     values: list[Layout] = field(default_factory=list)
     gradients: list[Layout | None] = field(default_factory=list)
+    aliases: dict[int, int] = field(default_factory=dict)
+    cuts: list[int] = field(default_factory=list)
+    output: int = 0
 
     def __post_init__(self) -> None:
         self.edge(self.input_shape)
@@ -146,6 +169,12 @@ class Graph:
         channels, height, width = shape if len(shape) == 3 else (*shape, 1, 1)
         self.shapes.append((channels, height, width))
         return len(self.shapes) - 1
+
+    def alias(self, x: int) -> int:
+        """Add an edge whose values are those of edge `x`, with a gradient of its own."""
+        edge = self.edge(self.shapes[x])
+        self.aliases[edge] = self.aliases.get(x, x)
+        return edge
 
     def add(self, block: Block) -> int:
         """Append a block and return its output edge."""
@@ -161,20 +190,29 @@ class Graph:
         for block in reversed(self.blocks):
             old = self.values[block.x]
             self.values[block.x] = old.with_halo(old.halo | block.input_halo(self))
-        if self.blocks and all(block.reads_any_pitch for block in self.blocks if block.x == 0):
+        if self.blocks and not self.aliases and all(block.reads_any_pitch for block in self.blocks if block.x == 0):
             self.values[0] = replace(self.values[0], pitch=self.shapes[0][0])
+        for edge, root in self.aliases.items():
+            self.values[root] = self.values[root].with_halo(self.values[root].halo | self.values[edge].halo)
+        for edge, root in self.aliases.items():
+            self.values[edge] = self.values[root]
         if not self.input_gradient:
-            self.gradients[0] = None
+            for edge in (0, *(edge for edge, root in self.aliases.items() if root == 0)):
+                self.gradients[edge] = None
         for block in self.blocks:
             layout = self.gradients[block.y]
             if layout is not None:
                 self.gradients[block.y] = layout.with_halo(layout.halo | block.gradient_halo(self))
         for block in self.blocks:
             block.plan(self)
+        self.cuts = [block.index for block in self.blocks if block.meets and self.training]
 
     def allocate(self) -> Memory:
         """Return zeroed buffers for one shard."""
-        values = [layout.allocate(self.images, self.dtype) for layout in self.values]
+        values: list[Array] = []
+        for edge, layout in enumerate(self.values):
+            alias = self.aliases.get(edge)
+            values.append(layout.allocate(self.images, self.dtype) if alias is None else values[alias])
         return Memory(
             values,
             [None if layout is None else layout.allocate(self.images, self.dtype) for layout in self.gradients],
@@ -195,17 +233,40 @@ class Graph:
         else:
             memory.input[:n] = images
 
-    def forward(self, n: int, memory: Memory, run: Pass) -> None:
-        """Run all blocks."""
-        for block in self.blocks:
+    def forward_stage(self, stage: int, n: int, memory: Memory, run: Pass) -> None:
+        """Run the blocks of one stage, to the next meeting."""
+        first = self.cuts[stage - 1] if stage else 0
+        last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks)
+        for block in self.blocks[first:last]:
             block.forward(n, memory, run)
+        if last < len(self.blocks):
+            self.blocks[last].forward_partial(n, memory, run)
+
+    def backward_stage(
+        self, stage: int, n: int, memory: Memory, gradients: dict[Layer, Gradients], run: Pass
+    ) -> None:
+        """Run the blocks of one stage backward, from the meeting that ends it to the one before it."""
+        first = self.cuts[stage - 1] if stage else -1
+        last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks) - 1
+        for block in self.blocks[last:first:-1] if first >= 0 else self.blocks[last::-1]:
+            block.backward(n, memory, gradients[block.layer], run)
+        if first >= 0:
+            self.blocks[first].backward_partial(n, memory, run)
+
+    def forward(self, n: int, memory: Memory, run: Pass) -> None:
+        """Run all blocks on a batch that is one shard."""
+        if not run.training:
+            for block in self.blocks:
+                block.forward(n, memory, run)
+            return
+        for stage in range(len(self.cuts) + 1):
+            if stage:
+                self.blocks[self.cuts[stage - 1]].meet_forward([(n, memory)])
+            self.forward_stage(stage, n, memory, run)
 
     def backward(self, n: int, memory: Memory, gradients: dict[Layer, Gradients], run: Pass) -> None:
-        """Run all blocks backward, from the gradient that stands on the last edge."""
-        for block in reversed(self.blocks):
-            block.backward(n, memory, gradients[block.layer], run)
-
-    @property
-    def output(self) -> int:
-        """The last edge."""
-        return self.blocks[-1].y if self.blocks else 0
+        """Run all blocks of a batch that is one shard backward, from the gradient that stands on the last edge."""
+        for stage in range(len(self.cuts), -1, -1):
+            self.backward_stage(stage, n, memory, gradients, run)
+            if stage:
+                self.blocks[self.cuts[stage - 1]].meet_backward([(n, memory)])

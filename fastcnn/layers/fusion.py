@@ -1,14 +1,15 @@
-"""Which runs of layers become one fused block."""
+"""Which runs of layers become one fused block, and how a row of layers becomes a row of blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .layers.activation import ReLU
-from .layers.base import Layer
-from .layers.conv import Conv2D
-from .layers.dense import Dense
-from .layers.pool import Pooling
+from .activation import ReLU
+from .base import Layer
+from .block import Graph
+from .conv import Conv2D
+from .dense import Dense
+from .pool import Pooling
 
 
 def _is_relu(layer: Layer) -> bool:
@@ -39,3 +40,11 @@ def find_runs(layers: Sequence[Layer]) -> Iterator[tuple[Layer, Sequence[Layer]]
                 break
         yield head, layers[start + 1 : end]
         start = end
+
+
+def connect_row(graph: Graph, layers: Sequence[Layer], x: int) -> int:
+    """Add the blocks of layers in a row behind edge `x`; return the last edge."""
+    runs = find_runs(layers) if graph.fuse else ((layer, ()) for layer in layers)
+    for head, followers in runs:
+        x = head._connect(graph, x, followers)
+    return x

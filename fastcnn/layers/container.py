@@ -1,0 +1,93 @@
+"""Layers that are made of layers: their parameters, by place, in one flat vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from ..typing import Array, RandomState, Shape
+from . import checks
+from .base import Layer
+from .block import Gradients
+from .layout import aligned_zeros
+
+
+class Container(Layer):
+    """A layer whose parameters are those of other layers."""
+
+    def _children(self) -> Iterable[tuple[str, Layer]]:
+        """Yield each inner layer and its place, the prefix of its parameters' names."""
+        raise NotImplementedError
+
+    def _inner_shapes(self, input_shape: Shape) -> Iterator[tuple[Layer, Shape]]:
+        """Yield each inner layer, in the order of `_children`, with the shape of its input."""
+        raise NotImplementedError
+
+    def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
+        self.input_shape = shape
+        self._plan, self._last = None, []
+        generator = checks.as_generator(random_state)
+        for layer, inside in self._inner_shapes(shape):
+            layer.build(inside, dtype=dtype, random_state=generator)
+        flat = aligned_zeros(self._size, dtype)
+        for _, layer, piece in self._split(flat):
+            piece[...] = layer._flat
+        self._bind(flat)
+        self._flat_gradients, self.gradients = np.zeros(0, dtype), {}
+
+    @property
+    def _size(self) -> int:
+        return sum(layer._size for _, layer in self._children())
+
+    def _split(self, flat: Array) -> Iterator[tuple[str, Layer, Array]]:
+        """Yield each inner layer with its place and its piece of a flat vector."""
+        start = 0
+        for place, layer in self._children():
+            yield place, layer, flat[start : start + layer._size]
+            start += layer._size
+
+    def _bind(self, flat: Array) -> None:
+        for _, layer, piece in self._split(flat):
+            layer._bind(piece)
+        self._flat = flat
+        self.parameters = self._show(flat)
+
+    def _show(self, flat: Array) -> dict[str, Array]:
+        return {
+            f"{place}.{name}": view
+            for place, layer, piece in self._split(flat)
+            for name, view in layer._show(piece).items()
+        }
+
+    def _gradients_by_layer(self, flat: Array) -> dict[Layer, Gradients]:
+        merged: dict[Layer, Gradients] = {}
+        for _, layer, piece in self._split(flat):
+            merged.update(layer._gradients_by_layer(piece))
+        return merged
+
+    def _modes(self) -> Iterator[Layer]:
+        for _, layer in self._children():
+            yield from layer._modes()
+
+
+def row_shapes(layers: Sequence[Layer], input_shape: Shape, name: str) -> Iterator[tuple[Layer, Shape, Shape]]:
+    """Yield the layers of a row with the shapes before and behind them; an error names the layer's place."""
+    for place, layer in enumerate(layers):
+        try:
+            output_shape = layer.output_shape(input_shape)
+        except ValueError as error:
+            raise ValueError(f"{name}: layer {place}: {error}") from None
+        yield layer, input_shape, output_shape
+        input_shape = output_shape
+
+
+def check_row(layers: Sequence[Layer], name: str) -> list[Layer]:
+    """Return the layers of a row as a list, if that is what they are."""
+    row = list(layers)
+    for place, layer in enumerate(row):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{name}: layers[{place}]: expected a layer; got {layer!r}")
+        if any(layer is other for other in row[:place]):
+            raise ValueError(f"{name}: layers[{place}]: the same {layer.name} object stands in the row twice")
+    return row
