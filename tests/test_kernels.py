@@ -1,0 +1,381 @@
+"""Kernels on buffers with guard words around them and in their gaps: every tail is exact, nothing else is written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.kernels import activation, conv_direct, loss, pool, product, update
+from fastcnn.kernels.machine import vector_set
+from tests.arrays import both_dtypes
+from tests.bounds import gamma
+from tests.cases import CONV_CASES, DENSE_CASES, LAYER_CASES, POOL_CASES
+from tests.guards import GUARD, Guards, guard_all_buffers, untouched
+
+
+@pytest.fixture
+def guards():
+    guards = Guards()
+    yield guards
+    guards.check()
+
+
+def lanes(dtype) -> int:
+    return vector_set().lanes(dtype)
+
+
+def integers(rng, *shape, dtype):
+    """Small whole numbers: their products and sums are exact, so that kernels must agree to the bit."""
+    return rng.randint(-8, 9, size=shape).astype(dtype)
+
+
+def table(guards: Guards, values) -> np.ndarray:
+    return guards.array(values, np.int32)
+
+
+def spread(rng, count: int, length: int, gap: int) -> np.ndarray:
+    """Return where `count` runs of `length` begin in a buffer, in any order, with gaps between them."""
+    return gap + rng.permutation(count) * (length + gap)
+
+
+def assert_only(buffer: np.ndarray, starts, length: int) -> None:
+    """Assert that all numbers of the runs were written, and no other."""
+    inside = np.zeros(buffer.size, bool)
+    for start in starts:
+        inside[start : start + length] = True
+    np.testing.assert_array_equal(untouched(buffer), ~inside)
+
+
+def gather(buffer: np.ndarray, starts, length: int) -> np.ndarray:
+    return buffer[np.asarray(starts, int)[:, None] + np.arange(length)]
+
+
+# ------------------------------------------------------------------------------------------------- the indirect product
+
+
+def packed(guards: Guards, matrix: np.ndarray) -> np.ndarray:
+    """Return B (K, N) in panels of two vectors; the last one is one vector wide where N is odd."""
+    width = 2 * lanes(matrix.dtype)
+    return guards.array(np.concatenate([matrix[:, c : c + width].ravel() for c in range(0, matrix.shape[1], width)]))
+
+
+@both_dtypes
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("rows", [*range(1, 24), 95, 96, 97, 193])
+def test_product(guards, rows, vectors, dtype):
+    rng, N, gap = np.random.RandomState(rows), vectors * lanes(dtype), lanes(dtype)
+    for K, first in ((0, 0), (1, 0), (3, 2), (4, 0), (9, 1), (product.DEPTH + 5, 0)):
+        A, B, start = (integers(rng, *shape, dtype=dtype) for shape in ((rows + first, K), (K, N), (N,)))
+        # A[i, k] = a[a_row[i] + a_col[k]]: each row lies somewhere, its numbers somewhere in it.
+        a_row, a_col = spread(rng, rows + first, K, 3), rng.permutation(K)
+        a = guards.empty((rows + first) * (K + 3) + 3, dtype)
+        a[a_row[:, None] + a_col] = A
+        c_row = spread(rng, rows + first, N, gap)
+        for floor in (-np.inf, 0):
+            c = guards.empty((rows + first) * (N + gap) + gap, dtype)
+            product.product(
+                a, table(guards, a_row), first, first + rows, table(guards, a_col), K, packed(guards, B), 0,
+                c, table(guards, c_row), N, guards.array(start), dtype(floor),
+            )  # fmt: skip
+            assert_only(c, c_row[first:], N)
+            np.testing.assert_array_equal(gather(c, c_row[first:], N), np.maximum(floor, start + A[first:] @ B))
+
+
+@both_dtypes
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4])
+@pytest.mark.parametrize("K", [*range(1, 14), 27, 144])
+def test_gradient_product(guards, K, vectors, dtype):
+    rng, N, gap = np.random.RandomState(K), vectors * lanes(dtype), lanes(dtype)
+    for n in (1, 5, product.PIXELS - 1, product.PIXELS, product.PIXELS + 1, 2 * product.PIXELS + 3):
+        A, G = integers(rng, K, n, dtype=dtype), integers(rng, n, N, dtype=dtype)
+        a_row, a_col = spread(rng, K, n, 2), rng.permutation(n)
+        a = guards.empty(K * (n + 2) + 2, dtype)
+        a[a_row[:, None] + a_col] = A
+        g_row, c_row = spread(rng, n, N, gap), spread(rng, K, N, gap)
+        g, c = guards.empty(n * (N + gap) + gap, dtype), guards.empty(K * (N + gap) + gap, dtype)
+        g[g_row[:, None] + np.arange(N)] = G
+        sums, panel = guards.empty(N, dtype), guards.empty(product.PIXELS * min(vectors, 2) * lanes(dtype), dtype)
+        product.gradient_product(
+            a, table(guards, a_row), K, table(guards, a_col), n, g, table(guards, g_row), N, panel,
+            c, table(guards, c_row), guards.zeros(N, dtype), sums,
+        )  # fmt: skip
+        assert_only(c, c_row, N)
+        np.testing.assert_array_equal(gather(c, c_row, N), A @ G)
+        np.testing.assert_array_equal(sums, G.sum(axis=0))
+
+
+@both_dtypes
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4])
+@pytest.mark.parametrize("K", [1, 2, 9])
+def test_pack(guards, K, vectors, dtype):
+    rng, N = np.random.RandomState(K), vectors * lanes(dtype)
+    W, w_row = integers(rng, K, N, dtype=dtype), spread(rng, K, N, 1)
+    w, b = guards.empty(K * (N + 1) + 1, dtype), guards.empty(K * N, dtype)
+    w[w_row[:, None] + np.arange(N)] = W
+    product.pack(w, table(guards, w_row), K, N, b)
+    np.testing.assert_array_equal(b, packed(guards, W))
+
+
+@both_dtypes
+@pytest.mark.parametrize("columns", [1, 7, 16, 17, 33])
+@pytest.mark.parametrize(("blocks", "F"), [(0, 3), (1, 1), (1, 10), (4, 17)])
+def test_pack_transposed(guards, blocks, F, columns, dtype):
+    rng, N = np.random.RandomState(F), -(-columns // lanes(dtype)) * lanes(dtype)
+    W = integers(rng, blocks, columns, F, dtype=dtype)
+    w, b = guards.array(W), guards.empty(blocks * F * N, dtype)
+    w_row = np.full(N, -1)  # the padding of the last vector
+    w_row[:columns] = np.arange(columns) * F
+    product.pack_transposed(w, table(guards, np.arange(blocks) * columns * F), blocks, F, table(guards, w_row), N, b)
+    B = np.zeros((blocks * F, N), dtype)
+    B[:, :columns] = W.transpose(0, 2, 1).reshape(blocks * F, columns)
+    if blocks:
+        np.testing.assert_array_equal(b, packed(guards, B))
+
+
+# --------------------------------------------------------------------------------------------------------- elementwise
+
+
+@both_dtypes
+@pytest.mark.parametrize("vectors", [1, 2, 5])
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_relu(guards, rows, vectors, dtype):
+    rng, length, gap = np.random.RandomState(rows), vectors * lanes(dtype), lanes(dtype)
+    x_row, y_row, dx_row = (spread(rng, rows, length, gap) for _ in range(3))
+    size = rows * (length + gap) + gap
+    x, y, dy, dx = (guards.empty(size, dtype) for _ in range(4))
+    X, DY = integers(rng, rows, length, dtype=dtype), integers(rng, rows, length, dtype=dtype)
+    x[x_row[:, None] + np.arange(length)] = X
+    activation.relu(x, table(guards, x_row), y, table(guards, y_row), rows, length)
+    assert_only(y, y_row, length)
+    np.testing.assert_array_equal(gather(y, y_row, length), np.maximum(X, 0))
+    dy[x_row[:, None] + np.arange(length)] = DY
+    activation.relu_backward(y, table(guards, y_row), dy, table(guards, x_row), dx, table(guards, dx_row), rows, length)
+    assert_only(dx, dx_row, length)
+    np.testing.assert_array_equal(gather(dx, dx_row, length), DY * (X > 0))
+
+
+# ------------------------------------------------------------------------------------------------------------- pooling
+
+
+def pool2_expected(X: np.ndarray, floor: float, every: bool):
+    """Return the maxima of X (P, 4, N), and the bits of the pixels that were it."""
+    best = X.max(axis=1)
+    won = best[:, None] == X
+    if not every:
+        won &= np.cumsum(won, axis=1) == 1
+    won &= (best > floor)[:, None]
+    return best, (won * np.array([1, 2, 4, 8])[:, None]).sum(axis=1).astype(np.uint8)
+
+
+@both_dtypes
+@pytest.mark.parametrize("every", [True, False])
+@pytest.mark.parametrize("vectors", [1, 2, 3])
+@pytest.mark.parametrize("P", [1, 2, 5, 26])
+def test_pool2(guards, P, vectors, every, dtype):
+    rng, N, gap = np.random.RandomState(P), vectors * lanes(dtype), lanes(dtype)
+    X, DY = rng.randint(-2, 3, size=(P, 4, N)).astype(dtype), integers(rng, P, N, dtype=dtype)
+    x_row, y_row = spread(rng, 4 * P, N, gap), spread(rng, P, N, gap)
+    x = guards.empty(4 * P * (N + gap) + gap, dtype)
+    x[x_row.reshape(P, 4, 1) + np.arange(N)] = X
+    for floor in (-np.inf, 0):
+        for p0, p1 in ((0, P), (P // 2, P)):
+            y, winners = guards.empty(P * (N + gap) + gap, dtype), guards.empty(P * N, np.uint8)
+            rows = table(guards, x_row[4 * p0 :])
+            pool.pool2(x, rows, 0, y, table(guards, y_row), winners, p0, p1, N, dtype(floor), every)
+            best, bits = pool2_expected(X, floor, every)
+            assert_only(y, y_row[p0:p1], N)
+            np.testing.assert_array_equal(gather(y, y_row[p0:p1], N), best[p0:p1])
+            np.testing.assert_array_equal(winners.reshape(P, N)[p0:p1], bits[p0:p1])
+            assert untouched(winners[: p0 * N]).all()
+        dy, dx = guards.empty(y.size, dtype), guards.empty(x.size, dtype)
+        dy[y_row[:, None] + np.arange(N)] = DY
+        pool.pool2_backward(dy, table(guards, y_row), guards.array(bits), P, N, dx, table(guards, x_row))
+        assert_only(dx, x_row, N)
+        won = bits[:, None] & np.array([1, 2, 4, 8])[:, None] != 0
+        np.testing.assert_array_equal(gather(dx, x_row, N).reshape(P, 4, N), won * DY[:, None])
+
+
+@both_dtypes
+@pytest.mark.parametrize("winner_dtype", [np.uint8, np.int32])
+def test_pool_of_any_window(guards, winner_dtype, dtype):
+    """Three windows over five pixels: the second is cut at the border, the third shares a pixel with the first."""
+    N, rng = lanes(dtype), np.random.RandomState(0)
+    window = np.array([[3, 0, N, 2 * N], [1, 0, 0, 0]], np.int32)
+    x_row = np.array([[0, 0], [4 * N, 1], [2 * N, 0]], np.int32)
+    X, DY = rng.randint(-1, 2, size=(5, N)).astype(dtype), integers(rng, 3, N, dtype=dtype)
+    y, winner = guards.empty(4 * N, dtype), guards.empty(3 * N, winner_dtype)
+    y_row = np.array([3, 0, 1]) * N
+    rows, windows = guards.array(x_row).reshape(3, 2), guards.array(window).reshape(2, 4)
+    pool.pool(guards.array(X), rows, windows, y, table(guards, y_row), winner, 3, N)
+    taps = [[0, 1, 2], [4], [2, 3, 4]]
+    assert_only(y, y_row, N)
+    dX = np.zeros_like(X)
+    for p, pixels in enumerate(taps):
+        first = X[pixels].argmax(axis=0)
+        np.testing.assert_array_equal(y[y_row[p] :][:N], X[pixels].max(axis=0))
+        np.testing.assert_array_equal(winner.reshape(3, N)[p], first)
+        np.add.at(dX, (np.array(pixels)[first], np.arange(N)), DY[p])
+    dx, dy = guards.empty(5 * N, dtype), guards.empty(4 * N, dtype)
+    dy[y_row[:, None] + np.arange(N)] = DY
+    pool.pool_backward(dy, table(guards, y_row), rows, windows, winner, 3, N, dx, dx.size)
+    np.testing.assert_array_equal(dx.reshape(5, N), dX)
+
+
+@both_dtypes
+@pytest.mark.parametrize("every", [True, False])
+@pytest.mark.parametrize("vectors", [1, 2, 3])
+@pytest.mark.parametrize("P", [1, 23, 24, 25, 49])
+def test_convolution_and_pooling_in_one_pass(guards, P, vectors, every, dtype):
+    rng, N, K, band = np.random.RandomState(P), vectors * lanes(dtype), 6, product.BAND
+    A, B, start = (integers(rng, *shape, dtype=dtype) for shape in ((4 * P, K), (K, N), (N,)))
+    band_row, y_row = np.arange(4 * P) % band * N, spread(rng, P, N, lanes(dtype))
+    for floor in (-np.inf, 0):
+        y, winners = guards.empty(P * (N + lanes(dtype)) + lanes(dtype), dtype), guards.empty(P * N, np.uint8)
+        conv_direct.forward_pool(
+            guards.array(A), table(guards, np.arange(4 * P) * K), table(guards, np.arange(K)), K, packed(guards, B),
+            guards.array(start), dtype(floor), every, guards.empty(band * N, dtype), table(guards, band_row),
+            y, table(guards, y_row), winners, P, N,
+        )  # fmt: skip
+        best, bits = pool2_expected(np.maximum(floor, start + A @ B).reshape(P, 4, N), floor, every)
+        assert_only(y, y_row, N)
+        np.testing.assert_array_equal(gather(y, y_row, N), best)
+        np.testing.assert_array_equal(winners.reshape(P, N), bits)
+
+
+# ------------------------------------------------------------------------------------------------------ loss and update
+
+
+@both_dtypes
+@pytest.mark.parametrize("classes", [1, 2, 10, 17])
+def test_softmax_and_cross_entropy(guards, classes, dtype):
+    n, pitch, rng = 5, classes + 3, np.random.RandomState(classes)
+    X, target = rng.standard_normal((n, classes)).astype(dtype), rng.randint(classes, size=n + 2)
+    row = table(guards, np.arange(n) * pitch + 1)
+    x, y, dx = (guards.empty(n * pitch + 1, dtype) for _ in range(3))
+    x[row[:, None] + np.arange(classes)] = X
+    loss.softmax(x, row, n, classes, y, row)
+    assert_only(y, row, classes)
+    exact = np.exp(X.astype(np.float64))
+    exact /= exact.sum(axis=1, keepdims=True)
+    tolerance = gamma(4 * classes + 40, dtype)  # exp of differences up to 8, the sum, the quotient
+    np.testing.assert_allclose(gather(y, row, classes), exact, rtol=tolerance)
+    totals, scale = guards.zeros(3, np.float64), dtype(0.25)
+    loss.softmax_cross_entropy(x, row, n, classes, guards.array(target), 2, scale, dx, row, totals)
+    assert_only(dx, row, classes)
+    labels = target[2:]
+    np.testing.assert_allclose(
+        gather(dx, row, classes), 0.25 * (exact - np.eye(classes)[labels]), rtol=0, atol=tolerance
+    )
+    np.testing.assert_allclose(totals[0], -np.log(exact[np.arange(n), labels]).sum(), rtol=0, atol=n * tolerance)
+    assert totals[1] == (X.argmax(axis=1) == labels).sum()
+    assert totals[2] == 0
+
+
+@both_dtypes
+def test_classes_out_of_range_are_counted_and_index_nothing(guards, dtype):
+    target = guards.array(np.array([0, -1, 3, 2, 2**62, -(2**62)]))
+    row, dx, totals = table(guards, np.arange(6) * 3), guards.empty(18, dtype), guards.zeros(3, np.float64)
+    loss.softmax_cross_entropy(guards.zeros(18, dtype), row, 6, 3, target, 0, dtype(1), dx, row, totals)
+    assert totals[2] == 4
+    assert np.isfinite(dx).all()
+
+
+@both_dtypes
+@pytest.mark.parametrize("shards", [1, 2, 8])
+def test_sgd(guards, shards, dtype):
+    rng, size = np.random.RandomState(0), 96
+    T, G = integers(rng, size, dtype=dtype), integers(rng, 8, size, dtype=dtype)
+    theta, g = guards.array(T), guards.array(G)
+    update.sgd(theta, g, shards, size, 16, 80, dtype(0.5))
+    total = G[:shards].sum(axis=0)
+    expected = T.copy()
+    expected[16:80] -= dtype(0.5) * total[16:80]
+    np.testing.assert_array_equal(theta, expected)
+    np.testing.assert_array_equal(g.reshape(8, size)[0, 16:80], total[16:80])
+    np.testing.assert_array_equal(g.reshape(8, size)[0, :16], G[0, :16])
+    np.testing.assert_array_equal(g.reshape(8, size)[1:], G[1:])
+
+
+# ------------------------------------------------------------------ all kernels, as the layers call them on every shape
+
+
+@pytest.fixture
+def guarded_layers(monkeypatch):
+    """Put guard words around all buffers of layers; a kernel that reads them computes NaN."""
+    guards = guard_all_buffers(monkeypatch)
+    yield guards
+    assert guards.all
+    guards.check()
+
+
+@pytest.mark.usefixtures("guarded_layers")
+@both_dtypes
+@pytest.mark.parametrize("algorithm", ["direct", "im2col", "winograd"])
+@pytest.mark.parametrize("case", CONV_CASES, ids=str)
+def test_convolutions_between_guard_words(case, algorithm, dtype):
+    check_between_guard_words(fastcnn.Conv2D(**case.arguments, algorithm=algorithm), case.input_shape, dtype)
+
+
+@pytest.mark.usefixtures("guarded_layers")
+@both_dtypes
+@pytest.mark.parametrize("case", POOL_CASES, ids=str)
+def test_pooling_between_guard_words(case, dtype):
+    check_between_guard_words(fastcnn.MaxPool2D(**case.arguments), case.input_shape, dtype)
+    if case.is_2x2:
+        check_between_guard_words(fastcnn.MaxPool2(), case.input_shape, dtype)
+
+
+@pytest.mark.usefixtures("guarded_layers")
+@both_dtypes
+@pytest.mark.parametrize("case", DENSE_CASES, ids=str)
+def test_dense_between_guard_words(case, dtype):
+    check_between_guard_words(fastcnn.Dense(case.nodes, bias=case.bias), (case.N, case.D), dtype)
+
+
+@pytest.mark.usefixtures("guarded_layers")
+@both_dtypes
+@pytest.mark.parametrize(
+    "case", [case for case in LAYER_CASES if case.name.partition("-")[0] in fastcnn.__all__], ids=str
+)
+def test_every_layer_between_guard_words(case, dtype):
+    check_between_guard_words(case.make(fastcnn), case.input_shape, dtype)
+
+
+def check_between_guard_words(layer: fastcnn.Layer, input_shape, dtype) -> None:
+    x = np.random.RandomState(0).standard_normal(input_shape).astype(dtype)
+    output = layer.forward(x)
+    dL_dinput = layer.backward(output)
+    for array in (output, dL_dinput, *layer.gradients.values()):
+        assert np.isfinite(array).all()
+
+
+@pytest.mark.usefixtures("guarded_layers")
+@both_dtypes
+@pytest.mark.parametrize("algorithm", ["direct", "im2col", "winograd"])
+@pytest.mark.parametrize("size", [(12, 12), (11, 13)], ids=str)
+def test_fused_models_between_guard_words(size, algorithm, dtype):
+    model = fastcnn.Sequential(
+        [
+            fastcnn.Conv2D(17, 3, padding=1, algorithm=algorithm), fastcnn.ReLU(),
+            fastcnn.Conv2D(16, 3, algorithm=algorithm), fastcnn.MaxPool2(),
+            fastcnn.Conv2D(5, 3, padding=1, algorithm=algorithm), fastcnn.ReLU(), fastcnn.MaxPool2D(),
+            fastcnn.Flatten(), fastcnn.Dense(9), fastcnn.ReLU(), fastcnn.Softmax(9, 3),
+        ]
+    ).build((2, *size), dtype=dtype, random_state=0)  # fmt: skip
+    x = np.random.RandomState(0).standard_normal((3, 2, *size)).astype(dtype)
+    assert np.isfinite(model.forward(x)).all()
+    trainer = fastcnn.Trainer(model)
+    for n in (3, 1, 2):
+        assert np.isfinite(trainer.step(x[:n], np.arange(n)))
+    assert all(np.isfinite(parameter).all() for parameter in model.parameters.values())
+
+
+def test_the_guards_see():
+    guards = Guards()
+    inner = guards.empty(10, np.float32)
+    guards.check()
+    assert untouched(inner).all()
+    inner.base[GUARD - 1] = 0
+    with pytest.raises(AssertionError, match=r"before buffer 0: \[63\]"):
+        guards.check()
