@@ -148,7 +148,7 @@ def main() -> None:
     if find_spec("torch"):
         import_module("torch").set_num_threads(1)
     print(about("bench.kernels", ("numpy", "numba", "torch")))
-    before, bystanders = fma_peak(), Bystanders()
+    before, bystanders = fma_peak(), Bystanders([])
     found = {shape: measure(shape, MAKERS, rounds, seconds) for shape in SHAPES}
     others, after = bystanders.cores(), fma_peak()
     peak = max(before, after)

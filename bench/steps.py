@@ -64,13 +64,14 @@ def measure(name: str, compiled: bool, fresh: bool, rounds: int, seconds: float)
     network = NETWORKS[name]
     print(f"\n{name}, batch {network.batch}, {step_flops(network) / 1e6:,.1f} MFLOP a step")
     sides = begin(network, compiled, fresh)
-    bystanders = Bystanders()
+    bystanders = Bystanders(sides)
     timings = alternate(sides, rounds, seconds)
+    others = bystanders.cores()
     for side in sides:
         side.close()
     rows = [(n, milliseconds(t.median), milliseconds(t.minimum), f"{t.cores:.1f}") for n, t in timings.items()]
     print(table(("side", "median ms", "minimum ms", "cores busy"), rows))
-    return Measured(name, network, timings, bystanders.cores())
+    return Measured(name, network, timings, others)
 
 
 def summary(measured: Measured, peak: float) -> tuple[str, ...]:

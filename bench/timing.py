@@ -61,6 +61,10 @@ class Side:
         turn.processor_seconds = time.process_time() - processor
         return turn
 
+    def processor_seconds(self) -> float:
+        """Return what the side has used so far outside this process."""
+        return 0.0
+
     def close(self) -> None:
         """Give back what the side holds."""
 
@@ -96,19 +100,24 @@ class RemoteSide(Side):
         self.pipe.send(count)
         return self.pipe.recv()
 
+    def processor_seconds(self) -> float:
+        """Ask the child."""
+        self.pipe.send(0)
+        return self.pipe.recv()
+
     def close(self) -> None:
         """End the child."""
-        self.pipe.send(0)
+        self.pipe.send(None)
         self.child.join(10)
 
 
 def _serve(pipe: Any, module: str, arguments: tuple) -> None:
-    """Take turns as they are asked for, until zero calls are."""
+    """Take turns as they are asked for; tell the processor time when no calls are; end at None."""
     side = import_module(module).make(*arguments)
     pipe.send((side.name, None, side.threads))
     with suppress(EOFError):  # the parent has ended
-        while count := pipe.recv():
-            pipe.send(side.turn(count))
+        while (count := pipe.recv()) is not None:
+            pipe.send(side.turn(count) if count else time.process_time())
 
 
 @dataclass
@@ -163,16 +172,20 @@ def keep_memory() -> bool:
 class Bystanders:
     """How many cores other processes, or other guests of the host, kept busy since this was made."""
 
-    def __init__(self) -> None:
-        self.start = time.perf_counter(), _machine_seconds(), _own_seconds()
+    def __init__(self, sides: Sequence[Side]) -> None:
+        self.sides = sides
+        self.start = time.perf_counter(), _machine_seconds(), self._own_seconds()
 
     def cores(self) -> float | None:
-        """Return it, or None where the system does not tell. Children count as ours once they have ended."""
+        """Return it, or None where the system does not tell."""
         since, machine, own = self.start
         if machine is None:
             return None
-        others = (_machine_seconds() - machine) - (_own_seconds() - own)
+        others = (_machine_seconds() - machine) - (self._own_seconds() - own)
         return max(0.0, others / (time.perf_counter() - since))
+
+    def _own_seconds(self) -> float:
+        return time.process_time() + sum(side.processor_seconds() for side in self.sides)
 
 
 def _machine_seconds() -> float | None:
@@ -182,11 +195,6 @@ def _machine_seconds() -> float | None:
         return None
     ticks = list(map(int, stat.read_text().split("\n", 1)[0].split()[1:9]))
     return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # without idle and waiting for a disk
-
-
-def _own_seconds() -> float:
-    """Return the processor seconds of this process and of its children that have ended."""
-    return sum(os.times()[:4])
 
 
 def milliseconds(seconds: float) -> str:

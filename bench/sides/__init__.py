@@ -22,10 +22,9 @@ from ..timing import KEEP_MEMORY, RemoteSide, Side, cores
 
 
 def all_sides(network: Network, compiled: bool, fresh: bool) -> Iterator[Side]:
-    """Yield all sides of a network: fastcnn's first, then the peers that are installed, each `fresh` in its own process.
+    """Yield all sides of a network: fastcnn's first, then the peers that are installed, if `fresh` each in a process.
 
-    XLA fixes its threads when it starts, so JAX on one thread is always a process of its own. It takes its turns with
-    all others.
+    XLA fixes its threads when it starts, so JAX on one thread is always in a process of its own.
     """
     counts = sorted({1, cores()})
     for count in counts:
