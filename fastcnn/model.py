@@ -64,7 +64,7 @@ class Sequential(Container):
         """
         shape = checks.check_input_shape(input_shape, self.name)
         self.output_shape(shape)
-        self._create(shape, np.dtype(dtype), random_state)
+        self._create(shape, checks.as_float_dtype(dtype, self.name), random_state)
         return self
 
     def _children(self) -> Iterator[tuple[str, Layer]]:
@@ -79,7 +79,8 @@ class Sequential(Container):
         super()._check_input(x)
         if self.input_shape is not None and x.shape[1:] != self.input_shape:
             raise ValueError(
-                f"{self.name}: input: expected samples of shape {self.input_shape}; got {x.shape[1:]} in shape {x.shape}"
+                f"{self.name}: input: expected samples of shape {self.input_shape}; "
+                f"got {x.shape[1:]} in shape {x.shape}"
             )
 
     def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:

@@ -108,16 +108,16 @@ class Layer(ABC):
         shape = checks.check_input_shape(input_shape, self.name)
         self.output_shape(shape)
         own = self.random_state is not None
-        self._create(shape, np.dtype(dtype), self.random_state if own else random_state)
+        self._create(shape, checks.as_float_dtype(dtype, self.name), self.random_state if own else random_state)
         return self
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
+        generator = checks.as_generator(random_state)
         self.input_shape = shape
         self._specs = self._parameters(shape)
         self._plan, self._last = None, []
         self._bind(aligned_zeros(self._size, dtype))
         self._flat_gradients, self.gradients = np.zeros(0), {}
-        generator = checks.as_generator(random_state)
         for name, spec in self._specs.items():
             self.parameters[name][...] = spec.initial(generator)
 
@@ -277,11 +277,10 @@ class Layer(ABC):
                 f"got {x.ndim} axes, shape {x.shape}"
             )
         if x.size == 0:
-            raise ValueError(f"{self.name}: input: expected at least one sample; got an empty batch of shape {x.shape}")
+            raise ValueError(f"{self.name}: input: expected at least one number; got an empty batch, shape {x.shape}")
 
     def _graph(self, shape: Shape, dtype: np.dtype) -> Graph:
         """Return the blocks for a batch of this shape; the last ones are kept."""
-        self._last_shape = shape[1:]
         images = min(shape[0], max(1, CHUNK // int(np.prod(shape[1:]))))
         key = (images, shape[1:], dtype)
         if self._plan is None or self._plan[0] != key:
@@ -289,6 +288,7 @@ class Layer(ABC):
             graph.output = self._connect(graph, 0)
             graph.finish()
             self._plan = (key, graph)
+        self._last_shape = shape[1:]
         return self._plan[1]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ from ..typing import Array, RandomState, Shape
 
 
 def as_images(value: Any, layer: str, argument: str) -> Array:
-    """Return `value` as a float array: float32 and float64 stay, float16 becomes float32, integers float64."""
+    """Return `value` as a float array: float32 and float64 stay, float16 becomes float32, all others float64."""
     array = np.asarray(value)
     if array.dtype in (np.float32, np.float64):
         return array
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
+    if array.dtype.kind == "f":  # half and long precision, and the other byte order
+        return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
     if array.dtype.kind in "iub":
         return array.astype(np.float64)
     raise TypeError(
@@ -31,10 +32,8 @@ def check_shape(array: Array, expected: tuple[int | None, ...], layer: str, argu
     if not agree:
         wanted = ", ".join("any" if want is None else str(want) for want in expected)
         raise ValueError(f"{layer}: {argument}: expected {names} of shape ({wanted}); got shape {array.shape}")
-    if array.shape[0] == 0:
-        raise ValueError(
-            f"{layer}: {argument}: expected at least one sample; got an empty batch of shape {array.shape}"
-        )
+    if array.size == 0:
+        raise ValueError(f"{layer}: {argument}: expected at least one number; got an empty batch, shape {array.shape}")
 
 
 def as_positive_int(value: Any, layer: str, name: str) -> int:
@@ -49,12 +48,19 @@ def as_positive_int(value: Any, layer: str, name: str) -> int:
 def check_input_shape(shape: Any, layer: str) -> Shape:
     """Return the shape of one sample, (C, H, W) or (D,), as a tuple of positive ints."""
     try:
-        result = tuple(int(size) for size in shape)
+        result = tuple(operator.index(size) for size in shape)
     except TypeError:
         raise TypeError(f"{layer}: input_shape: expected a tuple (C, H, W) or (D,); got {shape!r}") from None
     if len(result) not in (1, 3) or min(result) < 1:
         raise ValueError(f"{layer}: input_shape: expected (C, H, W) or (D,), all positive; got {shape!r}")
     return result
+
+
+def as_float_dtype(dtype: Any, layer: str) -> np.dtype:
+    """Return the dtype of a network's parameters: float32 or float64."""
+    if dtype not in (np.float32, np.float64, "float32", "float64"):
+        raise TypeError(f"{layer}: dtype: expected float32 or float64; got {dtype!r}")
+    return np.dtype(dtype)
 
 
 def as_generator(random_state: RandomState) -> np.random.RandomState | np.random.Generator:

@@ -25,9 +25,9 @@ class Container(Layer):
         raise NotImplementedError
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
+        generator = checks.as_generator(random_state)
         self.input_shape = shape
         self._plan, self._last = None, []
-        generator = checks.as_generator(random_state)
         for layer, inside in self._inner_shapes(shape):
             layer.build(inside, dtype=dtype, random_state=generator)
         flat = aligned_zeros(self._size, dtype)
