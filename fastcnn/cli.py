@@ -11,15 +11,19 @@ import importlib
 import math
 import os
 import reprlib
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 
-# The engine is imported by the verbs, inside of `main`: `--help` does not wait for it, and Ctrl-C ends it quietly.
+# The engine is imported by the verbs, when they run: `--help` does not wait for it, and Ctrl-C ends it quietly.
 if TYPE_CHECKING:
     from .recipes import Epoch, Recipe
     from .typing import Array, IntArray
@@ -54,18 +58,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         command += f" {options.verb}"
-        options.run(options)
+        with _interruptible(command):
+            options.run(options)
     except CommandError as error:
         print(f"{command}: {error}", file=sys.stderr)
         return error.status
-    except KeyboardInterrupt:
-        print(f"{command}: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader has gone (`| head`); the flush at the end of the process shall not complain about it either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+@contextmanager
+def _interruptible(command: str) -> Iterator[None]:
+    """Let Ctrl-C end the process at once, with one line.
+
+    An exception would not do: while kernels are compiled it can be lost in a callback, or come out as another error.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        line = f"{command}: interrupted\n"
+        os.write(2, (f"\n{line}" if os.isatty(2) else line).encode())
+        os._exit(130)
+
+    # Whoever has a handler of its own, ignores the signal (nohup), or calls this from another thread, is left alone.
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not (ours and threading.current_thread() is threading.main_thread()):
+        yield
+        return
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _parser() -> argparse.ArgumentParser:
