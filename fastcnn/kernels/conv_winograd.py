@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from .cache import kernel
 from .product import _panel, product
-from .vector import lanes, load, maximum, splat, store, store_transposed
+from .vector import lanes, load, maximum, splat, store, store_bytes, store_transposed, winners_of_four
 
 
 @kernel
@@ -62,15 +62,15 @@ def _store_line(a, i, step, line):
 
 
 @kernel
-def _transform_input(x, x_tile, t0, t1, row_size, pitch, CP, v, plane):
+def _transform_input(x, x_tile, t0, t1, row_size, CP, v, plane):
     """V = Bᵀ d B for the patches that begin at `x_tile[t0:t1]`."""
     for t in range(t0, t1):
         for c in range(0, CP, lanes(x)):
             i = x_tile[t] + c
             a0, a1, a2, a3 = _load_line(x, i, row_size)
-            b0, b1, b2, b3 = _load_line(x, i + pitch, row_size)
-            c0, c1, c2, c3 = _load_line(x, i + 2 * pitch, row_size)
-            d0, d1, d2, d3 = _load_line(x, i + 3 * pitch, row_size)
+            b0, b1, b2, b3 = _load_line(x, i + CP, row_size)
+            c0, c1, c2, c3 = _load_line(x, i + 2 * CP, row_size)
+            d0, d1, d2, d3 = _load_line(x, i + 3 * CP, row_size)
             a0, a1, a2, a3 = _input_line(a0, a1, a2, a3)
             b0, b1, b2, b3 = _input_line(b0, b1, b2, b3)
             c0, c1, c2, c3 = _input_line(c0, c1, c2, c3)
@@ -210,25 +210,55 @@ def flip_transpose(u, u_row, C, F, FP, CP, flipped):
 
 
 @kernel
-def forward(x, x_tile, row_size, pitch, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, none, start, floor, y, y_pixel):
+def _pool_output(m, plane, t0, t1, FP, start, floor, every, y, y_pixel, winners):
+    """Max-pool 2 x 2 of max(floor, start + Aᵀ M A): a tile is a window. `winners` (T, FP) as in `pool.pool2`."""
+    low = splat(m, floor)
+    for t in range(t0, t1):
+        for f in range(0, FP, lanes(m)):
+            a, b, c, d = _output_tile(m, (t - t0) * FP + f, plane, load(start, f), low)
+            best = maximum(maximum(a, b), maximum(c, d))
+            store(y, y_pixel[t] + f, best)
+            store_bytes(winners, t * FP + f, winners_of_four(a, b, c, d, best, low, every))
+
+
+@kernel
+def _products(v, v_row, TB, tiles, c_col, C, u, m, m_row, FP, zeros):
+    """M = V · U for each of the 16 points."""
+    none = v.dtype.type(-float("inf"))
+    for p in range(16):
+        product(v, v_row, p * TB, p * TB + tiles, c_col, C, u, p * C * FP, m, m_row, FP, zeros, none)
+
+
+@kernel
+def forward(x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, start, floor, y, y_pixel):
     """y = max(floor, start + x * w)."""
     for t0 in range(0, T, TB):
         t1 = min(t0 + TB, T)
-        _transform_input(x, x_tile, t0, t1, row_size, pitch, CP, v, v_plane)
-        for p in range(16):
-            product(v, v_row, p * TB, p * TB + t1 - t0, c_col, C, u, p * C * FP, m, m_row, FP, zeros, none)
+        _transform_input(x, x_tile, t0, t1, row_size, CP, v, v_plane)
+        _products(v, v_row, TB, t1 - t0, c_col, C, u, m, m_row, FP, zeros)
         _transform_output(m, m_plane, t0, t1, FP, start, floor, y, y_pixel)
 
 
 @kernel
-def filter_gradient(x, x_tile, row_size, pitch, CP, v, v_plane, vc_row, t_col, C, dy, dy_pixel, w, w_plane, FP, TB, T, zeros, none, half, du, du_row, dw, dbias):
+def forward_pool(x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, start, floor, every, y, y_pixel, winners):
+    """y = max-pool 2 x 2 of max(floor, start + x * w), in one pass."""
+    for t0 in range(0, T, TB):
+        t1 = min(t0 + TB, T)
+        _transform_input(x, x_tile, t0, t1, row_size, CP, v, v_plane)
+        _products(v, v_row, TB, t1 - t0, c_col, C, u, m, m_row, FP, zeros)
+        _pool_output(m, m_plane, t0, t1, FP, start, floor, every, y, y_pixel, winners)
+
+
+@kernel
+def filter_gradient(x, x_tile, row_size, CP, v, v_plane, vc_row, t_col, C, dy, dy_pixel, w, w_plane, FP, TB, T, zeros, half, du, du_row, dw, dbias):
     """dw = x correlated with dy; dbias = Σ dy."""
+    none = x.dtype.type(-float("inf"))
     width = 2 * lanes(x)
     for f in range(0, FP, lanes(x)):
         store(dbias, f, splat(x, x.dtype.type(0)))
     for t0 in range(0, T, TB):
         t1 = min(t0 + TB, T)
-        _transform_input(x, x_tile, t0, t1, row_size, pitch, CP, v, v_plane)
+        _transform_input(x, x_tile, t0, t1, row_size, CP, v, v_plane)
         _transform_gradient(dy, dy_pixel, t0, t1, FP, TB, w, w_plane, dbias)
         for p in range(16):
             for f0 in range(0, FP, width):

@@ -13,8 +13,9 @@ import numpy as np
 
 from ..kernels import conv_direct, conv_im2col, conv_winograd, product
 from ..kernels.machine import vector_set
+from ..kernels.pool import pool2
 from ..typing import Array, IntArray
-from .geometry import Pair, Window
+from .geometry import Pair, Window, windows_of_2
 from .layout import Halo, Layout, aligned_zeros
 
 
@@ -30,13 +31,13 @@ class Convolution:
         The most images at once.
     x, y : Layout
         Input maps and convolution output.
+    pooled : Layout or None
+        What is stored instead of the output where a max-pooling of 2 x 2 follows in the same pass.
     dy : Layout or None
         Gradient of the convolution output, or None without a backward pass.
     dx : Layout or None
         Gradient of the input, or None where nobody asks.
     dtype : dtype
-    h, w : array of int
-        Output pixels in the order in which they are computed: row by row, or window by window of the pooling.
     """
 
     window: Window
@@ -49,8 +50,7 @@ class Convolution:
     dy: Layout | None
     dx: Layout | None
     dtype: np.dtype
-    h: IntArray
-    w: IntArray
+    pooled: Layout | None = None
 
     @property
     def taps(self) -> int:
@@ -58,23 +58,29 @@ class Convolution:
         return self.window.vertical.taps * self.window.horizontal.taps * (self.channels // self.groups)
 
     @property
+    def outputs(self) -> Pair:
+        """Rows and columns of output pixels that are computed: whole windows, where a pooling follows."""
+        rows, columns = self.window.outputs
+        return (rows // 2 * 2, columns // 2 * 2) if self.pooled else (rows, columns)
+
+    @property
     def pixels(self) -> int:
         """Output pixels of one image that are computed."""
-        return self.h.size
+        return self.outputs[0] * self.outputs[1]
+
+    def output_pixels(self) -> tuple[IntArray, IntArray]:
+        """Return the output pixels (h, w) in their order: row by row, or window by window of the pooling."""
+        rows, columns = self.outputs
+        if self.pooled:
+            return windows_of_2(rows, columns)
+        return np.arange(rows)[:, None], np.arange(columns)[None, :]
 
 
 class Algorithm(ABC):
     """A way to compute a convolution and its gradients.
 
     Filters and their gradient are flat (kH, kW, C/groups, pitch of the filters) throughout.
-
-    Attributes
-    ----------
-    reads_tables : bool
-        Whether the forward pass can run in any order of pixels, and so in one pass with a pooling.
     """
-
-    reads_tables = False
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
@@ -106,6 +112,12 @@ class Algorithm(ABC):
     def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
         """y = max(floor, biases + x * filters)."""
 
+    def forward_pool(
+        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+    ) -> None:
+        """y = max-pool 2 x 2 of max(floor, biases + x * filters); `winners` as in the kernel `pool2`."""
+        raise NotImplementedError
+
     @abstractmethod
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
         """dx = dy, correlated with the flipped filters."""
@@ -118,8 +130,6 @@ class Algorithm(ABC):
 class Direct(Algorithm):
     """The indirect matrix product on haloed channels-last maps: no copy of the input is ever made."""
 
-    reads_tables = True
-
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
         return groups == 1
@@ -128,10 +138,15 @@ class Direct(Algorithm):
         super().__init__(convolution)
         c = convolution
         vertical, horizontal = c.window.vertical, c.window.horizontal
-        top, left = c.h * vertical.stride - vertical.before, c.w * horizontal.stride - horizontal.before
+        oh, ow = c.output_pixels()
+        top, left = oh * vertical.stride - vertical.before, ow * horizontal.stride - horizontal.before
         self.x_row = c.x.table(c.images, top, left)
-        self.y_row = c.y.table(c.images, c.h, c.w)
-        self.dy_row = c.dy.table(c.images, c.h, c.w) if c.dy else None
+        self.dy_row = c.dy.table(c.images, oh, ow) if c.dy else None
+        if c.pooled:
+            self.y_row = c.pooled.pixel_table(c.images)
+            self.band_row = (np.arange(self.x_row.size) % product.BAND * c.y.pitch).astype(np.int32)
+        else:
+            self.y_row = c.y.table(c.images, oh, ow)
         r, s = np.arange(vertical.taps)[:, None], np.arange(horizontal.taps)[None, :]
         taps = r * vertical.dilation * c.x.row_size + s * horizontal.dilation * c.x.pitch
         self.x_col = (taps[:, :, None] + np.arange(c.channels)).ravel().astype(np.int32)
@@ -171,7 +186,8 @@ class Direct(Algorithm):
         return phases
 
     def allocate(self) -> Array:
-        return aligned_zeros(product.PIXELS * self.convolution.y.pitch, self.convolution.dtype)
+        # A panel of the output's gradient, or a band of the convolution that is pooled at once.
+        return aligned_zeros(max(product.PIXELS, product.BAND) * self.convolution.y.pitch, self.convolution.dtype)
 
     def pack(self, filters: Array) -> None:
         c = self.convolution
@@ -186,6 +202,15 @@ class Direct(Algorithm):
         conv_direct.forward(
             x, self.x_row, 0, n * c.pixels, self.x_col, c.taps, self.packed, 0, y, self.y_row, c.y.pitch, biases, floor
         )
+
+    def forward_pool(
+        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+    ) -> None:
+        c = self.convolution
+        conv_direct.forward_pool(
+            x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, every, scratch, self.band_row, y, self.y_row,
+            winners, n * c.pixels // 4, c.y.pitch,
+        )  # fmt: skip
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
         for p in self.phases:
@@ -218,6 +243,16 @@ class _Phase:
 class Im2col(Algorithm):
     """Windows copied to a matrix, then BLAS: any case, any machine, groups too."""
 
+    def __init__(self, convolution: Convolution) -> None:
+        super().__init__(convolution)
+        c = convolution
+        if c.pooled:
+            self.conv_row, self.y_row = c.y.table(c.images, *c.output_pixels()), c.pooled.pixel_table(c.images)
+
+    def allocate(self) -> Array | None:
+        c = self.convolution
+        return c.y.allocate(c.images, c.dtype) if c.pooled else None
+
     def pack(self, filters: Array) -> None:
         c = self.convolution
         self.filters = filters.reshape(
@@ -230,6 +265,15 @@ class Im2col(Algorithm):
         conv_im2col.forward(self._windows(n, x), self.filters, c.groups, out)
         out += biases[: c.filters, None, None]
         np.maximum(out, floor, out=out)
+
+    def forward_pool(
+        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+    ) -> None:
+        c = self.convolution
+        self.forward(n, x, biases, floor, scratch, None)
+        pool2(
+            scratch, self.conv_row, 0, y, self.y_row, winners, 0, n * c.pixels // 4, c.y.pitch, floor, every
+        )
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
         c = self.convolution
@@ -282,12 +326,13 @@ class Winograd(Algorithm):
         c = convolution
         v, h = c.window.vertical, c.window.horizontal
         self.none, self.half = c.dtype.type(-np.inf), c.dtype.type(0.5)
-        # A pooling wants its windows alone: they are the tiles.
-        self.forward_tiles = _Tiles(c.images, c.x, c.y, (v.outputs, h.outputs), (-v.before, -h.before), c.channels, c.dtype)
+        self.forward_tiles = _Tiles(c.images, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels, c.dtype)
+        if c.pooled:
+            self.y_row = c.pooled.pixel_table(c.images)
         self.u = aligned_zeros(POINTS * c.channels * c.y.pitch, c.dtype)
         if c.dy:
             # Odd sizes: the halo beside the last pixels is zero and is read instead of them.
-            self.dy_pixel = c.dy.table(c.images, *_tile_pixels((v.outputs, h.outputs)))
+            self.dy_pixel = c.dy.table(c.images, *_tile_pixels(c.outputs))
             self.du_row = (np.arange(POINTS * c.channels) * c.y.pitch).astype(np.int32)
         if c.dy and c.dx:
             before = v.before - 2, h.before - 2
@@ -319,26 +364,28 @@ class Winograd(Algorithm):
             conv_winograd.flip_transpose(self.u, self.u_row, c.channels, c.filters, c.y.pitch, c.dx.pitch, self.u_flipped)
 
     def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
-        self._run(self.forward_tiles, n, x, self.u, biases, floor, y, scratch)
+        t = self.forward_tiles
+        v, m, _ = scratch
+        conv_winograd.forward(*t.arguments(x, v, self.u, m, n), biases, floor, y, t.y_pixel)
+
+    def forward_pool(
+        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+    ) -> None:
+        t = self.forward_tiles
+        v, m, _ = scratch
+        conv_winograd.forward_pool(*t.arguments(x, v, self.u, m, n), biases, floor, every, y, self.y_row, winners)
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
-        self._run(self.backward_tiles, n, dy, self.u_flipped, self.backward_tiles.zeros, self.none, dx, scratch)
-
-    def _run(
-        self, t: _Tiles, n: int, x: Array, u: Array, start: Array, floor: Any, y: Array, scratch: Any
-    ) -> None:
+        t = self.backward_tiles
         v, m, _ = scratch
-        conv_winograd.forward(
-            x, t.x_tile, t.x.row_size, t.x.pitch, t.x.pitch, v, t.v_plane, t.v_row, t.col, t.channels, u,
-            m, t.m_plane, t.m_row, t.y.pitch, t.block, n * t.per_image, t.zeros, self.none, start, floor, y, t.y_pixel,
-        )  # fmt: skip
+        conv_winograd.forward(*t.arguments(dy, v, self.u_flipped, m, n), t.zeros, self.none, dx, t.y_pixel)
 
     def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
         c, t = self.convolution, self.forward_tiles
         v, w, du = scratch
         conv_winograd.filter_gradient(
-            x, t.x_tile, t.x.row_size, t.x.pitch, t.x.pitch, v, t.v_plane, t.point_col, t.tile_col, c.channels,
-            dy, self.dy_pixel, w, t.m_plane, c.y.pitch, t.block, n * t.per_image, t.zeros, self.none, self.half,
+            x, t.x_tile, t.x.row_size, t.x.pitch, v, t.v_plane, t.point_col, t.tile_col, c.channels,
+            dy, self.dy_pixel, w, t.m_plane, c.y.pitch, t.block, n * t.per_image, t.zeros, self.half,
             du, self.du_row, dw, dbias,
         )  # fmt: skip
 
@@ -371,6 +418,13 @@ class _Tiles:
         self.point_col = (point * self.v_plane + np.arange(channels)[None, :]).ravel().astype(np.int32)
         self.tile_col = (np.arange(self.block) * x.pitch).astype(np.int32)
         self.zeros = aligned_zeros(y.pitch, dtype)
+
+    def arguments(self, x: Array, v: Array, u: Array, m: Array, n: int) -> tuple[Any, ...]:
+        """Return what the forward kernels want of the tables, for `n` images."""
+        return (
+            x, self.x_tile, self.x.row_size, self.x.pitch, v, self.v_plane, self.v_row, self.col, self.channels, u,
+            m, self.m_plane, self.m_row, self.y.pitch, self.block, n * self.per_image, self.zeros,
+        )  # fmt: skip
 
 
 def _tile_pixels(size: Pair) -> tuple[IntArray, IntArray]:

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import activation as activation_kernels
-from ..kernels import conv_direct
 from ..kernels import pool as pool_kernels
-from ..kernels.product import BAND
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .activation import ReLU
@@ -21,7 +19,7 @@ from .base import Layer, Parameter
 from .block import Block, Gradients, Graph, Memory, Pass
 from .geometry import Pair, Window, as_pair, resolve_window
 from .layout import Halo, Layout, aligned_zeros, padded
-from .pool import Pooling, windows_of_2
+from .pool import Pooling
 
 
 class Conv2D(Layer):
@@ -189,37 +187,28 @@ class _ConvBlock(Block):
     def plan(self, graph: Graph) -> None:
         window, algorithm = self._choose(graph)
         y, dy, dx = graph.values[self.y], graph.gradients[self.y], graph.gradients[self.x]
-        self.value, self.gradient = y, dy
-        rows, columns = np.arange(window.outputs[0])[:, None], np.arange(window.outputs[1])[None, :]
+        self.gradient, value = dy, y
         if self.pooling:
-            self.value = Layout(y.channels, *window.outputs, y.pitch)
-            self.gradient = dy and self.value.with_halo(algorithm.gradient_halo(window))
-            rows, columns = windows_of_2(*window.outputs)
-        h, w = np.broadcast_arrays(rows, columns)
+            value = Layout(y.channels, *window.outputs, y.pitch)
+            self.gradient = dy and value.with_halo(algorithm.gradient_halo(window))
         convolution = Convolution(
             window, graph.shapes[self.x][0], self.conv.num_filters, self.conv.groups, graph.images,
-            graph.values[self.x], self.value, self.gradient, dx, graph.dtype, h.ravel(), w.ravel(),
+            graph.values[self.x], value, self.gradient, dx, graph.dtype, y if self.pooling else None,
         )  # fmt: skip
         self.algorithm = algorithm(convolution)
-        self.pitch, self.dtype = y.pitch, graph.dtype
+        self.pitch, self.dtype, self.pixels = y.pitch, graph.dtype, y.pixels
         self.no_biases = aligned_zeros(y.pitch, graph.dtype)
         self.floor = graph.dtype.type(0 if self.has_relu else -np.inf)
-        self.y_row = y.pixel_table(graph.images)
-        self.dy_row = dy.pixel_table(graph.images) if dy else None
-        self.pixels = y.pixels
         self.lines = None
-        if self.pooling:
-            self.dconv_row = self.gradient.table(graph.images, h, w) if self.gradient else None
-            self.conv_row = self.value.table(graph.images, h, w)
-            self.band_row = (np.arange(graph.images * h.size) % BAND * y.pitch).astype(np.int32)
+        if self.pooling and dy and self.gradient:
+            self.dy_row = dy.pixel_table(graph.images)
+            self.conv_row = self.gradient.table(graph.images, *convolution.output_pixels())
         elif self.has_relu and dy:
             self.lines = y.line_table(graph.images), dy.line_table(graph.images), y.height, y.width * y.pitch
 
     def allocate(self, graph: Graph) -> _Kept:
         kept = _Kept(self.algorithm.allocate(), aligned_zeros(self.pitch, self.dtype))
         if self.pooling:
-            fused = self.algorithm.reads_tables
-            kept.maps = aligned_zeros(BAND * self.pitch, self.dtype) if fused else self.value.allocate(graph.images, self.dtype)
             kept.winners = np.zeros(graph.images * self.pixels * self.pitch, np.uint8)
             kept.gradient = self.gradient.allocate(graph.images, self.dtype) if self.gradient else None
         return kept
@@ -230,26 +219,18 @@ class _ConvBlock(Block):
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         x, y, kept = memory.values[self.x], memory.values[self.y], memory.kept[self.index]
-        if self.pooling is None:
-            self.algorithm.forward(n, x, self.biases, self.floor, y, kept.scratch)
-        elif self.algorithm.reads_tables:
-            conv_direct.forward_pool(
-                x, self.algorithm.x_row, self.algorithm.x_col, self.algorithm.x_col.size, self.algorithm.packed,
-                self.biases, self.floor, self.pooling.every, kept.maps, self.band_row, y, self.y_row, kept.winners,
-                n * self.pixels, self.pitch,
-            )  # fmt: skip
+        if self.pooling:
+            self.algorithm.forward_pool(
+                n, x, self.biases, self.floor, self.pooling.every, y, kept.winners, kept.scratch
+            )
         else:
-            self.algorithm.forward(n, x, self.biases, self.floor, kept.maps, kept.scratch)
-            pool_kernels.pool2(
-                kept.maps, self.conv_row, 0, y, self.y_row, kept.winners, 0, n * self.pixels, self.pitch, self.floor,
-                self.pooling.every,
-            )  # fmt: skip
+            self.algorithm.forward(n, x, self.biases, self.floor, y, kept.scratch)
 
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         kept, dy = memory.kept[self.index], memory.gradients[self.y]
         if self.pooling:
             pool_kernels.pool2_backward(
-                dy, self.dy_row, kept.winners, n * self.pixels, self.pitch, kept.gradient, self.dconv_row
+                dy, self.dy_row, kept.winners, n * self.pixels, self.pitch, kept.gradient, self.conv_row
             )
             dy = kept.gradient
         elif self.lines:
@@ -267,6 +248,5 @@ class _Kept:
 
     scratch: Any
     dbias: Array
-    maps: Array | None = None
     winners: Array | None = None
     gradient: Array | None = None

@@ -123,3 +123,10 @@ def resolve_window(
             f"is larger than the padded image {whole[0]} x {whole[1]}"
         )
     return Window(*axes)
+
+
+def windows_of_2(height: int, width: int) -> tuple[IntArray, IntArray]:
+    """Return the pixels (h, w) of all whole 2 x 2 windows of an image, the four of each window side by side."""
+    h = 2 * np.arange(height // 2)[:, None, None] + np.array([0, 0, 1, 1])
+    w = 2 * np.arange(width // 2)[None, :, None] + np.array([0, 1, 0, 1])
+    return h, w

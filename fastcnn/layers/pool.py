@@ -12,14 +12,7 @@ from ..typing import Array, IntArray, Shape
 from . import checks
 from .base import Layer
 from .block import Block, Gradients, Graph, Memory, Pass
-from .geometry import Axis, Pair, Window, as_pair, resolve_window
-
-
-def windows_of_2(height: int, width: int) -> tuple[IntArray, IntArray]:
-    """Return the pixels (h, w) of all whole 2 x 2 windows of an image, the four of each window side by side."""
-    h = 2 * np.arange(height // 2)[:, None, None] + np.array([0, 0, 1, 1])
-    w = 2 * np.arange(width // 2)[None, :, None] + np.array([0, 1, 0, 1])
-    return h, w
+from .geometry import Axis, Pair, Window, as_pair, resolve_window, windows_of_2
 
 
 class Pooling(Layer):
