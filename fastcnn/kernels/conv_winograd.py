@@ -15,7 +15,7 @@ Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVP
 from __future__ import annotations
 
 from .cache import kernel
-from .product import _panel, product
+from .product import ZERO, _panel, product
 from .vector import lanes, load, maximum, splat, store, store_bytes, store_transposed, winners_of_four
 
 
@@ -264,5 +264,5 @@ def filter_gradient(x, x_tile, row_size, CP, v, v_plane, vc_row, t_col, C, dy, d
             for f0 in range(0, FP, width):
                 vectors = min(FP - f0, width) // lanes(x)
                 b0 = p * w_plane + f0 * TB
-                _panel(v, vc_row, p * C, (p + 1) * C, t_col, 0, t1 - t0, w, b0, du, du_row, f0, vectors, zeros, t0 == 0, none)
+                _panel(v, vc_row, p * C, (p + 1) * C, t_col, ZERO, t1 - t0, w, b0, du, du_row, f0, vectors, zeros, t0 == 0, none)
     _transform_filter_gradient(du, C, FP, dw, half)

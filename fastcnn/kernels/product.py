@@ -7,6 +7,8 @@ number of vectors. Row i of C begins at `c[c_row[i]]`. N is a multiple of the ve
 
 from __future__ import annotations
 
+import numpy as np
+
 from .cache import kernel
 from .machine import vector_set
 from .simd import tile_product
@@ -15,6 +17,8 @@ from .vector import lanes, load, splat, store, store_transposed
 BAND = 96  # rows of A that stay in the first-level cache while all panels of B pass by
 DEPTH = 1200  # columns of A that are taken at once: more of B's panel would not stay in the caches beside A
 PIXELS = 256  # rows of A and B that a filter gradient takes at once: a panel of B stays in the first-level cache
+
+ZERO = np.int64(0)  # a literal 0 would be a type of its own, and `_panel` would be compiled once more for it
 
 _ROWS = vector_set().tile_rows(2)
 _ROWS_OF_TAIL = vector_set().tile_rows(1)
@@ -71,7 +75,7 @@ def gradient_product(a, a_row, K, a_col, n, g, g_row, N, panel, c, c_row, zeros,
                     store(panel, ((p - p0) * vectors + v) * lanes(a), value)
                     total = total + value
                 store(column_sums, column, total)
-            _panel(a, a_row, 0, K, a_col, p0, p1, panel, 0, c, c_row, c0, vectors, zeros, p0 == 0, none)
+            _panel(a, a_row, ZERO, K, a_col, p0, p1, panel, ZERO, c, c_row, c0, vectors, zeros, p0 == 0, none)
 
 
 @kernel
