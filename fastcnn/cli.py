@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -161,8 +162,6 @@ def _positive(text: str) -> float:
 def _train(options: argparse.Namespace) -> None:
     """Train, and write what comes of it."""
     began = time.perf_counter()
-    import numpy as np
-
     from . import data, set_num_threads
 
     if options.data not in data.LOADERS:
@@ -170,8 +169,9 @@ def _train(options: argparse.Namespace) -> None:
     set_num_threads(options.threads)
     recipe = _recipe(options)
     split = data.hold_out(*data.LOADERS[options.data]())
-    # A loss that is not finite is an error below: one line, and no warnings on the way to it.
-    with np.errstate(all="ignore"):
+    with warnings.catch_warnings():
+        # A loss that is not finite is an error below: one line, and no words on the way to it.
+        warnings.simplefilter("ignore", RuntimeWarning)
         if options.recipe == "notebook":
             _train_as_the_notebook(recipe, *split)
         else:

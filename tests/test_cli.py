@@ -1,0 +1,336 @@
+"""The command line: what it prints, what it refuses and how it ends."""
+
+import io
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tomllib
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.cli import main
+from fastcnn.data import hold_out, load_digits
+from fastcnn.progress import progress
+from fastcnn.recipes import Digits, Settings, one_cycle, shift_some
+
+ROOT = Path(__file__).parents[1]
+EPOCH = r"Epoch (\d+) \| Loss: \d+\.\d{4} \| Accuracy: \d+\.\d\d%"
+SECONDS = re.compile(r"[\d,.]+ (s|images/s)\b")
+
+
+def run(*arguments, **options):
+    command = [sys.executable, "-m", "fastcnn", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False, **options)
+
+
+# What it prints.
+
+
+def test_default_recipe(capsys):
+    assert main(["train", "digits", "--epochs", "2"]) == 0
+    out, err = capsys.readouterr()
+    first, second, *epochs, last = out.splitlines()
+    assert first == "1437 images to train on, 360 held out."
+    assert second.startswith("Loading the kernels")
+    lines = [re.fullmatch(EPOCH + r" \| Held-out: \d+\.\d\d% \| [\d,]+ images/s", line) for line in epochs]
+    assert [line and line[1] for line in lines] == ["1", "2"]
+    assert re.fullmatch(r"Test Accuracy: \d+\.\d\d% \| \d+\.\d\d s of training, \d+\.\d\d s in all", last)
+    assert err == ""  # no progress bar: this is no terminal
+
+
+def test_the_same_seed_prints_the_same_for_any_number_of_threads(capsys):
+    def lines(*arguments):
+        main(["train", "digits", "--epochs", "2", *arguments])
+        return SECONDS.sub("", capsys.readouterr().out)
+
+    first = lines("--seed", "3", "--threads", "1")
+    assert lines("--seed", "3", "--threads", "2") == first
+    assert lines("--seed", "4", "--threads", "1") != first
+
+
+def test_default_recipe_reaches_98_5_percent_of_the_held_out_fifth():
+    X_train, X_test, y_train, y_test = hold_out(*load_digits())
+    accuracies = []
+    for seed in range(5):
+        recipe = Digits(Settings(20, 32, 0.1, seed))
+        assert recipe.settings == Settings(**{**vars(Digits.defaults), "seed": seed})
+        for _ in recipe.train(X_train, y_train, lambda: None):
+            pass
+        accuracies.append(np.mean(recipe.predict(X_test) == y_test))
+    assert statistics.median(accuracies) >= 0.985
+
+
+@pytest.mark.parametrize("engine", ["fastcnn", "reference"])
+def test_notebook_recipe(engine, capsys):
+    assert main(["train", "digits", "--recipe", "notebook", "--epochs", "2", "--engine", engine]) == 0
+    out, err = capsys.readouterr()
+    *epochs, last = out.splitlines()
+    assert [re.fullmatch(EPOCH, line)[1] for line in epochs] == ["1", "2"]
+    assert re.fullmatch(r"Test Accuracy: \d+\.\d\d%", last)
+    assert err == ""
+
+
+def test_both_engines_print_the_same_curve(capsys):
+    def curve(engine):
+        main(["train", "digits", "--recipe", "notebook", "--epochs", "3", "--seed", "5", "--engine", engine])
+        return capsys.readouterr().out
+
+    assert curve("fastcnn") == curve("reference")
+
+
+def test_notebook_recipe_ends_at_90_percent(capsys):
+    assert main(["train", "digits", "--recipe", "notebook", "--learning-rate", "0.05"]) == 0
+    *_, before, last, _ = re.findall(r"Accuracy: ([\d.]+)%", capsys.readouterr().out)
+    assert float(before) < 90 <= float(last)
+
+
+def test_all_settings_reach_the_recipe(capsys):
+    arguments = ["--seed", "1", "--epochs", "1", "--batch-size", "9999", "--learning-rate", "1e-9", "--threads", "1"]
+    assert main(["train", "digits", *arguments]) == 0
+    # One step in all, at no rate to speak of: the held-out images are guessed.
+    assert float(re.search(r"Test Accuracy: ([\d.]+)", capsys.readouterr().out)[1]) < 30
+
+
+def test_version_and_help(capsys):
+    for argument, expected in [("--version", f"fastcnn {fastcnn.__version__}\n"), ("--help", "usage: fastcnn ")]:
+        with pytest.raises(SystemExit) as end:
+            main([argument])
+        assert end.value.code == 0
+        assert capsys.readouterr().out.startswith(expected)
+
+
+def test_help_does_not_wait_for_the_engine():
+    code = """
+import sys
+from fastcnn.cli import main
+try:
+    main(["train", "--help"])
+except SystemExit:
+    print(*(name for name in ("numba", "sklearn", "numpy") if name in sys.modules), file=sys.stderr)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "--learning-rate" in ended.stdout
+    assert ended.stderr == "\n"
+
+
+def test_the_installed_command_is_main():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert EntryPoint("fastcnn", scripts["fastcnn"], "console_scripts").load() is main
+
+
+# What it refuses.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "fastcnn: the following arguments are required: COMMAND"),
+        ("cook", "'cook'"),
+        ("train", "DATA"),
+        ("train letters", "fastcnn train: unknown data 'letters'; known: digits"),
+        ("train digits letters", "letters"),
+        ("train digits --epochs 0", "--epochs: expected a whole number of at least 1; got '0'"),
+        ("train digits --epochs many", "--epochs: expected a whole number of at least 1; got 'many'"),
+        ("train digits --batch-size -3", "--batch-size: expected a whole number of at least 1; got '-3'"),
+        ("train digits --batch-size 1.5", "--batch-size"),
+        ("train digits --learning-rate -0.1", "--learning-rate: expected a number above 0; got '-0.1'"),
+        ("train digits --learning-rate -1e-3", "--learning-rate"),
+        ("train digits --learning-rate 0", "--learning-rate"),
+        ("train digits --learning-rate nan", "--learning-rate"),
+        ("train digits --learning-rate inf", "--learning-rate"),
+        ("train digits --seed -1", "--seed: expected a whole number from 0 to 4294967295; got '-1'"),
+        ("train digits --seed 4294967296", "--seed"),
+        ("train digits --threads 0", "--threads"),
+        ("train digits --recipe soup", "--recipe"),
+        ("train digits --engine steam", "--engine"),
+        ("train digits --engine reference", "--engine reference takes --recipe notebook"),
+        ("train digits --ep 3", "--ep"),
+    ],
+)
+def test_nonsense_is_one_clear_line_and_status_2(arguments, words, capsys):
+    try:
+        status = main(arguments.split())
+    except SystemExit as end:
+        status = end.code
+    out, err = capsys.readouterr()
+    assert status == 2
+    assert out == ""
+    assert err.startswith("fastcnn")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+@pytest.mark.parametrize("package", [None, os])
+def test_the_loops_are_not_installed(package, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "reference", package)  # None: no such package; os: somebody else's
+    assert main(["train", "digits", "--recipe", "notebook", "--engine", "reference"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "fastcnn train: --engine reference: the loops are not installed; run this in a clone of fastcnn\n"
+
+
+@pytest.mark.parametrize("recipe", ["default", "notebook"])
+def test_a_loss_that_is_not_finite_ends_the_run(recipe, capsys):
+    assert main(["train", "digits", "--epochs", "3", "--learning-rate", "1e300", "--recipe", recipe]) == 1
+    out, err = capsys.readouterr()
+    assert "Test Accuracy" not in out
+    assert err == "fastcnn train: the loss is not finite in epoch 1; try a smaller --learning-rate\n"
+
+
+# How it ends.
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+@pytest.mark.parametrize("recipe", ["default", "notebook"])
+def test_ctrl_c_ends_it_with_130_and_no_traceback(recipe):
+    # A shell that starts the tests in the background lets them, and so their children, ignore the signal.
+    code = f"""
+import signal
+from fastcnn.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main(["train", "digits", "--recipe", "{recipe}", "--epochs", "100000", "--learning-rate", "1e-6"])
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        while not process.stdout.readline().startswith("Epoch 2"):
+            pass
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "fastcnn train: interrupted\n"
+
+
+def test_ctrl_c_is_python_s_own_again_afterwards():
+    before = signal.getsignal(signal.SIGINT)
+    main(["train", "letters"])
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes are POSIX's")
+def test_a_reader_that_goes_away_is_no_error():
+    command = [sys.executable, "-m", "fastcnn", "train", "digits", "--epochs", "3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+def test_python_m_fastcnn():
+    ended = run("train", "digits", "--epochs", "1")
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[-1].startswith("Test Accuracy: ")
+    assert ended.stderr == ""
+
+
+# The progress bar.
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers what it was sent."""
+
+    def isatty(self):
+        """Say yes."""
+        return True
+
+    def screen(self):
+        """Return the lines as they stand there at the end."""
+        return [line.split("\r")[-1].rstrip() for line in self.getvalue().split("\n")]
+
+
+@pytest.fixture(params=["tqdm", "line"])
+def on_terminal(request, monkeypatch):
+    """Return what attaches standard output and error to a terminal, where tqdm is installed or not."""
+    if request.param == "tqdm":
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+
+    @contextmanager
+    def attach():
+        with redirect_stderr(Terminal()) as terminal, redirect_stdout(terminal):
+            yield terminal
+
+    return attach
+
+
+def test_a_terminal_sees_a_bar_and_keeps_the_lines(on_terminal):
+    with on_terminal() as terminal, progress(10) as shown:
+        for step in range(10):
+            shown.advance()
+            if step % 5 == 4:
+                shown.write(f"line {step}")
+    assert "%" in terminal.getvalue()
+    assert [line for line in terminal.screen() if line] == ["line 4", "line 9"]
+
+
+def test_an_error_takes_the_bar_away(on_terminal):
+    def fail():
+        with progress(10) as shown:
+            shown.advance()
+            raise ValueError("here")
+
+    with on_terminal() as terminal, pytest.raises(ValueError, match="here"):
+        fail()
+    assert "%" in terminal.getvalue()
+    assert terminal.screen() == [""]
+
+
+def test_elsewhere_there_are_only_lines(capsys):
+    with progress(10) as shown:
+        shown.advance()
+        shown.write("line")
+    assert capsys.readouterr() == ("line\n", "")
+
+
+# The data and the recipe.
+
+
+def test_digits_are_sixteenths_in_32_bits():
+    X, y = load_digits()
+    assert X.shape == (1797, 1, 8, 8)
+    assert X.dtype == np.float32
+    assert set(np.unique(X * 16)) == set(range(17))
+    assert y.shape == (1797,)
+    assert set(y) == set(range(10))
+
+
+def test_the_split_is_the_notebook_s():
+    from sklearn.datasets import load_digits as load
+    from sklearn.model_selection import train_test_split
+
+    digits = load()
+    expected = train_test_split(digits.images[:, None] / 16, digits.target, test_size=0.2, random_state=42)
+    for ours, theirs in zip(hold_out(*load_digits()), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_shifts_move_half_of_the_images_by_up_to_a_pixel():
+    X = np.random.default_rng(0).random((4000, 2, 5, 4)) + 1
+    moved = shift_some(X, np.random.default_rng(1))
+    bordered = np.pad(X, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    places = {
+        (down, right): (moved == bordered[:, :, 1 + down : 6 + down, 1 + right : 5 + right]).all(axis=(1, 2, 3))
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+    }
+    assert (sum(place.astype(int) for place in places.values()) == 1).all()
+    for place, found in places.items():
+        assert found.mean() == pytest.approx(5 / 9 if place == (0, 0) else 1 / 18, abs=0.03)
+
+
+def test_the_learning_rate_rises_for_a_tenth_and_falls_to_zero():
+    shares = [one_cycle(t) for t in np.linspace(0, 1, 101)]
+    assert shares[0] == 0
+    assert np.argmax(shares) == 10
+    assert np.all(np.diff(shares[:11]) > 0)
+    assert np.all(np.diff(shares[10:]) < 0)
+    assert shares[-1] == pytest.approx(0)
