@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from . import parallel
+from .kernels.cache import Tape
 from .layers import checks
 from .layers.base import Layer
-from .layers.block import Gradients, Graph, Memory, Pass
+from .layers.block import Call, Gradients, Graph, Memory, Pass, record_calls
 from .layers.layout import aligned_zeros
 from .losses import LOSSES, Loss
 from .model import Sequential
@@ -79,21 +81,20 @@ class Trainer:
 
         def forward(s: int, worker: int) -> None:
             first, last = cuts[s]
-            memory, run = plan.memory(s, worker), plan.passes[s]
+            place = plan.place(s, worker)
             if stage == 0:
-                graph.load(x[first:last], last - first, memory)
-            graph.forward_stage(stage, last - first, memory, run)
+                graph.load(x[first:last], last - first, plan.memory(place))
+            plan.play("forward", stage, s, place, last - first)
             if stage == stages:
                 plan.totals[s] = 0.0
-                self.loss.evaluate(last - first, memory, targets, first, scale, plan.totals[s])
-                graph.backward_stage(stage, last - first, memory, plan.gradients_by_layer[s], run)
+                self.loss.evaluate(last - first, plan.memory(place), targets, first, scale, plan.totals[s])
+                plan.play("backward", stage, s, place, last - first)
 
         def backward(s: int, worker: int) -> None:
             first, last = cuts[s]
-            memory = plan.memory(s, worker)
-            graph.backward_stage(stage, last - first, memory, plan.gradients_by_layer[s], plan.passes[s])
+            plan.play("backward", stage, s, plan.place(s, worker), last - first)
 
-        graph.prepare()
+        plan.play("prepare")
         for stage in range(stages + 1):
             if stage:
                 graph.blocks[graph.cuts[stage - 1]].meet_forward(plan.meeting(cuts))
@@ -153,6 +154,7 @@ class _Plan:
         self.totals = np.zeros((SHARDS, 3))
         self.passes = [Pass() for _ in range(SHARDS)]
         self.memories: dict[int, Memory] = {}
+        self.tapes: dict[tuple[str, int, int, int, int], Tape] = {}
 
     def cuts(self, n: int) -> list[tuple[int, int]]:
         """Return the slices of a batch of `n`: by its work alone, never by the number of threads."""
@@ -166,12 +168,33 @@ class _Plan:
         """Tell whether the plan serves a batch of `n`, for the same parameters."""
         return self.flat is model._flat and max(last - first for first, last in self.cuts(n)) <= self.graph.images
 
-    def memory(self, shard: int, worker: int) -> Memory:
-        """Return the buffers for a shard: the worker's, or the shard's own where shards wait for each other."""
-        place = shard if self.graph.cuts else worker
+    def place(self, shard: int, worker: int) -> int:
+        """Return whose memory a shard uses: the worker's, or its own where shards wait for each other."""
+        return shard if self.graph.cuts else worker
+
+    def memory(self, place: int) -> Memory:
+        """Return the buffers of a worker or shard."""
         if place not in self.memories:
             self.memories[place] = self.graph.allocate()
         return self.memories[place]
+
+    def play(self, direction: str, stage: int = 0, shard: int = 0, place: int = 0, n: int = 0) -> None:
+        """Run a stage of a shard of `n` images; what the first time records is repeated later."""
+        key = direction, stage, shard, place, n
+        tape = self.tapes.get(key)
+        if tape is None:
+            self.tapes[key] = record_calls(self._calls(*key))
+        else:
+            for function, arguments in tape:
+                function(*arguments)
+
+    def _calls(self, direction: str, stage: int, shard: int, place: int, n: int) -> Iterator[Call]:
+        if direction == "prepare":
+            return self.graph.prepare_calls()
+        memory, run = self.memory(place), self.passes[shard]
+        if direction == "forward":
+            return self.graph.forward_calls(stage, n, memory, run)
+        return self.graph.backward_calls(stage, n, memory, self.gradients_by_layer[shard], run)
 
     def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Memory]]:
         """Return the size and the memory of each shard, in order."""

@@ -10,16 +10,18 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
-from numba import njit
 from numba.core import config
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, NullCache, _CacheLocator
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
+from numba.core.registry import CPUDispatcher
 
 from .machine import vector_set
 
@@ -121,11 +123,45 @@ class _Cache(FunctionCache):
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, source_stamp())
 
 
+class Kernel(CPUDispatcher):  # type: ignore[misc]
+    """A compiled function that can note its calls down, see `recording`."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the kernel."""
+        result = super().__call__(*arguments)
+        tape = getattr(_recorder, "tape", None)
+        if tape is not None:
+            compiled = self.overloads[tuple(numba.typeof(argument) for argument in arguments)]
+            tape.append((compiled.entry_point, arguments))
+        return result
+
+
+_recorder = threading.local()
+Tape = list[tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
+@contextmanager
+def recording(tape: Tape) -> Iterator[None]:
+    """Note down every kernel call of this thread, to be repeated with the same arguments.
+
+    A repeated call skips the choice of the signature and all the Python that led to the arguments.
+    """
+    _recorder.tape = tape
+    try:
+        yield
+    finally:
+        _recorder.tape = None
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile `function` at its first call for each combination of argument types; keep the result on disk.
 
     Kernels release the GIL and never check, allocate or print. Division by zero follows IEEE 754.
     """
-    dispatcher = njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
-    dispatcher._cache = NullCache() if cache_folder() is None or config.DISABLE_JIT else _Cache(function)
+    if config.DISABLE_JIT:
+        return function
+    options = {"nopython": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "boundscheck": None}
+    dispatcher = Kernel(function, targetoptions=options)
+    if cache_folder() is not None:
+        dispatcher._cache = _Cache(function)
     return dispatcher

@@ -41,6 +41,8 @@ class ReLU(Layer):
 
 
 class _ReLUBlock(ElementwiseBlock):
+    replayable = True
+
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         kernels.relu(
             memory.values[self.x], self.x_row, memory.values[self.y], self.y_row, n * self.lines, self.length

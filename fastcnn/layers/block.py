@@ -8,12 +8,13 @@ buffer of feature maps between two blocks, and any number of `Memory` objects ca
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..kernels.cache import Tape, recording
 from ..typing import Array, Shape
 from .layout import Halo, Layout, padded
 
@@ -75,10 +76,14 @@ class Block(ABC):
     meets : bool
         Whether, in training, it needs something of the whole batch: then all shards come as far as `forward_partial`,
         `meet_forward` sees them all, and they go on with `forward`. Backward likewise.
+    replayable : bool
+        Whether it does nothing but call kernels, with the same arguments at every step: then a training step repeats
+        the recorded calls and spares the Python around them.
     """
 
     reads_any_pitch = False
     meets = False
+    replayable = False
     index: int
 
     def __init__(self, layer: Layer, x: int, y: int) -> None:
@@ -126,6 +131,33 @@ class Block(ABC):
 
     def meet_backward(self, shards: Sequence[tuple[int, Memory]]) -> None:
         """Bring together what the shards, in their order, have left."""
+
+
+class Call(NamedTuple):
+    """A method of a block, with its arguments."""
+
+    block: Block
+    method: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+
+def run_calls(calls: Iterable[Call]) -> None:
+    """Make the calls."""
+    for call in calls:
+        call.method(*call.arguments)
+
+
+def record_calls(calls: Iterable[Call]) -> Tape:
+    """Make the calls, and return what repeats them: the kernel calls of replayable blocks, the other calls as they are."""
+    tape: Tape = []
+    for call in calls:
+        if call.block.replayable:
+            with recording(tape):
+                call.method(*call.arguments)
+        else:
+            call.method(*call.arguments)
+            tape.append((call.method, call.arguments))
+    return tape
 
 
 @dataclass
@@ -222,8 +254,12 @@ class Graph:
 
     def prepare(self) -> None:
         """Let all blocks bring their parameters into the kernels' order."""
+        run_calls(self.prepare_calls())
+
+    def prepare_calls(self) -> Iterator[Call]:
+        """Yield the calls of `prepare`."""
         for block in self.blocks:
-            block.prepare()
+            yield Call(block, block.prepare, ())
 
     def load(self, x: Array, n: int, memory: Memory) -> None:
         """Write `n` images, (n, C, H, W) or (n, D), any memory order, to the first edge; uint8 is scaled to [0, 1]."""
@@ -233,25 +269,26 @@ class Graph:
         else:
             memory.input[:n] = images
 
-    def forward_stage(self, stage: int, n: int, memory: Memory, run: Pass) -> None:
-        """Run the blocks of one stage, to the next meeting."""
+    def forward_calls(self, stage: int, n: int, memory: Memory, run: Pass) -> Iterator[Call]:
+        """Yield the calls of one stage, to the next meeting."""
         first = self.cuts[stage - 1] if stage else 0
         last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks)
         for block in self.blocks[first:last]:
-            block.forward(n, memory, run)
-        if last < len(self.blocks):
-            self.blocks[last].forward_partial(n, memory, run)
+            yield Call(block, block.forward, (n, memory, run))
+        for block in self.blocks[last : last + 1]:
+            yield Call(block, block.forward_partial, (n, memory, run))
 
-    def backward_stage(
+    def backward_calls(
         self, stage: int, n: int, memory: Memory, gradients: dict[Layer, Gradients], run: Pass
-    ) -> None:
-        """Run the blocks of one stage backward, from the meeting that ends it to the one before it."""
+    ) -> Iterator[Call]:
+        """Yield the calls of one stage backward, from the meeting that ends it to the one before it."""
         first = self.cuts[stage - 1] if stage else -1
         last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks) - 1
-        for block in self.blocks[last:first:-1] if first >= 0 else self.blocks[last::-1]:
-            block.backward(n, memory, gradients[block.layer], run)
-        if first >= 0:
-            self.blocks[first].backward_partial(n, memory, run)
+        for block in reversed(self.blocks[first + 1 : last + 1]):
+            yield Call(block, block.backward, (n, memory, gradients[block.layer], run))
+        if stage:
+            block = self.blocks[first]
+            yield Call(block, block.backward_partial, (n, memory, run))
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         """Run all blocks on a batch that is one shard."""
@@ -262,11 +299,11 @@ class Graph:
         for stage in range(len(self.cuts) + 1):
             if stage:
                 self.blocks[self.cuts[stage - 1]].meet_forward([(n, memory)])
-            self.forward_stage(stage, n, memory, run)
+            run_calls(self.forward_calls(stage, n, memory, run))
 
     def backward(self, n: int, memory: Memory, gradients: dict[Layer, Gradients], run: Pass) -> None:
         """Run all blocks of a batch that is one shard backward, from the gradient that stands on the last edge."""
         for stage in range(len(self.cuts), -1, -1):
-            self.backward_stage(stage, n, memory, gradients, run)
+            run_calls(self.backward_calls(stage, n, memory, gradients, run))
             if stage:
                 self.blocks[self.cuts[stage - 1]].meet_backward([(n, memory)])

@@ -14,7 +14,7 @@ from ..kernels import pool as pool_kernels
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .activation import ReLU
-from .algorithms import ALGORITHMS, Algorithm, Convolution, Winograd, choose
+from .algorithms import ALGORITHMS, Algorithm, Convolution, Im2col, Winograd, choose
 from .base import Layer, Parameter
 from .block import Block, Gradients, Graph, Memory, Pass
 from .geometry import Pair, Window, as_pair, resolve_window
@@ -196,6 +196,7 @@ class _ConvBlock(Block):
             graph.values[self.x], value, self.gradient, dx, graph.dtype, y if self.pooling else None,
         )  # fmt: skip
         self.algorithm = algorithm(convolution)
+        self.replayable = algorithm is not Im2col
         self.pitch, self.dtype, self.pixels = y.pitch, graph.dtype, y.pixels
         self.no_biases = aligned_zeros(y.pitch, graph.dtype)
         self.floor = graph.dtype.type(0 if self.has_relu else -np.inf)

@@ -155,6 +155,7 @@ class Softmax(Layer):
 class DenseBlock(Block):
     """`x · weights + biases` [+ ReLU]; maps are read in the public order C, H, W wherever their numbers lie."""
 
+    replayable = True
     reads_any_pitch = True
 
     def __init__(self, layer: Layer, x: int, y: int, has_relu: bool) -> None:

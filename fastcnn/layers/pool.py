@@ -94,6 +94,7 @@ class MaxPool2D(Pooling):
 class _Pool2Block(Block):
     """Windows of 2 x 2: four bits per unit tell which pixels won."""
 
+    replayable = True
     layer: Pooling
 
     def plan(self, graph: Graph) -> None:
@@ -126,6 +127,7 @@ class _Pool2Block(Block):
 class _PoolBlock(Block):
     """Any window: the number of the first maximum within its window is kept."""
 
+    replayable = True
     layer: Pooling
 
     def plan(self, graph: Graph) -> None:
