@@ -15,6 +15,7 @@ _ROOMS = {
     "Layer": "layers.base",
     "MaxPool2": "layers.pool",
     "MaxPool2D": "layers.pool",
+    "Parameter": "layers.base",
     "ReLU": "layers.activation",
     "SGD": "optimizers",
     "Sequential": "model",

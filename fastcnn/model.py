@@ -12,7 +12,7 @@ from .layers.base import Layer
 from .layers.block import Graph
 from .layers.container import Container, check_row, row_shapes
 from .layers.fusion import connect_row
-from .typing import Array, RandomState, Shape
+from .typing import RandomState, Shape
 
 
 class Sequential(Container):
@@ -74,14 +74,6 @@ class Sequential(Container):
     def _inner_shapes(self, input_shape: Shape) -> Iterator[tuple[Layer, Shape]]:
         for layer, inside, _ in row_shapes(self.layers, input_shape, self.name):
             yield layer, inside
-
-    def _check_input(self, x: Array) -> None:
-        super()._check_input(x)
-        if self.input_shape is not None and x.shape[1:] != self.input_shape:
-            raise ValueError(
-                f"{self.name}: input: expected samples of shape {self.input_shape}; "
-                f"got {x.shape[1:]} in shape {x.shape}"
-            )
 
     def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
         graph.fuse = graph.fuse and self.fuse

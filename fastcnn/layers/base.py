@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .block import Gradients, Graph, Memory, Pass
+from .custom import NumpyBlock
 from .layout import aligned_zeros
 
 CHUNK = 1 << 26  # numbers per edge that a call of `forward` holds in one piece
@@ -22,38 +23,55 @@ CHUNK = 1 << 26  # numbers per edge that a call of `forward` holds in one piece
 class Parameter:
     """How one parameter is stored, and how it is shown.
 
+    A layer in plain NumPy says `Parameter(shape)`, with the `initial` values if they are not zeros.
+
     Attributes
     ----------
     shape : tuple of int
         Public shape.
-    storage : tuple of int
-        Shape in the flat vector: the kernels' order, padded to whole vector registers.
-    view : callable
-        From the stored array to its public view, writable, nothing copied.
-    initial : callable
-        From a random generator to the first values, in the public shape.
+    storage : tuple of int or None
+        Shape in the flat vector: the kernels' order, padded to whole vector registers. None: the public shape.
+    view : callable or None
+        From the stored array to its public view, writable, nothing copied. None: as it is stored.
+    initial : callable or float
+        From a random generator to the first values, in the public shape; or a number for all of them.
     """
 
     shape: Shape
-    storage: Shape
-    view: Callable[[Array], Array]
-    initial: Callable[[Any], Array]
+    storage: Shape | None = None
+    view: Callable[[Array], Array] | None = None
+    initial: Callable[[Any], Array] | float = 0.0
+
+    @property
+    def stored_size(self) -> int:
+        """Numbers that are stored."""
+        return math.prod(self.shape if self.storage is None else self.storage)
 
     @property
     def size(self) -> int:
         """Numbers in the flat vector, padded so that the next parameter begins at a cache line."""
-        return -(-math.prod(self.storage) // 16) * 16
+        return -(-self.stored_size // 16) * 16
 
     def show(self, flat: Array) -> Array:
         """Return the public view of the stored numbers."""
-        return self.view(flat.reshape(self.storage))
+        stored = flat.reshape(self.shape if self.storage is None else self.storage)
+        return stored if self.view is None else self.view(stored)
+
+    def draw(self, generator: Any) -> Any:
+        """Return the first values."""
+        return self.initial(generator) if callable(self.initial) else self.initial
 
 
-class Layer(ABC):
+class Layer:
     """A layer owns parameters and formulas; the caller owns the memory.
 
     A subclass says the shape that it returns, its parameters, and the blocks that compute it. `forward` and `backward`
     take and return public arrays, (N, C, H, W) or (N, D), and remember the last input.
+
+    **A layer of your own** says its formula in plain NumPy, `_forward(x) -> y`, and the gradient,
+    `_backward(x, y, dL_dout) -> dL_dinput`; with parameters `-> (dL_dinput, {name: gradient})`, summed over the batch.
+    `output_shape` is needed where it is not the input's shape. Arrays are (n, C, H, W), or (n, D) for features: `n`
+    images of a batch, which several threads may share out, so a layer keeps nothing on `self` in between.
 
     Attributes
     ----------
@@ -62,11 +80,33 @@ class Layer(ABC):
     input_shape : tuple of int or None
         (C, H, W) or (D,), known after `build` or the first `forward`.
     training : bool
-        Whether layers that differ between training and prediction are in training.
+        Whether layers that differ between training and prediction are in training; also for all layers inside.
+
+    Examples
+    --------
+    A ReLU that learns its slope below zero, one for each channel (He et al., ICCV 2015):
+
+    >>> import numpy as np
+    >>> from fastcnn import Conv2D, Dense, Flatten, Layer, Parameter, Sequential, Trainer
+    >>> class PReLU(Layer):
+    ...     def _parameters(self, input_shape):
+    ...         return {"slope": Parameter((input_shape[0], 1, 1), initial=0.25)}
+    ...
+    ...     def _forward(self, x):
+    ...         return np.where(x > 0, x, self.parameters["slope"] * x)
+    ...
+    ...     def _backward(self, x, y, dL_dout):
+    ...         below = np.where(x > 0, 0, x)
+    ...         dL_dinput = np.where(x > 0, 1, self.parameters["slope"]) * dL_dout
+    ...         return dL_dinput, {"slope": (below * dL_dout).sum(axis=(0, 2, 3), keepdims=True)[0]}
+    >>> model = Sequential([Conv2D(8, 3), PReLU(), Flatten(), Dense(10)]).build((1, 8, 8), random_state=0)
+    >>> model.parameters["1.slope"].shape
+    (8, 1, 1)
+    >>> loss = Trainer(model).step(np.ones((4, 1, 8, 8)), np.array([0, 1, 2, 3]))
     """
 
     random_state: RandomState = None
-    training: bool = True
+    _training = True
 
     def __init__(self) -> None:
         self.input_shape: Shape | None = None
@@ -86,17 +126,48 @@ class Layer(ABC):
 
     # What a subclass says.
 
-    @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one output for one input of `input_shape`, batch axis left out."""
+        return input_shape
 
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         """Return how the parameters are stored."""
         return {}
 
-    @abstractmethod
+    def _forward(self, x: Array) -> Array:
+        """Return the output for a batch: a layer in plain NumPy."""
+        raise NotImplementedError(f"{self.name}: _forward(x) -> y: a layer of your own says its formula here")
+
+    def _backward(self, x: Array, y: Array, dL_dout: Array) -> Array | tuple[Array, dict[str, Array]]:
+        """Return the gradient of the input; with parameters a pair, the second part their gradients by name."""
+        raise NotImplementedError(f"{self.name}: _backward(x, y, dL_dout): a layer of your own says its gradient here")
+
     def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
         """Add the layer's blocks, fused with the layers that follow it, behind edge `x`; return the output edge."""
+        assert self.input_shape is not None
+        shape: Shape = graph.shapes[x][: len(self.input_shape)]
+        return graph.add(NumpyBlock(self, x, graph.edge(self.output_shape(shape)), shape))
+
+    # Training and prediction.
+
+    @property
+    def training(self) -> bool:
+        """Whether layers that differ between training and prediction are in training."""
+        return self._training
+
+    @training.setter
+    def training(self, training: bool) -> None:
+        for layer in self._modes():
+            layer._training = bool(training)
+
+    def train(self, training: bool = True) -> Self:
+        """Let `forward` compute as in training, for this layer and all inside; return the layer."""
+        self.training = training
+        return self
+
+    def eval(self) -> Self:
+        """Let `forward` compute as in prediction, for this layer and all inside; return the layer."""
+        return self.train(False)
 
     # Parameters.
 
@@ -119,7 +190,7 @@ class Layer(ABC):
         self._bind(aligned_zeros(self._size, dtype))
         self._flat_gradients, self.gradients = np.zeros(0), {}
         for name, spec in self._specs.items():
-            self.parameters[name][...] = spec.initial(generator)
+            self.parameters[name][...] = spec.draw(generator)
 
     @property
     def _size(self) -> int:
@@ -142,7 +213,7 @@ class Layer(ABC):
         """Return each parameter's piece of a flat vector."""
         pieces, start = [], 0
         for spec in self._specs.values():
-            pieces.append(flat[start : start + math.prod(spec.storage)])
+            pieces.append(flat[start : start + spec.stored_size])
             start += spec.size
         return pieces
 
@@ -154,6 +225,58 @@ class Layer(ABC):
         """Return a parameter's flat storage in the dtype of the computation."""
         stored = self._stored[name]
         return stored if stored.dtype == dtype else stored.astype(dtype)
+
+    def _state(self) -> dict[str, Array]:
+        """Return the arrays that belong to the layer's values but are not trained, such as running statistics."""
+        return {}
+
+    def _weights(self) -> dict[str, Array]:
+        """Return everything that makes the layer compute what it computes: parameters, then state."""
+        return {**self.parameters, **self._state()}
+
+    def get_weights(self) -> list[Array]:
+        """Return copies of all parameters and running statistics.
+
+        Returns
+        -------
+        list of array
+            Layer by layer, in each first the parameters, then the running statistics: the order of Keras. (By name,
+            and as views, the parameters are in `parameters`.)
+
+        Raises
+        ------
+        RuntimeError
+            If the layer is not built.
+        """
+        self._expect_built("get_weights")
+        return [array.copy() for array in self._weights().values()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Copy a list as `get_weights` returns it into the parameters and running statistics.
+
+        Raises
+        ------
+        RuntimeError
+            If the layer is not built.
+        ValueError
+            If the number of arrays or a shape differs; nothing is changed then.
+        """
+        self._expect_built("set_weights")
+        own = self._weights()
+        arrays = [np.asarray(array) for array in weights]
+        if len(arrays) != len(own):
+            raise ValueError(f"{self.name}: set_weights: expected {len(own)} arrays; got {len(arrays)}")
+        for (name, target), array in zip(own.items(), arrays, strict=True):
+            if array.shape != target.shape:
+                raise ValueError(
+                    f"{self.name}: set_weights: {name}: expected shape {target.shape}; got shape {array.shape}"
+                )
+        for target, array in zip(own.values(), arrays, strict=True):
+            target[...] = array
+
+    def _expect_built(self, method: str) -> None:
+        if self.input_shape is None:
+            raise RuntimeError(f"{self.name}: {method}: not built yet: call build(input_shape) first")
 
     def _get(self, name: str) -> Array:
         """Return a parameter; it exists once the input's shape is known."""
@@ -250,7 +373,7 @@ class Layer(ABC):
         return whole.reshape(count, *self._last_shape)
 
     def _modes(self) -> Iterator[Layer]:
-        """Yield all layers inside that know training from prediction: this one."""
+        """Yield this layer and all layers inside, which change between training and prediction together."""
         yield self
 
     def _gradients_by_layer(self, flat: Array) -> dict[Layer, Gradients]:
@@ -292,5 +415,20 @@ class Layer(ABC):
         return self._plan[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a call has left behind: plans and buffers."""
-        return {**self.__dict__, "_plan": None, "_last": []}
+        """Leave out what a call has left behind, plans and buffers, and what follows from the rest."""
+        left_out = {"_plan", "_last", "_specs", "_stored", "parameters", "gradients", "_flat_gradients"}
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Bring the parameters' views back."""
+        Layer.__init__(self)
+        self.__dict__.update(state)
+        if self.input_shape is not None:
+            self._specs = self._parameters(self.input_shape)
+            flat = aligned_zeros(self._size, self._flat.dtype)
+            flat[...] = self._flat
+            self._bind(flat)
+
+    def copy(self) -> Self:
+        """Return an independent copy: the same layers, parameters and running statistics, but no gradients."""
+        return copy.deepcopy(self)

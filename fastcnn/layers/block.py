@@ -89,8 +89,13 @@ class Block(ABC):
     def __init__(self, layer: Layer, x: int, y: int) -> None:
         self.layer, self.x, self.y = layer, x, y
 
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The edges that it reads: `x`, where there is but one."""
+        return (self.x,)
+
     def input_halo(self, graph: Graph) -> Halo:
-        """Return the zeros that it needs around its input; asked from the last block to the first."""
+        """Return the zeros that it needs around its inputs; asked from the last block to the first."""
         return Halo()
 
     def gradient_halo(self, graph: Graph) -> Halo:
@@ -220,9 +225,11 @@ class Graph:
         self.values = [Layout(*shape, pitch) for shape, pitch in zip(self.shapes, pitches, strict=True)]
         self.gradients = [layout if self.training else None for layout in self.values]
         for block in reversed(self.blocks):
-            old = self.values[block.x]
-            self.values[block.x] = old.with_halo(old.halo | block.input_halo(self))
-        if self.blocks and not self.aliases and all(block.reads_any_pitch for block in self.blocks if block.x == 0):
+            halo = block.input_halo(self)
+            for edge in block.reads:
+                self.values[edge] = self.values[edge].with_halo(self.values[edge].halo | halo)
+        readers = [block for block in self.blocks if any(self.aliases.get(edge, edge) == 0 for edge in block.reads)]
+        if readers and all(block.reads_any_pitch for block in readers):
             self.values[0] = replace(self.values[0], pitch=self.shapes[0][0])
         for edge, root in self.aliases.items():
             self.values[root] = self.values[root].with_halo(self.values[root].halo | self.values[edge].halo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +31,34 @@ class Container(Layer):
         self._plan, self._last = None, []
         for layer, inside in self._inner_shapes(shape):
             layer.build(inside, dtype=dtype, random_state=generator)
+        self._gather(dtype)
+        self._flat_gradients, self.gradients = np.zeros(0, dtype), {}
+
+    def _gather(self, dtype: np.dtype) -> None:
+        """Let the parameters of all inner layers live in one new flat vector."""
         flat = aligned_zeros(self._size, dtype)
         for _, layer, piece in self._split(flat):
             piece[...] = layer._flat
         self._bind(flat)
-        self._flat_gradients, self.gradients = np.zeros(0, dtype), {}
+
+    def _check_input(self, x: Array) -> None:
+        super()._check_input(x)
+        if self.input_shape is not None and self._size and x.shape[1:] != self.input_shape:
+            raise ValueError(
+                f"{self.name}: input: expected samples of shape {self.input_shape}; "
+                f"got {x.shape[1:]} in shape {x.shape}"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the numbers to the inner layers."""
+        return {**super().__getstate__(), "_flat": np.zeros(0, self._flat.dtype)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Bring the parameters' views back."""
+        Layer.__init__(self)
+        self.__dict__.update(state)
+        if self.input_shape is not None:
+            self._gather(self._flat.dtype)
 
     @property
     def _size(self) -> int:
@@ -60,13 +84,22 @@ class Container(Layer):
             for name, view in layer._show(piece).items()
         }
 
+    def _state(self) -> dict[str, Array]:
+        return {f"{place}.{name}": array for place, layer in self._children() for name, array in layer._state().items()}
+
+    def _weights(self) -> dict[str, Array]:
+        return {
+            f"{place}.{name}": array for place, layer in self._children() for name, array in layer._weights().items()
+        }
+
     def _gradients_by_layer(self, flat: Array) -> dict[Layer, Gradients]:
-        merged: dict[Layer, Gradients] = {}
+        merged: dict[Layer, Gradients] = {self: {}}
         for _, layer, piece in self._split(flat):
             merged.update(layer._gradients_by_layer(piece))
         return merged
 
     def _modes(self) -> Iterator[Layer]:
+        yield self
         for _, layer in self._children():
             yield from layer._modes()
 

@@ -8,8 +8,9 @@ from .activation import ReLU
 from .base import Layer
 from .block import Graph
 from .conv import Conv2D
-from .dense import Dense
+from .dense import Dense, Softmax
 from .pool import Pooling
+from .shape import Flatten
 
 
 def _is_relu(layer: Layer) -> bool:
@@ -20,10 +21,19 @@ def _is_pooling_of_2(layer: Layer) -> bool:
     return isinstance(layer, Pooling) and layer.halves
 
 
+def _is_dense(layer: Layer) -> bool:
+    return type(layer) is Dense
+
+
+def _is_softmax(layer: Layer) -> bool:
+    return type(layer) is Softmax
+
+
 # For each head, the runs that may follow it, the longest first.
 RUNS = {
     Conv2D: ((_is_relu, _is_pooling_of_2), (_is_relu,), (_is_pooling_of_2,)),
     Dense: ((_is_relu,),),
+    Flatten: ((_is_dense, _is_relu), (_is_dense,), (_is_softmax,)),
 }
 
 
