@@ -414,6 +414,85 @@ def test_build_draws_once_and_assignment_writes_in_place():
     assert (filters == 1).all()
 
 
+def test_filters_of_the_other_convolutions_are_drawn_in_public_shape_too():
+    def draw(rng, shape, fan_in):
+        return rng.standard_normal(shape) * np.sqrt(2 / fan_in)
+
+    depthwise = reference.DepthwiseConv2D((3, 2), depth_multiplier=2, random_state=7).build((3, 8, 8))
+    np.testing.assert_array_equal(depthwise.filters, draw(np.random.RandomState(7), (6, 1, 3, 2), 6))
+    transposed = reference.Conv2DTranspose(4, (3, 2), groups=2, random_state=7).build((6, 8, 8))
+    np.testing.assert_array_equal(transposed.filters, draw(np.random.RandomState(7), (6, 2, 3, 2), 3 * 6))
+    separable, rng = reference.SeparableConv2D(4, (3, 2), random_state=7).build((3, 8, 8)), np.random.RandomState(7)
+    np.testing.assert_array_equal(separable.depthwise_filters, draw(rng, (3, 1, 3, 2), 6))
+    np.testing.assert_array_equal(separable.pointwise_filters, draw(rng, (4, 3, 1, 1), 3))
+    for layer in (depthwise, transposed, separable):
+        np.testing.assert_array_equal(layer.biases, 0)
+
+
+CONSTRUCTORS = """
+Conv2D(num_filters, filter_size, stride=1, padding=0, dilation=1, groups=1, bias=True, random_state=None)
+DepthwiseConv2D(filter_size, stride=1, padding=0, dilation=1, depth_multiplier=1, bias=True, random_state=None)
+SeparableConv2D(num_filters, filter_size, stride=1, padding=0, dilation=1, bias=True, random_state=None)
+Conv2DTranspose(num_filters, filter_size, stride=1, padding=0, output_padding=0, dilation=1, groups=1, bias=True, \
+random_state=None)
+Dense(nodes, bias=True, random_state=None)
+Softmax(input_len, nodes, random_state=None)
+Flatten()
+MaxPool2()
+MaxPool2D(pool_size=2, stride=None, padding=0)
+AvgPool2D(pool_size=2, stride=None, padding=0, count_include_pad=True)
+GlobalAvgPool2D()
+GlobalMaxPool2D()
+UpSample2D(size=2)
+BatchNorm(momentum=0.1, epsilon=1e-05)
+GroupNorm(num_groups, epsilon=1e-05)
+LayerNorm(epsilon=1e-05)
+Dropout(rate=0.5, random_state=None)
+SpatialDropout2D(rate=0.5, random_state=None)
+ReLU()
+LeakyReLU(negative_slope=0.01)
+ELU(alpha=1.0)
+GELU(approximate='none')
+SiLU()
+Sigmoid()
+Tanh()
+SoftmaxActivation()
+Residual(layers, shortcut=None)
+Concat(branches)
+CrossEntropy(label_smoothing=0.0, class_weight=None)
+BinaryCrossEntropy()
+MeanSquaredError()
+MeanAbsoluteError()
+Huber(delta=1.0)
+SGD(learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0)
+Adam(learning_rate=0.001, betas=(0.9, 0.999), epsilon=1e-08, weight_decay=0.0)
+AdamW(learning_rate=0.001, betas=(0.9, 0.999), epsilon=1e-08, weight_decay=0.01, no_decay=())
+RMSprop(learning_rate=0.01, alpha=0.99, epsilon=1e-08, weight_decay=0.0, momentum=0.0, centered=False)
+Lion(learning_rate=0.0001, betas=(0.9, 0.99), weight_decay=0.0, no_decay=())
+ExponentialMovingAverage(decay=0.999)
+clip_by_global_norm(gradients, max_norm)
+ConstantRate(learning_rate)
+StepDecay(learning_rate, step_size, gamma=0.1)
+ExponentialDecay(learning_rate, gamma)
+CosineDecay(learning_rate, total_steps, minimum=0.0)
+OneCycle(learning_rate, total_steps, warmup=0.3, div_factor=25.0, final_div_factor=10000.0)
+WarmUp(schedule, steps, start_factor=0.3333333333333333)
+ReduceOnPlateau(learning_rate, factor=0.1, patience=10, threshold=0.0001, cooldown=0, minimum=0.0, mode='min')
+"""
+
+
+def test_constructors_are_those_that_users_write():
+    plain = inspect.Parameter.empty
+    for name in reference.__all__:
+        if inspect.isabstract(getattr(reference, name)):
+            continue
+        parameters = inspect.signature(getattr(reference, name)).parameters.values()
+        written = ", ".join(str(parameter.replace(annotation=plain)) for parameter in parameters)
+        assert f"\n{name}({written})\n" in CONSTRUCTORS, f"{name}({written})"
+    concrete = [name for name in reference.__all__ if not inspect.isabstract(getattr(reference, name))]
+    assert len(CONSTRUCTORS.strip().splitlines()) == len(concrete)
+
+
 def test_everything_public_is_exported_and_described():
     assert reference.__all__ == sorted(reference.__all__, key=lambda name: (not name.isupper(), name))
     for name in reference.__all__:

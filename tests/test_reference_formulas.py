@@ -280,6 +280,13 @@ def test_batch_norm_running_statistics(shape):
     np.testing.assert_allclose(layer.running_mean, mean, rtol=1e-13)  # as it was
 
 
+def test_batch_norm_of_one_channel():
+    x = np.array([[1.0], [3.0]])
+    np.testing.assert_allclose(reference.BatchNorm(epsilon=0).forward(x), [[-1], [1]])
+    x = np.array([1.0, 3.0, 5.0]).reshape(1, 1, 3, 1)
+    np.testing.assert_allclose(reference.BatchNorm(epsilon=0.0).forward(x).ravel() * np.sqrt(8 / 3), [-2, 0, 2])
+
+
 def test_batch_norm_needs_more_than_one_number_in_training():
     layer = reference.BatchNorm()
     with pytest.raises(

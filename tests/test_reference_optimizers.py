@@ -160,6 +160,9 @@ def test_exponential_moving_average():
         (lambda: reference.SGD(momentum=-0.1), "SGD: momentum: .* got -0.1"),
         (lambda: reference.SGD(nesterov=True), "SGD: nesterov: expected a momentum above 0 with it, got 0.0"),
         (lambda: reference.Adam(betas=(0.9, 1.0)), r"Adam: betas\[1\]: expected a number ≥ 0 and < 1, got 1.0"),
+        (lambda: reference.Adam(betas=(1.0, 0.9)), r"Adam: betas\[0\]: .* got 1.0"),
+        (lambda: reference.Adam(betas=(0.9, -0.1)), r"Adam: betas\[1\]: .* got -0.1"),
+        (lambda: reference.Adam(epsilon=-1), "Adam: epsilon: .* got -1"),
         (lambda: reference.AdamW(weight_decay=-1), "AdamW: weight_decay: .* got -1"),
         (lambda: reference.RMSprop(alpha=1), "RMSprop: alpha: .* got 1"),
         (lambda: reference.Lion(betas=(-1, 0.9)), r"Lion: betas\[0\]: .* got -1"),
@@ -209,5 +212,9 @@ def test_reduce_on_plateau():
     rates = [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.2, 0.2, 0.2, 0.2]
     assert [plateau.report(loss) for loss in losses] == rates
     assert plateau.best == 5
+    level = reference.ReduceOnPlateau(1.0, 0.5, patience=0, threshold=0)
+    assert [level.report(1.0) for _ in range(3)] == [1, 0.5, 0.25]  # no improvement
     rising = reference.ReduceOnPlateau(1.0, 0.5, patience=0, mode="max")
     assert [rising.report(accuracy) for accuracy in (0.1, 0.5, 0.5, 0.6, 0.2)] == [1, 1, 0.5, 0.5, 0.25]
+    level = reference.ReduceOnPlateau(1.0, 0.5, patience=0, threshold=0, mode="max")
+    assert [level.report(1.0) for _ in range(3)] == [1, 0.5, 0.25]
