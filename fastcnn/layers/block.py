@@ -153,7 +153,7 @@ def run_calls(calls: Iterable[Call]) -> None:
 
 
 def record_calls(calls: Iterable[Call]) -> Tape:
-    """Make the calls, and return what repeats them: the kernel calls of replayable blocks, the other calls as they are."""
+    """Make the calls, and return what repeats them: replayable blocks as kernel calls, the others as they are."""
     tape: Tape = []
     for call in calls:
         if call.block.replayable:

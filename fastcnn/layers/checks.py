@@ -60,7 +60,8 @@ def as_float_dtype(dtype: Any, layer: str) -> np.dtype:
     """Return the dtype of a network's parameters: float32 or float64."""
     if dtype not in (np.float32, np.float64, "float32", "float64"):
         raise TypeError(f"{layer}: dtype: expected float32 or float64; got {dtype!r}")
-    return np.dtype(dtype)
+    known: np.dtype = np.dtype(dtype)
+    return known
 
 
 def as_generator(random_state: RandomState) -> np.random.RandomState | np.random.Generator:
