@@ -1,0 +1,42 @@
+"""Python in a process of its own: with its own environment, a time limit, and nothing on standard error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 120  # seconds; a process that hangs is a failure
+
+# One thread for BLAS, as the suite wants it; no setting of the outside for fastcnn.
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("FASTCNN_", "NUMBA_", "PYTHON"))}
+
+
+def start_python(code: str, *arguments: str, root: Path = ROOT, **environment: str) -> subprocess.Popen[str]:
+    """Start a program, given as text, that finds the packages in `root`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=root,
+        env={**CLEAN, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(root), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Return what the program has printed, when it has ended well and quietly."""
+    try:
+        output, errors = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+    assert process.returncode == 0, f"exit status {process.returncode}\n{output}\n{errors}"
+    assert not errors, errors
+    return output
+
+
+def run_python(code: str, *arguments: str, root: Path = ROOT, **environment: str) -> str:
+    """Run a program to its end."""
+    return finish(start_python(code, *arguments, root=root, **environment))

@@ -1,0 +1,271 @@
+"""The cache of compiled kernels: never stale, never in the way, never somebody else's, and small."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fastcnn.kernels.machine import vector_set
+from tests.processes import ROOT, finish, run_python, start_python
+
+NAME = vector_set().name
+
+# Computes max(0, x) with one small kernel, and says how often it was compiled, and where the cache is.
+RELU = """
+import json, numpy as np
+from fastcnn.kernels.activation import relu
+from fastcnn.kernels.cache import cache_folder
+x, row = np.linspace(-1, 2, 64), np.zeros(1, np.int32)
+y = np.full_like(x, 7)
+relu(x, row, y, row, 1, 64)
+print(json.dumps({
+    "right": bool((y == np.maximum(0, x)).all()), "y": y[::63].tolist(),
+    "folder": str(cache_folder()),
+    "compiled": sum(relu.stats.cache_misses.values()), "loaded": sum(relu.stats.cache_hits.values()),
+}))
+"""
+
+
+def relu(**settings) -> dict[str, object]:
+    return json.loads(run_python(RELU, **settings))
+
+
+@pytest.fixture
+def package(tmp_path) -> Path:
+    """Return a folder with a copy of the package, without kernels."""
+    shutil.copytree(ROOT / "fastcnn", tmp_path / "fastcnn", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@pytest.fixture
+def home(tmp_path) -> str:
+    """Return a folder for XDG_CACHE_HOME."""
+    return str(tmp_path / "home" / "cache")
+
+
+def kernels_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("**/*.nbc"))
+
+
+def test_the_second_process_loads_what_the_first_has_compiled(package, home):
+    first, second = (relu(root=package, XDG_CACHE_HOME=home) for _ in range(2))
+    assert first["right"]
+    assert second["right"]
+    assert (first["compiled"], first["loaded"]) == (1, 0)
+    assert (second["compiled"], second["loaded"]) == (0, 1)
+    folder = package / "fastcnn" / "kernels" / "__pycache__" / NAME
+    assert first["folder"] == second["folder"] == str(folder)
+    assert len(kernels_in(package)) == 1
+    assert not Path(home).exists()
+
+
+def test_an_edit_in_a_helper_file_is_seen_by_the_next_process(package, home):
+    """`relu` stands in activation.py; the comparison that it uses in vector.py, which it only imports."""
+    assert relu(root=package, XDG_CACHE_HOME=home)["y"] == [0, 2]
+    helper = package / "fastcnn" / "kernels" / "vector.py"
+    source = helper.read_text(encoding="utf-8")
+    greater = 'builder.fcmp_ordered(">", x, y)'
+    assert source.count(greater) == 1
+    helper.write_text(source.replace(greater, 'builder.fcmp_ordered("<", x, y)'), encoding="utf-8")
+    edited = relu(root=package, XDG_CACHE_HOME=home)
+    assert edited["y"] == [-1, 0]  # the minimum now
+    assert edited["compiled"] == 1
+    helper.write_text(source, encoding="utf-8")
+    back = relu(root=package, XDG_CACHE_HOME=home)
+    assert back["y"] == [0, 2]
+    assert back["loaded"] == 1  # nothing is forgotten: a stale kernel has another name
+
+
+def block(folder: Path) -> None:
+    """Make sure that nothing can be written to a folder, by anyone: a file stands in its place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("", encoding="utf-8")
+
+
+def test_a_package_that_cannot_be_written_to_falls_back_to_the_users_cache(package, home):
+    block(package / "fastcnn" / "kernels" / "__pycache__")
+    for compiled in (1, 0):
+        result = relu(root=package, XDG_CACHE_HOME=home)
+        assert result["right"]
+        assert result["folder"] == str(Path(home) / "fastcnn" / NAME)
+        assert result["compiled"] == compiled
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="who may do everything can write everywhere")
+def test_a_read_only_package_falls_back_to_the_users_cache(package, home):
+    kernels = package / "fastcnn" / "kernels"
+    kernels.chmod(0o555)
+    try:
+        result = relu(root=package, XDG_CACHE_HOME=home)
+    finally:
+        kernels.chmod(0o755)
+    assert result["right"]
+    assert result["folder"] == str(Path(home) / "fastcnn" / NAME)
+
+
+def test_without_any_place_to_write_there_is_no_cache_and_everything_works(package, home):
+    block(package / "fastcnn" / "kernels" / "__pycache__")
+    block(Path(home))
+    result = relu(root=package, XDG_CACHE_HOME=home)
+    assert result["right"]
+    assert result["folder"] == "None"
+    assert not kernels_in(package)
+
+
+@pytest.mark.xfail(strict=True, reason="Path.home() raises RuntimeError outside of _is_usable")
+def test_without_a_home_there_is_no_cache_and_everything_works(package):
+    """A process in a container may have no home at all, not even in the list of users."""
+    block(package / "fastcnn" / "kernels" / "__pycache__")
+    code = (
+        "import pathlib\n"
+        "def home(cls): raise RuntimeError('Could not determine home directory.')\n"
+        "pathlib.Path.home = classmethod(home)\n"
+    )
+    result = json.loads(run_python(code + RELU, root=package, XDG_CACHE_HOME="", LOCALAPPDATA=""))
+    assert result["right"]
+    assert result["folder"] == "None"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such permissions")
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o703])
+def test_a_folder_that_all_the_world_can_write_to_is_refused(package, home, mode):
+    """Cached kernels are pickles and machine code: who writes them runs in our name."""
+    open_folder = package / "fastcnn" / "kernels" / "__pycache__" / NAME
+    open_folder.mkdir(parents=True)
+    open_folder.chmod(mode)
+    result = relu(root=package, XDG_CACHE_HOME=home)
+    assert result["right"]
+    assert result["folder"] == str(Path(home) / "fastcnn" / NAME)
+    assert not kernels_in(open_folder)
+    if mode == 0o777:
+        chosen = package / "chosen" / NAME
+        chosen.mkdir(parents=True)
+        chosen.chmod(mode)
+        assert relu(root=package, FASTCNN_CACHE_DIR=str(chosen.parent))["folder"] == "None"
+
+
+def test_a_folder_of_ones_own_choice(tmp_path):
+    result = relu(FASTCNN_CACHE_DIR=str(tmp_path / "some" / "where"))
+    assert result["right"]
+    assert result["folder"] == str(tmp_path / "some" / "where" / NAME)
+    assert len(kernels_in(tmp_path)) == 1
+
+
+DAMAGED = pytest.mark.xfail(strict=True, reason="_Files.load lets UnpicklingError pass")
+
+
+@pytest.mark.parametrize("damage", ["empty", pytest.param("cut", marks=DAMAGED), pytest.param("noise", marks=DAMAGED)])
+def test_a_damaged_file_is_compiled_anew(tmp_path, damage):
+    """As a full disk or a crash leaves it."""
+    relu(FASTCNN_CACHE_DIR=str(tmp_path))
+    (file,) = kernels_in(tmp_path)
+    content = file.read_bytes()
+    file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "noise": b"\x80\x04noise" * 100}[damage])
+    result = relu(FASTCNN_CACHE_DIR=str(tmp_path))
+    assert result["right"]
+    assert relu(FASTCNN_CACHE_DIR=str(tmp_path))["loaded"] == 1
+
+
+@pytest.mark.xfail(strict=True, reason="_Files.save lets OSError pass")
+@pytest.mark.skipif(os.name == "nt", reason="there are no such limits")
+def test_a_full_disk_is_no_error(tmp_path):
+    """Files can be made but nothing can be written to them."""
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    result = json.loads(run_python(code + RELU, FASTCNN_CACHE_DIR=str(tmp_path)))
+    assert result["right"]
+
+
+COMPILE = """
+import json, sys, time, numpy as np
+import fastcnn
+while time.time() < float(sys.argv[1]):
+    pass
+results = []
+for dtype in (np.float32, np.float64):
+    x = np.linspace(-1, 2, 96).reshape(2, 3, 4, 4).astype(dtype)
+    for layer in (fastcnn.ReLU(), fastcnn.MaxPool2(), fastcnn.MaxPool2D(3, 1)):
+        y = layer.forward(x)
+        results.append([float(y.sum()), float(layer.backward(y).sum())])
+print(json.dumps(results))
+"""
+
+
+def test_processes_that_compile_at_once_into_one_empty_cache(tmp_path):
+    """All get right results; and a later process gets them from what they left behind."""
+    import time
+
+    import numpy as np
+
+    import reference
+
+    expected = []
+    x = np.linspace(-1, 2, 96).reshape(2, 3, 4, 4)
+    for layer in (reference.ReLU(), reference.MaxPool2(), reference.MaxPool2D(3, 1)):
+        y = layer.forward(x)
+        expected.append([y.sum(), layer.backward(y).sum()])
+    start = str(time.time() + 2)
+    processes = [start_python(COMPILE, start, FASTCNN_CACHE_DIR=str(tmp_path)) for _ in range(3)]
+    outputs = [finish(process) for process in processes]
+    outputs.append(run_python(COMPILE, "0", FASTCNN_CACHE_DIR=str(tmp_path)))
+    for output in outputs:
+        np.testing.assert_allclose(json.loads(output), expected * 2, rtol=1e-5)
+
+
+# ---------------------------------------------------------------------------- a kernel is compiled once, for all shapes
+
+TEN_MODELS = """
+import json, pkgutil, importlib, numpy as np
+import fastcnn, fastcnn.kernels
+from fastcnn import Conv2D, Dense, Flatten, MaxPool2, MaxPool2D, ReLU, Sequential, Softmax, Trainer
+from numba.core.registry import CPUDispatcher
+
+def signatures():
+    counts = {}
+    for module in pkgutil.iter_modules(fastcnn.kernels.__path__):
+        for name, value in vars(importlib.import_module("fastcnn.kernels." + module.name)).items():
+            if isinstance(value, CPUDispatcher):
+                counts[value.__module__ + "." + value.__name__] = len(value.signatures)
+    return counts
+
+models = [
+    ((1, 8, 8), [Conv2D(16, 3), ReLU(), MaxPool2(), Softmax(144, 10)]),
+    ((1, 28, 28), [Conv2D(6, 5, padding=2), ReLU(), MaxPool2D(), Conv2D(16, 5), ReLU(), MaxPool2D(), Flatten(),
+                   Dense(120), ReLU(), Dense(84), ReLU(), Dense(10)]),
+    ((3, 12, 12), [Conv2D(32, 3), ReLU(), Conv2D(32, 3), ReLU(), MaxPool2D(), Flatten(), Dense(10)]),
+    ((3, 9, 7), [Conv2D(5, (3, 2), stride=(2, 1), bias=False), MaxPool2D(2, 1), ReLU(), Flatten(),
+                 Dense(3, bias=False)]),
+    ((16, 10, 10), [Conv2D(16, 3, padding="same", algorithm="winograd"), MaxPool2D(), Flatten(), Dense(4)]),
+    ((6, 8, 8), [Conv2D(12, 3, groups=2, dilation=2), ReLU(), MaxPool2(), Flatten(), Dense(2)]),
+    ((2, 11, 11), [MaxPool2D(3, 2, 1), ReLU(), Conv2D(33, 1), Flatten(), Dense(5)]),
+    ((40,), [Dense(30), ReLU(), Dense(20), Dense(7)]),
+    ((17, 6, 6), [ReLU(), Conv2D(17, 3, padding=1, algorithm="direct"), MaxPool2(), Softmax(153, 3)]),
+    ((1, 20, 20), [Conv2D(4, 3, algorithm="im2col"), ReLU(), MaxPool2(), MaxPool2D(9, 9), Flatten(), Dense(2)]),
+]
+after = []
+for seed, (shape, layers) in enumerate(models):
+    model = Sequential(layers).build(shape, random_state=seed)
+    x = np.random.RandomState(seed).rand(3 + seed, *shape).astype("f")
+    for model in (model, Sequential(layers, fuse=False).build(shape, random_state=seed)):
+        trainer = Trainer(model, threads=1 + seed % 2)
+        for batch in (x, x[:2], (255 * x).astype(np.uint8)):
+            trainer.step(batch, np.arange(len(batch)) % 2)
+        model.backward(model.forward(x))
+    after.append(signatures())
+print(json.dumps(after))
+"""
+
+
+def test_a_new_shape_compiles_nothing_that_is_compiled_already():
+    """Each kernel has one signature for float32 after ten different networks: no shape is part of its type."""
+    after = json.loads(run_python(TEN_MODELS))
+    used = {name for name, count in after[-1].items() if count}
+    assert {f"fastcnn.kernels.{name}" for name in ("product.product", "pool.pool2", "update.sgd")} <= used
+    for name in used:
+        counts = [signatures[name] for signatures in after]
+        # Poolings of any window keep the winner's number as a byte, or in more bytes for large windows.
+        most = 2 if name in {"fastcnn.kernels.pool.pool", "fastcnn.kernels.pool.pool_backward"} else 1
+        assert max(counts) <= most, f"{name} was compiled {max(counts)} times: {counts}"

@@ -1,0 +1,187 @@
+"""The house: who may import whom, who may import what from outside, and what `import fastcnn` costs."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.processes import ROOT, run_python
+
+# The floors; a file imports from its own floor and from those below. `typing` is the ground.
+FLOORS = [
+    {"typing"},
+    {"kernels"},
+    {"layers", "losses", "optimizers", "schedules", "initializers", "augmentation", "data"},
+    {"model", "fusion", "parallel"},
+    {"training", "storage", "onnx", "distributed", "recipes"},
+    {"estimators"},
+    {"display", "cli", "progress", "__main__"},
+]
+FILES = sorted((ROOT / "fastcnn").rglob("*.py"))
+ids = {"ids": lambda path: str(path.relative_to(ROOT))}
+each_file = pytest.mark.parametrize("path", FILES, **ids)
+each_reference_file = pytest.mark.parametrize("path", sorted((ROOT / "reference").glob("*.py")), **ids)
+
+
+def module_of(path: Path) -> tuple[str, ...]:
+    """Return ("fastcnn", "layers", "conv") for fastcnn/layers/conv.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+def imports(path: Path, *, whole: bool = True) -> Iterator[tuple[str, ...]]:
+    """Yield the modules that a file imports, those for the type checker left out; with `whole`, also in functions."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    hidden = [
+        node
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+        or (not whole and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    ]
+    skipped = {inner for node in hidden for inner in ast.walk(node)}
+    package = module_of(path) if path.name == "__init__.py" else module_of(path)[:-1]
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            origin = (*base, *(node.module.split(".") if node.module else ()))
+            for alias in node.names:
+                named = (*origin, alias.name)
+                yield named if named in MODULES else origin
+
+
+def floor_of(module: tuple[str, ...]) -> int:
+    floors = [number for number, rooms in enumerate(FLOORS) if module[1] in rooms]
+    assert floors, f"{'.'.join(module)} stands on no floor: say which in FLOORS"
+    return floors[0]
+
+
+@each_file
+def test_imports_go_only_downward(path):
+    module = module_of(path)
+    if module == ("fastcnn",):
+        assert not [name for name in imports(path) if name[0] == "fastcnn"], "its names are lazy"
+        return
+    for name in imports(path):
+        # `from . import __version__` and the lazy names that a user would use are the roof's affair.
+        if name[0] == "fastcnn" and len(name) > 1:
+            assert floor_of(name) <= floor_of(module), f"{'.'.join(module)} imports {'.'.join(name)} from above"
+        if name == ("fastcnn",):
+            assert floor_of(module) == len(FLOORS) - 1, "the package's lazy names reach every floor"
+
+
+def test_no_file_imports_in_a_circle():
+    graph = {
+        module_of(path): {name for name in imports(path, whole=False) if name in MODULES and name != ("fastcnn",)}
+        for path in FILES
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' <- '.join('.'.join(name) for name in error.args[1])}")
+
+
+def outside(path: Path, *, whole: bool = True) -> set[str]:
+    return {name[0] for name in imports(path, whole=whole)}
+
+
+@each_file
+def test_who_imports_what_from_outside(path):
+    room, names = (*module_of(path), "")[1], outside(path)
+    if room != "kernels":
+        assert not names & {"numba", "llvmlite"}, "only kernels/ imports numba"
+    if room not in {"estimators", "data", "display"}:
+        assert "sklearn" not in names, "only estimators, data and display import scikit-learn"
+    if room != "display":
+        assert "matplotlib" not in names, "only display imports matplotlib"
+    if room != "estimators":  # its base classes
+        assert not outside(path, whole=False) & {"sklearn", "matplotlib", "scipy", "joblib"}, "lazily, in functions"
+    known = {*sys.stdlib_module_names, "fastcnn", "numpy", "numba", "llvmlite", "sklearn", "joblib", "threadpoolctl"}
+    optional = {"matplotlib", "onnx", "PIL", "mpi4py", "tqdm", "torch"}
+    assert names <= known | optional, "a dependency that pyproject.toml does not have"
+
+
+@each_file
+def test_only_the_command_line_and_the_progress_write_to_the_terminal(path):
+    if (*module_of(path), "")[1] in {"cli", "progress", "__main__"}:
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        assert not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
+        assert not (isinstance(node, ast.Attribute) and node.attr in {"stdout", "stderr"}), ast.unparse(node)
+
+
+@each_reference_file
+def test_the_reference_imports_numpy_alone(path):
+    assert outside(path) <= {*sys.stdlib_module_names, "numpy", "reference"}
+
+
+@pytest.mark.parametrize("path", FILES + sorted((ROOT / "reference").glob("*.py")), **ids)
+def test_each_file_says_in_its_first_line_what_lives_there(path):
+    source = path.read_text(encoding="utf-8")
+    assert not source or ast.get_docstring(ast.parse(source))
+    assert not source or source.startswith('"""')
+
+
+def test_nothing_compiles_code_from_text():
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Name) and node.id in {"exec", "eval"}), f"{path.name}: {node.id}"
+
+
+# ------------------------------------------------------------------------------------------------ what an import costs
+
+
+def test_import_fastcnn_loads_neither_numba_nor_scikit_learn():
+    """Measured beyond NumPy; the budget is 0.3 s, and as nothing but a short file is loaded, it is far away."""
+    code = (
+        "import sys, time, numpy; before = set(sys.modules); start = time.perf_counter()\n"
+        "import fastcnn\n"
+        "print(time.perf_counter() - start, *sorted(set(sys.modules) - before))"
+    )
+    seconds, *loaded = run_python(code).split()
+    assert "fastcnn" in loaded
+    assert {name.partition(".")[0] for name in loaded} <= {"fastcnn", *sys.stdlib_module_names}
+    assert [name for name in loaded if name.startswith("fastcnn")] == ["fastcnn"]
+    assert float(seconds) < 0.3
+
+
+def test_looking_around_loads_nothing():
+    code = (
+        "import sys, fastcnn\n"
+        "dir(fastcnn), fastcnn.__all__, fastcnn.__version__, hasattr(fastcnn, 'nonsense')\n"
+        "assert not {'numba', 'llvmlite', 'sklearn', 'scipy', 'joblib'} & set(sys.modules), sorted(sys.modules)"
+    )
+    run_python(code)
+
+
+def test_training_loads_no_scikit_learn():
+    code = (
+        "import sys, numpy, fastcnn\n"
+        "model = fastcnn.Sequential([fastcnn.Dense(2)])\n"
+        "fastcnn.Trainer(model).step(numpy.ones((2, 3), 'f'), [0, 1])\n"
+        "assert not {'sklearn', 'matplotlib', 'torch'} & set(sys.modules)"
+    )
+    run_python(code)
+
+
+def test_public_names():
+    import fastcnn
+
+    for name in fastcnn.__all__:
+        assert getattr(fastcnn, name) is not None
+        assert name in dir(fastcnn)
+    with pytest.raises(AttributeError, match="module 'fastcnn' has no attribute 'nonsense'"):
+        fastcnn.nonsense  # noqa: B018
+    assert np.array_equal(sorted(set(fastcnn.__all__)), sorted(fastcnn.__all__))

@@ -1,0 +1,80 @@
+"""The core of the kernels under every vector set that there is, whichever the processor prefers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastcnn
+import reference
+from fastcnn.kernels.machine import SETS, vector_set
+from tests.arrays import DTYPES, normal
+from tests.bounds import expect_convolution, expect_winograd
+from tests.cases import ConvCase
+from tests.processes import finish, run_python, start_python
+
+# Tails for every width: 1, 3 and 17 channels, 5, 17 and 33 filters, odd sizes; the input gradient in phases.
+CASES = (
+    ConvCase("one-channel", (2, 1, 7, 6), 17, 3, padding=1),
+    ConvCase("strided", (2, 3, 9, 8), 33, 3, stride=2, padding=1),
+    ConvCase("wide", (1, 17, 6, 5), 5, (3, 2), stride=(1, 3)),
+)
+
+
+# The same width as sse: as many registers more, so taller tiles; and the same code, but not preferred.
+NARROW = ("neon", "generic")
+
+
+def core(name: str) -> None:
+    """Check convolution, pooling and activation; called in a process whose vector set is `name`."""
+    assert vector_set() is SETS[name]
+    for dtype in DTYPES[:1] if name == "generic" else DTYPES:
+        for case in CASES:
+            check_convolution(case, "direct", expect_convolution, dtype)
+        if dtype == np.float32 and name not in NARROW:
+            check_convolution(ConvCase("tiles", (2, 5, 7, 8), 19, 3, padding=1), "winograd", expect_winograd, dtype)
+        x = np.round(normal(2, 19, 6, 5, dtype=dtype))
+        for layer in ("MaxPool2", "MaxPool2D", "ReLU"):
+            fast, ref = getattr(fastcnn, layer)(), getattr(reference, layer)()
+            output = ref.forward(x)
+            np.testing.assert_array_equal(fast.forward(x), output)
+            dL_dout = normal(*output.shape, dtype=dtype)
+            np.testing.assert_array_equal(fast.backward(dL_dout), ref.backward(dL_dout))
+
+
+def check_convolution(case: ConvCase, algorithm: str, expect, dtype) -> None:
+    layer = fastcnn.Conv2D(**case.arguments, random_state=0, algorithm=algorithm).build(case.input_shape[1:], dtype)
+    x = normal(*case.input_shape, dtype=dtype)
+    dL_dout = normal(len(x), *layer.output_shape(x.shape[1:]), seed=1, dtype=dtype)
+    expect(case, layer.parameters, x, dL_dout).assert_close(layer, x, dL_dout)
+
+
+def test_every_vector_set(tmp_path):
+    """Two at a time; the processor's own set is what all other tests run on."""
+    others = sorted((name for name in SETS if SETS[name] is not vector_set()), key=lambda name: name in NARROW)
+    code = "import sys; from tests.test_simd import core; core(sys.argv[1])"
+    while others:
+        started = [
+            start_python(code, name, FASTCNN_SIMD=name, FASTCNN_CACHE_DIR=str(tmp_path / name)) for name in others[:2]
+        ]
+        others = others[2:]
+        for process in started:
+            finish(process)
+
+
+def test_this_processors_set():
+    core(vector_set().name)
+
+
+def test_an_unknown_set_is_refused():
+    with pytest.raises(AssertionError, match=r"ValueError: FASTCNN_SIMD: expected one of .*; got 'mmx'"):
+        run_python("from fastcnn import ReLU", FASTCNN_SIMD="mmx")
+
+
+@pytest.mark.parametrize("chosen", SETS.values(), ids=lambda chosen: chosen.name)
+def test_the_tile_fits_the_registers(chosen):
+    for vectors in (1, 2):
+        rows = chosen.tile_rows(vectors)
+        assert rows >= 1
+        assert rows * vectors + vectors + 1 <= chosen.registers
+    assert chosen.lanes(np.float32) == 2 * chosen.lanes(np.float64) == chosen.bits // 32
