@@ -111,13 +111,15 @@ class Trainer:
 
     def _update(self, plan: _Plan, shards: int, threads: int) -> None:
         """Sum the shards' gradients and change the parameters; the flat vector is long enough to share, or is not."""
-        theta = self.model._flat
+        theta, update = self.model._flat, self.optimizer._update
         pieces = min(SHARDS, 1 + theta.size * shards // SWEEP)
+        if pieces == 1:
+            update(theta, plan.gradients, shards, 0, theta.size)
+            return
         step = -(-theta.size // (16 * pieces)) * 16
 
         def sweep(piece: int, worker: int) -> None:
-            first, last = piece * step, min((piece + 1) * step, theta.size)
-            self.optimizer._update(theta, plan.gradients, shards, first, last)
+            update(theta, plan.gradients, shards, piece * step, min((piece + 1) * step, theta.size))
 
         parallel.run(pieces, sweep, threads)
 

@@ -24,6 +24,11 @@ _ROWS = vector_set().tile_rows(2)
 _ROWS_OF_TAIL = vector_set().tile_rows(1)
 
 
+def is_panel(N: int, dtype: np.dtype) -> bool:
+    """Tell whether a matrix of N columns is one panel, so that it is packed as it stands."""
+    return N <= 2 * vector_set().lanes(dtype)
+
+
 @kernel
 def _panel(a, a_row, i0, i1, a_col, k0, k1, b, b0, c, c_row, c0, vectors, start, fresh, floor):
     """C[i0:i1, c0:c0+width] for one panel of B, in tiles of nearly equal height: a low last tile would wait for itself."""

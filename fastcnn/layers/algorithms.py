@@ -191,7 +191,10 @@ class Direct(Algorithm):
 
     def pack(self, filters: Array) -> None:
         c = self.convolution
-        product.pack(filters, self.w_row, c.taps, c.y.pitch, self.packed)
+        if product.is_panel(c.y.pitch, c.dtype):
+            self.packed = filters
+        else:
+            product.pack(filters, self.w_row, c.taps, c.y.pitch, self.packed)
         for p in self.phases:
             product.pack_transposed(
                 filters, p.blocks, p.blocks.size, c.filters, p.lane_row, p.lane_row.size, p.packed

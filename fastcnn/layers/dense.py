@@ -170,8 +170,13 @@ class DenseBlock(Block):
         dx, dy = graph.gradients[self.x], graph.gradients[self.y]
         images = graph.images
         self.dtype, self.pitch, self.nodes = graph.dtype, y.pitch, y.channels
-        # Features in memory order; `numbers` are their rows in the weights.
+        # Features in memory order; `numbers` are their rows in the weights. Weights of one panel are packed as they
+        # stand, if the features are read in the public order.
         self.x_col, numbers = x.physical_order
+        self.is_panel = product.is_panel(y.pitch, graph.dtype)
+        if self.is_panel:
+            order = np.argsort(numbers)
+            self.x_col, numbers = self.x_col[order], numbers[order]
         self.inputs = self.x_col.size
         self.w_row = (numbers * y.pitch).astype(np.int32)
         self.x_row = (np.arange(images) * x.image_size).astype(np.int32)
@@ -201,7 +206,10 @@ class DenseBlock(Block):
     def prepare(self) -> None:
         weights = self.layer._values("weights", self.dtype)
         self.biases = self.layer._values("biases", self.dtype) if "biases" in self.layer.parameters else self.no_biases
-        product.pack(weights, self.w_row, self.inputs, self.pitch, self.packed)
+        if self.is_panel:
+            self.packed = weights
+        else:
+            product.pack(weights, self.w_row, self.inputs, self.pitch, self.packed)
         if self.dx_size:
             product.pack_transposed(
                 weights, self.block, 1, self.nodes, self.lane_row, self.dx_size, self.packed_transposed
