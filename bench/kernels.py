@@ -119,6 +119,8 @@ def measure(shape: Shape, makers: Mapping[str, Maker], rounds: int, seconds: flo
     found: dict[str, dict[str, float]] = {}
     for direction in DIRECTIONS:
         able = {name: kernel[direction] for name, kernel in kernels.items() if direction in kernel}
+        if not able:
+            continue
         check(shape, direction, able)
         timings = alternate([Side(name, kernel.call) for name, kernel in able.items()], rounds, seconds)
         found[direction] = {name: shape.flops / timing.median / 1e9 for name, timing in timings.items()}
