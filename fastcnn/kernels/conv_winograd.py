@@ -15,8 +15,10 @@ Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVP
 from __future__ import annotations
 
 from .cache import kernel
-from .product import ZERO, _panel, product
-from .vector import lanes, load, maximum, splat, store, store_bytes, store_transposed, winners_of_four
+from .vector import lanes, load, maximum, splat, store, store_bytes, winners_of_four
+from .winograd_products import point_gradients, point_products
+
+TILE, POINTS = 2, 16
 
 
 @kernel
@@ -59,6 +61,14 @@ def _store_line(a, i, step, line):
     store(a, i + step, line[1])
     store(a, i + 2 * step, line[2])
     store(a, i + 3 * step, line[3])
+
+
+@kernel
+def _store_taps(a, i, step, line):
+    """Store three vectors `step` apart."""
+    store(a, i, line[0])
+    store(a, i + step, line[1])
+    store(a, i + 2 * step, line[2])
 
 
 @kernel
@@ -140,73 +150,43 @@ def _transform_gradient(dy, dy_pixel, t0, t1, FP, TB, w, plane, dbias):
 
 
 @kernel
-def transform_filters(g, C, FP, u, half):
-    """U = G g Gᵀ in panels, from filters (3, 3, C, FP)."""
+def transform_filters(g, tap, C, FP, u):
+    """U = G g Gᵀ in panels, from filters whose nine taps (C, FP) begin at `tap`: reversed, they are the flipped filters."""
     width = 2 * lanes(g)
-    factor = splat(g, half)
-    step = C * FP
+    half = splat(g, g.dtype.type(0.5))
     for f in range(0, FP, lanes(g)):
         panel = f // width * width
         row = min(FP - panel, width)
         for c in range(C):
             i = c * FP + f
-            a0, a1, a2, a3 = _filter_line(load(g, i), load(g, i + 3 * step), load(g, i + 6 * step), factor)
-            i += step
-            b0, b1, b2, b3 = _filter_line(load(g, i), load(g, i + 3 * step), load(g, i + 6 * step), factor)
-            i += step
-            c0, c1, c2, c3 = _filter_line(load(g, i), load(g, i + 3 * step), load(g, i + 6 * step), factor)
+            a0, a1, a2, a3 = _filter_line(load(g, tap[0] + i), load(g, tap[3] + i), load(g, tap[6] + i), half)
+            b0, b1, b2, b3 = _filter_line(load(g, tap[1] + i), load(g, tap[4] + i), load(g, tap[7] + i), half)
+            c0, c1, c2, c3 = _filter_line(load(g, tap[2] + i), load(g, tap[5] + i), load(g, tap[8] + i), half)
             o = panel * C + c * row + (f - panel)
-            _store_line(u, o, step, _filter_line(a0, b0, c0, factor))
-            _store_line(u, o + 4 * step, step, _filter_line(a1, b1, c1, factor))
-            _store_line(u, o + 8 * step, step, _filter_line(a2, b2, c2, factor))
-            _store_line(u, o + 12 * step, step, _filter_line(a3, b3, c3, factor))
+            step = C * FP
+            _store_line(u, o, step, _filter_line(a0, b0, c0, half))
+            _store_line(u, o + 4 * step, step, _filter_line(a1, b1, c1, half))
+            _store_line(u, o + 8 * step, step, _filter_line(a2, b2, c2, half))
+            _store_line(u, o + 12 * step, step, _filter_line(a3, b3, c3, half))
 
 
 @kernel
-def _transform_filter_gradient(du, C, FP, dw, half):
+def _transform_filter_gradient(du, C, FP, dw):
     """dw (3, 3, C, FP) = Gᵀ dU G, from dU [point][C][FP]."""
-    factor = splat(du, half)
+    half = splat(du, du.dtype.type(0.5))
     step = C * FP
     for i in range(0, step, lanes(du)):
         a0, a1, a2, a3 = _load_line(du, i, 4 * step)
         b0, b1, b2, b3 = _load_line(du, i + step, 4 * step)
         c0, c1, c2, c3 = _load_line(du, i + 2 * step, 4 * step)
         d0, d1, d2, d3 = _load_line(du, i + 3 * step, 4 * step)
-        a0, a1, a2 = _filter_gradient_line(a0, a1, a2, a3, factor)
-        b0, b1, b2 = _filter_gradient_line(b0, b1, b2, b3, factor)
-        c0, c1, c2 = _filter_gradient_line(c0, c1, c2, c3, factor)
-        d0, d1, d2 = _filter_gradient_line(d0, d1, d2, d3, factor)
-        w0, w1, w2 = _filter_gradient_line(a0, b0, c0, d0, factor)
-        store(dw, i, w0)
-        store(dw, i + step, w1)
-        store(dw, i + 2 * step, w2)
-        w0, w1, w2 = _filter_gradient_line(a1, b1, c1, d1, factor)
-        store(dw, i + 3 * step, w0)
-        store(dw, i + 4 * step, w1)
-        store(dw, i + 5 * step, w2)
-        w0, w1, w2 = _filter_gradient_line(a2, b2, c2, d2, factor)
-        store(dw, i + 6 * step, w0)
-        store(dw, i + 7 * step, w1)
-        store(dw, i + 8 * step, w2)
-
-
-@kernel
-def flip_transpose(u, u_row, C, F, FP, CP, flipped):
-    """U of the flipped filters, channels and filters exchanged: flipping a filter exchanges points 0 and 3 of its lines.
-
-    `u_row` [panel of F][CP] holds where the row of a channel begins; rows of channels beyond C are negative.
-    """
-    width = 2 * lanes(u)
-    for p in range(16):
-        q = (p // 4 if 0 < p // 4 < 3 else 3 - p // 4) * 4 + (p % 4 if 0 < p % 4 < 3 else 3 - p % 4)
-        for c0 in range(0, CP, width):
-            row = min(CP - c0, width)
-            for f in range(0, F, lanes(u)):
-                panel = f // width
-                for c in range(0, row, lanes(u)):
-                    source = p * C * FP + f - panel * width
-                    target = q * F * CP + c0 * F + f * row + c
-                    store_transposed(u, source, u_row, panel * CP + c0 + c, flipped, target, row, F - f)
+        a0, a1, a2 = _filter_gradient_line(a0, a1, a2, a3, half)
+        b0, b1, b2 = _filter_gradient_line(b0, b1, b2, b3, half)
+        c0, c1, c2 = _filter_gradient_line(c0, c1, c2, c3, half)
+        d0, d1, d2 = _filter_gradient_line(d0, d1, d2, d3, half)
+        _store_taps(dw, i, step, _filter_gradient_line(a0, b0, c0, d0, half))
+        _store_taps(dw, i + 3 * step, step, _filter_gradient_line(a1, b1, c1, d1, half))
+        _store_taps(dw, i + 6 * step, step, _filter_gradient_line(a2, b2, c2, d2, half))
 
 
 @kernel
@@ -222,20 +202,12 @@ def _pool_output(m, plane, t0, t1, FP, start, floor, every, y, y_pixel, winners)
 
 
 @kernel
-def _products(v, v_row, TB, tiles, c_col, C, u, m, m_row, FP, zeros):
-    """M = V · U for each of the 16 points."""
-    none = v.dtype.type(-float("inf"))
-    for p in range(16):
-        product(v, v_row, p * TB, p * TB + tiles, c_col, C, u, p * C * FP, m, m_row, FP, zeros, none)
-
-
-@kernel
 def forward(x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, start, floor, y, y_pixel):
     """y = max(floor, start + x * w)."""
     for t0 in range(0, T, TB):
         t1 = min(t0 + TB, T)
         _transform_input(x, x_tile, t0, t1, row_size, CP, v, v_plane)
-        _products(v, v_row, TB, t1 - t0, c_col, C, u, m, m_row, FP, zeros)
+        point_products(POINTS, v, v_row, TB, t1 - t0, c_col, C, u, m, m_row, FP, zeros)
         _transform_output(m, m_plane, t0, t1, FP, start, floor, y, y_pixel)
 
 
@@ -245,24 +217,18 @@ def forward_pool(x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_p
     for t0 in range(0, T, TB):
         t1 = min(t0 + TB, T)
         _transform_input(x, x_tile, t0, t1, row_size, CP, v, v_plane)
-        _products(v, v_row, TB, t1 - t0, c_col, C, u, m, m_row, FP, zeros)
+        point_products(POINTS, v, v_row, TB, t1 - t0, c_col, C, u, m, m_row, FP, zeros)
         _pool_output(m, m_plane, t0, t1, FP, start, floor, every, y, y_pixel, winners)
 
 
 @kernel
-def filter_gradient(x, x_tile, row_size, CP, v, v_plane, vc_row, t_col, C, dy, dy_pixel, w, w_plane, FP, TB, T, zeros, half, du, du_row, dw, dbias):
+def filter_gradient(x, x_tile, row_size, CP, v, v_plane, vc_row, t_col, C, dy, dy_pixel, w, w_plane, FP, TB, T, zeros, du, du_row, dw, dbias):
     """dw = x correlated with dy; dbias = Σ dy."""
-    none = x.dtype.type(-float("inf"))
-    width = 2 * lanes(x)
     for f in range(0, FP, lanes(x)):
         store(dbias, f, splat(x, x.dtype.type(0)))
     for t0 in range(0, T, TB):
         t1 = min(t0 + TB, T)
         _transform_input(x, x_tile, t0, t1, row_size, CP, v, v_plane)
         _transform_gradient(dy, dy_pixel, t0, t1, FP, TB, w, w_plane, dbias)
-        for p in range(16):
-            for f0 in range(0, FP, width):
-                vectors = min(FP - f0, width) // lanes(x)
-                b0 = p * w_plane + f0 * TB
-                _panel(v, vc_row, p * C, (p + 1) * C, t_col, ZERO, t1 - t0, w, b0, du, du_row, f0, vectors, zeros, t0 == 0, none)
-    _transform_filter_gradient(du, C, FP, dw, half)
+        point_gradients(POINTS, v, vc_row, t_col, t1 - t0, C, w, w_plane, TB, FP, du, du_row, t0 == 0, zeros)
+    _transform_filter_gradient(du, C, FP, dw)

@@ -1,4 +1,4 @@
-"""The convolution algorithms: direct, im2col, Winograd, each bound to the layouts of one convolution.
+"""The convolution algorithms, each bound to the layouts of one convolution; here direct and im2col.
 
 All have the same functions: `pack` for new filters, `forward`, `input_gradient`, `filter_gradient`.
 """
@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import conv_direct, conv_im2col, conv_winograd, product
-from ..kernels.machine import vector_set
+from ..kernels import conv_direct, conv_im2col, product
 from ..kernels.pool import pool2
 from ..typing import Array, IntArray
 from .geometry import Pair, Window, windows_of_2
@@ -302,152 +301,3 @@ class Im2col(Algorithm):
         )  # fmt: skip
         shape = (n, *c.window.outputs, vertical.taps, horizontal.taps, c.channels)
         return np.lib.stride_tricks.as_strided(x[origin:], shape, [step * item for step in steps])
-
-
-class Winograd(Algorithm):
-    """Minimal filtering F(2 x 2, 3 x 3): 2.25 times fewer multiplications, for 3 x 3 windows of stride 1."""
-
-    @classmethod
-    def fits(cls, window: Window, groups: int) -> bool:
-        axes = (window.vertical, window.horizontal)
-        return groups == 1 and all(axis.taps == 3 and axis.stride == axis.dilation == 1 for axis in axes)
-
-    @classmethod
-    def input_halo(cls, window: Window) -> Halo:
-        # Patches are read whole, also where the last tile has but one row or column of outputs.
-        extra = Halo(bottom=window.vertical.outputs % 2, right=window.horizontal.outputs % 2)
-        return window.input_halo + extra
-
-    @classmethod
-    def gradient_halo(cls, window: Window) -> Halo:
-        v, h = window.vertical, window.horizontal
-        odd = Halo(bottom=v.outputs % 2, right=h.outputs % 2)
-        return (window.gradient_halo + Halo(bottom=v.size % 2, right=h.size % 2)) | odd
-
-    def __init__(self, convolution: Convolution) -> None:
-        super().__init__(convolution)
-        c = convolution
-        v, h = c.window.vertical, c.window.horizontal
-        self.none, self.half = c.dtype.type(-np.inf), c.dtype.type(0.5)
-        self.forward_tiles = _Tiles(c.images, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels, c.dtype)
-        if c.pooled:
-            self.y_row = c.pooled.pixel_table(c.images)
-        self.u = aligned_zeros(POINTS * c.channels * c.y.pitch, c.dtype)
-        if c.dy:
-            # Odd sizes: the halo beside the last pixels is zero and is read instead of them.
-            self.dy_pixel = c.dy.table(c.images, *_tile_pixels(c.outputs))
-            self.du_row = (np.arange(POINTS * c.channels) * c.y.pitch).astype(np.int32)
-        if c.dy and c.dx:
-            before = v.before - 2, h.before - 2
-            self.backward_tiles = _Tiles(c.images, c.dy, c.dx, (v.size, h.size), before, c.filters, c.dtype)
-            # Where the row of a channel begins in each panel of U: a panel is two vectors wide, the last one may be one.
-            width = 2 * vector_set().lanes(c.dtype)
-            panels, channel = np.arange(0, c.y.pitch, width)[:, None], np.arange(c.dx.pitch)[None, :]
-            wide = np.minimum(c.y.pitch - panels, width)
-            rows = np.where(channel < c.channels, panels * c.channels + channel * wide, -1)
-            self.u_row = rows.ravel().astype(np.int32)
-            self.u_flipped = aligned_zeros(POINTS * c.filters * c.dx.pitch, c.dtype)
-
-    def allocate(self) -> Any:
-        c, tiles = self.convolution, self.forward_tiles
-        sizes = [tiles.v_size]
-        if c.dy and c.dx:
-            sizes.append(self.backward_tiles.v_size)
-        m_sizes = [tiles.m_size] + ([self.backward_tiles.m_size] if c.dy and c.dx else [])
-        return (
-            aligned_zeros(max(sizes), c.dtype),
-            aligned_zeros(max(m_sizes), c.dtype),
-            aligned_zeros(POINTS * c.channels * c.y.pitch if c.dy else 0, c.dtype),
-        )
-
-    def pack(self, filters: Array) -> None:
-        c = self.convolution
-        conv_winograd.transform_filters(filters, c.channels, c.y.pitch, self.u, self.half)
-        if c.dy and c.dx:
-            conv_winograd.flip_transpose(self.u, self.u_row, c.channels, c.filters, c.y.pitch, c.dx.pitch, self.u_flipped)
-
-    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
-        t = self.forward_tiles
-        v, m, _ = scratch
-        conv_winograd.forward(*t.arguments(x, v, self.u, m, n), biases, floor, y, t.y_pixel)
-
-    def forward_pool(
-        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
-    ) -> None:
-        t = self.forward_tiles
-        v, m, _ = scratch
-        conv_winograd.forward_pool(*t.arguments(x, v, self.u, m, n), biases, floor, every, y, self.y_row, winners)
-
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
-        t = self.backward_tiles
-        v, m, _ = scratch
-        conv_winograd.forward(*t.arguments(dy, v, self.u_flipped, m, n), t.zeros, self.none, dx, t.y_pixel)
-
-    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
-        c, t = self.convolution, self.forward_tiles
-        v, w, du = scratch
-        conv_winograd.filter_gradient(
-            x, t.x_tile, t.x.row_size, t.x.pitch, v, t.v_plane, t.point_col, t.tile_col, c.channels,
-            dy, self.dy_pixel, w, t.m_plane, c.y.pitch, t.block, n * t.per_image, t.zeros, self.half,
-            du, self.du_row, dw, dbias,
-        )  # fmt: skip
-
-
-POINTS = 16
-CACHED = 98304  # numbers of transformed input and output of one block of tiles: they stay in the second-level cache
-
-
-class _Tiles:
-    """Tables of one pass of Winograd's algorithm: tiles of 2 x 2 outputs in `y`, patches of 4 x 4 in `x`."""
-
-    def __init__(self, images: int, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int, dtype: np.dtype) -> None:
-        self.x, self.y, self.channels = x, y, channels
-        rows, columns = -(-size[0] // 2), -(-size[1] // 2)
-        self.per_image = rows * columns
-        top, left = 2 * np.arange(rows)[:, None] + origin[0], 2 * np.arange(columns)[None, :] + origin[1]
-        self.x_tile = x.table(images, top, left)
-        h, w = _tile_pixels(size)
-        inside = np.broadcast_to((h < size[0]) & (w < size[1]), (rows, columns, 4)).ravel()
-        self.y_pixel = np.where(np.tile(inside, images), y.table(images, h, w), np.int32(-1))
-        self.block = max(6, CACHED // (POINTS * (x.pitch + y.pitch)) // 6 * 6)
-        # The 16 planes must not begin at the same place of the first-level cache.
-        self.v_plane, self.m_plane = self.block * x.pitch + 16, self.block * y.pitch + 16
-        self.v_size, self.m_size = POINTS * self.v_plane, POINTS * self.m_plane
-        point, tile = np.arange(POINTS)[:, None], np.arange(self.block)[None, :]
-        self.v_row = (point * self.v_plane + tile * x.pitch).ravel().astype(np.int32)
-        self.m_row = (point * self.m_plane + tile * y.pitch).ravel().astype(np.int32)
-        self.col = np.arange(channels, dtype=np.int32)
-        # The same transformed input, read the other way round: rows are channels, columns are tiles.
-        self.point_col = (point * self.v_plane + np.arange(channels)[None, :]).ravel().astype(np.int32)
-        self.tile_col = (np.arange(self.block) * x.pitch).astype(np.int32)
-        self.zeros = aligned_zeros(y.pitch, dtype)
-
-    def arguments(self, x: Array, v: Array, u: Array, m: Array, n: int) -> tuple[Any, ...]:
-        """Return what the forward kernels want of the tables, for `n` images."""
-        return (
-            x, self.x_tile, self.x.row_size, self.x.pitch, v, self.v_plane, self.v_row, self.col, self.channels, u,
-            m, self.m_plane, self.m_row, self.y.pitch, self.block, n * self.per_image, self.zeros,
-        )  # fmt: skip
-
-
-def _tile_pixels(size: Pair) -> tuple[IntArray, IntArray]:
-    """Return the pixels (h, w) of all tiles, the four of each tile side by side; the last may lie beyond the image."""
-    h = 2 * np.arange(-(-size[0] // 2))[:, None, None] + np.array([0, 0, 1, 1])
-    w = 2 * np.arange(-(-size[1] // 2))[None, :, None] + np.array([0, 1, 0, 1])
-    return np.broadcast_arrays(h, w)
-
-
-ALGORITHMS: dict[str, type[Algorithm]] = {"direct": Direct, "im2col": Im2col, "winograd": Winograd}
-
-
-def choose(algorithm: str, window: Window, channels: int, filters: int, groups: int) -> type[Algorithm]:
-    """Return the algorithm of that name, or for `"auto"` the one that was fastest on such shapes.
-
-    An algorithm that does not know the case gives way to the next: Winograd to direct, direct to im2col.
-    """
-    if algorithm == "auto":
-        wide = channels % 16 == 0 and filters % 16 == 0
-        algorithm = "im2col" if not vector_set().known else "winograd" if wide else "direct"
-    order = [Winograd, Direct, Im2col]
-    first = order.index(ALGORITHMS[algorithm])
-    return next(candidate for candidate in order[first:] if candidate.fits(window, groups))
