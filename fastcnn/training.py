@@ -16,7 +16,7 @@ from .layers.layout import aligned_zeros
 from .losses import LOSSES, Loss
 from .model import Sequential
 from .optimizers import SGD, Optimizer
-from .typing import Array, Shape
+from .typing import Array
 
 SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
 SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
@@ -34,7 +34,7 @@ class Trainer:
     optimizer : Optimizer, optional
         `SGD(learning_rate=0.01)` if not given.
     threads : int, optional
-        The most threads of a step; `fastcnn.get_num_threads()` if not given. The result has the same bits for any number.
+        The most threads of a step; `fastcnn.get_num_threads()` if not given. The bits are the same for any number.
 
     Attributes
     ----------

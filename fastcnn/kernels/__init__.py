@@ -1,0 +1,1 @@
+"""Compiled numerics: arrays in, arrays out; never allocates, checks or prints."""

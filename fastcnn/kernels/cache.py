@@ -123,7 +123,7 @@ class _Cache(FunctionCache):
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, source_stamp())
 
 
-class Kernel(CPUDispatcher):  # type: ignore[misc]
+class Kernel(CPUDispatcher):
     """A compiled function that can note its calls down, see `recording`."""
 
     def __call__(self, *arguments: Any) -> Any:

@@ -18,7 +18,7 @@ forward = product
 
 @kernel
 def forward_pool(x, x_row, x_col, K, w, start, floor, every, band, band_row, y, y_row, winners, P, N):
-    """y (P, N) = max-pool 2 x 2 of max(floor, start + x * w), one pass: the convolution lives in a band in the cache."""
+    """y (P, N) = max-pool 2 x 2 of max(floor, start + x * w), in one pass: the convolution lives in a cached band."""
     step = BAND // 4
     for p0 in range(0, P, step):
         p1 = min(p0 + step, P)

@@ -151,7 +151,7 @@ def _transform_gradient(dy, dy_pixel, t0, t1, FP, TB, w, plane, dbias):
 
 @kernel
 def transform_filters(g, tap, C, FP, u):
-    """U = G g Gᵀ in panels, from filters whose nine taps (C, FP) begin at `tap`: reversed, they are the flipped filters."""
+    """U = G g Gᵀ in panels, from filters whose nine taps (C, FP) begin at `tap`; reversed, they are flipped."""
     width = 2 * lanes(g)
     half = splat(g, g.dtype.type(0.5))
     for f in range(0, FP, lanes(g)):
@@ -202,7 +202,10 @@ def _pool_output(m, plane, t0, t1, FP, start, floor, every, y, y_pixel, winners)
 
 
 @kernel
-def forward(x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, start, floor, y, y_pixel):
+def forward(
+    x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, start, floor, y,
+    y_pixel,
+):  # fmt: skip
     """y = max(floor, start + x * w)."""
     for t0 in range(0, T, TB):
         t1 = min(t0 + TB, T)
@@ -212,7 +215,10 @@ def forward(x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane,
 
 
 @kernel
-def forward_pool(x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, start, floor, every, y, y_pixel, winners):
+def forward_pool(
+    x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, start, floor,
+    every, y, y_pixel, winners,
+):  # fmt: skip
     """y = max-pool 2 x 2 of max(floor, start + x * w), in one pass."""
     for t0 in range(0, T, TB):
         t1 = min(t0 + TB, T)
@@ -222,7 +228,10 @@ def forward_pool(x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_p
 
 
 @kernel
-def filter_gradient(x, x_tile, row_size, CP, v, v_plane, vc_row, t_col, C, dy, dy_pixel, w, w_plane, FP, TB, T, zeros, du, du_row, dw, dbias):
+def filter_gradient(
+    x, x_tile, row_size, CP, v, v_plane, vc_row, t_col, C, dy, dy_pixel, w, w_plane, FP, TB, T, zeros, du, du_row,
+    dw, dbias,
+):  # fmt: skip
     """dw = x correlated with dy; dbias = Σ dy."""
     for f in range(0, FP, lanes(x)):
         store(dbias, f, splat(x, x.dtype.type(0)))

@@ -43,7 +43,7 @@ def _output_line(m0, m1, m2, m3, m4, m5, k):
 
 @kernel
 def _gradient_line(y0, y1, y2, y3, k):
-    """A dy of one line."""
+    """Return A dy of one line."""
     a, b, two, half, _ = k
     even1, odd1 = fma(half, y2, y0), a * fma(half, y3, y1)
     even2, odd2 = fma(two, y2, y0), b * fma(two, y3, y1)
@@ -69,17 +69,19 @@ def _filter_gradient_line(u0, u1, u2, u3, u4, u5, k):
 
 @kernel
 def _constants(x):
-    """The factors of the input, output and gradient transforms."""
+    """Return the factors of the input, output and gradient transforms."""
     kind = x.dtype.type
     return splat(x, kind(A)), splat(x, kind(B)), splat(x, kind(2.0)), splat(x, kind(0.5)), splat(x, kind(2.5))
 
 
 @kernel
 def _filter_constants(x):
-    """The factors of the filter transforms."""
+    """Return the factors of the filter transforms."""
     kind = x.dtype.type
-    first = splat(x, kind(-2.0 / 3.0)), splat(x, kind(-2.0 * A / 3.0)), splat(x, kind(-1.0 / 3.0))
-    return first + (splat(x, kind(1.0 / 6.0)), splat(x, kind(B / 6.0)), splat(x, kind(1.0 / 3.0)))
+    return (
+        splat(x, kind(-2.0 / 3.0)), splat(x, kind(-2.0 * A / 3.0)), splat(x, kind(-1.0 / 3.0)),
+        splat(x, kind(1.0 / 6.0)), splat(x, kind(B / 6.0)), splat(x, kind(1.0 / 3.0)),
+    )  # fmt: skip
 
 
 @kernel
@@ -174,7 +176,7 @@ def _transform_gradient(dy, dy_pixel, t0, t1, FP, TB, w, plane, dbias, scratch):
 
 @kernel
 def transform_filters(g, tap, C, FP, u):
-    """U = G g Gᵀ in panels, from filters whose nine taps (C, FP) begin at `tap`: reversed, they are the flipped filters."""
+    """U = G g Gᵀ in panels, from filters whose nine taps (C, FP) begin at `tap`; reversed, they are flipped."""
     k = _filter_constants(g)
     L = lanes(g)
     step = C * FP
@@ -217,7 +219,10 @@ def _transform_filter_gradient(du, C, FP, dw, scratch):
 
 
 @kernel
-def forward(x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, scratch, start, floor, y, y_pixel):
+def forward(
+    x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, scratch, start,
+    floor, y, y_pixel,
+):  # fmt: skip
     """y = max(floor, start + x * w)."""
     for t0 in range(0, T, TB):
         t1 = min(t0 + TB, T)
@@ -227,7 +232,10 @@ def forward(x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane,
 
 
 @kernel
-def filter_gradient(x, x_tile, row_size, CP, v, v_plane, vc_row, t_col, C, dy, dy_pixel, w, w_plane, FP, TB, T, zeros, scratch, du, du_row, dw, dbias):
+def filter_gradient(
+    x, x_tile, row_size, CP, v, v_plane, vc_row, t_col, C, dy, dy_pixel, w, w_plane, FP, TB, T, zeros, scratch, du,
+    du_row, dw, dbias,
+):  # fmt: skip
     """dw = x correlated with dy; dbias = Σ dy."""
     for f in range(0, FP, lanes(x)):
         store(dbias, f, splat(x, x.dtype.type(0)))

@@ -12,7 +12,7 @@ from .vector import keep_where, lanes, load, load_bytes, maximum, splat, store, 
 
 @kernel
 def pool2(x, x_row, x0, y, y_row, winners, p0, p1, N, floor, every):
-    """y[p] = max of the four pixels x_row[x0 + 4(p-p0) ...]; `winners` (P, N) tells which ones; dead where not above `floor`."""
+    """y[p] = max of the four pixels x_row[x0 + 4(p-p0) ...]; `winners` (P, N): which, none if not above `floor`."""
     low = splat(x, floor)
     for p in range(p0, p1):
         i = x0 + 4 * (p - p0)

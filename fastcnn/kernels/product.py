@@ -26,12 +26,12 @@ _ROWS_OF_TAIL = vector_set().tile_rows(1)
 
 def is_panel(N: int, dtype: np.dtype) -> bool:
     """Tell whether a matrix of N columns is one panel, so that it is packed as it stands."""
-    return N <= 2 * vector_set().lanes(dtype)
+    return vector_set().lanes(dtype) * 2 >= N
 
 
 @kernel
 def _panel(a, a_row, i0, i1, a_col, k0, k1, b, b0, c, c_row, c0, vectors, start, fresh, floor):
-    """C[i0:i1, c0:c0+width] for one panel of B, in tiles of nearly equal height: a low last tile would wait for itself."""
+    """C[i0:i1, c0:c0+width] for one panel of B, in tiles of nearly equal height: a low tile waits for itself."""
     most = _ROWS if vectors == 2 else _ROWS_OF_TAIL
     tiles = (i1 - i0 + most - 1) // most
     i = i0
@@ -96,7 +96,7 @@ def pack(w, w_row, K, N, b):
 
 @kernel
 def pack_transposed(w, block, blocks, F, w_row, N, b):
-    """B's panels (K = blocks · F, N) from a matrix whose rows become columns: B[t·F + f, n] = w[block[t] + w_row[n] + f].
+    """B's panels (K = blocks · F, N), rows becoming columns: B[t·F + f, n] = w[block[t] + w_row[n] + f].
 
     A negative `w_row[n]` is a column of zeros. Rows of `w` are padded to whole vectors.
     """

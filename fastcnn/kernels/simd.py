@@ -55,9 +55,7 @@ class _Tile:
         builder, values, i = self.builder, self.values, self.values["i"]
         a_pointers = [self.at("a", self.offset(self.at("a_row", self.plus(i, m)))) for m in range(rows)]
         c_starts = [builder.add(self.offset(self.at("c_row", self.plus(i, m))), values["c0"]) for m in range(rows)]
-        c_pointers = [
-            self.at("c", self.plus(start, j * self.lanes)) for start in c_starts for j in range(vectors)
-        ]
+        c_pointers = [self.at("c", self.plus(start, j * self.lanes)) for start in c_starts for j in range(vectors)]
         sums = self._start(rows, vectors, c_pointers)
         k, b_pointer = values["k0"], self.at("b", values["b0"])
         for steps in (UNROLL, 1):
@@ -108,8 +106,7 @@ class _Tile:
                 for j in range(vectors)
             ]
             left = (
-                emit_splat(builder, self.vector, builder.load(builder.gep(pointer, [offset])))
-                for pointer in a_pointers
+                emit_splat(builder, self.vector, builder.load(builder.gep(pointer, [offset]))) for pointer in a_pointers
             )
             factors = ((x, y) for x in left for y in right)
             new = [
@@ -145,7 +142,7 @@ def tile_product(
     fresh: Any,
     floor: Any,
 ) -> Any:
-    """Emit one tile: `c[c_row[i+m] + c0 + n] = max(floor, s + Σ_k a[a_row[i+m] + a_col[k]] · b[b0 + (k-k0)·width + n])`.
+    """Emit a tile, `c[c_row[i+m] + c0 + n] = max(floor, s + Σ_k a[a_row[i+m] + a_col[k]] · b[b0 + (k-k0)·width + n])`.
 
     `s` is `start[c0 + n]` where `fresh`, else what stands in `c`; m < rows, n < width = vectors · lanes, k0 <= k < k1.
     `vectors` is a literal; `rows` is at most `tile_rows(vectors)` of the vector set.
@@ -156,7 +153,10 @@ def tile_product(
     signature = types.void(
         vectors, size, a, a_row, size, a_col, size, size, b, size, c, c_row, size, start, types.boolean, a.dtype
     )
-    names = ("vectors rows a a_row i a_col k0 k1 b b0 c c_row c0 start fresh floor").split()
+    names = (
+        "vectors", "rows", "a", "a_row", "i", "a_col", "k0", "k1", "b", "b0", "c", "c_row", "c0", "start",
+        "fresh", "floor",
+    )  # fmt: skip
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         tile = _Tile(
@@ -164,11 +164,11 @@ def tile_product(
         )
         done = builder.append_basic_block("tile.done")
         choice = builder.switch(tile.values["rows"], done)
-        for rows in range(1, vector_set().tile_rows(vectors.literal_value) + 1):
-            block = builder.append_basic_block(f"tile.rows{rows}")
-            choice.add_case(ir.Constant(INT64, rows), block)
+        for count in range(1, vector_set().tile_rows(vectors.literal_value) + 1):
+            block = builder.append_basic_block(f"tile.rows{count}")
+            choice.add_case(ir.Constant(INT64, count), block)
             builder.position_at_end(block)
-            tile.emit(rows, vectors.literal_value)
+            tile.emit(count, vectors.literal_value)
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()

@@ -28,12 +28,14 @@ def point_gradients(points, v, vc_row, t_col, tiles, C, w, plane, TB, FP, du, du
         for f0 in range(0, FP, width):
             vectors = min(FP - f0, width) // lanes(v)
             b0 = p * plane + f0 * TB
-            _panel(v, vc_row, p * C, (p + 1) * C, t_col, ZERO, tiles, w, b0, du, du_row, f0, vectors, zeros, fresh, none)
+            _panel(
+                v, vc_row, p * C, (p + 1) * C, t_col, ZERO, tiles, w, b0, du, du_row, f0, vectors, zeros, fresh, none
+            )
 
 
 @kernel
 def transpose_points(points, u, u_row, C, F, FP, CP, transposed):
-    """U with channels and filters exchanged. `u_row` [panel of F][CP]: where a channel's row begins, negative beyond C."""
+    """U, channels and filters exchanged. `u_row` [panel of F][CP]: where a channel's row begins, negative beyond C."""
     width = 2 * lanes(u)
     for p in range(points):
         for c0 in range(0, CP, width):

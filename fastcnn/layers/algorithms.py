@@ -195,9 +195,7 @@ class Direct(Algorithm):
         else:
             product.pack(filters, self.w_row, c.taps, c.y.pitch, self.packed)
         for p in self.phases:
-            product.pack_transposed(
-                filters, p.blocks, p.blocks.size, c.filters, p.lane_row, p.lane_row.size, p.packed
-            )
+            product.pack_transposed(filters, p.blocks, p.blocks.size, c.filters, p.lane_row, p.lane_row.size, p.packed)
 
     def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
         c = self.convolution
@@ -273,17 +271,17 @@ class Im2col(Algorithm):
     ) -> None:
         c = self.convolution
         self.forward(n, x, biases, floor, scratch, None)
-        pool2(
-            scratch, self.conv_row, 0, y, self.y_row, winners, 0, n * c.pixels // 4, c.y.pitch, floor, every
-        )
+        pool2(scratch, self.conv_row, 0, y, self.y_row, winners, 0, n * c.pixels // 4, c.y.pitch, floor, every)
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
         c = self.convolution
+        assert c.dy is not None
         assert c.dx is not None
         conv_im2col.input_gradient(c.dy.view(dy, n), self.filters, c.groups, c.window, c.dx.view(dx, n))
 
     def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
         c = self.convolution
+        assert c.dy is not None
         out = dw.reshape(*self.filters.shape[:-1], c.y.pitch)[..., : c.filters]
         gradient = c.dy.view(dy, n)
         conv_im2col.filter_gradient(self._windows(n, x), gradient, c.groups, out)

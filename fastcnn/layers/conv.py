@@ -44,7 +44,8 @@ class Conv2D(Layer):
         For the first filters; None is NumPy's global generator.
     algorithm : {"auto", "direct", "im2col", "winograd", "winograd4"}
         How it is computed. `"auto"` chooses by shape; an algorithm that does not know the case gives way to a more
-        general one. `"winograd"` is F(2 x 2, 3 x 3), `"winograd4"` is F(4 x 4, 3 x 3): faster, twice the rounding error.
+        general one. `"winograd"` is F(2 x 2, 3 x 3); `"winograd4"`, F(4 x 4, 3 x 3), is faster, with twice the
+        rounding error.
 
     Attributes
     ----------
@@ -78,7 +79,9 @@ class Conv2D(Layer):
         self.stride = as_pair(stride, self.name, "stride", 1)
         self.dilation = as_pair(dilation, self.name, "dilation", 1)
         if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ValueError(f'{self.name}: padding: expected "same", "valid", an int or a pair of ints; got {padding!r}')
+            raise ValueError(
+                f'{self.name}: padding: expected "same", "valid", an int or a pair of ints; got {padding!r}'
+            )
         self.padding = padding if isinstance(padding, str) else as_pair(padding, self.name, "padding", 0)
         self.groups = checks.as_positive_int(groups, self.name, "groups")
         if self.num_filters % self.groups:
@@ -86,7 +89,9 @@ class Conv2D(Layer):
                 f"{self.name}: groups: expected a divisor of num_filters = {self.num_filters}; got {self.groups}"
             )
         if algorithm != "auto" and algorithm not in ALGORITHMS:
-            raise ValueError(f"{self.name}: algorithm: expected 'auto' or one of {sorted(ALGORITHMS)}; got {algorithm!r}")
+            raise ValueError(
+                f"{self.name}: algorithm: expected 'auto' or one of {sorted(ALGORITHMS)}; got {algorithm!r}"
+            )
         self.bias, self.random_state, self.algorithm = bool(bias), random_state, algorithm
 
     @property
@@ -230,19 +235,21 @@ class _ConvBlock(Block):
             self.algorithm.forward(n, x, self.biases, self.floor, y, kept.scratch)
 
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
-        kept, dy = memory.kept[self.index], memory.gradients[self.y]
+        kept, dy, dx = memory.kept[self.index], memory.gradients[self.y], memory.gradients[self.x]
+        assert dy is not None
         if self.pooling:
             pool_kernels.pool2_backward(
                 dy, self.dy_row, kept.winners, n * self.pixels, self.pitch, kept.gradient, self.conv_row
             )
             dy = kept.gradient
+            assert dy is not None
         elif self.lines:
             y_row, dy_row, lines, length = self.lines
             activation_kernels.relu_backward(memory.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length)
         dbias = gradients.get("biases", kept.dbias)
         self.algorithm.filter_gradient(n, memory.values[self.x], dy, gradients["filters"], dbias, kept.scratch)
-        if memory.gradients[self.x] is not None:
-            self.algorithm.input_gradient(n, dy, memory.gradients[self.x], kept.scratch)
+        if dx is not None:
+            self.algorithm.input_gradient(n, dy, dx, kept.scratch)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Winograd's algorithms for 3 x 3 windows of stride 1, bound to the layouts of one convolution; and the choice among all."""
+"""Winograd's algorithms for 3 x 3 windows of stride 1, bound to one convolution; and the choice among all."""
 
 from __future__ import annotations
 
@@ -84,7 +84,14 @@ class Winograd(Algorithm):
         if c.dx and self.back:
             self.kernels.transform_filters(filters, self.flipped_tap, c.channels, c.y.pitch, self.u_flipped)
             transpose_points(
-                self.kernels.POINTS, self.u_flipped, self.u_row, c.channels, c.filters, c.y.pitch, c.dx.pitch, self.u_back
+                self.kernels.POINTS,
+                self.u_flipped,
+                self.u_row,
+                c.channels,
+                c.filters,
+                c.y.pitch,
+                c.dx.pitch,
+                self.u_back,
             )
 
     def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
