@@ -180,8 +180,7 @@ class SoftmaxActivation(_Activation):
 
     dL/dx_k = p_k·(dL/dp_k − Σ_m p_m·dL/dp_m).
 
-    A plain layer with its own derivative, other than ``Softmax``, whose ``backward`` takes the gradient by the
-    logits.
+    A plain layer with its own derivative; ``backward`` of ``Softmax`` takes the gradient by the logits instead.
 
     References
     ----------

@@ -135,8 +135,7 @@ class Conv2D(_Convolution):
     bias : bool
         Whether b is added.
     random_state : None, int, RandomState or Generator
-        Source of the initial filters, ``standard_normal((F, C/G, kH, kW)) * sqrt(2 / (C/G·kH·kW))``; biases start at
-        0.
+        Source of the initial filters, ``standard_normal((F, C/G, kH, kW)) * sqrt(2 / (C/G·kH·kW))``; biases are 0.
 
     Attributes
     ----------
@@ -203,8 +202,7 @@ class Conv2D(_Convolution):
 class DepthwiseConv2D(_Convolution):
     """Convolution of each channel by itself, with m filters each: ``Conv2D`` with as many groups as channels.
 
-    Y[n, c·m + q, i, j] = b[c·m + q] + Σ_{u,v} W[c·m + q, 0, u, v] · X[n, c, i·s_H + u·d_H − top, j·s_W + v·d_W −
-    left].
+    Y[n,c·m+q,i,j] = b[c·m+q] + Σ_{u,v} W[c·m+q,0,u,v] · X[n, c, i·s_H + u·d_H − top, j·s_W + v·d_W − left], q < m.
 
     Parameters
     ----------
@@ -269,8 +267,8 @@ class DepthwiseConv2D(_Convolution):
 class SeparableConv2D(_Convolution):
     """Depthwise convolution, then a 1×1 convolution that mixes the channels: Y = b + P ∗ (D ∗ X).
 
-    Z[n,c,i,j] = Σ_{u,v} D[c,0,u,v] · X[n, c, i·s_H + u·d_H − top, j·s_W + v·d_W − left], Y[n,f,i,j] = b[f] + Σ_c
-    P[f,c,0,0]·Z[n,c,i,j].
+    Z[n,c,i,j] = Σ_{u,v} D[c,0,u,v] · X[n, c, i·s_H + u·d_H − top, j·s_W + v·d_W − left] and
+    Y[n,f,i,j] = b[f] + Σ_c P[f,c,0,0] · Z[n,c,i,j].
 
     Parameters
     ----------
@@ -281,8 +279,8 @@ class SeparableConv2D(_Convolution):
     bias : bool
         Whether b is added, behind the 1×1 convolution.
     random_state : None, int, RandomState or Generator
-        Source of the initial filters, drawn one after the other: ``standard_normal((C, 1, kH, kW)) * sqrt(2 /
-        (kH·kW))``, then ``standard_normal((F, C, 1, 1)) * sqrt(2 / C)``; biases start at 0.
+        Source of the initial filters, in this order: ``standard_normal((C, 1, kH, kW)) * sqrt(2 / (kH·kW))``,
+        then ``standard_normal((F, C, 1, 1)) * sqrt(2 / C)``; biases start at 0.
 
     Attributes
     ----------

@@ -73,8 +73,7 @@ class Softmax(Layer):
     """The notebook's last layer, dense and softmax in one: z = x·W + b, p_k = exp(z_k) / Σ_m exp(z_m).
 
     ``forward`` flattens images in the order C, H, W and returns the probabilities. ``backward`` takes the gradient by
-    the logits z, which for cross-entropy on a target y is ``probs - y``, and returns that by the input in the input's
-    shape.
+    the logits z, ``probs - y`` for cross-entropy on a target y, and returns the one by the input in the input's shape.
 
     Parameters
     ----------

@@ -88,8 +88,7 @@ class Dropout(_Dropout):
 class SpatialDropout2D(_Dropout):
     """Dropout of whole channels: y[n,c] = x[n,c]·m[n,c] / (1 − rate), with m (N, C) as in ``Dropout``.
 
-    Parameters and attributes are those of ``Dropout``; ``random((N, C))`` is drawn, and ``mask`` has the shape (N,
-    C).
+    Parameters and attributes are those of ``Dropout``; ``random((N, C))`` is drawn, and ``mask`` is (N, C).
 
     References
     ----------

@@ -16,8 +16,7 @@ class Loss(ABC):
     """Weighted mean over the examples of a batch, L = Σ_n s_n·ℓ_n / Σ_n s_n·m_n; m_n = 1 unless a loss says otherwise.
 
     ``gradient`` is dL/d(output) of that mean, so the factor 1/N is in it: hand it to ``backward`` without a learning
-    rate, and the gradients to an optimizer. (The notebook's step divides by N itself: its ``dL_dout`` is N times this
-    gradient.)
+    rate, and the gradients to an optimizer. (The notebook's step divides by N itself: ``dL_dout`` is N times this.)
 
     PyTorch has no sample weights; as in scikit-learn's metrics the weighted losses are divided by the sum of the
     weights, not by N as in Keras.

@@ -126,8 +126,7 @@ class BatchNorm(_Normalisation):
 class GroupNorm(_Normalisation):
     """Group normalisation: each example in groups of C/G channels, y = γ_c·x̂ + β_c, x̂ standardized over the group.
 
-    dL/dγ_c = Σ_{n,i,j} dL/dy·x̂, dL/dβ_c = Σ_{n,i,j} dL/dy, dL/dx = ``standardize_backward`` of γ·dL/dy, group by
-    group.
+    dL/dγ_c = Σ_{n,i,j} dL/dy·x̂, dL/dβ_c = Σ_{n,i,j} dL/dy; dL/dx = ``standardize_backward`` of γ·dL/dy in a group.
 
     Parameters
     ----------

@@ -65,8 +65,7 @@ class CosineDecay(Schedule):
 
     References
     ----------
-    Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", §3, equation 5, without
-    restarts.
+    Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", §3, equation 5.
     """
 
     def __init__(self, learning_rate: float, total_steps: int, minimum: float = 0.0) -> None:

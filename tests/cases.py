@@ -69,6 +69,8 @@ CONV_CASES = (
     ConvCase("same-even-filter", (2, 3, 6, 5), 8, (2, 4), padding="same"),
     ConvCase("same-stride-2", (2, 3, 8, 7), 8, 3, stride=2, padding="same"),
     ConvCase("same-stride-3", (2, 2, 8, 10), 6, (4, 3), stride=3, padding="same"),
+    ConvCase("same-pointwise", (2, 3, 5, 4), 8, 1, padding="same"),
+    ConvCase("same-stride-over-window", (2, 3, 8, 9), 8, 2, stride=3, padding="same"),
     ConvCase("same-dilated", (2, 2, 7, 6), 6, 3, padding="same", dilation=2),
     ConvCase("valid", (2, 3, 6, 5), 8, 3, padding="valid"),
     ConvCase("dilation-2", (2, 3, 9, 8), 8, 3, dilation=2),
