@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 # Names are imported when they are first asked for, so that `import fastcnn` loads neither numba nor scikit-learn.
 _ROOMS = {
+    "Concat": "layers.residual",
     "Conv2D": "layers.conv",
     "Dense": "layers.dense",
     "Flatten": "layers.shape",
@@ -17,6 +18,7 @@ _ROOMS = {
     "MaxPool2D": "layers.pool",
     "Parameter": "layers.base",
     "ReLU": "layers.activation",
+    "Residual": "layers.residual",
     "SGD": "optimizers",
     "Sequential": "model",
     "Softmax": "layers.dense",

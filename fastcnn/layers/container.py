@@ -115,12 +115,14 @@ def row_shapes(layers: Sequence[Layer], input_shape: Shape, name: str) -> Iterat
         input_shape = output_shape
 
 
-def check_row(layers: Sequence[Layer], name: str) -> list[Layer]:
+def check_row(layers: Sequence[Layer], name: str, argument: str = "layers") -> list[Layer]:
     """Return the layers of a row as a list, if that is what they are."""
+    if isinstance(layers, Layer):
+        raise TypeError(f"{name}: {argument}: expected a sequence of layers; got a single {layers.name}")
     row = list(layers)
     for place, layer in enumerate(row):
         if not isinstance(layer, Layer):
-            raise TypeError(f"{name}: layers[{place}]: expected a layer; got {layer!r}")
+            raise TypeError(f"{name}: {argument}[{place}]: expected a layer; got {layer!r}")
         if any(layer is other for other in row[:place]):
-            raise ValueError(f"{name}: layers[{place}]: the same {layer.name} object stands in the row twice")
+            raise ValueError(f"{name}: {argument}[{place}]: the same {layer.name} object stands in the row twice")
     return row

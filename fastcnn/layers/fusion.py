@@ -10,6 +10,7 @@ from .block import Graph
 from .conv import Conv2D
 from .dense import Dense, Softmax
 from .pool import Pooling
+from .residual import Residual
 from .shape import Flatten
 
 
@@ -33,6 +34,7 @@ def _is_softmax(layer: Layer) -> bool:
 RUNS = {
     Conv2D: ((_is_relu, _is_pooling_of_2), (_is_relu,), (_is_pooling_of_2,)),
     Dense: ((_is_relu,),),
+    Residual: ((_is_relu,),),
     Flatten: ((_is_dense, _is_relu), (_is_dense,), (_is_softmax,)),
 }
 
