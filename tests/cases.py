@@ -292,8 +292,23 @@ class LayerCase:
     make: Callable[[ModuleType], Any]
     draws: bool = False  # at random in each forward, so that no two are alike
 
+    @property
+    def layers(self) -> set[str]:
+        """The names of all layers that it is made of."""
+        names = _Names()
+        self.make(names)
+        return set(names)
+
     def __str__(self) -> str:
         return self.name
+
+
+class _Names(list):
+    """Stands for a module, and notes down which layers are asked of it."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        self.append(name)
+        return lambda *arguments, **keywords: None
 
 
 def _block(m: ModuleType, num_filters: int, stride: int = 1) -> list[Any]:

@@ -10,22 +10,7 @@ import reference
 from tests.arrays import ORDERS, both_dtypes, normal
 from tests.cases import LAYER_CASES
 
-
-class Names(set):
-    """Stands for a module, and collects the names of the layers that are asked of it."""
-
-    def __getattr__(self, name):
-        self.add(name)
-        return lambda *arguments, **keywords: None
-
-    @classmethod
-    def of(cls, case):
-        names = cls()
-        case.make(names)
-        return names
-
-
-TWINS = [case for case in LAYER_CASES if Names.of(case) <= set(fastcnn.__all__)]
+TWINS = [case for case in LAYER_CASES if case.layers <= set(fastcnn.__all__)]
 EXACT = [case for case in TWINS if not case.draws]
 
 

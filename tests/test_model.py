@@ -304,7 +304,6 @@ def test_a_copy_is_whole_and_on_its_own(duplicate):
     assert duplicate(Sequential([Dense(3)])).parameters == {}
 
 
-@pytest.mark.xfail(strict=True, reason="the pickle holds the flat vector, padded for one machine")
 def test_a_pickled_model_is_read_on_a_machine_with_other_vectors(tmp_path):
     """How filters are padded to whole vectors is an affair of the machine, not of the model."""
     make = (

@@ -415,19 +415,26 @@ class Layer:
         return self._plan[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a call has left behind, plans and buffers, and what follows from the rest."""
-        left_out = {"_plan", "_last", "_specs", "_stored", "parameters", "gradients", "_flat_gradients"}
-        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+        """Leave out what a call has left behind, plans and buffers, and how this machine stores parameters."""
+        left_out = {"_plan", "_last", "_specs", "_stored", "_flat", "gradients", "_flat_gradients"}
+        kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        parameters = {name: np.ascontiguousarray(array) for name, array in self.parameters.items()}
+        return {**kept, "parameters": parameters, "dtype": self._flat.dtype}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Bring the parameters' views back."""
+        """Bring the parameters back, stored as this machine's kernels want them."""
         Layer.__init__(self)
+        parameters, dtype = state.pop("parameters"), state.pop("dtype")
         self.__dict__.update(state)
         if self.input_shape is not None:
-            self._specs = self._parameters(self.input_shape)
-            flat = aligned_zeros(self._size, self._flat.dtype)
-            flat[...] = self._flat
-            self._bind(flat)
+            self._restore(parameters, dtype)
+
+    def _restore(self, parameters: dict[str, Array], dtype: np.dtype) -> None:
+        assert self.input_shape is not None
+        self._specs = self._parameters(self.input_shape)
+        self._bind(aligned_zeros(self._size, dtype))
+        for name, array in parameters.items():
+            self.parameters[name][...] = array
 
     def copy(self) -> Self:
         """Return an independent copy: the same layers, parameters and running statistics, but no gradients."""

@@ -50,15 +50,11 @@ class Container(Layer):
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the numbers to the inner layers."""
-        return {**super().__getstate__(), "_flat": np.zeros(0, self._flat.dtype)}
+        """Leave the parameters to the inner layers."""
+        return {**super().__getstate__(), "parameters": {}}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Bring the parameters' views back."""
-        Layer.__init__(self)
-        self.__dict__.update(state)
-        if self.input_shape is not None:
-            self._gather(self._flat.dtype)
+    def _restore(self, parameters: dict[str, Array], dtype: np.dtype) -> None:
+        self._gather(dtype)
 
     @property
     def _size(self) -> int:
