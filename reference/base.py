@@ -131,6 +131,7 @@ class Layer(ABC):
         if 0 in x.shape:
             raise ValueError(f"{self.name}: input: expected a batch without empty axes, got shape {x.shape}")
         self.build(x.shape[1:])
+        self.last_input = None  # if a layer inside fails, nothing is left to go back from
         output = self._forward(x)
         self.last_input, self.last_output = x, output
         return output

@@ -401,6 +401,15 @@ def test_concat_is_its_branches_side_by_side():
     assert list(layer.parameters) == ["branches.1.0.filters", "branches.1.0.biases"]
 
 
+def test_a_forward_that_fails_inside_leaves_nothing_to_go_back_from():
+    layer, x = reference.Residual([reference.Tanh(), reference.BatchNorm()]), normal(2, 3)
+    layer.forward(x)
+    with pytest.raises(ValueError, match=r"^BatchNorm: input: expected more than one number"):
+        layer.forward(x[:1])
+    with pytest.raises(RuntimeError, match=r"^Residual: backward: expected a call of forward"):
+        layer.backward(x)
+
+
 def test_training_reaches_the_layers_inside():
     inner, side = reference.Dropout(0.5, random_state=0), reference.BatchNorm()
     layer = reference.Concat([[reference.Residual([inner], [side])], []])
