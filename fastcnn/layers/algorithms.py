@@ -79,7 +79,17 @@ class Algorithm(ABC):
     """A way to compute a convolution and its gradients.
 
     Filters and their gradient are flat (kH, kW, C/groups, pitch of the filters) throughout.
+
+    Attributes
+    ----------
+    reads_any_pitch : bool
+        Whether the channels of the input need no padding.
+    replayable : bool
+        Whether it does nothing but call kernels.
     """
+
+    reads_any_pitch = True
+    replayable = True
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
@@ -124,6 +134,33 @@ class Algorithm(ABC):
     @abstractmethod
     def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
         """dw = x correlated with dy; dbias = dy summed over images and pixels."""
+
+    def backward(self, n: int, x: Array, dy: Array, dx: Array | None, dw: Array, dbias: Array, scratch: Any) -> None:
+        """Compute all gradients; without that of the input where `dx` is None."""
+        self.filter_gradient(n, x, dy, dw, dbias, scratch)
+        if dx is not None:
+            self.input_gradient(n, dy, dx, scratch)
+
+
+class TwoPasses(Algorithm):
+    """An algorithm that does not pool as it goes: where a pooling follows, the maps stand in `scratch[0]` first."""
+
+    def __init__(self, convolution: Convolution) -> None:
+        super().__init__(convolution)
+        c = convolution
+        if c.pooled:
+            self.conv_row, self.pooled_row = c.y.table(c.images, *c.output_pixels()), c.pooled.pixel_table(c.images)
+
+    def allocate(self) -> Any:
+        c = self.convolution
+        return (c.y.allocate(c.images, c.dtype) if c.pooled else None,)
+
+    def forward_pool(
+        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+    ) -> None:
+        c, maps = self.convolution, scratch[0]
+        self.forward(n, x, biases, floor, maps, scratch)
+        pool2(maps, self.conv_row, 0, y, self.pooled_row, winners, 0, n * c.pixels // 4, c.y.pitch, floor, every)
 
 
 class Direct(Algorithm):
@@ -240,18 +277,10 @@ class _Phase:
     packed: Array
 
 
-class Im2col(Algorithm):
+class Im2col(TwoPasses):
     """Windows copied to a matrix, then BLAS: any case, any machine, groups too."""
 
-    def __init__(self, convolution: Convolution) -> None:
-        super().__init__(convolution)
-        c = convolution
-        if c.pooled:
-            self.conv_row, self.y_row = c.y.table(c.images, *c.output_pixels()), c.pooled.pixel_table(c.images)
-
-    def allocate(self) -> Array | None:
-        c = self.convolution
-        return c.y.allocate(c.images, c.dtype) if c.pooled else None
+    replayable = False
 
     def pack(self, filters: Array) -> None:
         c = self.convolution
@@ -265,13 +294,6 @@ class Im2col(Algorithm):
         conv_im2col.forward(self._windows(n, x), self.filters, c.groups, out)
         out += biases[: c.filters, None, None]
         np.maximum(out, floor, out=out)
-
-    def forward_pool(
-        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
-    ) -> None:
-        c = self.convolution
-        self.forward(n, x, biases, floor, scratch, None)
-        pool2(scratch, self.conv_row, 0, y, self.y_row, winners, 0, n * c.pixels // 4, c.y.pitch, floor, every)
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
         c = self.convolution

@@ -14,16 +14,18 @@ from ..kernels import pool as pool_kernels
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .activation import ReLU
-from .algorithms import Algorithm, Convolution, Im2col
+from .algorithm_depthwise import Depthwise
+from .algorithms import Algorithm, Convolution
 from .base import Layer, Parameter
 from .block import Block, Gradients, Graph, Memory, Pass
-from .geometry import Pair, Window, as_pair, resolve_window
-from .layout import Halo, Layout, aligned_zeros, padded
+from .convolving import WithFilters, he_filters
+from .geometry import Pair, Window
+from .layout import Halo, Layout, aligned_zeros
 from .pool import Pooling
-from .winograd import ALGORITHMS, Winograd, choose
+from .winograd import ALGORITHMS, choose
 
 
-class Conv2D(Layer):
+class Conv2D(WithFilters):
     """Two-dimensional convolution (cross-correlation, as the field has it).
 
     For filter f of group g(f), with stride s, dilation d and zero padding p,
@@ -73,16 +75,8 @@ class Conv2D(Layer):
         *,
         algorithm: str = "auto",
     ) -> None:
-        super().__init__()
+        super().__init__(filter_size, stride, padding, dilation, bias, random_state)
         self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
-        self.filter_size = as_pair(filter_size, self.name, "filter_size", 1)
-        self.stride = as_pair(stride, self.name, "stride", 1)
-        self.dilation = as_pair(dilation, self.name, "dilation", 1)
-        if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ValueError(
-                f'{self.name}: padding: expected "same", "valid", an int or a pair of ints; got {padding!r}'
-            )
-        self.padding = padding if isinstance(padding, str) else as_pair(padding, self.name, "padding", 0)
         self.groups = checks.as_positive_int(groups, self.name, "groups")
         if self.num_filters % self.groups:
             raise ValueError(
@@ -92,73 +86,61 @@ class Conv2D(Layer):
             raise ValueError(
                 f"{self.name}: algorithm: expected 'auto' or one of {sorted(ALGORITHMS)}; got {algorithm!r}"
             )
-        self.bias, self.random_state, self.algorithm = bool(bias), random_state, algorithm
-
-    @property
-    def filters(self) -> Array:
-        """The filters, (num_filters, C / groups, kH, kW)."""
-        return self._get("filters")
-
-    @filters.setter
-    def filters(self, value: Any) -> None:
-        self._set("filters", value)
-
-    @property
-    def biases(self) -> Array:
-        """The biases, (num_filters,)."""
-        return self._get("biases")
-
-    @biases.setter
-    def biases(self, value: Any) -> None:
-        self._set("biases", value)
-
-    def window(self, input_shape: Shape) -> Window:
-        """Return the sliding window over images of `input_shape`."""
-        return resolve_window(
-            self.name, (input_shape[1], input_shape[2]), self.filter_size, self.stride, self.dilation, self.padding
-        )
+        self.algorithm = algorithm
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (num_filters, oH, oW)."""
-        if len(input_shape) != 3:
-            raise ValueError(f"{self.name}: input: expected images (N, C, H, W); got samples of shape {input_shape}")
+        self._expect_images(input_shape)
         if input_shape[0] % self.groups:
             raise ValueError(
                 f"{self.name}: input: expected channels in {self.groups} equal groups; got {input_shape[0]} channels"
             )
         return (self.num_filters, *self.window(input_shape).outputs)
 
-    def _check_input(self, x: Array) -> None:
-        channels = self.input_shape[0] if self.input_shape else None
-        checks.check_shape(x, (None, channels, None, None), self.name, "input", "images (N, C, H, W)")
-
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
-        channels = input_shape[0] // self.groups
-        pitch = padded(self.num_filters)
-        shape = (self.num_filters, channels, *self.filter_size)
-        deviation = np.sqrt(2.0 / (channels * self.filter_size[0] * self.filter_size[1]))
-        specs = {
-            "filters": Parameter(
-                shape,
-                (*self.filter_size, channels, pitch),
-                lambda stored: stored[..., : self.num_filters].transpose(3, 2, 0, 1),
-                lambda generator: generator.standard_normal(shape) * deviation,
-            )
-        }
-        if self.bias:
-            specs["biases"] = Parameter(
-                (self.num_filters,),
-                (pitch,),
-                lambda stored: stored[: self.num_filters],
-                lambda generator: np.zeros(self.num_filters),
-            )
-        return specs
+        filters = he_filters(self.num_filters, input_shape[0] // self.groups, self.filter_size)
+        return {"filters": filters, **self._bias_parameters(self.num_filters)}
 
     def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        shape: Shape = graph.shapes[x]
-        for layer in (self, *followers):
-            shape = layer.output_shape(shape)
-        return graph.add(_ConvBlock(self, x, graph.edge(shape), followers))
+        part = Part("filters", self.num_filters, self.window(graph.shapes[x]), self.groups, self.bias, self.algorithm)
+        return connect_convolution(graph, self, part, x, followers)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One convolution of a layer.
+
+    Attributes
+    ----------
+    filters : str
+        Name of the filters among the layer's parameters; the biases are called `"biases"`.
+    num_filters : int
+    window : Window
+    groups : int
+    bias : bool
+    algorithm : str
+    """
+
+    filters: str
+    num_filters: int
+    window: Window
+    groups: int = 1
+    bias: bool = True
+    algorithm: str = "auto"
+
+    def choose(self, channels: int) -> type[Algorithm]:
+        """Return the algorithm for images of so many channels."""
+        if self.groups > 1 and self.groups == channels and self.algorithm != "im2col":
+            return Depthwise
+        return choose(self.algorithm, self.window, channels, self.num_filters, self.groups)
+
+
+def connect_convolution(graph: Graph, layer: Layer, part: Part, x: int, followers: Sequence[Layer] = ()) -> int:
+    """Add the block of a convolution, fused with the layers that follow it, behind edge `x`; return the output edge."""
+    shape: Shape = (part.num_filters, *part.window.outputs)
+    for follower in followers:
+        shape = follower.output_shape(shape)
+    return graph.add(_ConvBlock(layer, part, x, graph.edge(shape), followers))
 
 
 class _ConvBlock(Block):
@@ -166,44 +148,39 @@ class _ConvBlock(Block):
 
     reads_any_pitch = True
 
-    def __init__(self, layer: Conv2D, x: int, y: int, followers: Sequence[Layer]) -> None:
+    def __init__(self, layer: Layer, part: Part, x: int, y: int, followers: Sequence[Layer]) -> None:
         super().__init__(layer, x, y)
-        self.conv = layer
+        self.conv = part
         self.has_relu = any(isinstance(follower, ReLU) for follower in followers)
         self.pooling = next((follower for follower in followers if isinstance(follower, Pooling)), None)
 
-    def _choose(self, graph: Graph) -> tuple[Window, type[Algorithm]]:
-        """Return the window and the algorithm."""
-        shape = graph.shapes[self.x]
-        window = self.conv.window(shape)
-        return window, choose(self.conv.algorithm, window, shape[0], self.conv.num_filters, self.conv.groups)
-
     def input_halo(self, graph: Graph) -> Halo:
-        window, algorithm = self._choose(graph)
-        self.reads_any_pitch = not issubclass(algorithm, Winograd)
-        return algorithm.input_halo(window)
+        algorithm = self.conv.choose(graph.shapes[self.x][0])
+        self.reads_any_pitch = algorithm.reads_any_pitch
+        return algorithm.input_halo(self.conv.window)
 
     def gradient_halo(self, graph: Graph) -> Halo:
-        window, algorithm = self._choose(graph)
-        return Halo() if self.pooling else algorithm.gradient_halo(window)
+        return Halo() if self.pooling else self.conv.choose(graph.shapes[self.x][0]).gradient_halo(self.conv.window)
 
     def work(self, graph: Graph) -> float:
-        filters = self.conv.num_filters * math.prod(self.conv.filter_size) * graph.shapes[self.x][0] / self.conv.groups
-        return filters * math.prod(self.conv.window(graph.shapes[self.x]).outputs)
+        window = self.conv.window
+        taps = window.vertical.taps * window.horizontal.taps * graph.shapes[self.x][0] / self.conv.groups
+        return self.conv.num_filters * taps * math.prod(window.outputs)
 
     def plan(self, graph: Graph) -> None:
-        window, algorithm = self._choose(graph)
+        channels, window = graph.shapes[self.x][0], self.conv.window
+        algorithm = self.conv.choose(channels)
         y, dy, dx = graph.values[self.y], graph.gradients[self.y], graph.gradients[self.x]
         self.gradient, value = dy, y
         if self.pooling:
             value = Layout(y.channels, *window.outputs, y.pitch)
             self.gradient = dy and value.with_halo(algorithm.gradient_halo(window))
         convolution = Convolution(
-            window, graph.shapes[self.x][0], self.conv.num_filters, self.conv.groups, graph.images,
+            window, channels, self.conv.num_filters, self.conv.groups, graph.images,
             graph.values[self.x], value, self.gradient, dx, graph.dtype, y if self.pooling else None,
         )  # fmt: skip
         self.algorithm = algorithm(convolution)
-        self.replayable = algorithm is not Im2col
+        self.replayable = algorithm.replayable
         self.pitch, self.dtype, self.pixels = y.pitch, graph.dtype, y.pixels
         self.no_biases = aligned_zeros(y.pitch, graph.dtype)
         self.floor = graph.dtype.type(0 if self.has_relu else -np.inf)
@@ -222,7 +199,7 @@ class _ConvBlock(Block):
         return kept
 
     def prepare(self) -> None:
-        self.algorithm.pack(self.layer._values("filters", self.dtype))
+        self.algorithm.pack(self.layer._values(self.conv.filters, self.dtype))
         self.biases = self.layer._values("biases", self.dtype) if self.conv.bias else self.no_biases
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
@@ -246,10 +223,8 @@ class _ConvBlock(Block):
         elif self.lines:
             y_row, dy_row, lines, length = self.lines
             activation_kernels.relu_backward(memory.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length)
-        dbias = gradients.get("biases", kept.dbias)
-        self.algorithm.filter_gradient(n, memory.values[self.x], dy, gradients["filters"], dbias, kept.scratch)
-        if dx is not None:
-            self.algorithm.input_gradient(n, dy, dx, kept.scratch)
+        dbias = gradients["biases"] if self.conv.bias else kept.dbias
+        self.algorithm.backward(n, memory.values[self.x], dy, dx, gradients[self.conv.filters], dbias, kept.scratch)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from .base import Layer
 from .block import Graph
 from .conv import Conv2D
 from .dense import Dense, Softmax
+from .depthwise import DepthwiseConv2D, SeparableConv2D
 from .pool import Pooling
 from .residual import Residual
 from .shape import Flatten
@@ -35,7 +36,9 @@ RUNS = {
     Conv2D: ((_is_relu, _is_pooling_of_2), (_is_relu,), (_is_pooling_of_2,)),
     Dense: ((_is_relu,),),
     Residual: ((_is_relu,),),
+    DepthwiseConv2D: ((_is_relu, _is_pooling_of_2), (_is_relu,), (_is_pooling_of_2,)),
     Flatten: ((_is_dense, _is_relu), (_is_dense,), (_is_softmax,)),
+    SeparableConv2D: ((_is_relu, _is_pooling_of_2), (_is_relu,), (_is_pooling_of_2,)),
 }
 
 

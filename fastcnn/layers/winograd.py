@@ -27,6 +27,7 @@ class Winograd(Algorithm):
     about the same for the filter gradient: its sums are shorter. `tests/test_winograd.py` holds both to their bounds.
     """
 
+    reads_any_pitch = False
     kernels: ModuleType = conv_winograd
 
     @classmethod

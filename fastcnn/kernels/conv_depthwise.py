@@ -1,0 +1,193 @@
+"""Depthwise convolution: each channel by itself, so a vector holds channels and nothing is added across lanes.
+
+There are but kH · kW products per number, so memory is the bound: everything goes by in the order in which it lies, all
+channels of four neighbouring pixels at a time. Which pixels and filters meet is in tables, as in `product.py`: stride,
+padding, dilation, flipped filters and the phases of the input gradient are contents of tables, not code. Windows of
+3 x 3 whose neighbours overlap have kernels of their own that load each number once for three pixels.
+
+Shape legend: N channels, padded to whole vectors; K taps; lines of W pixels, `x_step` and `y_step` numbers apart; tap k
+of channel n of pixel j of line l is `x[x_line[l] + j·x_step + x_col[k] + n]`, its filter `w[w_row[k] + n]`.
+"""
+
+from __future__ import annotations
+
+from .cache import kernel
+from .vector import fma, lanes, load, maximum, splat, store
+
+
+@kernel
+def forward(x, x_line, x_step, x_col, K, w, w_row, y, y_line, y_step, lines, W, N, start, floor):
+    """y = max(floor, start + Σ_k x[k] · w[k]); the input gradient too, with tables of its own."""
+    low = splat(x, floor)
+    for line in range(lines):
+        if W < 4:
+            for j in range(W):
+                _pixel(x, x_line[line] + j * x_step, x_col, K, w, w_row, y, y_line[line] + j * y_step, N, start, low)
+            continue
+        for j0 in range(0, W, 4):
+            j = min(j0, W - 4)
+            i, o = x_line[line] + j * x_step, y_line[line] + j * y_step
+            for n in range(0, N, lanes(x)):
+                a = b = c = d = load(start, n)
+                for k in range(K):
+                    f, q = load(w, w_row[k] + n), i + x_col[k] + n
+                    a, b = fma(load(x, q), f, a), fma(load(x, q + x_step), f, b)
+                    c, d = fma(load(x, q + 2 * x_step), f, c), fma(load(x, q + 3 * x_step), f, d)
+                _store_four(y, o + n, y_step, maximum(low, a), maximum(low, b), maximum(low, c), maximum(low, d))
+
+
+@kernel
+def _pixel(x, i, x_col, K, w, w_row, y, o, N, start, low):
+    """One pixel of a short line."""
+    for n in range(0, N, lanes(x)):
+        total = load(start, n)
+        for k in range(K):
+            total = fma(load(x, i + x_col[k] + n), load(w, w_row[k] + n), total)
+        store(y, o + n, maximum(low, total))
+
+
+@kernel
+def _store_four(y, o, step, a, b, c, d):
+    """Store a vector to each of four pixels."""
+    store(y, o, a)
+    store(y, o + step, b)
+    store(y, o + 2 * step, c)
+    store(y, o + 3 * step, d)
+
+
+@kernel
+def forward_3x3(x, x_line, x_step, x_row, w, w0, w_step, y, y_line, y_step, lines, W, N, start, floor):
+    """y as above for 3 x 3 neighbouring taps, stride 1, W >= 4: rows `x_row` apart, tap k at `w[w0 + k·w_step]`."""
+    low = splat(x, floor)
+    for line in range(lines):
+        for j0 in range(0, W, 4):
+            j = min(j0, W - 4)
+            i0, o = x_line[line] + j * x_step, y_line[line] + j * y_step
+            for n in range(0, N, lanes(x)):
+                a = b = c = d = load(start, n)
+                i, k = i0 + n, w0 + n
+                a, b, c, d = _row_of_3(x, i, x_step, w, k, w_step, a, b, c, d)
+                a, b, c, d = _row_of_3(x, i + x_row, x_step, w, k + 3 * w_step, w_step, a, b, c, d)
+                a, b, c, d = _row_of_3(x, i + 2 * x_row, x_step, w, k + 6 * w_step, w_step, a, b, c, d)
+                _store_four(y, o + n, y_step, maximum(low, a), maximum(low, b), maximum(low, c), maximum(low, d))
+
+
+@kernel
+def _row_of_3(x, i, step, w, k, w_step, a, b, c, d):
+    """Add one row of the window to the sums of four neighbouring pixels: six numbers meet twelve filters."""
+    f, g, h = load(w, k), load(w, k + w_step), load(w, k + 2 * w_step)
+    v = load(x, i)
+    a = fma(v, f, a)
+    v = load(x, i + step)
+    a, b = fma(v, g, a), fma(v, f, b)
+    v = load(x, i + 2 * step)
+    a, b, c = fma(v, h, a), fma(v, g, b), fma(v, f, c)
+    v = load(x, i + 3 * step)
+    b, c, d = fma(v, h, b), fma(v, g, c), fma(v, f, d)
+    v = load(x, i + 4 * step)
+    c, d = fma(v, h, c), fma(v, g, d)
+    v = load(x, i + 5 * step)
+    return a, b, c, fma(v, h, d)
+
+
+@kernel
+def filter_gradient(x, x_line, x_step, x_col, K, dy, dy_line, dy_step, lines, W, N, dw, w_row, dbias):
+    """dw[k] += Σ x[k] · dy and dbias += Σ dy, over all pixels of the lines; the sums stay in the first-level cache."""
+    zero = splat(x, x.dtype.type(0))
+    for line in range(lines):
+        for j in range(0, W, 4):
+            i, o, count = x_line[line] + j * x_step, dy_line[line] + j * dy_step, W - j
+            # A tile that reaches beyond the line reads its first pixel again, with a gradient of zero.
+            i1, i2, i3 = (
+                (x_step if count > 1 else 0),
+                (2 * x_step if count > 2 else 0),
+                (3 * x_step if count > 3 else 0),
+            )
+            for n in range(0, N, lanes(x)):
+                a, b, c, d = load(dy, o + n), zero, zero, zero
+                if count > 1:
+                    b = load(dy, o + n + dy_step)
+                if count > 2:
+                    c = load(dy, o + n + 2 * dy_step)
+                if count > 3:
+                    d = load(dy, o + n + 3 * dy_step)
+                store(dbias, n, load(dbias, n) + ((a + b) + (c + d)))
+                for k in range(K):
+                    q, s = i + x_col[k] + n, load(dw, w_row[k] + n)
+                    s = fma(load(x, q + i1), b, fma(load(x, q), a, s))
+                    s = fma(load(x, q + i3), d, fma(load(x, q + i2), c, s))
+                    store(dw, w_row[k] + n, s)
+
+
+@kernel
+def filter_gradient_3x3(x, x_line, x_step, x_row, dy, dy_line, dy_step, lines, W, N, dw, dbias):
+    """dw (9, N) and dbias as above for 3 x 3 neighbouring taps, stride 1, W >= 4."""
+    zero = splat(x, x.dtype.type(0))
+    for line in range(lines):
+        for j0 in range(0, W, 4):
+            j = min(j0, W - 4)
+            i0, o = x_line[line] + j * x_step, dy_line[line] + j * dy_step
+            done = j0 - j  # pixels of the last tile that the one before it has counted
+            for n in range(0, N, lanes(x)):
+                a, b, c, d = zero, zero, zero, load(dy, o + n + 3 * dy_step)
+                if done < 1:
+                    a = load(dy, o + n)
+                if done < 2:
+                    b = load(dy, o + n + dy_step)
+                if done < 3:
+                    c = load(dy, o + n + 2 * dy_step)
+                store(dbias, n, load(dbias, n) + ((a + b) + (c + d)))
+                _row_of_3_gradient(x, i0 + n, x_step, dw, n, N, a, b, c, d)
+                _row_of_3_gradient(x, i0 + n + x_row, x_step, dw, n + 3 * N, N, a, b, c, d)
+                _row_of_3_gradient(x, i0 + n + 2 * x_row, x_step, dw, n + 6 * N, N, a, b, c, d)
+
+
+@kernel
+def _row_of_3_gradient(x, i, step, dw, k, N, a, b, c, d):
+    """Add the products of six numbers and four neighbouring gradients to one row of the filters' gradient."""
+    f, g, h = load(dw, k), load(dw, k + N), load(dw, k + 2 * N)
+    v = load(x, i)
+    f = fma(v, a, f)
+    v = load(x, i + step)
+    f, g = fma(v, b, f), fma(v, a, g)
+    v = load(x, i + 2 * step)
+    f, g, h = fma(v, c, f), fma(v, b, g), fma(v, a, h)
+    v = load(x, i + 3 * step)
+    f, g, h = fma(v, d, f), fma(v, c, g), fma(v, b, h)
+    v = load(x, i + 4 * step)
+    g, h = fma(v, d, g), fma(v, c, h)
+    h = fma(load(x, i + 5 * step), d, h)
+    store(dw, k, f)
+    store(dw, k + N, g)
+    store(dw, k + 2 * N, h)
+
+
+@kernel
+def clear(a, size):
+    """a[:size] = 0: where the sums of a gradient begin."""
+    for i in range(size):
+        a[i] = a.dtype.type(0)
+
+
+@kernel
+def repeat(x, x_line, x_step, y, y_line, y_step, lines, W, channels, times):
+    """y has each channel of x `times` times, side by side."""
+    for line in range(lines):
+        for j in range(W):
+            i, o = x_line[line] + j * x_step, y_line[line] + j * y_step
+            for c in range(channels):
+                for q in range(times):
+                    y[o + c * times + q] = x[i + c]
+
+
+@kernel
+def repeat_backward(dy, dy_line, dy_step, dx, dx_line, dx_step, lines, W, channels, times):
+    """dx = the sum of dy over the copies of each channel."""
+    for line in range(lines):
+        for j in range(W):
+            i, o = dx_line[line] + j * dx_step, dy_line[line] + j * dy_step
+            for c in range(channels):
+                total = dy[o + c * times]
+                for q in range(1, times):
+                    total += dy[o + c * times + q]
+                dx[i + c] = total

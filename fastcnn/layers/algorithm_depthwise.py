@@ -1,0 +1,197 @@
+"""The depthwise convolution, bound to layouts: lines of pixels instead of a matrix product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..kernels import conv_depthwise as kernels
+from ..typing import Array, IntArray
+from .algorithms import Convolution, TwoPasses
+from .layout import Layout, aligned_zeros
+
+CACHED = 1 << 16  # numbers of an edge that both gradients take at once: the second finds them in a cache
+
+
+class Depthwise(TwoPasses):
+    """As many groups as channels: each channel by itself.
+
+    With several filters per channel, the channels are repeated in scratch first: a vector then meets a vector.
+    """
+
+    reads_any_pitch = False
+
+    def __init__(self, convolution: Convolution) -> None:
+        super().__init__(convolution)
+        c = convolution
+        self.times = c.filters // c.channels
+        self.none, self.zeros = c.dtype.type(-np.inf), aligned_zeros(c.y.pitch, c.dtype)
+        self.x, self.dx = c.x, c.dx
+        if self.times > 1:
+            self.x = replace(c.x, channels=c.filters, pitch=c.y.pitch)
+            self.dx = c.dx and replace(c.dx, channels=c.filters, pitch=c.y.pitch)
+        self.sweep = self._plan_forward(c.y)
+        self.gradient = self._plan_forward(c.dy) if c.dy else None
+        self.phases = self._plan_phases(c.dy, self.dx) if c.dy and self.dx else []
+        self.block = max(1, CACHED // self.x.image_size)
+        if self.times > 1:
+            self.narrow = [layout and layout.line_table(c.images) for layout in (c.x, c.dx)]
+            self.wide = [layout and layout.line_table(c.images) for layout in (self.x, self.dx)]
+
+    def _plan_forward(self, y: Layout) -> _Lines:
+        """Return the tables that lead from the input to `y`, the output or its gradient."""
+        c, x = self.convolution, self.x
+        vertical, horizontal = c.window.vertical, c.window.horizontal
+        h, width = np.arange(c.outputs[0]), c.outputs[1]
+        r, s = np.arange(vertical.taps)[:, None], np.arange(horizontal.taps)[None, :]
+        near = (vertical.taps, horizontal.taps) == (3, 3) and vertical.dilation == horizontal.dilation == 1
+        return _Lines(
+            count=h.size,
+            width=width,
+            x=x.table(c.images, h * vertical.stride - vertical.before, -horizontal.before),
+            x_step=horizontal.stride * x.pitch,
+            x_col=(r * vertical.dilation * x.row_size + s * horizontal.dilation * x.pitch).ravel().astype(np.int32),
+            w_row=(np.arange(r.size * s.size) * c.y.pitch).astype(np.int32),
+            y=y.table(c.images, h, 0),
+            y_step=y.pitch,
+            near=(x.row_size, 0, c.y.pitch) if near and horizontal.stride == 1 and width >= 4 else None,
+        )
+
+    def _plan_phases(self, dy: Layout, dx: Layout) -> list[_Lines]:
+        """Return the tables of the input gradient, one set for each phase of the strides."""
+        c = self.convolution
+        vertical, horizontal = c.window.vertical, c.window.horizontal
+        pitch = c.y.pitch
+        near = (vertical.taps, horizontal.taps) == (3, 3)
+        near = near and {vertical.stride, horizontal.stride, vertical.dilation, horizontal.dilation} == {1}
+        phases = []
+        for h, r in vertical.phases():
+            for w, s in horizontal.phases():
+                if not (h.size and w.size):
+                    continue
+                # The pixel's part and the tap's part of (i + before - t · dilation) / stride.
+                oh, ow = (h + vertical.before) // vertical.stride, (w[0] + horizontal.before) // horizontal.stride
+                up, back = r * vertical.dilation // vertical.stride, s * horizontal.dilation // horizontal.stride
+                here = near and w.size >= 4
+                phases.append(
+                    _Lines(
+                        count=h.size,
+                        width=w.size,
+                        x=dy.table(c.images, oh - 2 * here, ow - 2 * here),
+                        x_step=dy.pitch,
+                        x_col=-(up[:, None] * dy.row_size + back[None, :] * dy.pitch).ravel().astype(np.int32),
+                        w_row=((r[:, None] * horizontal.taps + s[None, :]) * pitch).ravel().astype(np.int32),
+                        y=dx.table(c.images, h, w[0]),
+                        y_step=horizontal.stride * dx.pitch,
+                        near=(dy.row_size, 8 * pitch, -pitch) if here else None,
+                    )
+                )
+        return phases
+
+    def allocate(self) -> Any:
+        c = self.convolution
+        wide = (layout and layout.allocate(c.images, c.dtype) for layout in (self.x, self.dx)) if self.times > 1 else ()
+        return (*super().allocate(), *wide)
+
+    def pack(self, filters: Array) -> None:
+        self.filters = filters
+
+    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
+        self._sweep(self.sweep, n, self._repeated(n, x, scratch), y, biases, floor)
+
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
+        c, target = self.convolution, dx if self.times == 1 else scratch[2]
+        for phase in self.phases:
+            self._sweep(phase, n, dy, target, self.zeros, self.none)
+        if self.times > 1 and c.dx and self.dx:
+            kernels.repeat_backward(
+                target, self.wide[1], self.dx.pitch, dx, self.narrow[1], c.dx.pitch, n * c.dx.height, c.dx.width,
+                c.channels, self.times,
+            )  # fmt: skip
+
+    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+        kernels.clear(dw, dw.size)
+        kernels.clear(dbias, dbias.size)
+        self._add_filter_gradient(n, self._repeated(n, x, scratch), dy, dw, dbias)
+
+    def backward(self, n: int, x: Array, dy: Array, dx: Array | None, dw: Array, dbias: Array, scratch: Any) -> None:
+        if dx is None or self.times > 1:
+            super().backward(n, x, dy, dx, dw, dbias, scratch)
+            return
+        c = self.convolution
+        assert c.dy is not None
+        assert c.dx is not None
+        kernels.clear(dw, dw.size)
+        kernels.clear(dbias, dbias.size)
+        for first in range(0, n, self.block):
+            count, dy_here = min(self.block, n - first), dy[first * c.dy.image_size :]
+            self._add_filter_gradient(count, x[first * c.x.image_size :], dy_here, dw, dbias)
+            self.input_gradient(count, dy_here, dx[first * c.dx.image_size :], scratch)
+
+    def _repeated(self, n: int, x: Array, scratch: Any) -> Array:
+        """Return the input with each channel as often as it has filters."""
+        if self.times == 1:
+            return x
+        c = self.convolution
+        wide: Array = scratch[1]
+        kernels.repeat(
+            x, self.narrow[0], c.x.pitch, wide, self.wide[0], self.x.pitch, n * c.x.height, c.x.width,
+            c.channels, self.times,
+        )  # fmt: skip
+        return wide
+
+    def _sweep(self, lines: _Lines, n: int, x: Array, y: Array, start: Array, floor: Any) -> None:
+        t, N = lines, self.convolution.y.pitch
+        if t.near:
+            kernels.forward_3x3(
+                x, t.x, t.x_step, t.near[0], self.filters, *t.near[1:], y, t.y, t.y_step, n * t.count, t.width, N,
+                start, floor,
+            )  # fmt: skip
+        else:
+            kernels.forward(
+                x, t.x, t.x_step, t.x_col, t.x_col.size, self.filters, t.w_row, y, t.y, t.y_step, n * t.count, t.width,
+                N, start, floor,
+            )  # fmt: skip
+
+    def _add_filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array) -> None:
+        t, N = self.gradient, self.convolution.y.pitch
+        assert t is not None
+        if t.near:
+            kernels.filter_gradient_3x3(
+                x, t.x, t.x_step, t.near[0], dy, t.y, t.y_step, n * t.count, t.width, N, dw, dbias
+            )
+        else:
+            kernels.filter_gradient(
+                x, t.x, t.x_step, t.x_col, t.x_col.size, dy, t.y, t.y_step, n * t.count, t.width, N, dw, t.w_row, dbias
+            )
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Tables of one sweep from lines of `x` to lines of `y`.
+
+    Attributes
+    ----------
+    count, width : int
+        Lines of an image, pixels of a line.
+    x, y : array of int
+        Where lines begin: in `x` with the window of the first pixel.
+    x_step, y_step : int
+        Numbers from one pixel to the next.
+    x_col, w_row : array of int
+        Where a tap lies in the window, and its filters.
+    near : tuple or None
+        For 3 x 3 neighbouring taps: numbers between rows of `x`; the first filters and the step to the next.
+    """
+
+    count: int
+    width: int
+    x: IntArray
+    x_step: int
+    x_col: IntArray
+    w_row: IntArray
+    y: IntArray
+    y_step: int
+    near: tuple[int, int, int] | None

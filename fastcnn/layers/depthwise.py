@@ -1,0 +1,160 @@
+"""Depthwise convolution, and the separable one: a depthwise and a 1 x 1 convolution in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..typing import Array, RandomState, Shape
+from . import checks
+from .base import Layer, Parameter
+from .block import Graph
+from .conv import Part, connect_convolution
+from .convolving import Convolving, WithFilters, he_filters
+from .geometry import Pair, resolve_window
+
+
+class DepthwiseConv2D(WithFilters):
+    """Convolution of each channel by itself, with m filters each: `Conv2D` with as many groups as channels.
+
+    With stride s, dilation d and zero padding p,
+
+        y[n, c·m + q, i, j]
+            = biases[c·m + q] + Σ_r Σ_t filters[c·m + q, 0, r, t] · x[n, c, i·s + r·d - p, j·s + t·d - p]
+
+    Parameters
+    ----------
+    filter_size, stride, dilation : int or pair of int
+        (vertical, horizontal).
+    padding : int, pair of int, "same" or "valid"
+        As in `Conv2D`.
+    depth_multiplier : int
+        m.
+    bias : bool
+    random_state : None, int, RandomState or Generator
+        For the first filters; None is NumPy's global generator.
+
+    Attributes
+    ----------
+    filters : array of shape (C · m, 1, kH, kW)
+        He initialisation: normal with variance 2 / (kH · kW).
+    biases : array of shape (C · m,)
+        Zero at first.
+
+    References
+    ----------
+    Howard et al., "MobileNets: efficient convolutional neural networks for mobile vision applications",
+    arXiv:1704.04861 (2017), section 3.1.
+    """
+
+    def __init__(
+        self,
+        filter_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair | str = 0,
+        dilation: int | Pair = 1,
+        depth_multiplier: int = 1,
+        bias: bool = True,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(filter_size, stride, padding, dilation, bias, random_state)
+        self.depth_multiplier = checks.as_positive_int(depth_multiplier, self.name, "depth_multiplier")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (C · m, oH, oW)."""
+        self._expect_images(input_shape)
+        return (input_shape[0] * self.depth_multiplier, *self.window(input_shape).outputs)
+
+    def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
+        num_filters = input_shape[0] * self.depth_multiplier
+        return {"filters": he_filters(num_filters, 1, self.filter_size), **self._bias_parameters(num_filters)}
+
+    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+        channels, window = graph.shapes[x][0], self.window(graph.shapes[x])
+        part = Part("filters", channels * self.depth_multiplier, window, channels, self.bias)
+        return connect_convolution(graph, self, part, x, followers)
+
+
+class SeparableConv2D(Convolving):
+    """Depthwise convolution, then a 1 x 1 convolution that mixes the channels.
+
+    With stride s, dilation d and zero padding p,
+
+        z[n, c, i, j] = Σ_r Σ_t depthwise_filters[c, 0, r, t] · x[n, c, i·s + r·d - p, j·s + t·d - p]
+        y[n, f, i, j] = biases[f] + Σ_c pointwise_filters[f, c, 0, 0] · z[n, c, i, j]
+
+    Parameters
+    ----------
+    num_filters : int
+    filter_size, stride, dilation : int or pair of int
+        Of the depthwise convolution, (vertical, horizontal).
+    padding : int, pair of int, "same" or "valid"
+        Of the depthwise convolution, as in `Conv2D`.
+    bias : bool
+        Whether there are biases, behind the 1 x 1 convolution.
+    random_state : None, int, RandomState or Generator
+        For the first filters, the depthwise ones before the others; None is NumPy's global generator.
+
+    Attributes
+    ----------
+    depthwise_filters : array of shape (C, 1, kH, kW)
+        He initialisation: normal with variance 2 / (kH · kW).
+    pointwise_filters : array of shape (num_filters, C, 1, 1)
+        Normal with variance 2 / C.
+    biases : array of shape (num_filters,)
+        Zero at first.
+
+    References
+    ----------
+    Chollet, "Xception: deep learning with depthwise separable convolutions", CVPR 2017, section 1.2.
+    """
+
+    def __init__(
+        self,
+        num_filters: int,
+        filter_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair | str = 0,
+        dilation: int | Pair = 1,
+        bias: bool = True,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(filter_size, stride, padding, dilation, bias, random_state)
+        self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
+
+    @property
+    def depthwise_filters(self) -> Array:
+        """The filters of each channel, (C, 1, kH, kW)."""
+        return self._get("depthwise_filters")
+
+    @depthwise_filters.setter
+    def depthwise_filters(self, value: Any) -> None:
+        self._set("depthwise_filters", value)
+
+    @property
+    def pointwise_filters(self) -> Array:
+        """The filters that mix the channels, (num_filters, C, 1, 1)."""
+        return self._get("pointwise_filters")
+
+    @pointwise_filters.setter
+    def pointwise_filters(self, value: Any) -> None:
+        self._set("pointwise_filters", value)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (num_filters, oH, oW)."""
+        self._expect_images(input_shape)
+        return (self.num_filters, *self.window(input_shape).outputs)
+
+    def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
+        return {
+            "depthwise_filters": he_filters(input_shape[0], 1, self.filter_size),
+            "pointwise_filters": he_filters(self.num_filters, input_shape[0], (1, 1)),
+            **self._bias_parameters(self.num_filters),
+        }
+
+    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+        channels, window = graph.shapes[x][0], self.window(graph.shapes[x])
+        x = connect_convolution(graph, self, Part("depthwise_filters", channels, window, channels, bias=False), x)
+        pixels = resolve_window(self.name, window.outputs, (1, 1), (1, 1), (1, 1), "valid")
+        pointwise = Part("pointwise_filters", self.num_filters, pixels, bias=self.bias)
+        return connect_convolution(graph, self, pointwise, x, followers)
