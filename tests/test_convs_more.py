@@ -47,7 +47,7 @@ def set_parameters(layer: fastcnn.Layer, input_shape, parameters, dtype) -> fast
 
 
 def expect_depthwise(case: DepthwiseCase, parameters, x, dL_dout):
-    """Return what it should give: a number of the output is kH·kW products and a bias, of the input's gradient m·kH·kW."""
+    """Return what it gives: a number of the output is kH·kW products and a bias, of the input gradient m·kH·kW."""
     exact, absolute = _with_absolute_twin(lambda: reference.DepthwiseConv2D(**case.arguments), parameters, x, dL_dout)
     taps, (N, _, oH, oW) = int(np.prod(parameters["filters"].shape[2:])), dL_dout.shape
     return _expect(exact, absolute, taps + 1, taps * case.depth_multiplier, N * oH * oW)
