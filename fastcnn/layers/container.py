@@ -27,10 +27,10 @@ class Container(Layer):
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         generator = checks.as_generator(random_state)
-        self.input_shape = shape
         self._plan, self._last = None, []
         for layer, inside in self._inner_shapes(shape):
             layer.build(inside, dtype=dtype, random_state=generator)
+        self.input_shape = shape
         self._gather(dtype)
         self._flat_gradients, self.gradients = np.zeros(0, dtype), {}
 

@@ -1,0 +1,343 @@
+"""Threads and processes: never an abort, never a hang, wherever training begins; and no more threads than allowed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import parallel
+from tests.processes import run_python
+
+# ----------------------------------------------------------------------------------------------------------- in process
+
+
+@pytest.fixture(autouse=True)
+def no_chosen_number():
+    yield
+    fastcnn.set_num_threads(None)
+
+
+def sum_of_squares(count: int, threads: int) -> int:
+    results = [0] * count
+
+    def task(i: int, worker: int) -> None:
+        results[i] += i * i
+
+    parallel.run(count, task, threads)
+    return sum(results)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 100])
+def test_each_task_runs_once(count, threads):
+    assert sum_of_squares(count, threads) == sum(i * i for i in range(count))
+
+
+def test_no_worker_is_in_two_places():
+    """A worker's number stands for its memory: two calls with one number never overlap."""
+    busy, lock, clashes, seen = set(), threading.Lock(), [], set()
+
+    def task(i: int, worker: int) -> None:
+        with lock:
+            clashes.extend([i] if worker in busy else [])
+            busy.add(worker)
+            seen.add(worker)
+        time.sleep(0.001)
+        with lock:
+            busy.remove(worker)
+
+    for _ in range(10):
+        parallel.run(16, task, 4)
+    assert not clashes
+    assert seen <= {0, 1, 2, 3}
+
+
+def test_an_error_in_a_task_arrives_and_leaves_the_helpers_whole():
+    def task(i: int, worker: int) -> None:
+        if i % 3 == 2:
+            raise LookupError(f"task {i}")
+
+    for threads in (1, 2, 4):
+        with pytest.raises(LookupError, match="task"):
+            parallel.run(8, task, threads)
+        assert sum_of_squares(50, threads) == 40425
+
+
+def test_tasks_within_tasks():
+    """A task may itself share out work, though all helpers are busy."""
+    totals = [0] * 6
+
+    def task(i: int, worker: int) -> None:
+        totals[i] = sum_of_squares(20, 3)
+
+    parallel.run(6, task, 3)
+    assert totals == [2470] * 6
+
+
+def test_more_threads_later():
+    for threads in (2, 5, 3):
+        assert sum_of_squares(50, threads) == 40425
+
+
+def test_the_number_of_threads():
+    available = fastcnn.parallel.available_cpus()
+    assert parallel.get_num_threads() == available >= 1
+    fastcnn.set_num_threads(3)
+    assert parallel.get_num_threads() == 3
+    fastcnn.set_num_threads(None)
+    assert parallel.get_num_threads() == available
+
+
+@pytest.mark.xfail(strict=True, reason="check_threads takes no other int than Python's own")
+def test_numpys_whole_numbers_are_whole_numbers():
+    fastcnn.set_num_threads(np.int64(2))
+    assert parallel.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2"])
+def test_what_is_no_number_of_threads(threads):
+    model = fastcnn.Sequential([fastcnn.Dense(2)])
+    for ask in (fastcnn.set_num_threads, lambda threads: fastcnn.Trainer(model, threads=threads)):
+        with pytest.raises(
+            (ValueError, TypeError), match=rf"threads: expected a positive int or None; got {threads!r}"
+        ):
+            ask(threads)
+    assert parallel.get_num_threads() == parallel.available_cpus()
+
+
+def test_the_chosen_number_is_what_a_step_uses(monkeypatch):
+    asked = []
+    run = parallel.run
+
+    def watched(count, task, threads):
+        asked.append(threads)
+        run(count, task, threads)
+
+    monkeypatch.setattr(parallel, "run", watched)
+    model, x, y = fastcnn.Sequential([fastcnn.Dense(2)]), np.ones((4, 3), np.float32), [0, 1, 0, 1]
+    for chosen, own, used in ((3, None, 3), (3, 2, 2), (1, None, 1)):
+        fastcnn.set_num_threads(chosen)
+        asked.clear()
+        fastcnn.Trainer(model, threads=own).step(x, y)
+        assert set(asked) <= {used}
+
+
+# ----------------------------------------------------------------------------------------------- processes of their own
+
+# Trains with shards on two threads and returns the losses, which no way of starting may change. `fit` is what workers
+# run, so the program is a file that they can import.
+PROGRAM = '''
+import sys
+import numpy as np
+import fastcnn
+from fastcnn import Conv2D, Dense, Flatten, MaxPool2D, ReLU, SGD, Sequential, Trainer, parallel, training
+
+training.SHARD_WORK = 1e4
+
+
+def make():
+    layers = [Conv2D(8, 3), ReLU(), MaxPool2D(), Flatten(), Dense(10)]
+    return Sequential(layers).build((1, 12, 12), random_state=0)
+
+
+def fit(seed=0, threads=2, steps=40):
+    """Return the losses of a training run."""
+    trainer = Trainer(make(), optimizer=SGD(0.1), threads=threads)
+    rng = np.random.RandomState(seed)
+    x, y = rng.rand(32, 1, 12, 12).astype("f"), rng.randint(10, size=32)
+    losses = [trainer.step(x, y) for _ in range(steps)]
+    assert len(trainer._plan.cuts(32)) == 8
+    return losses
+
+
+def check(results, seeds):
+    assert results == [fit(seed, 1) for seed in seeds], results
+    assert len(set(map(tuple, results))) == len(results)
+
+'''
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that runs PROGRAM with a main part, from a file, and sees that it ends quietly."""
+
+    def run_file(main: str, **environment: str) -> str:
+        file = tmp_path / "program.py"
+        body = "".join(f"    {line}\n" for line in main.strip().splitlines())
+        file.write_text(f"{PROGRAM}\nif __name__ == '__main__':\n{body}", encoding="utf-8")
+        return run_python(
+            "import runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[1]); "
+            "runpy.run_path(sys.argv[0], run_name='__main__')",
+            str(file),
+            str(tmp_path),
+            **environment,
+        )
+
+    return run_file
+
+
+def test_fits_from_two_python_threads_at_once(run):
+    run("""
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(4) as pool:
+    check(list(pool.map(fit, range(4))), range(4))
+""")
+
+
+def test_the_first_kernels_are_compiled_from_two_threads_at_once(run, tmp_path):
+    run(
+        """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(2) as pool:
+    check(list(pool.map(fit, range(2))), range(2))
+""",
+        FASTCNN_CACHE_DIR=str(tmp_path / "empty"),
+    )
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+# Python 3.12 warns of every fork in a process with threads; here that is the point.
+QUIET = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}
+
+
+@needs_fork
+def test_a_forked_child_trains_after_its_parent_has(run):
+    """The parent's helper threads are not there in the child: it must not wait for them."""
+    run(
+        """
+import multiprocessing
+expected = fit()
+context = multiprocessing.get_context("fork")
+with context.Pool(2) as pool:
+    results = pool.map_async(fit, range(4)).get(timeout=60)
+check(results, range(4))
+assert fit() == expected
+""",
+        **QUIET,
+    )
+
+
+@needs_fork
+def test_a_fork_in_the_middle_of_a_training_step(run):
+    """Another thread is training, its helpers are at work, while the child is made."""
+    run(
+        """
+import multiprocessing, threading
+expected = fit()
+stop = threading.Event()
+def train():
+    while not stop.is_set():
+        fit(steps=5)
+thread = threading.Thread(target=train)
+thread.start()
+context = multiprocessing.get_context("fork")
+for _ in range(5):
+    with context.Pool(1) as pool:
+        assert pool.apply_async(fit).get(timeout=60) == expected
+stop.set()
+thread.join()
+""",
+        **QUIET,
+    )
+
+
+def test_spawned_workers_train(run):
+    run("""
+import multiprocessing
+fit()
+with multiprocessing.get_context("spawn").Pool(2) as pool:
+    results = pool.map_async(fit, range(2)).get(timeout=60)
+check(results, range(2))
+""")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("joblib") is None, reason="joblib comes with scikit-learn")
+def test_loky_workers_train(run):
+    """As `GridSearchCV(n_jobs=2)` would: models go there and come back."""
+    run("""
+import joblib
+from program import fit, make
+fit()
+results = joblib.Parallel(n_jobs=2, timeout=60)(joblib.delayed(fit)(seed) for seed in range(4))
+check(results, range(4))
+
+def train(model):
+    Trainer(model, optimizer=SGD(0.1)).step(np.ones((4, 1, 12, 12), "f"), np.arange(4))
+    return model
+
+here, there = train(make()), joblib.Parallel(n_jobs=2, timeout=60)([joblib.delayed(train)(make())])[0]
+for name, parameter in here.parameters.items():
+    np.testing.assert_array_equal(there.parameters[name], parameter)
+""")
+
+
+def test_training_in_a_thread_that_outlives_the_program(run):
+    """When the interpreter is closing no new helper begins; the step goes on without."""
+    run("""
+import threading, time
+thread = threading.Thread(target=fit, kwargs={"steps": 400})
+thread.start()
+time.sleep(0.05)
+""")
+
+
+def test_a_daemon_thread_does_not_hold_the_program(run):
+    run("""
+import threading, time
+threading.Thread(target=fit, kwargs={"steps": 10**9}, daemon=True).start()
+time.sleep(0.3)
+""")
+
+
+def test_training_while_blas_is_at_work(run):
+    run("""
+from concurrent.futures import ThreadPoolExecutor
+def multiply(_):
+    a = np.ones((300, 300), "f")
+    for _ in range(50):
+        a = a @ a / 300
+    return float(a[0, 0])
+with ThreadPoolExecutor(3) as pool:
+    other = pool.map(multiply, range(2))
+    check([fit(0), fit(1)], range(2))
+    assert list(other) == [1.0, 1.0]
+""")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_the_affinity_is_respected():
+    code = (
+        "import os\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from fastcnn import parallel\n"
+        "assert parallel.available_cpus() == 1, parallel.available_cpus()\n"
+        "assert parallel.get_num_threads() == 1\n"
+    )
+    run_python(code)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="quotas of containers are an affair of Linux")
+@pytest.mark.parametrize("quota", [1, 2])
+def test_the_quota_of_a_container_is_respected(quota):
+    """A quota is a file that says how many microseconds of each 100000 there are; here one is made up."""
+    code = (
+        "import builtins, io, os, sys\n"
+        "opened, exists = builtins.open, os.path.exists\n"
+        "file = '/sys/fs/cgroup/cpu.max'\n"
+        f"quota = '{quota}00000 100000'\n"
+        "made_up = lambda name, *rest, **more: io.StringIO(quota) if name == file else opened(name, *rest, **more)\n"
+        "builtins.open = made_up\n"
+        "os.path.exists = lambda name: name == file or exists(name)\n"
+        "os.cpu_count = lambda: 64\n"
+        "os.sched_getaffinity = lambda pid: set(range(64))\n"
+        "from fastcnn import parallel\n"
+        f"assert parallel.available_cpus() == {quota}, parallel.available_cpus()\n"
+    )
+    run_python(code)

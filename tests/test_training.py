@@ -1,0 +1,372 @@
+"""The training step: the curves of the reference, the same bits for any number of threads, nothing allocated."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import fastcnn
+import reference
+from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer, parallel, training
+from tests.arrays import ORDERS, both_dtypes
+from tests.models import MODEL_CASES
+
+each_model = pytest.mark.parametrize("case", MODEL_CASES, ids=str)
+
+
+def labels(case, n: int, seed: int = 5) -> np.ndarray:
+    (classes,) = fastcnn.Sequential(case.make(fastcnn)).output_shape(case.input_shape)
+    return np.random.RandomState(seed).randint(classes, size=n)
+
+
+@pytest.fixture
+def many_shards(monkeypatch):
+    """Cut every batch into as many shards as there may be, however little work it is."""
+    monkeypatch.setattr(training, "SHARD_WORK", 1.0)
+    monkeypatch.setattr(training, "SWEEP", 1 << 10)
+
+
+# -------------------------------------------------------------------------------------------------------------- curves
+
+
+def notebook_curve(engine, X: np.ndarray, y: np.ndarray, steps: int) -> tuple[list[float], dict[str, np.ndarray]]:
+    """Train as the notebook does and return the loss of each step, and the parameters at the end."""
+    np.random.seed(0)
+    conv = engine.Conv2D(num_filters=16, filter_size=3)
+    relu, pool = engine.ReLU(), engine.MaxPool2()
+    softmax = engine.Softmax(input_len=144, nodes=10)
+    losses = []
+    for step in range(steps):
+        batch = slice(32 * step, 32 * (step + 1))
+        probs = softmax.forward(pool.forward(relu.forward(conv.forward(X[batch]))))
+        one_hot = np.eye(10)[y[batch]]
+        losses.append(-np.mean(np.sum(one_hot * np.log(probs), axis=1)))
+        dL_dout = softmax.backward(probs - one_hot, 0.001)
+        conv.backward(relu.backward(pool.backward(dL_dout)), 0.001)
+    return losses, {
+        "filters": conv.filters,
+        "biases": conv.biases,
+        "softmax.weights": softmax.weights,
+        "softmax.biases": softmax.biases,
+    }
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return an epoch of the notebook: 45 batches of 32."""
+    sklearn = pytest.importorskip("sklearn.datasets")
+    data = sklearn.load_digits()
+    order = np.random.RandomState(42).permutation(len(data.target))[: 45 * 32]
+    return data.images[order][:, None] / 16, data.target[order]
+
+
+def test_both_engines_go_through_the_notebooks_epoch_alike():
+    """45 steps in float64, from the same seed of NumPy's global generator, through pixels with many ties."""
+    X, y = digits()
+    fast, fast_parameters = notebook_curve(fastcnn, X, y, 45)
+    ref, ref_parameters = notebook_curve(reference, X, y, 45)
+    np.testing.assert_allclose(fast, ref, rtol=1e-8)
+    assert fast_parameters.keys() == ref_parameters.keys()
+    for name, parameter in ref_parameters.items():
+        np.testing.assert_allclose(fast_parameters[name], parameter, rtol=1e-8, atol=1e-10)
+    assert not np.array_equal(fast_parameters["biases"], np.zeros(16))
+
+
+def test_the_notebooks_epoch_in_single_precision():
+    X, y = digits()
+    fast, _ = notebook_curve(fastcnn, X.astype(np.float32), y, 45)
+    ref, _ = notebook_curve(reference, X, y, 45)
+    np.testing.assert_allclose(fast, ref, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "unfused"])
+@each_model
+def test_the_trainer_goes_the_references_way(case, fuse):
+    """Ten steps, the last ones on smaller batches: the same losses, the same parameters, gradients of the mean."""
+    model = case.build(fuse=fuse)
+    chain, trainer = case.chain(model), Trainer(model, optimizer=SGD(learning_rate=0.1))
+    for step, n in enumerate([6, 6, 6, 6, 6, 6, 5, 1, 6, 3]):
+        x, y = case.batch(n, seed=step), labels(case, n, seed=step)
+        assert trainer.step(x, y) == pytest.approx(chain.step(x, y, 0.1), rel=1e-9)
+        assert list(model.gradients) == list(model.parameters)
+        for name, gradient in chain.gradients.items():
+            scale = np.abs(gradient).max()
+            np.testing.assert_allclose(model.gradients[name], gradient, rtol=1e-9, atol=1e-9 * scale)
+            np.testing.assert_allclose(model.parameters[name], chain.parameters[name], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("many_shards")
+@each_model
+def test_shards_go_the_references_way(case):
+    """A batch in eight slices of different sizes is still one batch."""
+    model = case.build()
+    chain, trainer = case.chain(model), Trainer(model, optimizer=SGD(0.1), threads=2)
+    for step, n in enumerate([13, 8, 3, 13]):
+        x, y = case.batch(n, seed=step), labels(case, n, seed=step)
+        assert trainer.step(x, y) == pytest.approx(chain.step(x, y, 0.1), rel=1e-9)
+        for name, parameter in chain.parameters.items():
+            np.testing.assert_allclose(model.parameters[name], parameter, rtol=1e-9, atol=1e-9)
+
+
+@each_model
+def test_single_precision_follows_double_precision(case):
+    single, double = (Trainer(case.build(dtype), optimizer=SGD(0.05)) for dtype in (np.float32, np.float64))
+    for step in range(10):
+        x, y = case.batch(8, np.float32, seed=step), labels(case, 8, seed=step)
+        assert single.step(x, y) == pytest.approx(double.step(x, y), rel=1e-3, abs=1e-5)
+
+
+def test_fused_and_unfused_models_learn_the_same():
+    case = MODEL_CASES[2]
+    curves = []
+    for fuse in (True, False):
+        trainer = Trainer(case.build(np.float64, fuse=fuse), optimizer=SGD(0.1))
+        curves.append([trainer.step(case.batch(8, seed=s), labels(case, 8, seed=s)) for s in range(6)])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-10)
+
+
+def test_pytorch_is_one_more_witness():
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    features = [Conv2D(6, 5, padding=2), ReLU(), MaxPool2D(), Conv2D(16, 3), ReLU(), MaxPool2D()]
+    model = Sequential([*features, Flatten(), Dense(20), ReLU(), Dense(10)])
+    model.build((1, 14, 14), random_state=0, dtype=np.float64)
+    theirs = {name: torch.tensor(np.array(p), requires_grad=True) for name, p in model.parameters.items()}
+    optimizer = torch.optim.SGD(theirs.values(), lr=0.1)
+
+    def forward(x):
+        for conv, padding in (("0", 2), ("3", 0)):
+            x = functional.conv2d(x, theirs[f"{conv}.filters"], theirs[f"{conv}.biases"], padding=padding)
+            x = functional.max_pool2d(functional.relu(x), 2)
+        x = functional.relu(x.flatten(1) @ theirs["7.weights"] + theirs["7.biases"])
+        return x @ theirs["9.weights"] + theirs["9.biases"]
+
+    trainer = Trainer(model, optimizer=SGD(0.1))
+    for step in range(10):
+        rng = np.random.RandomState(step)
+        x, y = rng.standard_normal((12, 1, 14, 14)), rng.randint(10, size=12)
+        loss = functional.cross_entropy(forward(torch.tensor(x)), torch.tensor(y))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert trainer.step(x, y) == pytest.approx(loss.item(), rel=1e-9)
+        for name, tensor in theirs.items():
+            np.testing.assert_allclose(model.parameters[name], tensor.detach().numpy(), rtol=1e-8, atol=1e-10)
+
+
+# ---------------------------------------------------------------------------------------------- what goes into a step
+
+
+def test_uint8_is_scaled_on_the_way_in():
+    case = MODEL_CASES[2]
+    x = np.random.RandomState(0).randint(0, 256, size=(5, *case.input_shape)).astype(np.uint8)
+    y = labels(case, 5)
+    bytes_in, scaled = Trainer(case.build()), Trainer(case.build())
+    for order in ORDERS.values():
+        assert bytes_in.step(order(x), y) == pytest.approx(scaled.step(x / 255, y), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64, np.int32, np.bool_, ">f4"])
+def test_other_numbers_are_taken_as_they_are(kind):
+    case = MODEL_CASES[2]
+    x, y = (case.batch(5) > 0).astype(kind), labels(case, 5)
+    expected = Trainer(case.build(np.float32)).step(x.astype(np.float32), y)
+    assert Trainer(case.build(np.float32)).step(x, y) == expected
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_any_memory_order(order):
+    case = MODEL_CASES[2]
+    x, y = case.batch(5, np.float32), labels(case, 5)
+    expected, actual = Trainer(case.build(np.float32)), Trainer(case.build(np.float32))
+    for _ in range(3):
+        assert actual.step(ORDERS[order](x), y) == expected.step(x, y)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int32, np.uint64, ">i4", list])
+def test_integer_classes_of_any_kind(kind):
+    case = MODEL_CASES[0]
+    x, y = case.batch(5), labels(case, 5)
+    expected = Trainer(case.build()).step(x, y)
+    assert Trainer(case.build()).step(x, y.tolist() if kind is list else y.astype(kind)) == expected
+
+
+def test_the_first_batch_builds():
+    trainer = Trainer(Sequential([Conv2D(4, 3, random_state=0), Flatten(), Dense(3, random_state=1)]))
+    assert np.isfinite(trainer.step(np.ones((2, 1, 6, 6), np.uint8), [0, 1]))
+    assert trainer.model.input_shape == (1, 6, 6)
+    assert trainer.model.parameters["0.filters"].dtype == np.float32
+
+
+def test_what_changes_between_steps_is_seen():
+    """Parameters that are set, another learning rate, a model that is built anew: no step repeats an old one."""
+    case = MODEL_CASES[2]
+    model = case.build()
+    trainer, x, y = Trainer(model, optimizer=SGD(0.1)), case.batch(6), labels(case, 6)
+    for learning_rate in (0.1, 0.0, 0.3):
+        trainer.optimizer.learning_rate = learning_rate
+        chain = case.chain(model)
+        for _ in range(2):
+            assert trainer.step(x, y) == pytest.approx(chain.step(x, y, learning_rate), rel=1e-9)
+        for parameter in model.parameters.values():
+            parameter[...] *= 0.9
+        model.layers[0].biases = model.layers[0].biases + 0.1
+    model.build(case.input_shape, random_state=9, dtype=np.float64)
+    chain = case.chain(model)
+    assert trainer.step(x, y) == pytest.approx(chain.step(x, y, 0.3), rel=1e-9)
+    for name, parameter in chain.parameters.items():
+        np.testing.assert_allclose(model.parameters[name], parameter, rtol=1e-9, atol=1e-12)
+    # Arrays that are used again with other contents are read again, whatever they hold and wherever they are.
+    x[...], y[...] = case.batch(6, seed=8), labels(case, 6, seed=8)
+    assert trainer.step(x, y) == pytest.approx(chain.step(x, y, 0.3), rel=1e-9)
+    assert trainer.step(x.copy(), y[::-1]) == pytest.approx(chain.step(x, y[::-1], 0.3), rel=1e-9)
+
+
+def test_between_steps_the_model_predicts():
+    case = MODEL_CASES[2]
+    model = case.build()
+    trainer, chain = Trainer(model, optimizer=SGD(0.1)), case.chain(model)
+    for step in range(4):
+        x, y = case.batch(6, seed=step), labels(case, 6, seed=step)
+        np.testing.assert_allclose(model.forward(x[:4]), chain.forward(x[:4]), rtol=1e-9, atol=1e-9)
+        assert trainer.step(x, y) == pytest.approx(chain.step(x, y, 0.1), rel=1e-9)
+
+
+def test_accuracy_is_that_of_the_batch_before_the_step():
+    case = MODEL_CASES[2]
+    model = case.build()
+    trainer, x = Trainer(model, optimizer=SGD(0.3)), case.batch(20)
+    assert np.isnan(trainer.accuracy)
+    for _ in range(3):
+        right = model.forward(x).argmax(axis=1) == labels(case, 20)
+        trainer.step(x, labels(case, 20))
+        assert trainer.accuracy == right.mean()
+
+
+def test_what_is_given_is_not_changed():
+    case = MODEL_CASES[2]
+    x, y = case.batch(6, np.float32), labels(case, 6)
+    x.flags.writeable = y.flags.writeable = False
+    trainer = Trainer(case.build(np.float32))
+    for _ in range(3):
+        trainer.step(x, y)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "im2col", "winograd"])
+def test_each_algorithm_learns_the_same(algorithm):
+    def curve(algorithm):
+        layers = [
+            Conv2D(16, 3, padding=1, algorithm=algorithm), ReLU(),
+            Conv2D(16, 3, algorithm=algorithm), ReLU(), MaxPool2D(), Flatten(), Dense(5),
+        ]  # fmt: skip
+        model = Sequential(layers).build((3, 10, 10), random_state=0, dtype=np.float64)
+        trainer = Trainer(model, optimizer=SGD(0.1))
+        rng = np.random.RandomState(0)
+        return [trainer.step(rng.standard_normal((6, 3, 10, 10)), rng.randint(5, size=6)) for _ in range(8)]
+
+    np.testing.assert_allclose(curve(algorithm), curve("auto"), rtol=1e-9)
+
+
+# -------------------------------------------------------------------------------------------------------------- threads
+
+
+def bits(case, threads: int, dtype=np.float32) -> list[bytes]:
+    model = case.build(dtype)
+    trainer = Trainer(model, optimizer=SGD(0.1), threads=threads)
+    losses = [
+        trainer.step(case.batch(n, dtype, seed=step), labels(case, n, seed=step))
+        for step, n in enumerate([19, 19, 19, 7, 19, 1, 16])
+    ]
+    return [np.array(losses).tobytes(), *(p.tobytes() for p in model.parameters.values())]
+
+
+@pytest.mark.usefixtures("many_shards")
+@both_dtypes
+@each_model
+def test_the_same_bits_for_any_number_of_threads(case, dtype):
+    one = bits(case, 1, dtype)
+    for threads in (2, 3, 4):
+        assert bits(case, threads, dtype) == one
+
+
+def test_the_same_bits_with_shards_as_they_are_cut_in_earnest():
+    layers = [Conv2D(32, 3, padding=1), ReLU(), Conv2D(32, 3, padding=1), ReLU(), MaxPool2D(), Flatten(), Dense(10)]
+    x, y = np.random.RandomState(0).rand(24, 3, 20, 20).astype(np.float32), np.arange(24) % 10
+    results = []
+    for threads in (1, 2, 3, 4):
+        model = Sequential(layers).build((3, 20, 20), random_state=0)
+        trainer = Trainer(model, threads=threads)
+        losses = [trainer.step(x, y) for _ in range(3)]
+        assert len(trainer._plan.cuts(24)) > 1
+        results.append([losses, *(parameter.tobytes() for parameter in model.parameters.values())])
+    assert all(result == results[0] for result in results)
+
+
+def test_a_small_step_stays_on_one_thread(monkeypatch):
+    """A network whose step takes 50 µs never pays for a thread; one with much work is shared out."""
+    asked = []
+    monkeypatch.setattr(
+        parallel, "run", lambda count, task, threads: asked.append(count) or [task(i, 0) for i in range(count)]
+    )
+    case = MODEL_CASES[0]
+    Trainer(case.build(np.float32), threads=4).step(case.batch(32, np.float32), labels(case, 32))
+    assert set(asked) <= {1}
+    asked.clear()
+    model = Sequential([Conv2D(64, 3, padding=1), ReLU(), Conv2D(64, 3), Flatten(), Dense(10)]).build((3, 16, 16))
+    Trainer(model, threads=4).step(np.ones((32, 3, 16, 16), np.float32), np.arange(32) % 10)
+    assert max(asked) >= 4
+
+
+# --------------------------------------------------------------------------------------------------------------- memory
+
+SMALL = 64 << 10  # bytes: Python's own objects of a step and its threads; the smallest array of a shard is larger
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", [np.float32, np.uint8])
+def test_the_steady_state_allocates_nothing(threads, kind, monkeypatch):
+    """Over 100 steps nothing grows, and no step needs, even for a moment, memory of the size of its arrays."""
+    monkeypatch.setattr(training, "SHARD_WORK", 1e5)
+    features = [Conv2D(16, 3), ReLU(), MaxPool2D(), Conv2D(32, 3, padding=1), ReLU(), MaxPool2D(3, 2)]
+    model = Sequential([*features, Flatten(), Dense(40), ReLU(), Dense(10)]).build((1, 28, 28), random_state=0)
+    trainer = Trainer(model, threads=threads)
+    x = np.random.RandomState(0).randint(0, 256, size=(64, 1, 28, 28)).astype(kind)
+    y = np.arange(64) % 10
+    one_shard = 8 * 16 * 26 * 26 * 4
+    assert one_shard > 4 * SMALL
+    for _ in range(30):
+        trainer.step(x, y)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        trainer.step(x, y)
+        before = tracemalloc.get_traced_memory()[0]
+        highest = 0
+        for _ in range(100):
+            tracemalloc.reset_peak()
+            now = tracemalloc.get_traced_memory()[0]
+            trainer.step(x, y)
+            highest = max(highest, tracemalloc.get_traced_memory()[1] - now)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert highest < SMALL
+    assert grown < SMALL
+
+
+def test_batches_of_all_sizes_do_not_pile_up(monkeypatch):
+    """Plans for sizes that have come by are small, or are forgotten."""
+    monkeypatch.setattr(training, "SHARD_WORK", 1e5)
+    model = Sequential([Conv2D(8, 3), ReLU(), MaxPool2D(), Flatten(), Dense(10)]).build((1, 12, 12), random_state=0)
+    trainer, x, y = Trainer(model), np.ones((64, 1, 12, 12), np.float32), np.arange(64) % 10
+    trainer.step(x, y)
+    tracemalloc.start()
+    try:
+        for n in range(1, 65):
+            trainer.step(x[:n], y[:n])
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 4 << 20
