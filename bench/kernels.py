@@ -14,9 +14,11 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .networks import rounding
 from .peak import conditions, fma_peak
+from .sides.convolutions import directions
 from .timing import Bystanders, Side, about, alternate, table
 
 BATCH = 32
@@ -102,9 +104,19 @@ def torch_kernels(shape: Shape, data: Arrays, channels_last: bool) -> dict[str, 
     }
 
 
-# fastcnn's algorithms are entered here; each gives the directions that it has for a shape, none where it has none.
+def fastcnn_kernels(shape: Shape, data: Arrays, algorithm: str) -> dict[str, Kernel]:
+    """Return the directions of one of fastcnn's algorithms; nothing where it would give way to a more general one."""
+    if algorithm.startswith("winograd") and (shape.filter_size != 3 or shape.channels < 16):
+        return {}
+    found = directions(algorithm, *data, padding=shape.filter_size // 2)
+    return {name: Kernel(*pair) for name, pair in found.items()}
+
+
 Maker = Callable[[Shape, Arrays], Mapping[str, Kernel]]
-MAKERS: dict[str, Maker] = {}
+MAKERS: dict[str, Maker] = {
+    algorithm: partial(fastcnn_kernels, algorithm=algorithm)
+    for algorithm in ("direct", "winograd", "winograd4", "im2col")
+}
 if find_spec("torch"):
     MAKERS |= {
         "torch NCHW": partial(torch_kernels, channels_last=False),
@@ -151,7 +163,8 @@ def main() -> None:
         import_module("torch").set_num_threads(1)
     print(about("bench.kernels", ("numpy", "numba", "torch")))
     before, bystanders = fma_peak(), Bystanders([])
-    found = {shape: measure(shape, MAKERS, rounds, seconds) for shape in SHAPES}
+    with threadpool_limits(1):  # the BLAS behind im2col
+        found = {shape: measure(shape, MAKERS, rounds, seconds) for shape in SHAPES}
     others, after = bystanders.cores(), fma_peak()
     peak = max(before, after)
     rows = [
