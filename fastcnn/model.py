@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from . import parallel
 from .layers import checks
 from .layers.base import Layer
 from .layers.block import Graph
 from .layers.container import Container, check_row, row_shapes
 from .layers.fusion import connect_row
-from .typing import RandomState, Shape
+from .prediction import Predictors
+from .summary import summarize
+from .typing import Array, RandomState, Shape
 
 
 class Sequential(Container):
@@ -42,6 +45,7 @@ class Sequential(Container):
         super().__init__()
         self.layers = check_row(layers, self.name)
         self.fuse = fuse
+        self._predictors: Predictors | None = None
         if not self.layers:
             raise ValueError(f"{self.name}: layers: expected at least one layer; got none")
 
@@ -66,6 +70,77 @@ class Sequential(Container):
         self.output_shape(shape)
         self._create(shape, checks.as_float_dtype(dtype, self.name), random_state)
         return self
+
+    def predict(self, x: Any, batch_size: int = 256, threads: int | None = None) -> Array:
+        """Return the outputs for a batch of any length, as in prediction, whatever `training` says.
+
+        Several Python threads may call it at once. What is written to the parameters counts from the next call.
+
+        Parameters
+        ----------
+        x : array of shape (N, C, H, W) or (N, D)
+            Real numbers; uint8 is scaled to [0, 1].
+        batch_size : int
+            The most images that are in memory as feature maps, in all threads together.
+        threads : int, optional
+            The most threads of this call; `fastcnn.get_num_threads()` if not given.
+
+        Returns
+        -------
+        array of shape (N, ...), of the parameters' dtype
+            The last layer's output: for a model that is trained with cross-entropy, the logits.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not built.
+        TypeError, ValueError
+            If `x` is not what the model was built for.
+        """
+        self._expect_built("predict")
+        images = np.asarray(x)
+        if images.dtype.kind not in "iub" and images.dtype != np.float16:
+            images = checks.as_images(images, self.name, "x")
+        self._check_input(images)
+        checks.as_positive_int(batch_size, self.name, "batch_size")
+        workers = parallel.get_num_threads() if threads is None else parallel.check_threads(threads)
+        predictors = self._predictors
+        if predictors is None or predictors.flat is not self._flat:
+            predictors = self._predictors = Predictors(self)
+        return predictors.predict(self, images, batch_size, workers)
+
+    def summary(self, input_shape: Shape | None = None, batch_size: int = 32) -> str:
+        """Return a table of the layers: output shapes, parameters, floating-point operations, memory of a step.
+
+        Parameters
+        ----------
+        input_shape : tuple of int, optional
+            (C, H, W) or (D,); needed if the model is not built, which it is not afterwards either.
+        batch_size : int
+            Images of the training step whose memory is told.
+
+        Examples
+        --------
+        >>> from fastcnn import Dense, Flatten, ReLU, Sequential
+        >>> print(Sequential([Flatten(), Dense(32), ReLU(), Dense(10)]).summary((1, 8, 8)))
+        place  layer    output  parameters   FLOP
+        0      Flatten  64               0      0
+        1      Dense    32           2,080  4,096
+        2      ReLU     32               0      0
+        3      Dense    10             330    640
+        total                        2,410  4,736
+        A training step of 32 images: 0.32 MFLOP, about 0.1 MB in memory.
+        """
+        checks.as_positive_int(batch_size, self.name, "batch_size")
+        model = self
+        if input_shape is not None and tuple(input_shape) != self.input_shape:
+            model = self.copy().build(input_shape, random_state=0)
+        model._expect_built("summary")
+        return summarize(model, batch_size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what predictions have left behind."""
+        return {**super().__getstate__(), "_predictors": None}
 
     def _children(self) -> Iterator[tuple[str, Layer]]:
         for place, layer in enumerate(self.layers):

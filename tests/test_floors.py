@@ -18,8 +18,8 @@ FLOORS = [
     {"typing"},
     {"kernels"},
     {"layers", "losses", "optimizers", "schedules", "initializers", "augmentation", "data"},
-    {"model", "fusion", "parallel"},
-    {"training", "storage", "onnx", "distributed", "recipes"},
+    {"model", "fusion", "parallel", "prediction", "summary"},
+    {"training", "storage", "onnx", "distributed", "recipes", "models", "gradient_check"},
     {"estimators"},
     {"display", "cli", "progress", "__main__"},
 ]
