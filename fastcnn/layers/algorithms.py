@@ -198,7 +198,7 @@ class Direct(Algorithm):
         lane_row = np.full(dx.pitch, -1, np.int32)
         lane_row[: c.channels] = np.arange(c.channels) * c.y.pitch
         phases = []
-        for h, r in vertical.phases():
+        for h, r in vertical.clipped_phases():
             for w, s in horizontal.phases():
                 if not (h.size and w.size):
                     continue
