@@ -9,12 +9,15 @@ __version__ = "0.1.0"
 
 # Names are imported when they are first asked for, so that `import fastcnn` loads neither numba nor scikit-learn.
 _ROOMS = {
+    "BatchNorm": "layers.norm",
     "Concat": "layers.residual",
     "Conv2D": "layers.conv",
     "Dense": "layers.dense",
     "DepthwiseConv2D": "layers.depthwise",
     "Flatten": "layers.shape",
+    "GroupNorm": "layers.norm",
     "Layer": "layers.base",
+    "LayerNorm": "layers.norm",
     "MaxPool2": "layers.pool",
     "MaxPool2D": "layers.pool",
     "Parameter": "layers.base",

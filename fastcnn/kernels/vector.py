@@ -269,6 +269,18 @@ def keep_positive(typingctx: Any, v: Any, x: Any) -> Any:
     return v(v, v), codegen
 
 
+@intrinsic
+def keep_above(typingctx: Any, v: Any, x: Any, floor: Any) -> Any:
+    """Return `v` where `x > floor`, zero elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, x_value, floor_value = arguments
+        zero = ir.Constant(v.ir, [0.0] * v.lanes)
+        return builder.select(builder.fcmp_ordered(">", x_value, floor_value), value, zero)
+
+    return v(v, v, v), codegen
+
+
 def _register(function: Any, instruction: str) -> None:
     @type_callable(function)
     def typer(context: Any) -> Any:

@@ -279,13 +279,14 @@ class Layer:
             raise RuntimeError(f"{self.name}: {method}: not built yet: call build(input_shape) first")
 
     def _get(self, name: str) -> Array:
-        """Return a parameter; it exists once the input's shape is known."""
-        if name not in self.parameters:
+        """Return a parameter, or an array of the state; it exists once the input's shape is known."""
+        weights = self._weights()
+        if name not in weights:
             raise AttributeError(f"{self.name}: {name}: not there before build(input_shape) or the first forward")
-        return self.parameters[name]
+        return weights[name]
 
     def _set(self, name: str, value: Any) -> None:
-        """Copy `value` into a parameter."""
+        """Copy `value` into a parameter, or into an array of the state."""
         array, target = np.asarray(value), self._get(name)
         if array.shape != target.shape:
             raise ValueError(f"{self.name}: {name}: expected shape {target.shape}; got shape {array.shape}")
@@ -318,14 +319,15 @@ class Layer:
         graph = self._graph(x.shape, x.dtype)
         run = Pass(training=self.training)
         graph.prepare()
-        self._last, outputs = [], []
+        self._last, shards = [], []
         for first in range(0, len(x), graph.images):
             n = min(graph.images, len(x) - first)
             memory = graph.allocate()
             graph.load(x[first : first + n], n, memory)
-            graph.forward(n, memory, run)
-            self._last.append((n, memory))
-            outputs.append(graph.values[graph.output].view(memory.values[graph.output], n))
+            shards.append((n, memory))
+        graph.forward(shards, run)
+        self._last = shards
+        outputs = [graph.values[graph.output].view(memory.values[graph.output], n) for n, memory in shards]
         whole = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
         return whole.reshape(len(x), *self.output_shape(x.shape[1:]))
 
@@ -357,15 +359,17 @@ class Layer:
                 f"{self.name}: dL_dout: expected shape {expected}, that of the last output; got shape {gradient.shape}"
             )
         total = aligned_zeros(self._size, graph.dtype)
-        inputs, first = [], 0
+        parts, first = [], 0
         for n, memory in self._last:
-            part = total if len(self._last) == 1 else aligned_zeros(self._size, graph.dtype)
+            parts.append(total if len(self._last) == 1 else aligned_zeros(self._size, graph.dtype))
             self._load_gradient(graph, gradient[first : first + n], n, memory)
-            graph.backward(n, memory, self._gradients_by_layer(part), Pass(training=self.training))
-            if part is not total:
-                total += part
-            inputs.append(self._input_gradient(graph, n, memory))
             first += n
+        by_layer = [self._gradients_by_layer(part) for part in parts]
+        graph.backward(self._last, by_layer, Pass(training=self.training))
+        if len(parts) > 1:
+            for part in parts:
+                total += part
+        inputs = [self._input_gradient(graph, n, memory) for n, memory in self._last]
         self._flat_gradients, self.gradients = total, self._show(total)
         if learning_rate is not None:
             self._flat -= (learning_rate / count) * total

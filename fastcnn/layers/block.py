@@ -297,20 +297,25 @@ class Graph:
             block = self.blocks[first]
             yield Call(block, block.backward_partial, (n, memory, run))
 
-    def forward(self, n: int, memory: Memory, run: Pass) -> None:
-        """Run all blocks on a batch that is one shard."""
+    def forward(self, shards: Sequence[tuple[int, Memory]], run: Pass) -> None:
+        """Run all blocks on a batch that is cut into `shards`, in this thread."""
         if not run.training:
-            for block in self.blocks:
-                block.forward(n, memory, run)
+            for n, memory in shards:
+                for block in self.blocks:
+                    block.forward(n, memory, run)
             return
         for stage in range(len(self.cuts) + 1):
             if stage:
-                self.blocks[self.cuts[stage - 1]].meet_forward([(n, memory)])
-            run_calls(self.forward_calls(stage, n, memory, run))
+                self.blocks[self.cuts[stage - 1]].meet_forward(shards)
+            for n, memory in shards:
+                run_calls(self.forward_calls(stage, n, memory, run))
 
-    def backward(self, n: int, memory: Memory, gradients: dict[Layer, Gradients], run: Pass) -> None:
-        """Run all blocks of a batch that is one shard backward, from the gradient that stands on the last edge."""
+    def backward(
+        self, shards: Sequence[tuple[int, Memory]], gradients: Sequence[dict[Layer, Gradients]], run: Pass
+    ) -> None:
+        """Run all blocks backward, from the gradients that stand on the shards' last edges."""
         for stage in range(len(self.cuts), -1, -1):
-            run_calls(self.backward_calls(stage, n, memory, gradients, run))
+            for (n, memory), by_layer in zip(shards, gradients, strict=True):
+                run_calls(self.backward_calls(stage, n, memory, by_layer, run))
             if stage:
-                self.blocks[self.cuts[stage - 1]].meet_backward([(n, memory)])
+                self.blocks[self.cuts[stage - 1]].meet_backward(shards)

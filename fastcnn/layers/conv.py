@@ -21,6 +21,7 @@ from .block import Block, Gradients, Graph, Memory, Pass
 from .convolving import WithFilters, he_filters
 from .geometry import Pair, Window
 from .layout import Halo, Layout, aligned_zeros
+from .norm import BatchNorm
 from .pool import Pooling
 from .winograd import ALGORITHMS, choose
 
@@ -144,13 +145,14 @@ def connect_convolution(graph: Graph, layer: Layer, part: Part, x: int, follower
 
 
 class _ConvBlock(Block):
-    """Convolution + bias [+ ReLU] [+ max-pool 2 x 2], forward and backward."""
+    """Convolution + bias [+ ReLU] [+ max-pool 2 x 2], forward and backward; in prediction also [+ batch norm]."""
 
     reads_any_pitch = True
 
     def __init__(self, layer: Layer, part: Part, x: int, y: int, followers: Sequence[Layer]) -> None:
         super().__init__(layer, x, y)
         self.conv = part
+        self.norm = next((follower for follower in followers if isinstance(follower, BatchNorm)), None)
         self.has_relu = any(isinstance(follower, ReLU) for follower in followers)
         self.pooling = next((follower for follower in followers if isinstance(follower, Pooling)), None)
 
@@ -199,8 +201,11 @@ class _ConvBlock(Block):
         return kept
 
     def prepare(self) -> None:
-        self.algorithm.pack(self.layer._values(self.conv.filters, self.dtype))
+        filters = self.layer._values(self.conv.filters, self.dtype)
         self.biases = self.layer._values("biases", self.dtype) if self.conv.bias else self.no_biases
+        if self.norm:
+            filters, self.biases = self.norm.folded(filters, self.biases)
+        self.algorithm.pack(filters)
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         x, y, kept = memory.values[self.x], memory.values[self.y], memory.kept[self.index]
