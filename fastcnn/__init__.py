@@ -12,6 +12,7 @@ _ROOMS = {
     "BatchNorm": "layers.norm",
     "Concat": "layers.residual",
     "Conv2D": "layers.conv",
+    "Conv2DTranspose": "layers.transpose",
     "Dense": "layers.dense",
     "DepthwiseConv2D": "layers.depthwise",
     "Flatten": "layers.shape",

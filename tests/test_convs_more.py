@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 import fastcnn
 import reference
+from fastcnn.layers.algorithm_groups import _bundles
 from tests.arrays import DTYPES, ORDERS, both_dtypes, normal, pairs, sweep
-from tests.bounds import _expect, _with_absolute_twin
-from tests.cases import DEPTHWISE_CASES, DepthwiseCase
+from tests.bounds import _expect, _with_absolute_twin, expect_convolution
+from tests.cases import CONV_CASES, DEPTHWISE_CASES, TRANSPOSE_CASES, ConvCase, DepthwiseCase, TransposeCase
 
 # Lines that are no multiple of four, several blocks of images, several filters per channel with odd padding.
 LARGE_DEPTHWISE_CASES = (
@@ -83,3 +84,89 @@ def test_depthwise_sweep(case, dtype, order, seed):
     x, dL_dout, parameters = problem(make, case.input_shape, dtype, seed)
     layer = set_parameters(fastcnn.DepthwiseConv2D(**case.arguments), case.input_shape, parameters, dtype)
     expect_depthwise(case, parameters, x, dL_dout).assert_close(layer, ORDERS[order](x), ORDERS[order](dL_dout))
+
+
+# -------------------------------------------------------------------------------------------------------- transposed
+
+LARGE_TRANSPOSE_CASES = (
+    TransposeCase("many-pixels", (3, 5, 12, 13), 20, 3, 2, 1, 1),
+    TransposeCase("many-taps", (1, 150, 3, 3), 9, 3),
+    TransposeCase("groups-of-odd-widths", (2, 15, 4, 5), 21, 3, 2, 1, groups=3),
+    TransposeCase("as-many-groups-as-channels", (2, 9, 4, 5), 9, 3, 2, 1, groups=9),
+)
+
+
+def expect_transpose(case: TransposeCase, parameters, x, dL_dout):
+    """Return what it gives: the sums of the convolution whose input gradient it is, and those of the biases."""
+    exact, absolute = _with_absolute_twin(lambda: reference.Conv2DTranspose(**case.arguments), parameters, x, dL_dout)
+    C, F, kH, kW = parameters["filters"].shape
+    pixels = max(int(np.prod(x.shape[2:])), int(np.prod(dL_dout.shape[2:])))
+    return _expect(exact, absolute, C // case.groups * kH * kW + 1, F * kH * kW, len(x) * pixels)
+
+
+@both_dtypes
+@pytest.mark.parametrize("case", TRANSPOSE_CASES + LARGE_TRANSPOSE_CASES, ids=str)
+def test_transpose(case, dtype):
+    make = lambda: reference.Conv2DTranspose(**case.arguments)  # noqa: E731
+    x, dL_dout, parameters = problem(make, case.input_shape, dtype)
+    layer = set_parameters(fastcnn.Conv2DTranspose(**case.arguments), case.input_shape, parameters, dtype)
+    expect_transpose(case, parameters, x, dL_dout).assert_close(layer, x, dL_dout)
+
+
+@st.composite
+def transpose_cases(draw):
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    channels, filters = (groups * draw(st.integers(1, 20 // groups)) for _ in range(2))
+    size, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(1, 3))
+    shape = (draw(st.integers(1, 3)), channels, draw(st.integers(1, 7)), draw(st.integers(1, 7)))
+    extra = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
+    whole = [
+        (h - 1) * s + d * (k - 1) + 1 + e
+        for h, s, d, k, e in zip(shape[2:], stride, dilation, size, extra, strict=True)
+    ]
+    padding = tuple(draw(st.integers(0, min(3, (w - 1) // 2))) for w in whole)
+    return TransposeCase("sweep", shape, filters, size, stride, padding, extra, dilation, groups, draw(st.booleans()))
+
+
+@sweep
+@given(transpose_cases(), st.sampled_from(DTYPES), st.sampled_from(list(ORDERS)), st.integers(0, 99))
+def test_transpose_sweep(case, dtype, order, seed):
+    make = lambda: reference.Conv2DTranspose(**case.arguments)  # noqa: E731
+    x, dL_dout, parameters = problem(make, case.input_shape, dtype, seed)
+    layer = set_parameters(fastcnn.Conv2DTranspose(**case.arguments), case.input_shape, parameters, dtype)
+    expect_transpose(case, parameters, x, dL_dout).assert_close(layer, ORDERS[order](x), ORDERS[order](dL_dout))
+
+
+# ------------------------------------------------------------------------------------------------------------ groups
+
+GROUP_CASES = (
+    ConvCase("each-a-vector", (2, 32, 5, 6), 32, 3, padding=1, groups=4),
+    ConvCase("half-vectors", (2, 32, 5, 6), 32, 3, padding=1, groups=8),
+    ConvCase("overlapping", (2, 12, 5, 6), 20, 3, padding=1, groups=4),
+    ConvCase("overlapping-both", (2, 21, 5, 6), 9, 3, padding=1, groups=3),
+    ConvCase("last-two-together", (2, 48, 4, 5), 48, 3, 2, 1, groups=4),
+    ConvCase("one-filter-each", (2, 40, 5, 6), 20, 3, padding=1, groups=20),
+    ConvCase("pointwise", (2, 24, 5, 6), 36, 1, groups=3),
+    ConvCase("dilated", (2, 16, 9, 8), 24, 3, 1, 2, 2, groups=2),
+)
+
+
+@both_dtypes
+@pytest.mark.parametrize("case", [*GROUP_CASES, *(case for case in CONV_CASES if case.groups > 1)], ids=str)
+def test_groups(case, dtype):
+    make = lambda: reference.Conv2D(**case.arguments)  # noqa: E731
+    x, dL_dout, parameters = problem(make, case.input_shape, dtype)
+    layer = set_parameters(fastcnn.Conv2D(**case.arguments), case.input_shape, parameters, dtype)
+    expect_convolution(case, parameters, x, dL_dout).assert_close(layer, x, dL_dout)
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 2), (4, 4), (5, 3), (6, 12), (8, 8), (12, 12), (16, 5)], ids=str)
+def test_no_bundle_of_groups_writes_beyond_a_pixel(size, lanes):
+    for groups in (2, 3, 4, 7, 32):
+        pitches = [-(-width * groups // 8) * 8 if lanes < 16 else -(-width * groups // 16) * 16 for width in size]
+        bundles = list(_bundles(groups, size, (pitches[0], pitches[1]), lanes))
+        assert [group for first, count in bundles for group in range(first, first + count)] == list(range(groups))
+        for first, count in bundles:
+            for width, pitch in zip(size, pitches, strict=True):
+                assert first * width + -(-count * width // lanes) * lanes <= pitch

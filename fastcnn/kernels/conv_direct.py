@@ -24,3 +24,11 @@ def forward_pool(x, x_row, x_col, K, w, start, floor, every, band, band_row, y, 
         p1 = min(p0 + step, P)
         product(x, x_row, 4 * p0, 4 * p1, x_col, K, w, 0, band, band_row, N, start, floor)
         pool2(band, band_row, 0, y, y_row, winners, p0, p1, N, floor, every)
+
+
+@kernel
+def clear_columns(a, rows, pitch, first):
+    """a[:, first:] = 0 for a (rows, pitch): what the padding channels of an input have left in a filter gradient."""
+    for row in range(rows):
+        for n in range(first, pitch):
+            a[row * pitch + n] = a.dtype.type(0)

@@ -37,6 +37,8 @@ class Convolution:
     dx : Layout or None
         Gradient of the input, or None where nobody asks.
     dtype : dtype
+    columns : pair of int or None
+        Numbers per pixel of the input's gradient and of the output that are written, where not the whole pitches.
     """
 
     window: Window
@@ -50,6 +52,17 @@ class Convolution:
     dx: Layout | None
     dtype: np.dtype
     pooled: Layout | None = None
+    columns: Pair | None = None
+
+    @property
+    def columns_of_dx(self) -> int:
+        """Numbers per pixel of the input's gradient that are written."""
+        return self.columns[0] if self.columns else self.dx.pitch if self.dx else 0
+
+    @property
+    def columns_of_y(self) -> int:
+        """Numbers per pixel of the output that are written, and of a row of the filters."""
+        return self.columns[1] if self.columns else self.y.pitch
 
     @property
     def taps(self) -> int:
@@ -186,23 +199,23 @@ class Direct(Algorithm):
         r, s = np.arange(vertical.taps)[:, None], np.arange(horizontal.taps)[None, :]
         taps = r * vertical.dilation * c.x.row_size + s * horizontal.dilation * c.x.pitch
         self.x_col = (taps[:, :, None] + np.arange(c.channels)).ravel().astype(np.int32)
-        self.w_row = (np.arange(c.taps) * c.y.pitch).astype(np.int32)
-        self.packed = aligned_zeros(c.taps * c.y.pitch, c.dtype)
-        self.zeros = aligned_zeros(max(c.y.pitch, c.dx.pitch if c.dx else 0), c.dtype)
+        self.w_row = (np.arange(c.taps) * c.columns_of_y).astype(np.int32)
+        self.packed = aligned_zeros(c.taps * c.columns_of_y, c.dtype)
+        self.zeros = aligned_zeros(max(c.columns_of_y, c.columns_of_dx), c.dtype)
         self.none = c.dtype.type(-np.inf)
         self.phases = self._plan_phases(c, c.dy, c.dx) if c.dy and c.dx else []
 
     def _plan_phases(self, c: Convolution, dy: Layout, dx: Layout) -> list[_Phase]:
         """Return the tables of the input gradient, one set for each phase of the strides."""
         vertical, horizontal = c.window.vertical, c.window.horizontal
-        lane_row = np.full(dx.pitch, -1, np.int32)
-        lane_row[: c.channels] = np.arange(c.channels) * c.y.pitch
+        lane_row = np.full(c.columns_of_dx, -1, np.int32)
+        lane_row[: c.channels] = np.arange(c.channels) * c.columns_of_y
         phases = []
         for h, r in vertical.clipped_phases():
             for w, s in horizontal.phases():
                 if not (h.size and w.size):
                     continue
-                blocks = (r[:, None] * horizontal.taps + s[None, :]).ravel() * c.channels * c.y.pitch
+                blocks = (r[:, None] * horizontal.taps + s[None, :]).ravel() * c.channels * c.columns_of_y
                 # The pixel's part and the tap's part of (i + before - t · dilation) / stride.
                 oh = (h[:, None] + vertical.before) // vertical.stride
                 ow = (w[None, :] + horizontal.before) // horizontal.stride
@@ -216,29 +229,31 @@ class Direct(Algorithm):
                         dx_row=dx.table(c.images, h[:, None], w[None, :]),
                         blocks=blocks.astype(np.int32),
                         lane_row=lane_row,
-                        packed=aligned_zeros(taps.size * dx.pitch, c.dtype),
+                        packed=aligned_zeros(taps.size * lane_row.size, c.dtype),
                     )
                 )
         return phases
 
     def allocate(self) -> Array:
         # A panel of the output's gradient, or a band of the convolution that is pooled at once.
-        return aligned_zeros(max(product.PIXELS, product.BAND) * self.convolution.y.pitch, self.convolution.dtype)
+        c = self.convolution
+        return aligned_zeros(max(product.PIXELS, product.BAND) * c.columns_of_y, c.dtype)
 
     def pack(self, filters: Array) -> None:
         c = self.convolution
-        if product.is_panel(c.y.pitch, c.dtype):
+        if product.is_panel(c.columns_of_y, c.dtype):
             self.packed = filters
         else:
-            product.pack(filters, self.w_row, c.taps, c.y.pitch, self.packed)
+            product.pack(filters, self.w_row, c.taps, c.columns_of_y, self.packed)
         for p in self.phases:
             product.pack_transposed(filters, p.blocks, p.blocks.size, c.filters, p.lane_row, p.lane_row.size, p.packed)
 
     def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
         c = self.convolution
         conv_direct.forward(
-            x, self.x_row, 0, n * c.pixels, self.x_col, c.taps, self.packed, 0, y, self.y_row, c.y.pitch, biases, floor
-        )
+            x, self.x_row, 0, n * c.pixels, self.x_col, c.taps, self.packed, 0, y, self.y_row, c.columns_of_y,
+            biases, floor,
+        )  # fmt: skip
 
     def forward_pool(
         self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
@@ -250,16 +265,20 @@ class Direct(Algorithm):
         )  # fmt: skip
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
+        self.transposed(n, dy, self.zeros, self.none, dx)
+
+    def transposed(self, n: int, x: Array, biases: Array, floor: Any, y: Array) -> None:
+        """y = max(floor, biases + the input gradient that belongs to the gradient x): the transposed convolution."""
         for p in self.phases:
             conv_direct.forward(
-                dy, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, p.packed, 0, dx, p.dx_row, p.lane_row.size,
-                self.zeros, self.none,
+                x, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, p.packed, 0, y, p.dx_row, p.lane_row.size,
+                biases, floor,
             )  # fmt: skip
 
     def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
         c = self.convolution
         product.gradient_product(
-            x, self.x_col, c.taps, self.x_row, n * c.pixels, dy, self.dy_row, c.y.pitch, scratch, dw, self.w_row,
+            x, self.x_col, c.taps, self.x_row, n * c.pixels, dy, self.dy_row, c.columns_of_y, scratch, dw, self.w_row,
             self.zeros, dbias,
         )  # fmt: skip
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from ..kernels import activation as activation_kernels
 from ..kernels import pool as pool_kernels
+from ..kernels.machine import vector_set
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .activation import ReLU
 from .algorithm_depthwise import Depthwise
+from .algorithm_groups import Grouped
 from .algorithms import Algorithm, Convolution
 from .base import Layer, Parameter
 from .block import Block, Gradients, Graph, Memory, Pass
@@ -131,8 +133,8 @@ class Part:
 
     def choose(self, channels: int) -> type[Algorithm]:
         """Return the algorithm for images of so many channels."""
-        if self.groups > 1 and self.groups == channels and self.algorithm != "im2col":
-            return Depthwise
+        if self.groups > 1 and (self.algorithm != "im2col" and (vector_set().known or self.algorithm != "auto")):
+            return Depthwise if self.groups == channels else Grouped
         return choose(self.algorithm, self.window, channels, self.num_filters, self.groups)
 
 

@@ -14,6 +14,7 @@ from .norm import BatchNorm, GroupNorm, LayerNorm
 from .pool import Pooling
 from .residual import Residual
 from .shape import Flatten
+from .transpose import Conv2DTranspose
 
 
 def _is_relu(layer: Layer) -> bool:
@@ -42,6 +43,7 @@ Run = tuple[Callable[[Layer], bool], ...]
 RUNS: dict[type[Layer], tuple[Run, ...]] = {
     BatchNorm: ((_is_relu,),),
     Conv2D: ((_is_relu, _is_pooling_of_2), (_is_relu,), (_is_pooling_of_2,)),
+    Conv2DTranspose: ((_is_relu,),),
     Dense: ((_is_relu,),),
     Residual: ((_is_relu,),),
     DepthwiseConv2D: ((_is_relu, _is_pooling_of_2), (_is_relu,), (_is_pooling_of_2,)),
