@@ -28,7 +28,7 @@ def forward_pool(x, x_row, x_col, K, w, start, floor, every, band, band_row, y, 
 
 @kernel
 def clear_columns(a, rows, pitch, first):
-    """a[:, first:] = 0 for a (rows, pitch): what the padding channels of an input have left in a filter gradient."""
+    """Put zeros to a[:, first:] of a (rows, pitch): what padding channels of an input left in a filter gradient."""
     for row in range(rows):
         for n in range(first, pitch):
             a[row * pitch + n] = a.dtype.type(0)

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ..kernels import conv_groups as kernels
 from ..kernels.machine import vector_set
 from ..typing import Array
