@@ -115,60 +115,112 @@ def _expect(exact, absolute, in_output: int, in_input: int, in_parameters: int) 
     )
 
 
-# -------------------------------------------------------------------------------------------- Winograd's F(2×2, 3×3)
-
-# The absolute values of the transforms: what each number is, at most, made of.
-B_T = np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]])
-G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [0, 0, 1]])
-A_T = np.array([[1, 1, 1, 0], [0, 1, 1, 1]])
+# ------------------------------------------------------------------------------------------------------------ Winograd
 
 
-def expect_winograd(case: ConvCase, parameters: Parameters, x: np.ndarray, dL_dout: np.ndarray) -> Expected:
+@dataclass(frozen=True)
+class Transforms:
+    """The absolute values of Winograd's transforms, and how often at most each rounds a number, in one direction.
+
+    Aᵀ (m, m + 2) takes points to a line of outputs, Bᵀ (m + 2, m + 2) a line of the input to points, and G (m + 2, 3)
+    a line of a filter to points. `A` and `G_T` count the roundings of the transposed matrices. A constant that is no
+    binary fraction is one rounding, a quotient of such constants three.
+    """
+
+    a_t: np.ndarray
+    b_t: np.ndarray
+    g: np.ndarray
+    rounds: Mapping[str, int]
+
+    @property
+    def tile(self) -> int:
+        """m."""
+        return len(self.a_t)
+
+
+def _transforms_of_4(a: float, b: float) -> Transforms:
+    """Return F(4×4, 3×3) on the points 0, ±a, ±b, ∞ with a² = 1/2, b² = 2: M(x) = x (x² − 1/2) (x² − 2).
+
+    Rows of Bᵀ are the coefficients of M / (x − p), those of G are (1, p, p²) / M'(p), columns of Aᵀ are powers of p.
+    """
+    odd, even = [0, 2 * a, 2, a, 1, 0], [0, b / 2, 0.5, b, 1, 0]
+    return Transforms(
+        np.array([[1, 1, 1, 1, 1, 0], [0, a, a, b, b, 0], [0, 0.5, 0.5, 2, 2, 0], [0, a / 2, a / 2, 2 * b, 2 * b, 1]]),
+        np.array([[1, 0, 2.5, 0, 1, 0], odd, odd, even, even, [0, 1, 0, 2.5, 0, 1]]),
+        np.array([[6, 0, 0], [4, 4 * a, 2], [4, 4 * a, 2], [1, b, 2], [1, b, 2], [0, 0, 6]]) / 6,
+        # Aᵀ: a·(m1 − m2), its half, and two sums; Bᵀ: a·(d3 − 2·d1) and a sum; A: a·(y1 + y3/2) and a sum;
+        # G: a constant, a product, two sums; Gᵀ: a sum, a constant, a product, two sums.
+        {"A_T": 5, "B_T": 4, "A": 4, "G": 6, "G_T": 7},
+    )
+
+
+TRANSFORMS = {
+    "winograd": Transforms(
+        np.array([[1, 1, 1, 0], [0, 1, 1, 1]]),
+        np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]]),
+        np.array([[2, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 2]]) / 2,
+        {"A_T": 2, "B_T": 1, "A": 1, "G": 2, "G_T": 2},
+    ),
+    "winograd4": _transforms_of_4(0.5**0.5, 2**0.5),
+}
+
+
+def expect_winograd(
+    case: ConvCase, parameters: Parameters, x: np.ndarray, dL_dout: np.ndarray, algorithm: str = "winograd"
+) -> Expected:
     """Return what Conv2D gives by Winograd's algorithm: the same numbers, with the roundings of another route.
 
     The result is linear in each factor, so the sum of absolute terms is that of the same route through the absolute
-    values of the transforms, |Aᵀ| [Σ_c (|G| |g| |Gᵀ|) ⊙ (|Bᵀ| |d| |B|)] |A|. A term is rounded on its way
+    values of the transforms, |Aᵀ| [Σ_c (|G| |g| |Gᵀ|) ⊙ (|Bᵀ| |d| |B|)] |A|. On its way a term is rounded
 
-    - in G·Gᵀ twice in each direction, in Bᵀ·B once, in the sum over C channels C times, in Aᵀ·A twice in each
-      direction, and once by the bias: 4 + 2 + C + 4 + 1;
+    - twice as often as a line (once for each direction) in G·Gᵀ, Bᵀ·B and Aᵀ·A, C times in the sum over the channels,
+      and once by the bias;
     - in the input gradient alike, with F filters in the place of C channels and no bias;
-    - in the filter gradient, Gᵀ [Σ_t (Bᵀ d B) ⊙ (A dy Aᵀ)] G over T tiles: 2 + 2 + T + 4.
+    - in the filter gradient, Gᵀ [Σ_t (Bᵀ d B) ⊙ (A dy Aᵀ)] G, as often as there are tiles t, and by its transforms.
     """
-    plain = expect_convolution(case, parameters, x, dL_dout)
+    plain, by = expect_convolution(case, parameters, x, dL_dout), TRANSFORMS[algorithm]
     filters, biases = np.abs(parameters["filters"]), np.abs(parameters.get("biases", np.zeros(case.num_filters)))
     (F, C), (H, W), (oH, oW) = filters.shape[:2], x.shape[2:], dL_dout.shape[2:]
     (top, bottom), (left, right) = reference.Conv2D(**case.arguments)._window((H, W)).padding
     padded = np.pad(np.abs(x).astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
-    dy = np.pad(np.abs(dL_dout).astype(np.float64), ((0, 0), (0, 0), (2, 2), (2, 2)))
-    output = _winograd(padded, filters) + biases[:, None, None]
-    flipped = filters[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
-    dL_dinput = _winograd(dy[:, :, top : top + H + 2, left : left + W + 2], flipped)
-    patches, tiles = _patches(padded), _tiles(np.abs(dL_dout).astype(np.float64))
-    dL_dfilters = np.einsum("ia,nchwij,nfhwij,jb->fcab", G, patches, tiles, G, optimize=True)
-    gradients = dict(plain.gradients)
-    count = len(x) * -(-oH // 2) * -(-oW // 2)
-    gradients["filters"] = Sum(plain.gradients["filters"].exact, dL_dfilters, count + 8)
-    return Expected(Sum(plain.output.exact, output, C + 11), Sum(plain.dL_dinput.exact, dL_dinput, F + 10), gradients)
+    dy = np.abs(dL_dout).astype(np.float64)
+    output = _winograd(by, padded, filters) + biases[:, None, None]
+    # The input gradient is the convolution of dy, with two pixels of zeros around it, and the flipped filters.
+    around = np.pad(dy, ((0, 0), (0, 0), (2, 2), (2, 2)))[:, :, top : top + H + 2, left : left + W + 2]
+    dL_dinput = _winograd(by, around, filters[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+    dL_dfilters = np.einsum(
+        "ia,nchwij,nfhwij,jb->fcab", by.g, _patches(by, padded), _tiles(by, dy), by.g, optimize=True
+    )
+    tiles, rounds = len(x) * -(-oH // by.tile) * -(-oW // by.tile), by.rounds
+    there = 2 * (rounds["G"] + rounds["B_T"] + rounds["A_T"])
+    back = 2 * (rounds["B_T"] + rounds["A"] + rounds["G_T"])
+    return Expected(
+        Sum(plain.output.exact, output, there + C + 1),
+        Sum(plain.dL_dinput.exact, dL_dinput, there + F),
+        {**plain.gradients, "filters": Sum(plain.gradients["filters"].exact, dL_dfilters, back + tiles)},
+    )
 
 
-def _winograd(x: np.ndarray, filters: np.ndarray) -> np.ndarray:
+def _winograd(by: Transforms, x: np.ndarray, filters: np.ndarray) -> np.ndarray:
     """Return |Aᵀ| [(|G| g |Gᵀ|) ⊙ (|Bᵀ| d |B|)] |A| of a padded image that is not negative, summed over channels."""
-    points = np.einsum("ia,fcab,jb->fcij", G, filters, G, optimize=True)
-    tiles = np.einsum("ai,fcij,nchwij,bj->nfhawb", A_T, points, _patches(x), A_T, optimize=True)
-    N, F, h, _, w, _ = tiles.shape
-    return tiles.reshape(N, F, 2 * h, 2 * w)[:, :, : x.shape[2] - 2, : x.shape[3] - 2]
+    points = np.einsum("ia,fcab,jb->fcij", by.g, filters, by.g, optimize=True)
+    tiles = np.einsum("ai,fcij,nchwij,bj->nfhawb", by.a_t, points, _patches(by, x), by.a_t, optimize=True)
+    N, F, h, m, w, _ = tiles.shape
+    return tiles.reshape(N, F, m * h, m * w)[:, :, : x.shape[2] - 2, : x.shape[3] - 2]
 
 
-def _patches(x: np.ndarray) -> np.ndarray:
-    """Return |Bᵀ| d |B| of the patches 4×4 that begin at every second pixel: (N, C, h, w, 4, 4)."""
-    even = np.pad(x, ((0, 0), (0, 0), (0, x.shape[2] % 2), (0, x.shape[3] % 2)))
-    patches = np.lib.stride_tricks.sliding_window_view(even, (4, 4), axis=(2, 3))[:, :, ::2, ::2]
-    return np.einsum("ia,nchwab,jb->nchwij", B_T, patches, B_T, optimize=True)
+def _patches(by: Transforms, x: np.ndarray) -> np.ndarray:
+    """Return |Bᵀ| d |B| of the patches that begin at every m-th pixel, (N, C, h, w, m + 2, m + 2)."""
+    m = by.tile
+    whole = np.pad(x, ((0, 0), (0, 0), (0, (2 - x.shape[2]) % m), (0, (2 - x.shape[3]) % m)))
+    patches = np.lib.stride_tricks.sliding_window_view(whole, (m + 2, m + 2), axis=(2, 3))[:, :, ::m, ::m]
+    return np.einsum("ia,nchwab,jb->nchwij", by.b_t, patches, by.b_t, optimize=True)
 
 
-def _tiles(dy: np.ndarray) -> np.ndarray:
-    """Return |A| dy |Aᵀ| of the tiles 2×2: (N, F, h, w, 4, 4)."""
-    even = np.pad(dy, ((0, 0), (0, 0), (0, dy.shape[2] % 2), (0, dy.shape[3] % 2)))
-    N, F, H, W = even.shape
-    tiles = even.reshape(N, F, H // 2, 2, W // 2, 2)
-    return np.einsum("ai,nfhawb,bj->nfhwij", A_T, tiles, A_T, optimize=True)
+def _tiles(by: Transforms, dy: np.ndarray) -> np.ndarray:
+    """Return |A| dy |Aᵀ| of the tiles m×m, (N, F, h, w, m + 2, m + 2)."""
+    m = by.tile
+    whole = np.pad(dy, ((0, 0), (0, 0), (0, -dy.shape[2] % m), (0, -dy.shape[3] % m)))
+    N, F, H, W = whole.shape
+    tiles = whole.reshape(N, F, H // m, m, W // m, m)
+    return np.einsum("ai,nfhawb,bj->nfhwij", by.a_t, tiles, by.a_t, optimize=True)

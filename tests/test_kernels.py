@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from fastcnn.kernels import activation, conv_direct, loss, pool, product, update
 from fastcnn.kernels.machine import vector_set
+from fastcnn.layers.winograd import ALGORITHMS
 from tests.arrays import both_dtypes
 from tests.bounds import gamma
 from tests.cases import CONV_CASES, DENSE_CASES, LAYER_CASES, POOL_CASES
@@ -311,7 +312,7 @@ def guarded_layers(monkeypatch):
 
 @pytest.mark.usefixtures("guarded_layers")
 @both_dtypes
-@pytest.mark.parametrize("algorithm", ["direct", "im2col", "winograd"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
 def test_convolutions_between_guard_words(case, algorithm, dtype):
     check_between_guard_words(fastcnn.Conv2D(**case.arguments, algorithm=algorithm), case.input_shape, dtype)
@@ -350,7 +351,7 @@ def check_between_guard_words(layer: fastcnn.Layer, input_shape, dtype) -> None:
 
 @pytest.mark.usefixtures("guarded_layers")
 @both_dtypes
-@pytest.mark.parametrize("algorithm", ["direct", "im2col", "winograd"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("size", [(12, 12), (11, 13)], ids=str)
 def test_fused_models_between_guard_words(size, algorithm, dtype):
     model = fastcnn.Sequential(

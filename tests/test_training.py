@@ -11,6 +11,7 @@ import pytest
 import fastcnn
 import reference
 from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer, parallel, training
+from fastcnn.layers.winograd import ALGORITHMS
 from tests.arrays import ORDERS, both_dtypes
 from tests.models import MODEL_CASES
 
@@ -254,7 +255,7 @@ def test_what_is_given_is_not_changed():
         trainer.step(x, y)
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "im2col", "winograd"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_each_algorithm_learns_the_same(algorithm):
     def curve(algorithm):
         layers = [
