@@ -12,11 +12,10 @@ import numpy as np
 
 from ..typing import Array, RandomState, Shape
 from . import checks
-from .block import Gradients, Graph, Memory, Pass
+from .block import Gradients, Graph
 from .custom import NumpyBlock
 from .layout import aligned_zeros
-
-CHUNK = 1 << 26  # numbers per edge that a call of `forward` holds in one piece
+from .session import Session
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,7 @@ class Layer:
         self._flat_gradients: Array = np.zeros(0)
         self.parameters: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}
-        self._plan: tuple[Any, Graph] | None = None
-        self._last: list[tuple[int, Memory]] = []
+        self._session: Session | None = None
 
     @property
     def name(self) -> str:
@@ -186,7 +184,7 @@ class Layer:
         generator = checks.as_generator(random_state)
         self.input_shape = shape
         self._specs = self._parameters(shape)
-        self._plan, self._last = None, []
+        self._session = None
         self._bind(aligned_zeros(self._size, dtype))
         self._flat_gradients, self.gradients = np.zeros(0), {}
         for name, spec in self._specs.items():
@@ -199,6 +197,7 @@ class Layer:
 
     def _bind(self, flat: Array) -> None:
         """Let the parameters live in `flat`."""
+        self._session = None
         self._flat = flat
         self._stored = self._storage(flat)
         self.parameters = self._show(flat)
@@ -312,24 +311,19 @@ class Layer:
             If dtype or shape are not what the layer expects; its parameters stay as they are.
         """
         x = checks.as_images(input, self.name, "input")
+        session = self._session
+        if session is None or x.shape != session.shape or x.dtype != session.dtype:
+            session = self._begin(x)
+        return session.forward(x, self.training)
+
+    def _begin(self, x: Array) -> Session:
+        """Return a session for batches such as `x`; the first one creates the parameters."""
         self._check_input(x)
         if self.input_shape is None or (not self._size and x.shape[1:] != self.input_shape):
             self.output_shape(x.shape[1:])
             self._create(x.shape[1:], x.dtype, self.random_state)
-        graph = self._graph(x.shape, x.dtype)
-        run = Pass(training=self.training)
-        graph.prepare()
-        self._last, shards = [], []
-        for first in range(0, len(x), graph.images):
-            n = min(graph.images, len(x) - first)
-            memory = graph.allocate()
-            graph.load(x[first : first + n], n, memory)
-            shards.append((n, memory))
-        graph.forward(shards, run)
-        self._last = shards
-        outputs = [graph.values[graph.output].view(memory.values[graph.output], n) for n, memory in shards]
-        whole = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
-        return whole.reshape(len(x), *self.output_shape(x.shape[1:]))
+        self._session = Session(self, x.shape, x.dtype)
+        return self._session
 
     def backward(self, dL_dout: Any, learning_rate: float | None = None) -> Array:
         """Return the gradient of the loss with respect to the last input.
@@ -348,33 +342,21 @@ class Layer:
         ValueError, TypeError
             If `dL_dout` has another shape than the last output, or is not made of real numbers.
         """
-        if not self._last or self._plan is None or self.input_shape is None:
+        session = self._session
+        if session is None or not session.ready:
             raise RuntimeError(f"{self.name}: backward: call forward first: the gradient belongs to its input")
-        graph = self._plan[1]
-        count = sum(n for n, _ in self._last)
         gradient = checks.as_images(dL_dout, self.name, "dL_dout")
-        expected = (count, *self.output_shape(self._last_shape))
-        if gradient.shape != expected:
+        if gradient.shape != session.output_shape:
             raise ValueError(
-                f"{self.name}: dL_dout: expected shape {expected}, that of the last output; got shape {gradient.shape}"
+                f"{self.name}: dL_dout: expected shape {session.output_shape}, that of the last output; "
+                f"got shape {gradient.shape}"
             )
-        total = aligned_zeros(self._size, graph.dtype)
-        parts, first = [], 0
-        for n, memory in self._last:
-            parts.append(total if len(self._last) == 1 else aligned_zeros(self._size, graph.dtype))
-            self._load_gradient(graph, gradient[first : first + n], n, memory)
-            first += n
-        by_layer = [self._gradients_by_layer(part) for part in parts]
-        graph.backward(self._last, by_layer, Pass(training=self.training))
-        if len(parts) > 1:
-            for part in parts:
-                total += part
-        inputs = [self._input_gradient(graph, n, memory) for n, memory in self._last]
-        self._flat_gradients, self.gradients = total, self._show(total)
-        if learning_rate is not None:
-            self._flat -= (learning_rate / count) * total
-        whole = inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
-        return whole.reshape(count, *self._last_shape)
+        dL_dinput = session.backward(gradient)
+        if self._flat_gradients is not session.gradient:
+            self._flat_gradients, self.gradients = session.gradient, self._show(session.gradient)
+        if learning_rate is not None and self._flat.size:
+            self._flat -= (learning_rate / len(gradient)) * session.gradient
+        return dL_dinput
 
     def _modes(self) -> Iterator[Layer]:
         """Yield this layer and all layers inside, which change between training and prediction together."""
@@ -383,18 +365,6 @@ class Layer:
     def _gradients_by_layer(self, flat: Array) -> dict[Layer, Gradients]:
         """Return where the blocks of each layer leave their gradients."""
         return {self: self._storage(flat)}
-
-    def _load_gradient(self, graph: Graph, gradient: Array, n: int, memory: Memory) -> None:
-        layout, buffer = graph.gradients[graph.output], memory.gradients[graph.output]
-        assert layout is not None
-        assert buffer is not None
-        layout.view(buffer, n)[...] = gradient.reshape(n, *layout.shape)
-
-    def _input_gradient(self, graph: Graph, n: int, memory: Memory) -> Array:
-        layout, buffer = graph.gradients[0], memory.gradients[0]
-        assert layout is not None
-        assert buffer is not None
-        return layout.view(buffer, n)
 
     def _check_input(self, x: Array) -> None:
         """Raise unless `x` is a batch that the layer takes."""
@@ -406,21 +376,9 @@ class Layer:
         if x.size == 0:
             raise ValueError(f"{self.name}: input: expected at least one number; got an empty batch, shape {x.shape}")
 
-    def _graph(self, shape: Shape, dtype: np.dtype) -> Graph:
-        """Return the blocks for a batch of this shape; the last ones are kept."""
-        images = min(shape[0], max(1, CHUNK // int(np.prod(shape[1:]))))
-        key = (images, shape[1:], dtype)
-        if self._plan is None or self._plan[0] != key:
-            graph = Graph(shape[1:], images, dtype, input_gradient=True)
-            graph.output = self._connect(graph, 0)
-            graph.finish()
-            self._plan = (key, graph)
-        self._last_shape = shape[1:]
-        return self._plan[1]
-
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what a call has left behind, plans and buffers, and how this machine stores parameters."""
-        left_out = {"_plan", "_last", "_specs", "_stored", "_flat", "gradients", "_flat_gradients"}
+        left_out = {"_session", "_specs", "_stored", "_flat", "gradients", "_flat_gradients"}
         kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
         parameters = {name: np.ascontiguousarray(array) for name, array in self.parameters.items()}
         return {**kept, "parameters": parameters, "dtype": self._flat.dtype}

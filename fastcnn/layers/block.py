@@ -231,6 +231,8 @@ class Graph:
         readers = [block for block in self.blocks if any(self.aliases.get(edge, edge) == 0 for edge in block.reads)]
         if readers and all(block.reads_any_pitch for block in readers):
             self.values[0] = replace(self.values[0], pitch=self.shapes[0][0])
+            if self.gradients[0] is not None:
+                self.gradients[0] = replace(self.gradients[0], pitch=padded(self.shapes[0][0], self.dtype))
         for edge, root in self.aliases.items():
             self.values[root] = self.values[root].with_halo(self.values[root].halo | self.values[edge].halo)
         for edge, root in self.aliases.items():
@@ -297,25 +299,28 @@ class Graph:
             block = self.blocks[first]
             yield Call(block, block.backward_partial, (n, memory, run))
 
-    def forward(self, shards: Sequence[tuple[int, Memory]], run: Pass) -> None:
+    def forward(self, shards: Sequence[tuple[int, Memory]], passes: Sequence[Pass]) -> None:
         """Run all blocks on a batch that is cut into `shards`, in this thread."""
-        if not run.training:
-            for n, memory in shards:
+        if not passes[0].training:
+            for (n, memory), run in zip(shards, passes, strict=True):
                 for block in self.blocks:
                     block.forward(n, memory, run)
             return
         for stage in range(len(self.cuts) + 1):
             if stage:
                 self.blocks[self.cuts[stage - 1]].meet_forward(shards)
-            for n, memory in shards:
+            for (n, memory), run in zip(shards, passes, strict=True):
                 run_calls(self.forward_calls(stage, n, memory, run))
 
     def backward(
-        self, shards: Sequence[tuple[int, Memory]], gradients: Sequence[dict[Layer, Gradients]], run: Pass
+        self,
+        shards: Sequence[tuple[int, Memory]],
+        gradients: Sequence[dict[Layer, Gradients]],
+        passes: Sequence[Pass],
     ) -> None:
         """Run all blocks backward, from the gradients that stand on the shards' last edges."""
         for stage in range(len(self.cuts), -1, -1):
-            for (n, memory), by_layer in zip(shards, gradients, strict=True):
+            for (n, memory), by_layer, run in zip(shards, gradients, passes, strict=True):
                 run_calls(self.backward_calls(stage, n, memory, by_layer, run))
             if stage:
                 self.blocks[self.cuts[stage - 1]].meet_backward(shards)

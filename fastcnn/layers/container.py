@@ -27,7 +27,7 @@ class Container(Layer):
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         generator = checks.as_generator(random_state)
-        self._plan, self._last = None, []
+        self._session = None
         for layer, inside in self._inner_shapes(shape):
             layer.build(inside, dtype=dtype, random_state=generator)
         self.input_shape = shape
@@ -70,6 +70,7 @@ class Container(Layer):
     def _bind(self, flat: Array) -> None:
         for _, layer, piece in self._split(flat):
             layer._bind(piece)
+        self._session = None
         self._flat = flat
         self.parameters = self._show(flat)
 

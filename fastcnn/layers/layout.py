@@ -140,7 +140,10 @@ def aligned_zeros(size: int, dtype: np.dtype | type) -> Array:
     return raw[start : start + size * dtype.itemsize].view(dtype)
 
 
-def padded(channels: int) -> int:
-    """Return the pitch for `channels`: the next multiple of the lanes of a float32 vector, whatever the dtype."""
-    lanes = vector_set().lanes(np.float32)
+def padded(channels: int, dtype: np.dtype | type = np.float32) -> int:
+    """Return the pitch for `channels`: the next multiple of the lanes of a vector.
+
+    Parameters and the maps between layers are padded for float32 whatever their dtype, so that they fit each other.
+    """
+    lanes = vector_set().lanes(dtype)
     return -(-channels // lanes) * lanes
