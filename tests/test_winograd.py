@@ -1,0 +1,61 @@
+"""What Winograd's algorithms cost in accuracy, against float64 and beside direct convolution in float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.arrays import both_dtypes
+from tests.cases import ConvCase
+from tests.test_layers_conv import conv_problem, expect, fast_conv
+
+# As they stand in networks; the bounds of `tests/bounds.py` are a hundred times wider than what is seen here.
+CASES = (
+    ConvCase("wide-images", (2, 32, 32, 32), 32, 3, padding=1),
+    ConvCase("wide", (4, 64, 16, 16), 64, 3, padding=1),
+    ConvCase("deep", (8, 128, 8, 8), 128, 3, padding=1),
+)
+
+
+def results(layer, x: np.ndarray, dL_dout: np.ndarray) -> list[np.ndarray]:
+    return [layer.forward(x), layer.backward(dL_dout), layer.gradients["filters"]]
+
+
+def errors(algorithm: str, case: ConvCase) -> np.ndarray:
+    """Return the root mean square error in float32 of output, input gradient and filter gradient."""
+    x, dL_dout, parameters = conv_problem(case, np.float32)
+    exact = results(fast_conv(case, "im2col", parameters, np.float64), x.astype(float), dL_dout.astype(float))
+    actual = results(fast_conv(case, algorithm, parameters, np.float32), x, dL_dout)
+    return np.array([np.sqrt(np.mean((a - e) ** 2)) for a, e in zip(actual, exact, strict=True)])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_errors_beside_direct(case):
+    """F(2×2) errs less than direct, its filter gradient about the same; F(4×4) about twice as much."""
+    direct = errors("direct", case)
+    assert (errors("winograd", case) < [0.8, 0.8, 1.1] * direct).all()
+    assert (errors("winograd4", case) < 2.5 * direct).all()
+
+
+@both_dtypes
+@pytest.mark.parametrize("algorithm", ["winograd", "winograd4"])
+def test_bounds_on_layers_of_networks(algorithm, dtype):
+    case = ConvCase("layer", (3, 32, 13, 14), 48, 3, padding=1)
+    x, dL_dout, parameters = conv_problem(case, dtype)
+    expected = expect(algorithm, case, parameters, x, dL_dout)
+    expected.assert_close(fast_conv(case, algorithm, parameters, dtype), x, dL_dout)
+
+
+@both_dtypes
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 6)], ids=str)
+def test_whole_numbers_are_exact_on_the_small_tile(size, dtype):
+    """The transforms of F(2×2) only add, subtract and halve: with small whole numbers no algorithm rounds."""
+    case = ConvCase("whole", (2, 6, *size), 17, 3, padding=1)
+    rounded = [np.round(4 * array) for array in conv_problem(case, dtype)[:2]]
+    parameters = {name: np.round(8 * array) for name, array in conv_problem(case, dtype)[2].items()}
+    for fast, direct in zip(
+        results(fast_conv(case, "winograd", parameters, dtype), *rounded),
+        results(fast_conv(case, "direct", parameters, dtype), *rounded),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(fast, direct)
