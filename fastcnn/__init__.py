@@ -29,6 +29,7 @@ _ROOMS = {
     "Sequential": "model",
     "Softmax": "layers.dense",
     "Trainer": "training",
+    "check_gradients": "gradient_check",
     "set_num_threads": "parallel",
 }
 
