@@ -12,7 +12,7 @@ import fastcnn
 import reference
 from fastcnn import training
 from fastcnn.layers import base
-from fastcnn.layers.block import Graph, Pass
+from fastcnn.layers.block import Call, Graph, Pass, record_calls
 from tests.arrays import both_dtypes, normal
 from tests.cases import NORM_SHAPES
 
@@ -258,6 +258,39 @@ def test_prediction_folds_it_into_other_convolutions(make):
     unfused, unfolded = predict(model, x, fuse=False)
     assert unfused == blocks + 2
     assert_alike(folded, unfolded, 1e-12)
+
+
+@both_dtypes
+def test_predictions_follow_the_running_statistics(dtype):
+    """Folded into a convolution or not, behind a dense layer; also where calls are recorded."""
+    model = fastcnn.Sequential(network(fastcnn)).build((2, 8, 8), dtype=dtype)
+    trainer, (x, y) = fastcnn.Trainer(model, optimizer=fastcnn.SGD(0.0)), digits(13, dtype=dtype)
+    tolerance, found = 1e-12 if dtype == np.float64 else 1e-5, []
+    for _ in range(3):
+        trainer.step(x, y)
+        model.training = False
+        found.append(model.predict(x))
+        assert_alike(found[-1], model.forward(x), tolerance)
+    assert not np.allclose(found[0], found[1])
+    model.layers[9].running_var *= 4  # in place, and nothing else
+    assert_alike(model.predict(x), model.forward(x), tolerance)
+    assert not np.allclose(model.predict(x), found[2])
+
+
+def test_a_recorded_prediction_reads_the_arrays_as_they_are():
+    model = fastcnn.Sequential([fastcnn.BatchNorm()]).build((5,))
+    graph = Graph((5,), 3, np.dtype(np.float32), training=False)
+    graph.output = model._connect(graph, 0)
+    graph.finish()
+    graph.prepare()
+    memory, x = graph.allocate(), normal(3, 5, dtype=np.float32)
+    graph.load(x, 3, memory)
+    tape = record_calls(Call(block, block.forward, (3, memory, Pass(training=False))) for block in graph.blocks)
+    model.layers[0].running_mean = np.arange(5)
+    for function, arguments in tape:
+        function(*arguments)
+    output = graph.values[graph.output].view(memory.values[graph.output], 3).reshape(3, 5)
+    assert_alike(output, ((x - np.arange(5)) / np.sqrt(1 + 1e-5)).astype(np.float32), 1e-6)
 
 
 def test_training_does_not_fold():

@@ -321,8 +321,8 @@ class _BatchNormBlock(_NormBlock):
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         kept = memory.kept[self.index]
         if not run.training:
-            mean, variance = self.layer.running_mean.astype(np.float64), self.layer.running_var.astype(np.float64)
-            self._write(mean, variance, kept.own)
+            # The layer's arrays themselves: a recorded call reads what they hold then.
+            self._write(self.layer.running_mean, self.layer.running_var, kept.own)
             kept.k, kept.by_batch = kept.own, False
         kernels.normalise(
             memory.values[self.x], self.x_row, memory.values[self.y], self.y_row, 0, n * self.height, self.width,
