@@ -13,6 +13,7 @@ from fastcnn.layers.algorithm_groups import _bundles
 from tests.arrays import DTYPES, ORDERS, both_dtypes, normal, pairs, sweep
 from tests.bounds import _expect, _with_absolute_twin, expect_convolution
 from tests.cases import CONV_CASES, DEPTHWISE_CASES, TRANSPOSE_CASES, ConvCase, DepthwiseCase, TransposeCase
+from tests.guards import guard_all_buffers
 
 # Lines that are no multiple of four, several blocks of images, several filters per channel with odd padding.
 LARGE_DEPTHWISE_CASES = (
@@ -170,3 +171,120 @@ def test_no_bundle_of_groups_writes_beyond_a_pixel(size, lanes):
         for first, count in bundles:
             for width, pitch in zip(size, pitches, strict=True):
                 assert first * width + -(-count * width // lanes) * lanes <= pitch
+
+
+# ---------------------------------------------------------------------------------------------- in models, and others
+
+
+@both_dtypes
+@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fastcnn.DepthwiseConv2D(3, 1, 1),
+        lambda: fastcnn.DepthwiseConv2D(3, 2, 1, depth_multiplier=2),
+        lambda: fastcnn.SeparableConv2D(9, 3, 1, 1),
+        lambda: fastcnn.Conv2D(10, 3, 1, 1, groups=5),
+        lambda: fastcnn.Conv2D(15, 3, 1, 1, groups=5),
+        lambda: fastcnn.Conv2DTranspose(6, 3, 2, 1),
+    ],
+    ids=["depthwise", "multiplied", "separable", "groups", "odd-groups", "transposed"],
+)
+def test_a_fused_run_computes_what_its_layers_compute(make, pooled, dtype):
+    # Whole numbers: their sums are exact in whatever order.
+    x, results = np.round(normal(3, 5, 9, 11, dtype=dtype)), []
+    for fuse in (True, False):
+        layers = [fastcnn.Conv2D(5, 1), make(), fastcnn.ReLU(), *([fastcnn.MaxPool2D(2)] if pooled else [])]
+        model = fastcnn.Sequential(layers, fuse=fuse).build(x.shape[1:], random_state=0, dtype=dtype)
+        for parameter in model.parameters.values():
+            parameter[...] = np.round(normal(*parameter.shape, dtype=dtype))
+        output = model.forward(x)
+        results.append([output, model.backward(np.sign(output - 0.3)), *model.gradients.values()])
+    for fused, alone in zip(*results, strict=True):
+        np.testing.assert_array_equal(fused, alone)
+
+
+def test_padding_channels_of_any_content_leave_no_trace():
+    """A user's layer may leave anything in its padding channels: filters and their padding must not learn from it."""
+    model = fastcnn.Sequential(
+        [fastcnn.Conv2D(5, 1), _Shifted(), fastcnn.Conv2DTranspose(3, 2, 2), _Shifted(), fastcnn.DepthwiseConv2D(3)]
+    ).build((2, 5, 5), random_state=0, dtype=np.float32)
+    model.forward(normal(2, 2, 5, 5, dtype=np.float32))
+    model.backward(normal(2, 3, 8, 8, dtype=np.float32))
+    real = sum(gradient.astype(np.float64).sum() for gradient in model.gradients.values())
+    np.testing.assert_allclose(model._flat_gradients.astype(np.float64).sum(), real, rtol=1e-9)
+
+
+class _Shifted(fastcnn.Layer):
+    def _forward(self, x):
+        return x + 1
+
+    def _backward(self, x, y, dL_dout):
+        return dL_dout
+
+
+def test_what_a_transposed_convolution_refuses():
+    with pytest.raises(ValueError, match=r"Conv2DTranspose: output_padding: expected less than stride"):
+        fastcnn.Conv2DTranspose(4, 3, 2, 1, output_padding=2)
+    with pytest.raises(ValueError, match=r"Conv2DTranspose: groups: expected a divisor of num_filters = 4; got 3"):
+        fastcnn.Conv2DTranspose(4, 3, groups=3)
+    with pytest.raises(ValueError, match=r"Conv2DTranspose: input: expected an image that padding \(2, 2\) leaves"):
+        fastcnn.Conv2DTranspose(4, 1, padding=2).build((3, 2, 2))
+    with pytest.raises(TypeError, match=r"Conv2DTranspose: padding: expected an int or a pair of ints; got 'same'"):
+        fastcnn.Conv2DTranspose(4, 3, padding="same")
+
+
+# -------------------------------------------------------------------------------------------- PyTorch, where installed
+
+
+@pytest.mark.parametrize(
+    ("layer", "twin", "shape"),
+    [
+        (
+            lambda: fastcnn.DepthwiseConv2D(3, 2, 1, depth_multiplier=2),
+            lambda nn: nn.Conv2d(9, 18, 3, 2, 1, groups=9),
+            (2, 9, 8, 7),
+        ),
+        (lambda: fastcnn.Conv2D(12, 3, 1, 2, 2, groups=3), lambda nn: nn.Conv2d(9, 12, 3, 1, 2, 2, 3), (2, 9, 8, 7)),
+        (
+            lambda: fastcnn.Conv2DTranspose(6, (3, 2), (2, 3), 1, (1, 2), 2, 3),
+            lambda nn: nn.ConvTranspose2d(9, 6, (3, 2), (2, 3), 1, (1, 2), 3, dilation=2),
+            (2, 9, 4, 5),
+        ),
+    ],
+    ids=["depthwise", "groups", "transposed"],
+)
+def test_pytorch_agrees(layer, twin, shape):
+    torch = pytest.importorskip("torch")
+    peer, ours = twin(torch.nn).double(), layer().build(shape[1:])
+    ours.filters, ours.biases = peer.weight.detach().numpy(), peer.bias.detach().numpy()
+    x = normal(*shape)
+    peer_x = torch.tensor(x, requires_grad=True)
+    expected = peer(peer_x)
+    dL_dout = normal(*expected.shape, seed=1)
+    expected.backward(torch.tensor(dL_dout))
+    pairs_of_arrays = [(ours.forward(x), expected.detach()), (ours.backward(dL_dout), peer_x.grad)]
+    pairs_of_arrays += [(ours.gradients["filters"], peer.weight.grad), (ours.gradients["biases"], peer.bias.grad)]
+    for actual, wanted in pairs_of_arrays:
+        np.testing.assert_allclose(actual, wanted.numpy(), rtol=1e-10, atol=1e-10)
+
+
+# ----------------------------------------------------------------------------------------------- between guard words
+
+
+@both_dtypes
+@pytest.mark.parametrize(
+    "case", [*DEPTHWISE_CASES, *LARGE_DEPTHWISE_CASES, *TRANSPOSE_CASES, *LARGE_TRANSPOSE_CASES, *GROUP_CASES], ids=str
+)
+def test_between_guard_words(case, dtype, monkeypatch):
+    """No kernel writes beyond a buffer, and none lets a number count that it should not even read."""
+    guards = guard_all_buffers(monkeypatch)
+    layers = {
+        ConvCase: fastcnn.Conv2D, DepthwiseCase: fastcnn.DepthwiseConv2D, TransposeCase: fastcnn.Conv2DTranspose
+    }  # fmt: skip
+    layer = layers[type(case)](**case.arguments)
+    output = layer.forward(normal(*case.input_shape, dtype=dtype))
+    for array in (output, layer.backward(output), *layer.gradients.values()):
+        assert np.isfinite(array).all()
+    assert guards.all
+    guards.check()

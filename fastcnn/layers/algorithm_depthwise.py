@@ -12,8 +12,6 @@ from ..typing import Array, IntArray
 from .algorithms import Convolution, TwoPasses
 from .layout import Layout, aligned_zeros
 
-CACHED = 1 << 16  # numbers of an edge that both gradients take at once: the second finds them in a cache
-
 
 class Depthwise(TwoPasses):
     """As many groups as channels: each channel by itself.
@@ -35,7 +33,6 @@ class Depthwise(TwoPasses):
         self.sweep = self._plan_forward(c.y)
         self.gradient = self._plan_forward(c.dy) if c.dy else None
         self.phases = self._plan_phases(c.dy, self.dx) if c.dy and self.dx else []
-        self.block = max(1, CACHED // self.x.image_size)
         if self.times > 1:
             self.narrow = [layout and layout.line_table(c.images) for layout in (c.x, c.dx)]
             self.wide = [layout and layout.line_table(c.images) for layout in (self.x, self.dx)]
@@ -112,23 +109,19 @@ class Depthwise(TwoPasses):
             )  # fmt: skip
 
     def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+        t, N, wide = self.gradient, self.convolution.y.pitch, self._repeated(n, x, scratch)
+        assert t is not None
         kernels.clear(dw, dw.size)
         kernels.clear(dbias, dbias.size)
-        self._add_filter_gradient(n, self._repeated(n, x, scratch), dy, dw, dbias)
-
-    def backward(self, n: int, x: Array, dy: Array, dx: Array | None, dw: Array, dbias: Array, scratch: Any) -> None:
-        if dx is None or self.times > 1:
-            super().backward(n, x, dy, dx, dw, dbias, scratch)
-            return
-        c = self.convolution
-        assert c.dy is not None
-        assert c.dx is not None
-        kernels.clear(dw, dw.size)
-        kernels.clear(dbias, dbias.size)
-        for first in range(0, n, self.block):
-            count, dy_here = min(self.block, n - first), dy[first * c.dy.image_size :]
-            self._add_filter_gradient(count, x[first * c.x.image_size :], dy_here, dw, dbias)
-            self.input_gradient(count, dy_here, dx[first * c.dx.image_size :], scratch)
+        if t.near:
+            kernels.filter_gradient_3x3(
+                wide, t.x, t.x_step, t.near[0], dy, t.y, t.y_step, n * t.count, t.width, N, dw, dbias
+            )
+        else:
+            kernels.filter_gradient(
+                wide, t.x, t.x_step, t.x_col, t.x_col.size, dy, t.y, t.y_step, n * t.count, t.width, N, dw, t.w_row,
+                dbias,
+            )  # fmt: skip
 
     def _repeated(self, n: int, x: Array, scratch: Any) -> Array:
         """Return the input with each channel as often as it has filters."""
@@ -154,18 +147,6 @@ class Depthwise(TwoPasses):
                 x, t.x, t.x_step, t.x_col, t.x_col.size, self.filters, t.w_row, y, t.y, t.y_step, n * t.count, t.width,
                 N, start, floor,
             )  # fmt: skip
-
-    def _add_filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array) -> None:
-        t, N = self.gradient, self.convolution.y.pitch
-        assert t is not None
-        if t.near:
-            kernels.filter_gradient_3x3(
-                x, t.x, t.x_step, t.near[0], dy, t.y, t.y_step, n * t.count, t.width, N, dw, dbias
-            )
-        else:
-            kernels.filter_gradient(
-                x, t.x, t.x_step, t.x_col, t.x_col.size, dy, t.y, t.y_step, n * t.count, t.width, N, dw, t.w_row, dbias
-            )
 
 
 @dataclass(frozen=True)
