@@ -40,6 +40,8 @@ class Trainer:
     ----------
     accuracy : float
         Share of the last batch that the model had right before the step.
+    steps : int
+        How many steps were taken; a part of the seed of each step's random numbers.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Trainer:
         self.optimizer = SGD() if optimizer is None else optimizer
         self.threads = None if threads is None else parallel.check_threads(threads)
         self.accuracy = float("nan")
+        self.steps = 0
         self._plan: _Plan | None = None
 
     def step(self, x: Any, y: Any) -> float:
@@ -94,6 +97,8 @@ class Trainer:
             first, last = cuts[s]
             plan.play("backward", stage, s, plan.place(s, worker), last - first)
 
+        for run, (first, _) in zip(plan.passes, cuts, strict=False):
+            run.step, run.first = self.steps, first
         plan.play("prepare")
         for stage in range(stages + 1):
             if stage:
@@ -106,7 +111,7 @@ class Trainer:
         if bad:
             raise ValueError(f"Trainer: y: expected classes from 0 to {plan.classes - 1}; got {int(bad)} beyond")
         self._update(plan, len(cuts), threads)
-        self.accuracy = hits / n
+        self.accuracy, self.steps = hits / n, self.steps + 1
         return float(loss / n)
 
     def _update(self, plan: _Plan, shards: int, threads: int) -> None:

@@ -21,7 +21,7 @@ from fastcnn.kernels.activation import relu
 from fastcnn.kernels.cache import cache_folder
 x, row = np.linspace(-1, 2, 64), np.zeros(1, np.int32)
 y = np.full_like(x, 7)
-relu(x, row, y, row, 1, 64)
+relu(x, row, y, row, 1, 64, False)
 print(json.dumps({
     "right": bool((y == np.maximum(0, x)).all()), "y": y[::63].tolist(),
     "folder": str(cache_folder()),

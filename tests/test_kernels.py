@@ -147,11 +147,13 @@ def test_relu(guards, rows, vectors, dtype):
     x, y, dy, dx = (guards.empty(size, dtype) for _ in range(4))
     X, DY = integers(rng, rows, length, dtype=dtype), integers(rng, rows, length, dtype=dtype)
     x[x_row[:, None] + np.arange(length)] = X
-    activation.relu(x, table(guards, x_row), y, table(guards, y_row), rows, length)
+    activation.relu(x, table(guards, x_row), y, table(guards, y_row), rows, length, False)
     assert_only(y, y_row, length)
     np.testing.assert_array_equal(gather(y, y_row, length), np.maximum(X, 0))
     dy[x_row[:, None] + np.arange(length)] = DY
-    activation.relu_backward(y, table(guards, y_row), dy, table(guards, x_row), dx, table(guards, dx_row), rows, length)
+    activation.relu_backward(
+        y, table(guards, y_row), dy, table(guards, x_row), dx, table(guards, dx_row), rows, length, False
+    )
     assert_only(dx, dx_row, length)
     np.testing.assert_array_equal(gather(dx, dx_row, length), DY * (X > 0))
 
@@ -191,7 +193,7 @@ def test_pool2(guards, P, vectors, every, dtype):
             assert untouched(winners[: p0 * N]).all()
         dy, dx = guards.empty(y.size, dtype), guards.empty(x.size, dtype)
         dy[y_row[:, None] + np.arange(N)] = DY
-        pool.pool2_backward(dy, table(guards, y_row), guards.array(bits), P, N, dx, table(guards, x_row))
+        pool.pool2_backward(dy, table(guards, y_row), guards.array(bits), P, N, dx, table(guards, x_row), False)
         assert_only(dx, x_row, N)
         won = bits[:, None] & np.array([1, 2, 4, 8])[:, None] != 0
         np.testing.assert_array_equal(gather(dx, x_row, N).reshape(P, 4, N), won * DY[:, None])
@@ -202,24 +204,34 @@ def test_pool2(guards, P, vectors, every, dtype):
 def test_pool_of_any_window(guards, winner_dtype, dtype):
     """Three windows over five pixels: the second is cut at the border, the third shares a pixel with the first."""
     N, rng = lanes(dtype), np.random.RandomState(0)
-    window = np.array([[3, 0, N, 2 * N], [1, 0, 0, 0]], np.int32)
+    window, tap = np.array([[3, 0, N, 2 * N], [1, 0, 0, 0]], np.int32), np.array([[0, 1, 2], [7, 0, 0]], np.int32)
     x_row = np.array([[0, 0], [4 * N, 1], [2 * N, 0]], np.int32)
     X, DY = rng.randint(-1, 2, size=(5, N)).astype(dtype), integers(rng, 3, N, dtype=dtype)
-    y, winner = guards.empty(4 * N, dtype), guards.empty(3 * N, winner_dtype)
+    y, winner = guards.empty(4 * N, dtype), guards.empty(4 * N, winner_dtype)
     y_row = np.array([3, 0, 1]) * N
-    rows, windows = guards.array(x_row).reshape(3, 2), guards.array(window).reshape(2, 4)
-    pool.pool(guards.array(X), rows, windows, y, table(guards, y_row), winner, 3, N)
-    taps = [[0, 1, 2], [4], [2, 3, 4]]
+    rows, windows, taps = (guards.array(array).reshape(array.shape) for array in (x_row, window, tap))
+    pool.pool(guards.array(X), rows, windows, taps, y, table(guards, y_row), winner, table(guards, y_row), 3, N)
+    pixels_of, numbers = [[0, 1, 2], [4], [2, 3, 4]], [[0, 1, 2], [7], [0, 1, 2]]
     assert_only(y, y_row, N)
+    assert_only(winner, y_row, N)
     dX = np.zeros_like(X)
-    for p, pixels in enumerate(taps):
+    for p, pixels in enumerate(pixels_of):
         first = X[pixels].argmax(axis=0)
         np.testing.assert_array_equal(y[y_row[p] :][:N], X[pixels].max(axis=0))
-        np.testing.assert_array_equal(winner.reshape(3, N)[p], first)
+        np.testing.assert_array_equal(winner[y_row[p] :][:N], np.array(numbers[p])[first])
         np.add.at(dX, (np.array(pixels)[first], np.arange(N)), DY[p])
+    # Backward, each pixel looks at the windows that it lies in: counted from the first of them, and its tap there.
+    readers = [[(0, 0)], [(0, 1)], [(0, 2), (-2, 0)], [(0, 1)], [(0, 7), (1, 2)]]
+    base = np.array([y_row[0], y_row[0], y_row[0], y_row[2], y_row[1]])
+    back, back_tap = np.zeros((5, 3), np.int32), np.zeros((5, 2), np.int32)
+    for i, pairs in enumerate(readers):
+        back[i, : 1 + len(pairs)] = [len(pairs), *(N * offset for offset, _ in pairs)]
+        back_tap[i, : len(pairs)] = [number for _, number in pairs]
     dx, dy = guards.empty(5 * N, dtype), guards.empty(4 * N, dtype)
     dy[y_row[:, None] + np.arange(N)] = DY
-    pool.pool_backward(dy, table(guards, y_row), rows, windows, winner, 3, N, dx, dx.size)
+    back_row = np.stack([base, np.arange(5)], axis=1).astype(np.int32)
+    tables = [guards.array(array).reshape(array.shape) for array in (back_row, back, back_tap)]
+    pool.pool_backward(dy, *tables, winner, 5, N, dx, table(guards, np.arange(5) * N), False)
     np.testing.assert_array_equal(dx.reshape(5, N), dX)
 
 
@@ -248,36 +260,50 @@ def test_convolution_and_pooling_in_one_pass(guards, P, vectors, every, dtype):
 
 
 @both_dtypes
-@pytest.mark.parametrize("classes", [1, 2, 10, 17])
+@pytest.mark.parametrize("classes", [1, 2, 8, 10, 17])
 def test_softmax_and_cross_entropy(guards, classes, dtype):
-    n, pitch, rng = 5, classes + 3, np.random.RandomState(classes)
+    """Behind the classes, up to a whole vector, anything may stand; zeros are written there."""
+    n, whole, rng = 5, -(-classes // lanes(dtype)) * lanes(dtype), np.random.RandomState(classes)
+    pitch = whole + lanes(dtype)
     X, target = rng.standard_normal((n, classes)).astype(dtype), rng.randint(classes, size=n + 2)
-    row = table(guards, np.arange(n) * pitch + 1)
-    x, y, dx = (guards.empty(n * pitch + 1, dtype) for _ in range(3))
+    row = table(guards, np.arange(n) * pitch + lanes(dtype))
+    x, y, dx = (guards.empty(n * pitch + lanes(dtype), dtype) for _ in range(3))
     x[row[:, None] + np.arange(classes)] = X
     loss.softmax(x, row, n, classes, y, row)
-    assert_only(y, row, classes)
+    assert_only(y, row, whole)
     exact = np.exp(X.astype(np.float64))
     exact /= exact.sum(axis=1, keepdims=True)
     tolerance = gamma(4 * classes + 40, dtype)  # exp of differences up to 8, the sum, the quotient
     np.testing.assert_allclose(gather(y, row, classes), exact, rtol=tolerance)
+    np.testing.assert_array_equal(gather(y, row, whole)[:, classes:], 0)
     totals, scale = guards.zeros(3, np.float64), dtype(0.25)
     loss.softmax_cross_entropy(x, row, n, classes, guards.array(target), 2, scale, dx, row, totals)
-    assert_only(dx, row, classes)
+    assert_only(dx, row, whole)
     labels = target[2:]
     np.testing.assert_allclose(
         gather(dx, row, classes), 0.25 * (exact - np.eye(classes)[labels]), rtol=0, atol=tolerance
     )
+    np.testing.assert_array_equal(gather(dx, row, whole)[:, classes:], 0)
     np.testing.assert_allclose(totals[0], -np.log(exact[np.arange(n), labels]).sum(), rtol=0, atol=n * tolerance)
     assert totals[1] == (X.argmax(axis=1) == labels).sum()
     assert totals[2] == 0
 
 
 @both_dtypes
+def test_of_equal_logits_the_first_is_the_answer(guards, dtype):
+    n, pitch = 4, 2 * lanes(dtype)
+    x, dx = guards.zeros(n * pitch, dtype), guards.zeros(n * pitch, dtype)
+    x.reshape(n, pitch)[:, [2, 5]] = 1
+    row, totals = table(guards, np.arange(n) * pitch), guards.zeros(3, np.float64)
+    loss.softmax_cross_entropy(x, row, n, 6, guards.array(np.array([5, 2, 0, 2])), 0, dtype(1), dx, row, totals)
+    assert totals[1] == 2
+
+
+@both_dtypes
 def test_classes_out_of_range_are_counted_and_index_nothing(guards, dtype):
-    target = guards.array(np.array([0, -1, 3, 2, 2**62, -(2**62)]))
-    row, dx, totals = table(guards, np.arange(6) * 3), guards.empty(18, dtype), guards.zeros(3, np.float64)
-    loss.softmax_cross_entropy(guards.zeros(18, dtype), row, 6, 3, target, 0, dtype(1), dx, row, totals)
+    target, pitch = guards.array(np.array([0, -1, 3, 2, 2**62, -(2**62)])), lanes(dtype)
+    row, dx, totals = table(guards, np.arange(6) * pitch), guards.empty(6 * pitch, dtype), guards.zeros(3, np.float64)
+    loss.softmax_cross_entropy(guards.zeros(6 * pitch, dtype), row, 6, 3, target, 0, dtype(1), dx, row, totals)
     assert totals[2] == 4
     assert np.isfinite(dx).all()
 

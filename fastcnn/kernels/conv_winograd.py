@@ -15,7 +15,7 @@ Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVP
 from __future__ import annotations
 
 from .cache import kernel
-from .vector import lanes, load, maximum, splat, store, store_bytes, winners_of_four
+from .vector import lanes, load, maximum, splat, store, store_bits, winners_of_four
 from .winograd_products import point_gradients, point_products
 
 TILE, POINTS = 2, 16
@@ -198,7 +198,7 @@ def _pool_output(m, plane, t0, t1, FP, start, floor, every, y, y_pixel, winners)
             a, b, c, d = _output_tile(m, (t - t0) * FP + f, plane, load(start, f), low)
             best = maximum(maximum(a, b), maximum(c, d))
             store(y, y_pixel[t] + f, best)
-            store_bytes(winners, t * FP + f, winners_of_four(a, b, c, d, best, low, every))
+            store_bits(winners, t * FP + f, winners_of_four(a, b, c, d, best, low, every))
 
 
 @kernel

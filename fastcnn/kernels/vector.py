@@ -7,6 +7,7 @@ on `load(a, i)`, `store(a, i, v)`, `fma(x, y, z)` needs no proof. The width is t
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -116,6 +117,30 @@ def store(typingctx: Any, a: Any, i: Any, v: Any) -> Any:
 
 
 @intrinsic
+def put(typingctx: Any, a: Any, i: Any, v: Any, past: Any) -> Any:
+    """Store `v` to `a[i : i + lanes]`; with `past`, past the caches: then the address must be aligned to the vector.
+
+    A line that is stored past the caches need not be read first, which halves the traffic of a large target. The GIL
+    is a lock, so the stores of a kernel have arrived when another thread goes on.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, index, value, past_value = arguments
+        pointer = _address(context, builder, a, array, index)
+        with builder.if_else(past_value) as (then, otherwise):
+            with then:
+                target = builder.bitcast(pointer, v.ir.as_pointer())
+                stream = builder.store(value, target, align=v.lanes * v.itemsize)
+                hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+                stream.set_metadata("nontemporal", hint)
+            with otherwise:
+                emit_store(builder, v, value, pointer)
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64, v, types.boolean), codegen
+
+
+@intrinsic
 def splat(typingctx: Any, a: Any, x: Any) -> Any:
     """Return a vector of `a`'s dtype whose lanes all hold `x`."""
 
@@ -168,32 +193,70 @@ def winners_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any, best: Any, f
 
 
 @intrinsic
-def store_bytes(typingctx: Any, target: Any, i: Any, bits: Any) -> Any:
-    """Store the low byte of each lane to `target[i : i + lanes]`."""
+def store_bits(typingctx: Any, target: Any, i: Any, bits: Any) -> Any:
+    """Store the low bits of each lane to the whole numbers `target[i : i + lanes]`."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         array, index, value = arguments
-        bytes_type = ir.VectorType(ir.IntType(8), bits.lanes)
-        low = builder.trunc(builder.bitcast(value, _integers(bits, 0).type), bytes_type)
+        narrow = ir.VectorType(ir.IntType(target.dtype.bitwidth), bits.lanes)
+        low = builder.trunc(builder.bitcast(value, _integers(bits, 0).type), narrow)
         pointer = _address(context, builder, target, array, index)
-        builder.store(low, builder.bitcast(pointer, bytes_type.as_pointer()), align=1)
+        builder.store(low, builder.bitcast(pointer, narrow.as_pointer()), align=target.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(target, types.int64, bits), codegen
 
 
 @intrinsic
-def load_bytes(typingctx: Any, source: Any, i: Any, like: Any) -> Any:
-    """Load `source[i : i + lanes]`, a byte to each lane of a vector such as `like`."""
+def load_bits(typingctx: Any, source: Any, i: Any, like: Any) -> Any:
+    """Load the whole numbers `source[i : i + lanes]`, one to each lane of a vector such as `like`."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         array, index, _ = arguments
-        bytes_type = ir.VectorType(ir.IntType(8), like.lanes)
+        narrow = ir.VectorType(ir.IntType(source.dtype.bitwidth), like.lanes)
         pointer = _address(context, builder, source, array, index)
-        low = builder.load(builder.bitcast(pointer, bytes_type.as_pointer()), align=1)
+        low = builder.load(builder.bitcast(pointer, narrow.as_pointer()), align=source.dtype.bitwidth // 8)
         return builder.bitcast(builder.zext(low, _integers(like, 0).type), like.ir)
 
     return like(source, types.int64, like), codegen
+
+
+@intrinsic
+def splat_bits(typingctx: Any, like: Any, k: Any) -> Any:
+    """Return a vector such as `like` whose lanes hold the bits of the whole number `k`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        zeros = _integers(like, 0)
+        one = builder.trunc(arguments[1], zeros.type.element)
+        first = builder.insert_element(zeros, one, ir.Constant(ir.IntType(32), 0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), like.lanes), [0] * like.lanes)
+        return builder.bitcast(builder.shuffle_vector(first, zeros, mask), like.ir)
+
+    return like(like, types.int64), codegen
+
+
+@intrinsic
+def keep_equal(typingctx: Any, v: Any, bits: Any, others: Any) -> Any:
+    """Return `v` where the lanes of `bits` and `others` hold the same whole number, zero elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, *sides = arguments
+        x, y = (builder.bitcast(side, _integers(v, 0).type) for side in sides)
+        return builder.select(builder.icmp_unsigned("==", x, y), value, ir.Constant(v.ir, [0.0] * v.lanes))
+
+    return v(v, v, v), codegen
+
+
+@intrinsic
+def where_beaten(typingctx: Any, best: Any, x: Any, new: Any, old: Any) -> Any:
+    """Return `new` where `x > best`, or where x is NaN, which beats every number; `old` elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        best_value, x_value, *choices = arguments
+        more = builder.fcmp_ordered(">", x_value, best_value)
+        return builder.select(builder.or_(more, builder.fcmp_unordered("uno", x_value, x_value)), *choices)
+
+    return best(best, best, best, best), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -208,6 +271,84 @@ def keep_where(typingctx: Any, v: Any, bits: Any, bit: Any) -> Any:
         return builder.select(unset, ir.Constant(v.ir, [0.0] * v.lanes), arguments[0])
 
     return v(v, bits, bit), codegen
+
+
+@intrinsic
+def first_lanes(typingctx: Any, v: Any, count: Any, fill: Any) -> Any:
+    """Return the first `count` lanes of `v`, and those of `fill` behind them."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, count_value, fill_value = arguments
+        numbers = ir.Constant(ir.VectorType(ir.IntType(32), v.lanes), list(range(v.lanes)))
+        one = builder.insert_element(
+            numbers, builder.trunc(count_value, ir.IntType(32)), ir.Constant(ir.IntType(32), 0)
+        )
+        counts = builder.shuffle_vector(one, one, ir.Constant(numbers.type, [0] * v.lanes))
+        return builder.select(builder.icmp_signed("<", numbers, counts), value, fill_value)
+
+    return v(v, types.int64, v), codegen
+
+
+def _folded(builder: ir.IRBuilder, vector: Vector, value: Any, join: Callable[[Any, Any], Any]) -> Any:
+    """Emit the join of all lanes, the halves first."""
+    half = vector.lanes // 2
+    while half:
+        mask = [(k + half) % vector.lanes for k in range(vector.lanes)]
+        other = builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), mask))
+        value, half = join(value, other), half // 2
+    return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+
+@intrinsic
+def sum_of_lanes(typingctx: Any, v: Any) -> Any:
+    """Return the sum of all lanes as a scalar."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return _folded(builder, v, arguments[0], builder.fadd)
+
+    return v.dtype(v), codegen
+
+
+@intrinsic
+def largest_lane(typingctx: Any, v: Any) -> Any:
+    """Return the largest lane as a scalar."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return _folded(builder, v, arguments[0], lambda x, y: emit_maximum(builder, x, y))
+
+    return v.dtype(v), codegen
+
+
+def _emit_lowbias32(builder: ir.IRBuilder, x: Any) -> Any:
+    """Emit a hash of 32-bit numbers: each bit in changes each bit out with a chance of very nearly one half."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        x = builder.xor(x, builder.lshr(x, ir.Constant(x.type, [shift] * x.type.count)))
+        if factor != 1:
+            x = builder.mul(x, ir.Constant(x.type, [factor] * x.type.count))
+    return x
+
+
+@intrinsic
+def keep_hashed(typingctx: Any, v: Any, unit: Any, key: Any, least: Any) -> Any:
+    """Return `v` where the 32 bits that belong to (`unit` + lane, `key`) are at least `least`, zero elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, unit_value, key_value, least_value = arguments
+        word = ir.IntType(32)
+        words = ir.VectorType(word, v.lanes)
+
+        def spread(x: Any) -> Any:
+            one = builder.insert_element(ir.Constant(words, ir.Undefined), builder.trunc(x, word), ir.Constant(word, 0))
+            return builder.shuffle_vector(one, one, ir.Constant(words, [0] * v.lanes))
+
+        high = builder.lshr(key_value, ir.Constant(key_value.type, 32))
+        bits = builder.add(spread(unit_value), ir.Constant(words, list(range(v.lanes))))
+        for half in (key_value, high):
+            bits = _emit_lowbias32(builder, builder.xor(bits, spread(half)))
+        kept = builder.icmp_unsigned(">=", bits, spread(least_value))
+        return builder.select(kept, value, ir.Constant(v.ir, [0.0] * v.lanes))
+
+    return v(v, types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -291,5 +432,10 @@ def _register(function: Any, instruction: str) -> None:
         return getattr(builder, instruction)(*arguments)
 
 
-for _function, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+for _function, _instruction in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
     _register(_function, _instruction)

@@ -319,10 +319,11 @@ class Layer:
     def _begin(self, x: Array) -> Session:
         """Return a session for batches such as `x`; the first one creates the parameters."""
         self._check_input(x)
+        calls = self._session.calls if self._session else 0
         if self.input_shape is None or (not self._size and x.shape[1:] != self.input_shape):
             self.output_shape(x.shape[1:])
             self._create(x.shape[1:], x.dtype, self.random_state)
-        self._session = Session(self, x.shape, x.dtype)
+        self._session = Session(self, x.shape, x.dtype, calls)
         return self._session
 
     def backward(self, dL_dout: Any, learning_rate: float | None = None) -> Array:

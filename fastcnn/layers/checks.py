@@ -75,6 +75,20 @@ def as_float_dtype(dtype: Any, layer: str) -> np.dtype:
     return known
 
 
+def check_maps(shape: Shape, layer: str) -> None:
+    """Raise ValueError unless samples of `shape` are images (C, H, W)."""
+    if len(shape) != 3:
+        raise ValueError(f"{layer}: input: expected images (N, C, H, W); got samples of shape {tuple(shape)}")
+
+
+def draw_seed(random_state: RandomState) -> int:
+    """Return a seed of 63 bits that a generator has drawn."""
+    generator = as_generator(random_state)
+    if isinstance(generator, np.random.Generator):
+        return int(generator.integers(np.iinfo(np.int64).max))
+    return int(generator.randint(np.iinfo(np.int64).max, dtype=np.int64))
+
+
 def as_generator(random_state: RandomState) -> np.random.RandomState | np.random.Generator:
     """Return a generator; None is NumPy's global one, as in scikit-learn."""
     if random_state is None:

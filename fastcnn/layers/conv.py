@@ -223,13 +223,15 @@ class _ConvBlock(Block):
         assert dy is not None
         if self.pooling:
             pool_kernels.pool2_backward(
-                dy, self.dy_row, kept.winners, n * self.pixels, self.pitch, kept.gradient, self.conv_row
+                dy, self.dy_row, kept.winners, n * self.pixels, self.pitch, kept.gradient, self.conv_row, False
             )
             dy = kept.gradient
             assert dy is not None
         elif self.lines:
             y_row, dy_row, lines, length = self.lines
-            activation_kernels.relu_backward(memory.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length)
+            activation_kernels.relu_backward(
+                memory.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length, False
+            )
         dbias = gradients["biases"] if self.conv.bias else kept.dbias
         self.algorithm.backward(n, memory.values[self.x], dy, dx, gradients[self.conv.filters], dbias, kept.scratch)
 

@@ -226,7 +226,7 @@ class DenseBlock(Block):
         dy, dx = memory.gradients[self.y], memory.gradients[self.x]
         if self.has_relu:
             activation_kernels.relu_backward(
-                memory.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, n, self.pitch
+                memory.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, n, self.pitch, False
             )
         product.gradient_product(
             memory.values[self.x], self.x_col, self.inputs, self.x_row, n, dy, self.dy_row, self.pitch, panel,

@@ -12,6 +12,7 @@ from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
 
 ALIGNMENT = 64  # bytes of a cache line
+CACHE = 8 << 20  # bytes: what is larger has left the caches before it is read again
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class Layout:
     def shape(self) -> tuple[int, int, int]:
         """The public shape (C, H, W)."""
         return self.channels, self.height, self.width
+
+    def outlasts_cache(self, images: int, dtype: np.dtype) -> bool:
+        """Tell whether a buffer of `images` images is better written past the caches, and aligned for that."""
+        size = dtype.itemsize
+        return images * self.image_size * size > CACHE and self.pitch * 8 * size % vector_set().bits == 0
 
     def with_halo(self, halo: Halo) -> Layout:
         """Return the same maps with another halo."""

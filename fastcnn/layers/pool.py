@@ -1,18 +1,19 @@
-"""Max-pooling: the notebook's, where every tied maximum receives the gradient; the field's, where the first does."""
+"""Pooling: the maximum or the mean of windows and of whole images; and the opposite of pooling, upsampling."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..kernels import pool as kernels
-from ..typing import Array, IntArray, Shape
+from ..typing import Array, Shape
 from . import checks
 from .base import Layer
 from .block import Block, Gradients, Graph, Memory, Pass
-from .geometry import Axis, Pair, Window, as_pair, resolve_window, windows_of_2
+from .geometry import Pair, Window, as_pair, resolve_window, windows_of_2
+from .layout import Layout
+from .taps import Reach, Table, inside, owners, windows
 
 
 class Pooling(Layer):
@@ -29,6 +30,16 @@ class Pooling(Layer):
     stride: Pair
     padding: Pair
 
+    def _set_window(self, pool_size: int | Pair, stride: int | Pair | None, padding: int | Pair) -> None:
+        """Take the arguments that poolings with any window share."""
+        self.pool_size = as_pair(pool_size, self.name, "pool_size", 1)
+        self.stride = self.pool_size if stride is None else as_pair(stride, self.name, "stride", 1)
+        self.padding = as_pair(padding, self.name, "padding", 0)
+        if any(2 * pad > size for pad, size in zip(self.padding, self.pool_size, strict=True)):
+            raise ValueError(
+                f"{self.name}: padding: expected at most half of pool_size = {self.pool_size}; got {self.padding}"
+            )
+
     def window(self, input_shape: Shape) -> Window:
         """Return the sliding window over images of `input_shape`."""
         size = input_shape[1], input_shape[2]
@@ -36,8 +47,7 @@ class Pooling(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (C, oH, oW), rounded down."""
-        if len(input_shape) != 3:
-            raise ValueError(f"{self.name}: input: expected images (N, C, H, W); got samples of shape {input_shape}")
+        checks.check_maps(input_shape, self.name)
         return (input_shape[0], *self.window(input_shape).outputs)
 
     @property
@@ -82,13 +92,7 @@ class MaxPool2D(Pooling):
 
     def __init__(self, pool_size: int | Pair = 2, stride: int | Pair | None = None, padding: int | Pair = 0) -> None:
         super().__init__()
-        self.pool_size = as_pair(pool_size, self.name, "pool_size", 1)
-        self.stride = self.pool_size if stride is None else as_pair(stride, self.name, "stride", 1)
-        self.padding = as_pair(padding, self.name, "padding", 0)
-        if any(2 * pad > size for pad, size in zip(self.padding, self.pool_size, strict=True)):
-            raise ValueError(
-                f"{self.name}: padding: expected at most half of pool_size = {self.pool_size}; got {self.padding}"
-            )
+        self._set_window(pool_size, stride, padding)
 
 
 class _Pool2Block(Block):
@@ -104,6 +108,7 @@ class _Pool2Block(Block):
         self.x_row, self.y_row = x.table(graph.images, h, w), y.pixel_table(graph.images)
         self.dx_row = dx.table(graph.images, h, w) if dx else None
         self.dy_row = dy.pixel_table(graph.images) if dy else None
+        self.dx_past = dx.outlasts_cache(graph.images, graph.dtype) if dx else False
         self.pixels, self.pitch, self.none = y.pixels, y.pitch, graph.dtype.type(-np.inf)
 
     def allocate(self, graph: Graph) -> Array:
@@ -120,73 +125,269 @@ class _Pool2Block(Block):
         if dx is not None:
             winners = memory.kept[self.index]
             kernels.pool2_backward(
-                memory.gradients[self.y], self.dy_row, winners, n * self.pixels, self.pitch, dx, self.dx_row
-            )
+                memory.gradients[self.y], self.dy_row, winners, n * self.pixels, self.pitch, dx, self.dx_row,
+                self.dx_past,
+            )  # fmt: skip
 
 
 class _PoolBlock(Block):
-    """Any window: the number of the first maximum within its window is kept."""
+    """The maximum of any window: the number of the tap that won is kept, in the layout of the output's gradient."""
 
     replayable = True
+
     layer: Pooling
 
     def plan(self, graph: Graph) -> None:
         x, y = graph.values[self.x], graph.values[self.y]
         dx, dy = graph.gradients[self.x], graph.gradients[self.y]
-        window = self.layer.window(x.shape)
-        self.x_row, self.x_window = _clipped_windows(window, x, graph.images)
-        self.y_row = y.pixel_table(graph.images)
+        axes = self.layer.window(x.shape)
+        one = [1.0] * max(axes.outputs)
+        taps, images, dtype = axes.horizontal.taps, graph.images, graph.dtype
+        self.table = Table.of(windows(axes.vertical, one), windows(axes.horizontal, one), taps, x, images, dtype)
+        self.y_row = y.pixel_table(images)
+        self.kept_layout = dy or y
+        self.kept_row = self.kept_layout.pixel_table(images)
         if dx and dy:
-            self.dx_row, self.dx_window = _clipped_windows(window, dx, graph.images)
-            self.dy_row, self.dx_size = dy.pixel_table(graph.images), dx.image_size
-        taps = self.layer.pool_size[0] * self.layer.pool_size[1]
-        self.winner_dtype = np.uint8 if taps <= np.iinfo(np.uint8).max else np.int32
+            self.back = Table.of(owners(axes.vertical, one), owners(axes.horizontal, one), taps, dy, images, dtype)
+            self.dx_row, self.dx_pixels = dx.pixel_table(images), dx.pixels
+            self.dx_past = dx.outlasts_cache(images, dtype)
+        self.winner_dtype = np.uint8 if axes.vertical.taps * taps <= 1 + np.iinfo(np.uint8).max else np.int32
         self.pixels, self.pitch = y.pixels, y.pitch
 
     def allocate(self, graph: Graph) -> Array:
-        return np.zeros(graph.images * self.pixels * self.pitch, self.winner_dtype)
+        return np.zeros(graph.images * self.kept_layout.image_size, self.winner_dtype)
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         kernels.pool(
-            memory.values[self.x], self.x_row, self.x_window, memory.values[self.y], self.y_row,
-            memory.kept[self.index], n * self.pixels, self.pitch,
+            memory.values[self.x], self.table.row, self.table.window, self.table.number, memory.values[self.y],
+            self.y_row, memory.kept[self.index], self.kept_row, n * self.pixels, self.pitch,
         )  # fmt: skip
 
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         dx = memory.gradients[self.x]
         if dx is not None:
             kernels.pool_backward(
-                memory.gradients[self.y], self.dy_row, self.dx_row, self.dx_window, memory.kept[self.index],
-                n * self.pixels, self.pitch, dx, n * self.dx_size,
+                memory.gradients[self.y], self.back.row, self.back.window, self.back.number, memory.kept[self.index],
+                n * self.dx_pixels, self.pitch, dx, self.dx_row, self.dx_past,
             )  # fmt: skip
 
 
-def _clipped_windows(window: Window, layout: Any, images: int) -> tuple[IntArray, IntArray]:
-    """Return each output pixel's (offset, kind of window), and each kind's (count, offsets...).
+class AvgPool2D(Pooling):
+    """Average pooling: the mean of each window, the padding being zero.
 
-    Windows that reach beyond the image are cut there; all windows that are cut alike are of one kind.
+    Parameters
+    ----------
+    pool_size : int or pair of int
+    stride : int or pair of int, optional
+        `pool_size` if not given.
+    padding : int or pair of int
+        Pixels of zeros around the image; at most half the window.
+    count_include_pad : bool
+        Whether the padding counts in the mean. True is PyTorch's default; Keras ("same") and ONNX do not count it.
+
+    Notes
+    -----
+    Sizes are rounded down as in `MaxPool2D`. Each pixel of a window receives the output's gradient, divided by the
+    number of pixels that counted.
+
+    References
+    ----------
+    LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", 1998, section II.A.
     """
-    vertical, vertical_kinds = _clip(window.vertical)
-    horizontal, horizontal_kinds = _clip(window.horizontal)
-    taps = window.vertical.taps * window.horizontal.taps
-    kinds = np.zeros((len(vertical_kinds) * len(horizontal_kinds), 1 + taps), np.int32)
-    for a, rows in enumerate(vertical_kinds):
-        for b, columns in enumerate(horizontal_kinds):
-            offsets = (rows[:, None] * layout.row_size + columns[None, :] * layout.pitch).ravel()
-            kinds[a * len(horizontal_kinds) + b, : 1 + offsets.size] = [offsets.size, *offsets]
-    h = np.arange(window.vertical.outputs) * window.vertical.stride - window.vertical.before
-    w = np.arange(window.horizontal.outputs) * window.horizontal.stride - window.horizontal.before
-    row = layout.table(images, h[:, None], w[None, :])
-    kind = (vertical[:, None] * len(horizontal_kinds) + horizontal[None, :]).ravel()
-    return np.stack([row, np.tile(kind, images)], axis=1).astype(np.int32), kinds
+
+    def __init__(
+        self,
+        pool_size: int | Pair = 2,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__()
+        self._set_window(pool_size, stride, padding)
+        self.count_include_pad = bool(count_include_pad)
+
+    halves = False
+
+    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+        axes = self.window(graph.shapes[x])
+        weights = tuple(
+            [1 / (axis.taps if self.count_include_pad else count) for count in inside(axis)]
+            for axis in (axes.vertical, axes.horizontal)
+        )
+        return graph.add(_WindowSumBlock(self, x, graph.edge(self.output_shape(graph.shapes[x])), axes, weights))
 
 
-def _clip(axis: Axis) -> tuple[IntArray, list[IntArray]]:
-    """Return the kind of each output's window in one direction, and the taps of each kind that lie in the image."""
-    kinds: dict[tuple[int, ...], int] = {}
-    numbers = []
-    for output in range(axis.outputs):
-        pixels = output * axis.stride - axis.before + np.arange(axis.taps)
-        taps = tuple(np.flatnonzero((pixels >= 0) & (pixels < axis.size)).tolist())
-        numbers.append(kinds.setdefault(taps, len(kinds)))
-    return np.array(numbers), [np.array(taps) for taps in kinds]
+class UpSample2D(Layer):
+    """Nearest-neighbour upsampling: each pixel becomes a block of pixels, `y[i, j] = x[i // size, j // size]`.
+
+    A pixel's gradient is the sum of its block's.
+
+    Parameters
+    ----------
+    size : int or pair of int
+        Rows and columns of a block.
+
+    References
+    ----------
+    Odena, Dumoulin and Olah, "Deconvolution and checkerboard artifacts", Distill, 2016.
+    """
+
+    def __init__(self, size: int | Pair = 2) -> None:
+        super().__init__()
+        self.size = as_pair(size, self.name, "size", 1)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (C, size · H, size · W)."""
+        checks.check_maps(input_shape, self.name)
+        return input_shape[0], input_shape[1] * self.size[0], input_shape[2] * self.size[1]
+
+    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+        shape = self.output_shape(graph.shapes[x])
+        axes = resolve_window(self.name, (shape[1], shape[2]), self.size, self.size, (1, 1), "valid")
+        weights = [1.0] * axes.vertical.outputs, [1.0] * axes.horizontal.outputs
+        return graph.add(_WindowSumBlock(self, x, graph.edge(shape), axes, weights, spreads=True))
+
+
+class _WindowSumBlock(Block):
+    """Weighted sums over windows; or, if it `spreads`, the opposite: each output of the window goes to all its taps."""
+
+    replayable = True
+
+    def __init__(
+        self,
+        layer: Layer,
+        x: int,
+        y: int,
+        axes: Window,
+        weights: tuple[Sequence[float], ...],
+        spreads: bool = False,
+    ) -> None:
+        super().__init__(layer, x, y)
+        self.axes, self.weights, self.spreads = axes, weights, spreads
+
+    def plan(self, graph: Graph) -> None:
+        x, y = graph.values[self.x], graph.values[self.y]
+        dx, dy = graph.gradients[self.x], graph.gradients[self.y]
+        images, dtype = graph.images, graph.dtype
+        there, back = (owners, windows) if self.spreads else (windows, owners)
+        self.x_table = self._table(there, x, images, dtype)
+        self.y_row, self.y_pixels, self.pitch = y.pixel_table(images), y.pixels, y.pitch
+        self.past = y.outlasts_cache(images, dtype)
+        if dx and dy:
+            self.dy_table = self._table(back, dy, images, dtype)
+            self.dx_row, self.dx_pixels = dx.pixel_table(images), dx.pixels
+            self.dx_past = dx.outlasts_cache(images, dtype)
+
+    def _table(self, side: Callable[..., Reach], layout: Layout, images: int, dtype: np.dtype) -> Table:
+        vertical, horizontal = self.axes.vertical, self.axes.horizontal
+        reaches = side(vertical, self.weights[0]), side(horizontal, self.weights[1])
+        return Table.of(*reaches, horizontal.taps, layout, images, dtype)
+
+    def forward(self, n: int, memory: Memory, run: Pass) -> None:
+        table = self.x_table
+        kernels.window_sum(
+            memory.values[self.x], table.row, table.window, table.weight, n * self.y_pixels, self.pitch,
+            memory.values[self.y], self.y_row, self.past,
+        )  # fmt: skip
+
+    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
+        if memory.gradients[self.x] is not None:
+            table = self.dy_table
+            kernels.window_sum(
+                memory.gradients[self.y], table.row, table.window, table.weight, n * self.dx_pixels, self.pitch,
+                memory.gradients[self.x], self.dx_row, self.dx_past,
+            )  # fmt: skip
+
+
+class _GlobalPooling(Layer):
+    """Whole images to one number a channel."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (C,)."""
+        checks.check_maps(input_shape, self.name)
+        return input_shape[:1]
+
+
+class GlobalAvgPool2D(_GlobalPooling):
+    """Mean of each channel: (N, C, H, W) to (N, C). Each pixel receives the gradient divided by H · W.
+
+    References
+    ----------
+    Lin, Chen and Yan, "Network in network", ICLR 2014, section 3.2.
+    """
+
+    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+        return graph.add(_GlobalAverageBlock(self, x, graph.edge(self.output_shape(graph.shapes[x]))))
+
+
+class GlobalMaxPool2D(_GlobalPooling):
+    """Maximum of each channel: (N, C, H, W) to (N, C). The first maximum, row by row, receives the gradient.
+
+    References
+    ----------
+    Oquab, Bottou, Laptev and Sivic, "Is object localization for free?", CVPR 2015, section 3.
+    """
+
+    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+        return graph.add(_GlobalMaximumBlock(self, x, graph.edge(self.output_shape(graph.shapes[x]))))
+
+
+class _GlobalBlock(Block):
+    replayable = True
+
+    def plan(self, graph: Graph) -> None:
+        x, y = graph.values[self.x], graph.values[self.y]
+        dx, dy = graph.gradients[self.x], graph.gradients[self.y]
+        self.x_row, self.y_row = x.line_table(graph.images), y.pixel_table(graph.images)
+        self.lines, self.width, self.pitch, self.pixels = x.height, x.width, x.pitch, x.pixels
+        if dx and dy:
+            self.dy_row = dy.pixel_table(graph.images)
+            self.dx_past = dx.outlasts_cache(graph.images, graph.dtype)
+            self.plan_backward(graph, dx)
+
+    def plan_backward(self, graph: Graph, dx: Layout) -> None:
+        self.dx_row = dx.line_table(graph.images)
+
+
+class _GlobalAverageBlock(_GlobalBlock):
+    def plan(self, graph: Graph) -> None:
+        super().plan(graph)
+        self.scale = graph.dtype.type(1 / self.pixels)
+
+    def plan_backward(self, graph: Graph, dx: Layout) -> None:
+        self.dx_row = dx.pixel_table(graph.images)
+        one_kind = np.zeros(self.dx_row.size, np.int32)
+        self.row = np.stack([np.repeat(self.dy_row, self.pixels), one_kind], axis=1)
+        self.window = np.array([[1, 0]], np.int32)
+        self.weight = np.full((1, 1), 1 / self.pixels, graph.dtype)
+
+    def forward(self, n: int, memory: Memory, run: Pass) -> None:
+        kernels.global_average(
+            memory.values[self.x], self.x_row, n, self.lines, self.width, self.pitch, memory.values[self.y], self.y_row,
+            self.scale,
+        )  # fmt: skip
+
+    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
+        if memory.gradients[self.x] is not None:
+            kernels.window_sum(
+                memory.gradients[self.y], self.row, self.window, self.weight, n * self.pixels, self.pitch,
+                memory.gradients[self.x], self.dx_row, self.dx_past,
+            )  # fmt: skip
+
+
+class _GlobalMaximumBlock(_GlobalBlock):
+    def allocate(self, graph: Graph) -> Array:
+        return np.zeros(graph.images * self.pitch, np.int32)
+
+    def forward(self, n: int, memory: Memory, run: Pass) -> None:
+        kernels.global_maximum(
+            memory.values[self.x], self.x_row, n, self.lines, self.width, self.pitch, memory.values[self.y], self.y_row,
+            memory.kept[self.index],
+        )  # fmt: skip
+
+    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
+        if memory.gradients[self.x] is not None:
+            kernels.global_maximum_backward(
+                memory.gradients[self.y], self.dy_row, memory.kept[self.index], n, self.lines, self.width, self.pitch,
+                memory.gradients[self.x], self.dx_row, self.dx_past,
+            )  # fmt: skip

@@ -27,11 +27,13 @@ class Session:
     ----------
     ready : bool
         Whether there is a forward pass to go back from.
+    calls : int
+        How often `forward` was called, sessions before this one included: the step of dropout's masks.
     gradient : array
         The flat gradient of the layer's parameters.
     """
 
-    def __init__(self, layer: Layer, shape: Shape, dtype: np.dtype) -> None:
+    def __init__(self, layer: Layer, shape: Shape, dtype: np.dtype, calls: int = 0) -> None:
         self.layer, self.shape, self.dtype = layer, shape, dtype
         self.output_shape = (shape[0], *layer.output_shape(shape[1:]))
         images = min(shape[0], max(1, CHUNK // math.prod(shape[1:])))
@@ -54,7 +56,7 @@ class Session:
         self.passes = [Pass(first=first) for first in self.firsts]
         self.tapes: dict[tuple[str, bool], Tape] = {}
         self.ready = False
-        self.calls = 0
+        self.calls = calls
 
     def forward(self, x: Array, training: bool) -> Array:
         """Return the output of a batch."""

@@ -180,8 +180,9 @@ class _TransposeBlock(Block):
         lines, dw = n * self.height, gradients["filters"]
         if self.has_relu:
             activation_kernels.relu_backward(
-                memory.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, lines, self.width * self.pitch
-            )
+                memory.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, lines, self.width * self.pitch,
+                False,
+            )  # fmt: skip
         if self.layer.bias:
             # A depthwise filter gradient without taps is the sum over the pixels.
             dbias = gradients["biases"]

@@ -1,0 +1,462 @@
+"""Activations against the reference and PyTorch, dropout's masks; the vector functions against exact values."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import math
+
+import numba
+import numpy as np
+import pytest
+
+import fastcnn
+import reference
+from fastcnn.kernels import activation, dropout, vector_math
+from fastcnn.kernels.machine import vector_set
+from fastcnn.kernels.vector import lanes, load, put, store
+from tests.arrays import both_dtypes, normal
+from tests.bounds import gamma
+from tests.cases import ELEMENTWISE_SHAPES, away_from_kinks, directional_gradient_check
+from tests.guards import Guards
+from tests.processes import run_python
+
+ACTIVATIONS = {
+    "ReLU": lambda m: m.ReLU(),
+    "LeakyReLU": lambda m: m.LeakyReLU(),
+    "LeakyReLU-negative": lambda m: m.LeakyReLU(-0.5),
+    "ELU": lambda m: m.ELU(),
+    "ELU-negative": lambda m: m.ELU(-1.5),
+    "GELU": lambda m: m.GELU(),
+    "GELU-tanh": lambda m: m.GELU("tanh"),
+    "SiLU": lambda m: m.SiLU(),
+    "Sigmoid": lambda m: m.Sigmoid(),
+    "Tanh": lambda m: m.Tanh(),
+    "SoftmaxActivation": lambda m: m.SoftmaxActivation(),
+}
+each_activation = pytest.mark.parametrize("name", ACTIVATIONS)
+
+# ------------------------------------------------------------------------------------------------ the vector functions
+
+
+def _normal_distribution(x: float) -> float:
+    return math.erfc(-x / math.sqrt(2)) / 2
+
+
+# name: the exact function, where it is tested, how many units in the last place it may be wrong
+FUNCTIONS = {
+    "exp": (math.exp, (-87.0, 88.5), 2),
+    "expm1_negative": (math.expm1, (-30.0, 0.0), 2),
+    "tanh": (math.tanh, (-12.0, 12.0), 4),
+    "logistic": (lambda x: 1 / (1 + math.exp(-x)), (-80.0, 40.0), 3),
+    "logistic_slope": (lambda x: math.exp(-abs(x)) / (1 + math.exp(-abs(x))) ** 2, (-80.0, 80.0), 6),
+    "normal_density": (lambda x: math.exp(-x * x / 2) / math.sqrt(2 * math.pi), (-12.0, 12.0), 4),
+    "normal_distribution": (_normal_distribution, (-12.0, 12.0), 8),
+}
+
+
+def apply(name: str, x: np.ndarray) -> np.ndarray:
+    """Return a vector function of an array whose length is a multiple of the lanes."""
+    function = getattr(vector_math, name)
+
+    @numba.njit
+    def sweep(x, y):
+        for i in range(0, x.size, lanes(x)):
+            store(y, i, function(load(x, i)))
+
+    y = np.full_like(x, 7)
+    sweep(x, y)
+    return y
+
+
+@both_dtypes
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_vector_functions_are_right_to_the_last_places(name, dtype):
+    exact, (low, high), units = FUNCTIONS[name]
+    rng = np.random.RandomState(0)
+    near, far = rng.uniform(max(low, -1), min(high, 1), 4096), rng.uniform(low, high, 4096)
+    x = np.concatenate([near, near * 1e-3, far]).astype(dtype)
+    # In float64 the expectation is itself rounded: its last steps, and its argument, where e^(-x²/2) falls steeply.
+    slack = 0 * x if dtype == np.float32 else 2 + 4 * x * x * name.startswith("normal")
+    expected = np.array([exact(float(v)) for v in x])
+    error = np.abs(apply(name, x).astype(np.float64) - expected) / np.spacing(np.abs(expected.astype(dtype)))
+    worst = (error - slack).argmax()
+    assert error[worst] <= units + slack[worst], f"{error[worst]} units at {x[worst]}"
+
+
+@both_dtypes
+def test_vector_functions_at_the_ends_of_the_numbers(dtype):
+    inf, nan, huge = np.inf, np.nan, np.finfo(dtype).max
+    odd_nan = np.array(0x7FC0_BEEF, np.uint32).view(np.float32).astype(dtype)
+    x = np.array([inf, -inf, nan, odd_nan, huge, -huge, 0.0, -0.0] * 2, dtype)
+    expected = {
+        "exp": [inf, 0, nan, nan, inf, 0, 1, 1],
+        "tanh": [1, -1, nan, nan, 1, -1, 0.0, -0.0],
+        "logistic": [1, 0, nan, nan, 1, 0, 0.5, 0.5],
+        "logistic_slope": [0, 0, nan, nan, 0, 0, 0.25, 0.25],
+        "normal_distribution": [1, 0, nan, nan, 1, 0, 0.5, 0.5],
+    }
+    for name, values in expected.items():
+        actual = apply(name, x)[:8]
+        np.testing.assert_allclose(actual, values, rtol=1e-6, err_msg=name)
+        if name == "tanh":
+            assert np.signbit(actual[7])
+    largest = math.log(float(huge))
+    edges = np.array([np.nextafter(dtype(largest), dtype(0)), dtype(largest + 0.1), dtype(-largest + 2)] * 8, dtype)
+    below, above, small = apply("exp", edges)[:3]
+    assert np.isfinite(below)
+    assert below > huge / 2
+    assert above == inf
+    assert small > 0
+
+
+# ---------------------------------------------------------------------------------------------------------- the layers
+
+
+def check_against_reference(make, x: np.ndarray, rtol: float) -> None:
+    fast, ref = make(fastcnn), make(reference)
+    output = ref.forward(x)
+    dL_dout = normal(*output.shape, seed=1, dtype=x.dtype)
+    dL_dinput = ref.backward(dL_dout)
+    actual = fast.forward(x)
+    assert actual.dtype == x.dtype
+    np.testing.assert_allclose(actual, output, rtol=rtol, atol=rtol * np.abs(output).max())
+    actual = fast.backward(dL_dout)
+    assert actual.dtype == x.dtype
+    # Slopes of about 1 or less; those of y · (1 - y) and 1 - y² are differences of rounded numbers.
+    np.testing.assert_allclose(actual, dL_dinput, rtol=rtol, atol=rtol * np.abs(dL_dout).max())
+
+
+@each_activation
+@pytest.mark.parametrize("shape", ELEMENTWISE_SHAPES, ids=str)
+def test_activations_in_float64(name, shape):
+    check_against_reference(ACTIVATIONS[name], 3 * normal(*shape), 1e-12)
+
+
+@each_activation
+@pytest.mark.parametrize("shape", ELEMENTWISE_SHAPES, ids=str)
+def test_activations_in_float32(name, shape):
+    """A number is rounded some 40 times on its way, once more for each channel of a softmax."""
+    check_against_reference(ACTIVATIONS[name], 3 * normal(*shape, dtype=np.float32), gamma(40 + shape[1], np.float32))
+
+
+@each_activation
+def test_large_numbers_overflow_nowhere(name):
+    """Up to 1e30 and beyond, as far as the reference's own numbers stay finite."""
+    x = np.array([[-1e30, -1e4, -100, -90, -20, -1e-30, 0, 1e-30, 20, 90, 100, 1e4, 1e30]])
+    for dtype, rtol in ((np.float32, 1e-5), (np.float64, 1e-12)):
+        fast, ref = ACTIVATIONS[name](fastcnn), ACTIVATIONS[name](reference)
+        with np.errstate(all="ignore"):
+            output, dL_dinput = ref.forward(x.astype(dtype)), ref.backward(np.ones_like(x))
+        keep = np.isfinite(output) & np.isfinite(dL_dinput)
+        assert keep.sum() >= 11
+        np.testing.assert_allclose(fast.forward(x.astype(dtype))[keep], output[keep], rtol=rtol, atol=1e-30)
+        np.testing.assert_allclose(fast.backward(np.ones_like(x))[keep], dL_dinput[keep], rtol=rtol, atol=0.1 * rtol)
+
+
+@each_activation
+def test_gradients_are_slopes(name):
+    layer, x = ACTIVATIONS[name](fastcnn), away_from_kinks((2, 3, 4, 5), gap=0.05)
+    weights = normal(2, 3, 4, 5, seed=1)
+    layer.forward(x)
+    gradient = layer.backward(weights)
+    directional_gradient_check(lambda: float(np.sum(layer.forward(x) * weights)), x, gradient)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+@both_dtypes
+@each_activation
+def test_pytorch_agrees(name, dtype):
+    import torch
+    from torch.nn import functional
+
+    twin = {
+        "ReLU": functional.relu,
+        "LeakyReLU": functional.leaky_relu,
+        "LeakyReLU-negative": functools.partial(functional.leaky_relu, negative_slope=-0.5),
+        "ELU": functional.elu,
+        "ELU-negative": functools.partial(functional.elu, alpha=-1.5),
+        "GELU": functional.gelu,
+        "GELU-tanh": functools.partial(functional.gelu, approximate="tanh"),
+        "SiLU": functional.silu,
+        "Sigmoid": torch.sigmoid,
+        "Tanh": torch.tanh,
+        "SoftmaxActivation": functools.partial(torch.softmax, dim=1),
+    }[name]
+    layer, x = ACTIVATIONS[name](fastcnn), 3 * normal(3, 17, 4, 5, dtype=dtype)
+    leaf = torch.tensor(x, requires_grad=True)
+    output, dL_dout = twin(leaf), normal(3, 17, 4, 5, seed=1, dtype=dtype)
+    output.backward(torch.tensor(dL_dout))
+    tolerance = 2 * gamma(60, dtype)
+    np.testing.assert_allclose(layer.forward(x), output.detach().numpy(), rtol=tolerance, atol=3 * tolerance)
+    assert leaf.grad is not None
+    np.testing.assert_allclose(layer.backward(dL_dout), leaf.grad.numpy(), rtol=tolerance, atol=6 * tolerance)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: fastcnn.LeakyReLU("steep"), TypeError, "LeakyReLU: negative_slope: expected a number; got 'steep'"),
+        (lambda: fastcnn.ELU(math.nan), ValueError, "ELU: alpha: expected a finite number; got nan"),
+        (lambda: fastcnn.GELU("sigmoid"), ValueError, "GELU: approximate: expected 'none' or 'tanh'; got 'sigmoid'"),
+        (lambda: fastcnn.Dropout(1.0), ValueError, r"Dropout: rate: expected a number of \[0, 1\); got 1.0"),
+        (lambda: fastcnn.SpatialDropout2D(-0.1), ValueError, "SpatialDropout2D: rate"),
+        (lambda: fastcnn.SpatialDropout2D().build((7,)), ValueError, r"SpatialDropout2D: input: expected images"),
+        (lambda: fastcnn.UpSample2D(0), ValueError, "UpSample2D: size"),
+        (lambda: fastcnn.GlobalAvgPool2D().build((7,)), ValueError, "GlobalAvgPool2D: input: expected images"),
+        (lambda: fastcnn.AvgPool2D(2, padding=2), ValueError, "AvgPool2D: padding: expected at most half"),
+    ],
+)
+def test_wrong_arguments_are_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+# --------------------------------------------------------------------------------------------- kernels, past the caches
+
+
+KERNELS = {
+    "relu": (),
+    "leaky_relu": (0.1,),
+    "elu": (0.7,),
+    "gelu": (),
+    "gelu_tanh": (),
+    "silu": (),
+    "sigmoid": (),
+    "hyperbolic_tangent": (),
+}
+
+
+@both_dtypes
+@pytest.mark.parametrize("name", KERNELS)
+def test_past_the_caches_the_same_is_written_and_no_more(name, dtype):
+    guards, width = Guards(), vector_set().lanes(dtype)
+    rows, length = 3, 2 * width
+    row = (np.arange(rows) * 3 * width).astype(np.int32)
+    constants = tuple(dtype(c) for c in KERNELS[name])
+    results = []
+    for past in (False, True):
+        arrays = [guards.zeros(rows * 3 * width, dtype, align=64) for _ in range(4)]
+        x, y, dy, dx = arrays
+        x[...], dy[...], y[...], dx[...] = normal(x.size), normal(x.size, seed=1), 7, 7
+        getattr(activation, name)(x, row, y, row, rows, length, *constants, past)
+        getattr(activation, name + "_backward")(x, row, dy, row, dx, row, rows, length, *constants, past)
+        for array in (y, dx):
+            gap = array.reshape(rows, 3 * width)[:, length:]
+            np.testing.assert_array_equal(gap, 7)
+        results.append((y.copy(), dx.copy()))
+    guards.check()
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+@both_dtypes
+def test_layers_write_large_maps_past_the_caches(monkeypatch, dtype):
+    """Whether a buffer is large is the only question: the bits are the same."""
+    makes = [*ACTIVATIONS.values(), lambda m: m.Dropout(random_state=0), lambda m: m.MaxPool2D(3, 2, 1)]
+    makes += [lambda m: m.MaxPool2(), lambda m: m.AvgPool2D(), lambda m: m.UpSample2D()]
+    makes += [lambda m: m.GlobalAvgPool2D(), lambda m: m.GlobalMaxPool2D()]
+    x = normal(2, 9, 6, 8, dtype=dtype)
+    for make in makes:
+        results = []
+        for size in (1 << 40, 0):
+            monkeypatch.setattr("fastcnn.layers.layout.CACHE", size)
+            layer = make(fastcnn)
+            output = layer.forward(x)
+            results.append((output, layer.backward(normal(*output.shape, seed=1, dtype=dtype))))
+        for usual, past in zip(*results, strict=True):
+            np.testing.assert_array_equal(usual, past)
+
+
+def test_put_past_the_caches_is_a_streaming_store():
+    """What the hint is for: the instruction that does not read the line first."""
+
+    @numba.njit
+    def copy(x, y, past):
+        for i in range(0, x.size, lanes(x)):
+            put(y, i, load(x, i), past)
+
+    x = np.arange(64, dtype=np.float32)
+    copy(x, np.zeros_like(x), False)
+    (code,) = copy.inspect_asm().values()
+    if vector_set().name.startswith(("avx", "sse")):
+        assert "movnt" in code
+
+
+# ------------------------------------------------------------------------------------------------------------- dropout
+
+MASK_32, MASK_64 = (1 << 32) - 1, (1 << 64) - 1
+
+
+def splitmix64(z: int) -> int:
+    """Return the output of SplitMix64 in the state z, with Python's whole numbers."""
+    z = (z + 0x9E3779B97F4A7C15) & MASK_64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK_64
+    return z ^ (z >> 31)
+
+
+def lowbias32(x: np.ndarray) -> np.ndarray:
+    x = x.astype(np.uint64)
+    x ^= x >> np.uint64(16)
+    x = (x * np.uint64(0x7FEB352D)) & np.uint64(MASK_32)
+    x ^= x >> np.uint64(15)
+    x = (x * np.uint64(0x846CA68B)) & np.uint64(MASK_32)
+    return x ^ (x >> np.uint64(16))
+
+
+def mask_of(layer, shape, step: int, first: int = 0) -> np.ndarray:
+    """Return which of (N, C, H, W) pass: the generator once more, in NumPy."""
+    N, C, H, W = shape
+    spatial = isinstance(layer, fastcnn.SpatialDropout2D)
+    pixels = np.zeros((H, W), int) if spatial else np.arange(H * W).reshape(H, W)
+    units = pixels[None] * C + np.arange(C)[:, None, None]
+    masks = []
+    for sample in range(first, first + N):
+        key = splitmix64(splitmix64(splitmix64(layer._seed) ^ step) ^ sample)
+        low, high = np.uint64(key & MASK_32), np.uint64(key >> 32)
+        bits = lowbias32(lowbias32(units.astype(np.uint64) ^ low) ^ high)
+        masks.append(bits >= round(layer.rate * 2**32))
+    return np.array(masks, np.float64)
+
+
+@both_dtypes
+@pytest.mark.parametrize("shape", [(3, 5, 4, 3), (2, 17, 3, 2), (4, 9, 1, 1)], ids=str)
+@pytest.mark.parametrize("name", ["Dropout", "SpatialDropout2D"])
+def test_dropout_is_the_references_with_the_same_mask(name, shape, dtype):
+    fast, ref = (getattr(module, name)(0.4, random_state=3) for module in (fastcnn, reference))
+    x, dL_dout = normal(*shape, dtype=dtype), normal(*shape, seed=1, dtype=dtype)
+    masks = []
+    for step in range(3):
+        actual = fast.forward(x)
+        ref.mask = fast.last_mask
+        np.testing.assert_allclose(actual, ref.forward(x), rtol=gamma(3, dtype))
+        np.testing.assert_allclose(fast.backward(dL_dout), ref.backward(dL_dout), rtol=gamma(3, dtype))
+        whole = mask_of(fast, shape, step)
+        np.testing.assert_array_equal(ref.mask, whole[:, :, 0, 0] if name == "SpatialDropout2D" else whole)
+        masks.append(ref.mask)
+    assert (masks[0] != masks[1]).any()
+    assert (masks[1] != masks[2]).any()
+    again = getattr(fastcnn, name)(0.4, random_state=3)
+    again.forward(x)
+    np.testing.assert_array_equal(again.last_mask, masks[0])
+    other = getattr(fastcnn, name)(0.4, random_state=4)
+    other.forward(x)
+    assert (other.last_mask != masks[0]).any()
+
+
+@pytest.mark.parametrize("name", ["Dropout", "SpatialDropout2D"])
+def test_dropout_predicts_the_identity(name):
+    layer, x = getattr(fastcnn, name)(0.7), normal(2, 3, 4, 5)
+    layer.eval()
+    np.testing.assert_array_equal(layer.forward(x), x)
+    np.testing.assert_array_equal(layer.backward(x), x)
+    assert layer.last_mask is None
+    layer.train()
+    assert (layer.forward(x) == 0).any()
+    never = getattr(fastcnn, name)(0.0)
+    np.testing.assert_array_equal(never.forward(x), x)
+    assert never.last_mask.all()
+
+
+def test_dropout_of_features():
+    layer, x = fastcnn.Dropout(0.5, random_state=0), normal(7, 33)
+    output = layer.forward(x)
+    assert layer.last_mask.shape == x.shape
+    np.testing.assert_array_equal(output, 2 * x * layer.last_mask)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_masks_look_random(rate):
+    """Means and correlations lie within five standard deviations: over units, samples, steps and bits of the seed."""
+    shape = (16, 8, 16, 16)
+    x, layer = np.ones(shape, np.float32), fastcnn.Dropout(rate, random_state=0)
+    masks = []
+    for _ in range(2):
+        layer.forward(x)
+        masks.append(layer.last_mask)
+    layer._seed ^= 1
+    layer._session.calls = 0
+    layer.forward(x)
+    masks.append(layer.last_mask)
+    deviation = math.sqrt(rate * (1 - rate))
+    z = [(mask - (1 - rate)) / deviation for mask in masks]
+    size = z[0].size
+    assert abs(z[0].mean()) * math.sqrt(size) < 5
+    pairs = {
+        "channels": (z[0][:, 1:], z[0][:, :-1]),
+        "rows": (z[0][:, :, 1:], z[0][:, :, :-1]),
+        "columns": (z[0][..., 1:], z[0][..., :-1]),
+        "samples": (z[0][1:], z[0][:-1]),
+        "steps": (z[0], z[1]),
+        "seeds": (z[0], z[2]),
+    }
+    for name, (a, b) in pairs.items():
+        assert abs((a * b).mean()) * math.sqrt(a.size) < 5, name
+    spread = (z[0].mean(axis=(1, 2, 3)) * math.sqrt(size / len(x))).std()
+    assert 0.5 < spread < 1.6
+
+
+def test_each_bit_of_a_units_number_changes_every_bit_of_the_hash_half_the_time():
+    units = np.random.RandomState(0).randint(0, 2**31, 4096).astype(np.uint64)
+    for bit in range(32):
+        changed = lowbias32(units) ^ lowbias32(units ^ np.uint64(1 << bit))
+        shares = [((changed >> np.uint64(k)) & np.uint64(1)).mean() for k in range(32)]
+        assert 0.4 < min(shares) < max(shares) < 0.6
+
+
+def network(threads: int):
+    """Train a network with both dropouts for some steps; return its weights and losses."""
+    layers = [
+        fastcnn.Conv2D(16, 3, padding=1), fastcnn.ReLU(), fastcnn.SpatialDropout2D(0.2), fastcnn.MaxPool2D(),
+        fastcnn.Conv2D(16, 3), fastcnn.SiLU(), fastcnn.AvgPool2D(3, 2, 1), fastcnn.Dropout(0.3),
+        fastcnn.Flatten(), fastcnn.Dense(32), fastcnn.GELU(), fastcnn.Dropout(0.5), fastcnn.Dense(4),
+    ]  # fmt: skip
+    model = fastcnn.Sequential(layers).build((3, 32, 32), random_state=0)
+    trainer = fastcnn.Trainer(model, threads=threads)
+    rng = np.random.RandomState(1)
+    losses = [trainer.step(rng.standard_normal((48, 3, 32, 32)).astype("f"), rng.randint(4, size=48)) for _ in range(4)]
+    assert len(trainer._plan.cuts(48)) > 1
+    return losses, [array.tobytes().hex() for array in model.get_weights()]
+
+
+def test_the_same_bits_for_any_number_of_threads_and_in_another_process():
+    one = network(1)
+    for threads in (2, 3, 4):
+        assert network(threads) == one
+    code = "import json; from tests.test_elementwise import network; print(json.dumps(network(2)))"
+    losses, weights = json.loads(run_python(code))
+    assert (losses, weights) == one
+
+
+def test_the_trainer_counts_steps_and_images():
+    """A step with dropout is the reference's with the masks of that step, whatever the shards are."""
+    shape, N = (8, 64, 64), 16
+    layer = fastcnn.Dropout(0.5)
+    model = fastcnn.Sequential([layer, fastcnn.Conv2D(16, 3), fastcnn.GlobalAvgPool2D()])
+    model.build(shape, random_state=0, dtype=np.float64)
+    trainer = fastcnn.Trainer(model, optimizer=fastcnn.SGD(0.0), threads=2)
+    x, y = normal(N, *shape), np.random.RandomState(0).randint(16, size=N)
+    for step in range(3):
+        loss = trainer.step(x, y)
+        assert len(trainer._plan.cuts(N)) > 1
+        model.eval()
+        masked = 2 * x * mask_of(layer, x.shape, step)
+        np.testing.assert_allclose(loss, cross_entropy(model.forward(masked), y), rtol=1e-12)
+        model.train()
+
+
+def cross_entropy(logits: np.ndarray, y: np.ndarray) -> float:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]))
+
+
+def test_keys_differ_between_neighbours():
+    keys = np.zeros(64, np.uint64)
+    seen = set()
+    for seed in range(8):
+        for step in range(8):
+            dropout.sample_keys(seed, step, 3, 64, keys)
+            assert int(keys[5]) == splitmix64(splitmix64(splitmix64(seed) ^ step) ^ 8)
+            seen |= set(keys.tolist())
+    assert len(seen) == 64 * 64
