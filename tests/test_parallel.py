@@ -225,6 +225,26 @@ assert fit() == expected
 
 
 @needs_fork
+def test_a_forked_child_has_helpers_of_its_own(run):
+    run(
+        """
+import multiprocessing, threading, time
+def threads_at_work(_):
+    seen = set()
+    def task(i, worker):
+        seen.add(threading.get_ident())
+        time.sleep(0.02)
+    parallel.run(20, task, 2)
+    return len(seen)
+assert threads_at_work(None) == 2
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    assert pool.map_async(threads_at_work, [None]).get(timeout=60) == [2]
+""",
+        **QUIET,
+    )
+
+
+@needs_fork
 def test_a_fork_in_the_middle_of_a_training_step(run):
     """Another thread is training, its helpers are at work, while the child is made."""
     run(
