@@ -11,7 +11,7 @@ import pytest
 import fastcnn
 import reference
 from fastcnn import training
-from fastcnn.layers import base
+from fastcnn.layers import session
 from fastcnn.layers.block import Call, Graph, Pass, record_calls
 from tests.arrays import both_dtypes, normal
 from tests.cases import NORM_SHAPES
@@ -108,7 +108,7 @@ def test_a_relu_in_the_same_pass(make, shape):
         model.build(shape[1:], dtype=np.float64)
         random_parameters(model)
         output = model.forward(x)
-        blocks.append(len(model._plan[1].blocks))
+        blocks.append(len(model._session.graph.blocks))
         found.append([output, model.backward(dL_dout), *model.gradients.values(), *model._state().values()])
     assert blocks == [1, 2]
     assert (found[0][0] == 0).any()
@@ -192,12 +192,12 @@ def test_threads_do_not_change_a_bit(dtype):
 def test_a_batch_too_large_for_one_piece(name, monkeypatch):
     x, dL_dout = normal(7, 4, 3, 5), normal(7, 4, 3, 5, seed=1)
     found = []
-    for chunk in (base.CHUNK, 3 * 60):
-        monkeypatch.setattr(base, "CHUNK", chunk)
+    for chunk in (session.CHUNK, 3 * 60):
+        monkeypatch.setattr(session, "CHUNK", chunk)
         layer = MAKERS[name](fastcnn).build((4, 3, 5))
         random_parameters(layer)
         output = layer.forward(x)
-        assert len(layer._last) == (1 if chunk > 200 else 3)
+        assert len(layer._session.shards) == (1 if chunk > 200 else 3)
         found.append([output, layer.backward(dL_dout), *layer.gradients.values(), *layer._state().values()])
     for whole, pieces in zip(*found, strict=True):
         assert_alike(pieces, whole, 1e-12)
@@ -221,7 +221,7 @@ def predict(model, x, fuse):
     graph.prepare()
     memory = graph.allocate()
     graph.load(x, len(x), memory)
-    graph.forward([(len(x), memory)], Pass(training=False))
+    graph.forward([(len(x), memory)], [Pass(training=False)])
     return len(graph.blocks), graph.values[graph.output].view(memory.values[graph.output], len(x)).copy()
 
 
@@ -296,7 +296,7 @@ def test_a_recorded_prediction_reads_the_arrays_as_they_are():
 def test_training_does_not_fold():
     model = fastcnn.Sequential([fastcnn.Conv2D(3, 3), fastcnn.BatchNorm(), fastcnn.ReLU()]).build((2, 6, 6))
     model.forward(normal(2, 2, 6, 6))
-    assert len(model._plan[1].blocks) == 2
+    assert len(model._session.graph.blocks) == 2
 
 
 # ------------------------------------------------------------------------------------------------------------ soundness
