@@ -46,10 +46,15 @@ _ROOMS = {
     "set_num_threads": "parallel",
 }
 
-__all__ = ["__version__", *_ROOMS]  # noqa: PLE0604
+# Rooms that are shown as a whole.
+_WHOLE = ("models",)
+
+__all__ = ["__version__", *_ROOMS, *_WHOLE]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
+    if name in _WHOLE:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_ROOMS[name]}", __name__), name)

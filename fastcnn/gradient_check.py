@@ -16,7 +16,7 @@ from .optimizers import SGD
 from .training import Trainer
 from .typing import Array, RandomState
 
-STEPS = (1e-4, 1e-5, 1e-6)  # a step may cross a kink or drown in rounding; a wrong gradient is wrong with each
+STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # a step may cross a kink or drown in rounding; a wrong gradient is wrong with each
 SMALL = 1e-4  # share of the largest gradient's norm below which a gradient is measured against that share
 
 
@@ -31,7 +31,7 @@ class GradientRow(NamedTuple):
     norm : float
         Euclidean norm of the gradient.
     error : float
-        The worst disagreement over all directions, relative to the norm.
+        The worst disagreement over all directions, relative to the slope to expect.
     right : bool
     """
 
@@ -90,10 +90,10 @@ def check_gradients(
 ) -> GradientReport:
     """Compare a model's gradients with finite differences, in float64, on a copy.
 
-    Along random directions v ~ N(0, I) of each parameter p, the slope that the gradient g promises must be that of the
-    loss L:
+    Along random directions v, ‖v‖ = 1, of each parameter p of m numbers, the slope that the gradient g promises must be
+    that of the loss L:
 
-        g · v = (L(p + h·v) - L(p - h·v)) / 2h    within tolerance · ‖g‖,  for one of h = 1e-4, 1e-5, 1e-6
+        g · v = (L(p + h·v) - L(p - h·v)) / 2h    within tolerance · ‖g‖ / sqrt(m),  for one of h = 1e-4, ..., 1e-7
 
     so that kinks, such as those of ReLU, and rounding disturb as little as they can. Where two maxima tie, as in images
     with equal pixels, there is no slope: take random numbers for `x`.
@@ -232,11 +232,15 @@ class _Trained:
 
 
 def _error(value: Callable[[], float], array: Array, gradient: Array, generator: Any) -> float:
-    """Return by how much the slope along a random direction differs from the promised one, by the best step."""
+    """Return by how much the slope along a random direction differs from the promised one, times sqrt(m).
+
+    A random slope is about ‖g‖ / sqrt(m).
+    """
     direction = generator.standard_normal(array.shape)
+    direction /= np.linalg.norm(direction)
     promised = float(np.sum(gradient * direction))
     errors = [abs(_slope(value, array, direction, step) - promised) for step in STEPS]
-    return min((error for error in errors if not np.isnan(error)), default=np.inf)
+    return float(np.sqrt(array.size)) * min((error for error in errors if not np.isnan(error)), default=np.inf)
 
 
 def _slope(value: Callable[[], float], array: Array, direction: Array, step: float) -> float:

@@ -10,12 +10,8 @@ from typing import Any, final
 
 import numpy as np
 
-from .layers.activation import ReLU
-from .layers.conv import Conv2D
-from .layers.dense import Dense
-from .layers.pool import MaxPool2D
-from .layers.shape import Flatten
 from .model import Sequential
+from .models import digits_default
 from .optimizers import SGD
 from .training import Trainer
 from .typing import Array, IntArray
@@ -79,12 +75,7 @@ class Digits(Recipe):
         self.model = self._network()
 
     def _network(self) -> Sequential:
-        return Sequential([
-            Conv2D(32, 3, padding=1), ReLU(),
-            Conv2D(32, 3, padding=1), ReLU(), MaxPool2D(2),
-            Conv2D(64, 3, padding=1), ReLU(), MaxPool2D(2),
-            Flatten(), Dense(10),
-        ]).build((1, 8, 8), random_state=self.settings.seed)  # fmt: skip
+        return digits_default().build((1, 8, 8), random_state=self.settings.seed)
 
     def prepare(self, X: Array, y: IntArray) -> None:
         model = self._network()

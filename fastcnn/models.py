@@ -1,0 +1,187 @@
+"""Ready networks, by input shape and number of classes: from the notebook's successor to ResNet-20."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .layers import checks
+from .layers.activation import ReLU
+from .layers.base import Layer
+from .layers.conv import Conv2D
+from .layers.dense import Dense
+from .layers.depthwise import DepthwiseConv2D
+from .layers.norm import BatchNorm
+from .layers.pool import GlobalAvgPool2D, MaxPool2D
+from .layers.residual import Residual
+from .layers.shape import Flatten
+from .model import Sequential
+from .typing import Shape
+
+
+def digits_default(input_shape: Shape = (1, 8, 8), num_classes: int = 10) -> Sequential:
+    """Return the network of `fastcnn train digits`: three 3 x 3 convolutions (32, 32, 64), two poolings, a dense layer.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (C, H, W); at least 4 x 4.
+    num_classes : int
+
+    Returns
+    -------
+    Sequential
+        Not built yet; it ends in logits.
+    """
+    layers = [*_vgg_group(32), *_vgg_group(32), MaxPool2D(2), *_vgg_group(64), MaxPool2D(2)]
+    return _network("digits_default", layers, [], input_shape, num_classes)
+
+
+def lenet5(input_shape: Shape = (1, 28, 28), num_classes: int = 10) -> Sequential:
+    """Return LeNet-5 as it is built today: ReLU and max-pooling, 6 and 16 filters of 5 x 5, dense 120, 84.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (C, H, W); at least 12 x 12.
+    num_classes : int
+
+    Returns
+    -------
+    Sequential
+        Not built yet; it ends in logits.
+
+    References
+    ----------
+    LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 86 (1998), section II.B.
+    """
+    layers = [Conv2D(6, 5, padding=2), ReLU(), MaxPool2D(2), Conv2D(16, 5), ReLU(), MaxPool2D(2)]
+    return _network("lenet5", layers, [120, 84], input_shape, num_classes)
+
+
+def keras_mnist(input_shape: Shape = (1, 28, 28), num_classes: int = 10) -> Sequential:
+    """Return the network of Keras's first example, without its dropout: 32 and 64 filters of 3 x 3, a dense layer.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (C, H, W); at least 10 x 10.
+    num_classes : int
+
+    Returns
+    -------
+    Sequential
+        Not built yet; it ends in logits.
+
+    References
+    ----------
+    Chollet, "Simple MNIST convnet", keras.io/examples/vision/mnist_convnet.
+    """
+    layers = [Conv2D(32, 3), ReLU(), MaxPool2D(2), Conv2D(64, 3), ReLU(), MaxPool2D(2)]
+    return _network("keras_mnist", layers, [], input_shape, num_classes)
+
+
+def vgg6(input_shape: Shape = (3, 32, 32), num_classes: int = 10) -> Sequential:
+    """Return six 3 x 3 convolutions in groups of two (32, 64, 128), a pooling behind each group, dense 128.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (C, H, W); at least 8 x 8.
+    num_classes : int
+
+    Returns
+    -------
+    Sequential
+        Not built yet; it ends in logits.
+
+    References
+    ----------
+    Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
+    """
+    layers = [layer for width in (32, 64, 128) for layer in (*_vgg_group(width, width), MaxPool2D(2))]
+    return _network("vgg6", layers, [128], input_shape, num_classes)
+
+
+def resnet20(input_shape: Shape = (3, 32, 32), num_classes: int = 10) -> Sequential:
+    """Return ResNet-20: three stages (16, 32, 64) of three residual blocks of two 3 x 3 convolutions; option A.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (C, H, W).
+    num_classes : int
+
+    Returns
+    -------
+    Sequential
+        Not built yet; it ends in logits.
+
+    References
+    ----------
+    He et al., "Deep residual learning for image recognition", CVPR 2016, section 4.2.
+    """
+    layers = [*_normalised(Conv2D(16, 3, padding=1, bias=False)), ReLU()]
+    for width in (16, 32, 64):
+        for block in range(3):
+            down = block == 0 and width > 16
+            inside = [
+                *_normalised(Conv2D(width, 3, stride=2 if down else 1, padding=1, bias=False)), ReLU(),
+                *_normalised(Conv2D(width, 3, padding=1, bias=False)),
+            ]  # fmt: skip
+            layers += [Residual(inside, "pad" if down else None), ReLU()]
+    return _network("resnet20", [*layers, GlobalAvgPool2D()], [], input_shape, num_classes)
+
+
+def mobilenet_small(input_shape: Shape = (3, 32, 32), num_classes: int = 10) -> Sequential:
+    """Return a small MobileNet for small images: a 3 x 3 convolution (32), then five depthwise separable blocks.
+
+    A block is a depthwise 3 x 3 and a pointwise convolution, each with batch normalisation and ReLU: to 64 channels,
+    to 128 with stride 2, to 128, to 256 with stride 2, to 256.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (C, H, W).
+    num_classes : int
+
+    Returns
+    -------
+    Sequential
+        Not built yet; it ends in logits.
+
+    References
+    ----------
+    Howard et al., "MobileNets: efficient convolutional neural networks for mobile vision applications",
+    arXiv:1704.04861 (2017), section 3, table 1.
+    """
+    layers = [*_normalised(Conv2D(32, 3, padding=1, bias=False)), ReLU()]
+    for width, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):
+        layers += [*_normalised(DepthwiseConv2D(3, stride=stride, padding=1, bias=False)), ReLU()]
+        layers += [*_normalised(Conv2D(width, 1, bias=False)), ReLU()]
+    return _network("mobilenet_small", [*layers, GlobalAvgPool2D()], [], input_shape, num_classes)
+
+
+def _vgg_group(*widths: int) -> list[Layer]:
+    """Return 3 x 3 convolutions of these widths that keep the size, each with a ReLU."""
+    return [layer for width in widths for layer in (Conv2D(width, 3, padding=1), ReLU())]
+
+
+def _normalised(convolution: Layer) -> list[Layer]:
+    """Return a convolution without bias, and the batch normalisation that has one."""
+    return [convolution, BatchNorm()]
+
+
+def _network(
+    name: str, layers: Sequence[Layer], hidden: Sequence[int], input_shape: Shape, num_classes: int
+) -> Sequential:
+    """Return a network with hidden dense layers and one for the classes at its end, if it fits the input."""
+    shape = checks.check_input_shape(input_shape, name)
+    classes = checks.as_positive_int(num_classes, name, "num_classes")
+    dense = [layer for nodes in hidden for layer in (Dense(nodes), ReLU())]
+    flatten = [] if isinstance(layers[-1], GlobalAvgPool2D) else [Flatten()]
+    model = Sequential([*layers, *flatten, *dense, Dense(classes)])
+    try:
+        model.output_shape(shape)
+    except ValueError as error:
+        raise ValueError(f"{name}: input_shape: expected one that all layers can take; got {shape}: {error}") from None
+    return model
