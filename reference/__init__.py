@@ -1,6 +1,7 @@
 """The specification of fastcnn: its layers, losses and optimizers as plain NumPy loops over positions, in float64."""
 
 from reference.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, SoftmaxActivation, Tanh
+from reference.augmentation import Augmentation
 from reference.base import Layer
 from reference.conv import Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from reference.dense import Dense, Softmax
@@ -37,6 +38,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Augmentation",
     "AvgPool2D",
     "BatchNorm",
     "BinaryCrossEntropy",

@@ -1,0 +1,99 @@
+"""Augmentation: changed copies of images, each by its own row of numbers.
+
+Shape legend: x, y flat (n, C, H, W); `scale` brings x to [0, 1] if it holds bytes. `mode` says what stands beyond the
+edge: 0 the value `fill`, 1 the nearest pixel, 2 the mirror image without the edge's own pixel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .cache import kernel
+
+
+@kernel
+def _place(i, size, mode):
+    """Return the pixel that stands at place `i` of a line of `size` pixels, -1 for none."""
+    if 0 <= i < size:
+        return i
+    if mode == 0:
+        return -1
+    if mode == 1 or size == 1:
+        return 0 if i < 0 else size - 1
+    period = 2 * (size - 1)
+    i = i % period
+    return i if i < size else period - i
+
+
+@kernel
+def move(x, n, C, H, W, scale, moves, mode, fill, column, y):
+    """y = x flipped, then shifted: `moves` (n, 4) of flip rows, flip columns, down, right; `column` (W,) is scratch."""
+    for i in range(n):
+        upset, mirrored, down, right = moves[i, 0], moves[i, 1], moves[i, 2], moves[i, 3]
+        for w in range(W):
+            k = _place(w - right, W, mode)
+            column[w] = W - 1 - k if mirrored and k >= 0 else k
+        for c in range(C):
+            for h in range(H):
+                target = ((i * C + c) * H + h) * W
+                k = _place(h - down, H, mode)
+                if k < 0:
+                    for w in range(W):
+                        y[target + w] = fill
+                    continue
+                source = ((i * C + c) * H + (H - 1 - k if upset else k)) * W
+                for w in range(W):
+                    k = column[w]
+                    y[target + w] = y.dtype.type(x[source + k]) * scale if k >= 0 else fill
+
+
+@kernel
+def turn(x, n, C, H, W, scale, moves, matrix, mode, fill, y):
+    """As `move`, between flip and shift turned and scaled about the middle: `matrix` (n, 4) leads back; bilinear."""
+    middle_h, middle_w = (H - 1) / 2, (W - 1) / 2
+    for i in range(n):
+        upset, mirrored = moves[i, 0], moves[i, 1]
+        for h in range(H):
+            for w in range(W):
+                u, v = h - moves[i, 2] - middle_h, w - moves[i, 3] - middle_w
+                row = middle_h + matrix[i, 0] * u + matrix[i, 1] * v
+                col = middle_w + matrix[i, 2] * u + matrix[i, 3] * v
+                top, left = int(np.floor(row)), int(np.floor(col))
+                row -= top
+                col -= left
+                for c in range(C):
+                    total = 0.0
+                    for corner in range(4):
+                        a, b = corner >> 1, corner & 1
+                        weight = (row if a else 1.0 - row) * (col if b else 1.0 - col)
+                        k, m = _place(top + a, H, mode), _place(left + b, W, mode)
+                        if k < 0 or m < 0:
+                            total += weight * fill
+                        else:
+                            k, m = H - 1 - k if upset else k, W - 1 - m if mirrored else m
+                            total += weight * (x[((i * C + c) * H + k) * W + m] * scale)
+                    y[((i * C + c) * H + h) * W + w] = total
+
+
+@kernel
+def adjust(y, n, size, light):
+    """y = mean + contrast · (y - mean) + brightness, in place: `light` (n, 2) of contrast and brightness."""
+    for i in range(n):
+        total = 0.0
+        for k in range(i * size, (i + 1) * size):
+            total += y[k]
+        factor = y.dtype.type(light[i, 0])
+        term = y.dtype.type((1.0 - light[i, 0]) * (total / size) + light[i, 1])
+        for k in range(i * size, (i + 1) * size):
+            y[k] = factor * y[k] + term
+
+
+@kernel
+def cut(y, n, C, H, W, middles, side, fill):
+    """y = fill in the square about `middles` (n, 2), in place; what lies beyond the edge is not there."""
+    for i in range(n):
+        top, left = middles[i, 0] - side // 2, middles[i, 1] - side // 2
+        for c in range(C):
+            for h in range(max(0, top), min(H, top + side)):
+                for w in range(max(0, left), min(W, left + side)):
+                    y[((i * C + c) * H + h) * W + w] = fill

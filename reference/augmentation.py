@@ -1,0 +1,119 @@
+"""Augmentation as its definition reads: one sample after the other, one pixel after the other, in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+
+WORD = 2**64
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+class Augmentation:
+    """Flip, turn and scale, shift; contrast and brightness; cutout. See `fastcnn.Augmentation` for the arguments."""
+
+    def __init__(
+        self,
+        horizontal_flip: bool | Literal["alternating"] = False,
+        vertical_flip: bool = False,
+        shift: int = 0,
+        rotation: float = 0.0,
+        scale: float = 0.0,
+        contrast: float = 0.0,
+        brightness: float = 0.0,
+        cutout: int = 0,
+        mixup: float = 0.0,
+        padding: str = "constant",
+        fill: float = 0.0,
+    ) -> None:
+        self.horizontal_flip, self.vertical_flip, self.shift = horizontal_flip, vertical_flip, shift
+        self.rotation, self.scale, self.contrast, self.brightness = rotation, scale, contrast, brightness
+        self.cutout, self.mixup, self.padding, self.fill = cutout, mixup, padding, fill
+
+    def __call__(self, x: Any, *, seed: int = 0, epoch: int = 0, indices: Any = None) -> np.ndarray:
+        """Return the changed images (N, C, H, W); uint8 is scaled to [0, 1]."""
+        x = np.asarray(x)
+        images = x / 255 if x.dtype == np.uint8 else x.astype(np.float64)
+        places = range(len(x)) if indices is None else indices
+        return np.array([self._one(image, seed, epoch, int(i)) for image, i in zip(images, places, strict=True)])
+
+    def _one(self, image: np.ndarray, seed: int, epoch: int, index: int) -> Any:
+        def chance(number: int) -> float:
+            return uniform(seed, epoch, index, number)
+
+        mirrored, upset = False, self.vertical_flip and chance(1) >= 0.5
+        if self.horizontal_flip == "alternating":
+            mirrored = (int(uniform(seed, 0, index, 0) >= 0.5) + epoch) % 2 == 1
+        elif self.horizontal_flip:
+            mirrored = chance(0) >= 0.5
+        down = int(chance(2) * (2 * self.shift + 1)) - self.shift
+        right = int(chance(3) * (2 * self.shift + 1)) - self.shift
+        angle = math.radians(self.rotation) * (2 * chance(4) - 1)
+        size = 1 + self.scale * (2 * chance(5) - 1)
+
+        image = image[:, ::-1] if upset else image
+        image = image[:, :, ::-1] if mirrored else image
+        changed = np.zeros_like(image)
+        _, height, width = image.shape
+        for h in range(height):
+            for w in range(width):
+                # Where the pixel comes from: back by the shift, then turned back about the middle and scaled back.
+                u, v = h - down - (height - 1) / 2, w - right - (width - 1) / 2
+                row = (height - 1) / 2 + (math.cos(angle) * u + math.sin(angle) * v) / size
+                column = (width - 1) / 2 + (-math.sin(angle) * u + math.cos(angle) * v) / size
+                changed[:, h, w] = self._between(image, row, column)
+
+        contrast = 1 + self.contrast * (2 * chance(6) - 1)
+        mean = changed.mean()
+        changed = mean + contrast * (changed - mean) + self.brightness * (2 * chance(7) - 1)
+        if self.cutout:
+            top = int(chance(8) * height) - self.cutout // 2
+            left = int(chance(9) * width) - self.cutout // 2
+            changed[:, max(0, top) : max(0, top + self.cutout), max(0, left) : max(0, left + self.cutout)] = self.fill
+        return changed
+
+    def _between(self, image: np.ndarray, row: float, column: float) -> Any:
+        """Return the bilinear mean of the four pixels around a place."""
+        top, left = math.floor(row), math.floor(column)
+        f, g = row - top, column - left
+        return (
+            (1 - f) * (1 - g) * self._pixel(image, top, left)
+            + (1 - f) * g * self._pixel(image, top, left + 1)
+            + f * (1 - g) * self._pixel(image, top + 1, left)
+            + f * g * self._pixel(image, top + 1, left + 1)
+        )
+
+    def _pixel(self, image: np.ndarray, h: int, w: int) -> Any:
+        """Return the pixel at a place that may lie beyond the edge."""
+        _, height, width = image.shape
+        if self.padding == "constant":
+            return image[:, h, w] if 0 <= h < height and 0 <= w < width else self.fill
+        if self.padding == "edge":
+            return image[:, min(max(h, 0), height - 1), min(max(w, 0), width - 1)]
+        return image[:, reflected(h, height), reflected(w, width)]
+
+
+def reflected(i: int, size: int) -> int:
+    """Where `i` comes to lie when the line is mirrored at the middles of its first and last pixel, again and again."""
+    if size == 1:
+        return 0
+    while not 0 <= i < size:
+        i = -i if i < 0 else 2 * (size - 1) - i
+    return i
+
+
+def mix(z: int) -> int:
+    """SplitMix64's finalizer: Steele, Lea and Flood, OOPSLA 2014."""
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % WORD
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % WORD
+    return z ^ z >> 31
+
+
+def uniform(seed: int, epoch: int, index: int, number: int) -> float:
+    """Return the random number of [0, 1) that has this number in this epoch of this sample."""
+    z = mix((seed + GOLDEN) % WORD)
+    for counter in (epoch, index, number):
+        z = mix((z + (counter + 1) * GOLDEN) % WORD)
+    return (z >> 11) * 2.0**-53

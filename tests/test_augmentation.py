@@ -1,0 +1,156 @@
+"""Augmentation: every change against its twin, with a picture of what went wrong, and seeded sample by sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import reference
+from fastcnn import Augmentation, augmentation
+
+CHANGES = {
+    "nothing": {},
+    "horizontal flip": {"horizontal_flip": True},
+    "vertical flip": {"vertical_flip": True},
+    "alternating flip": {"horizontal_flip": "alternating"},
+    "shift": {"shift": 3},
+    "shift far": {"shift": 40, "padding": "reflect"},
+    "shift, edge": {"shift": 3, "padding": "edge"},
+    "shift, fill": {"shift": 2, "fill": 0.5},
+    "rotation": {"rotation": 40.0},
+    "rotation, reflect": {"rotation": 180.0, "padding": "reflect"},
+    "scale": {"scale": 0.5},
+    "scale, edge": {"scale": 0.5, "padding": "edge"},
+    "contrast": {"contrast": 0.7},
+    "brightness": {"brightness": 0.4},
+    "cutout": {"cutout": 4},
+    "cutout, odd": {"cutout": 3, "fill": 1.0},
+    "all": {
+        "horizontal_flip": True, "vertical_flip": True, "shift": 2, "rotation": 15.0, "scale": 0.2, "contrast": 0.3,
+        "brightness": 0.2, "cutout": 3, "padding": "reflect",
+    },
+}  # fmt: skip
+SHADES = " .:-=+*#%@"
+
+
+def image_set(n: int, shape: tuple[int, ...], dtype=np.float64) -> np.ndarray:
+    pixels = np.random.RandomState(0).randint(0, 256, size=(n, *shape)).astype(np.uint8)
+    pixels[:, :, 1, :] = 255  # a line, so that a picture tells up from down
+    return pixels if dtype == np.uint8 else (pixels / 255).astype(dtype)
+
+
+def picture(*images: np.ndarray) -> str:
+    """Return the first channels of images side by side, in characters."""
+    rows = []
+    for lines in zip(*(image[0] for image in images), strict=True):
+        cells = [
+            "".join(2 * SHADES[int(np.clip(value, 0, 1) * 9.99)] if np.isfinite(value) else "??" for value in line)
+            for line in lines
+        ]
+        rows.append(" | ".join(cells))
+    return "\n".join(rows)
+
+
+def check_alike(before: np.ndarray, actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    """Fail with a picture of the first image that differs: before, as it came, as the twin has it."""
+    assert actual.shape == expected.shape
+    for i, (was, comes, wanted) in enumerate(zip(before, actual, expected, strict=True)):
+        far = np.abs(comes - wanted).max()
+        if not far <= tolerance:
+            pictures = picture(was / 255 if was.dtype == np.uint8 else was, comes, wanted)
+            pytest.fail(f"image {i} is {far:.2g} away\nbefore | fastcnn | twin\n{pictures}")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 10), (2, 2, 1)], ids=str)
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_is_its_twins(change, shape, dtype):
+    x, indices = image_set(6, shape, dtype), [0, 5, 3, 1000, 7, 2]
+    for epoch in (0, 3):
+        actual = Augmentation(**CHANGES[change])(x, seed=7, epoch=epoch, indices=indices)
+        expected = reference.Augmentation(**CHANGES[change])(x, seed=7, epoch=epoch, indices=indices)
+        check_alike(x, actual, expected, 1e-12 if dtype == np.float64 else 2e-6)
+        assert actual.dtype == (np.float64 if dtype == np.float64 else np.float32)
+
+
+def test_a_difference_shows_a_picture():
+    x = image_set(2, (1, 4, 4))
+    with pytest.raises(pytest.fail.Exception, match=r"(?s)before \| fastcnn \| twin\n.*@@@@@@@@ \| .*\|"):
+        check_alike(x, x, x[:, :, ::-1], 1e-6)
+
+
+@pytest.mark.parametrize("change", ["shift", "all"])
+def test_neither_place_nor_size_of_the_batch_matters(change):
+    x, augment = image_set(20, (1, 8, 8)), Augmentation(**CHANGES[change])
+    whole, order = augment(x, seed=1, epoch=2), np.random.RandomState(3).permutation(20)
+    for chosen in np.split(order, [1, 4, 13]):
+        np.testing.assert_array_equal(augment(x[chosen], seed=1, epoch=2, indices=chosen), whole[chosen])
+    assert not np.array_equal(augment(x, seed=1, epoch=3), whole)
+    assert not np.array_equal(augment(x, seed=2, epoch=2), whole)
+
+
+@pytest.mark.parametrize("order", [np.asfortranarray, lambda x: x[:, :, ::-1], lambda x: x.astype(">f4")])
+def test_any_memory_order(order):
+    x, augment = order(image_set(4, (2, 6, 5), np.float32)), Augmentation(shift=1)
+    np.testing.assert_array_equal(augment(x), augment(np.ascontiguousarray(x, np.float32)))
+
+
+def test_what_is_given_is_not_changed():
+    x = image_set(4, (1, 6, 6), np.float32)
+    before = x.copy()
+    Augmentation(**CHANGES["all"])(x)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_alternating_flips_show_both_sides_in_two_epochs():
+    x, augment = image_set(30, (1, 5, 5)), Augmentation(horizontal_flip="alternating")
+    first, second, third = (augment(x, epoch=epoch) for epoch in range(3))
+    np.testing.assert_array_equal(first, second[..., ::-1])
+    np.testing.assert_array_equal(first, third)
+    flipped = (first != x).any(axis=(1, 2, 3))
+    assert 5 < flipped.sum() < 25
+
+
+def test_chances_are_even():
+    """All moves of a shift are equally frequent, coins are fair, and no number of a sample leans on another."""
+    keys = augmentation.sample_keys(3, 1, np.arange(20000))
+    numbers = np.stack([augmentation.uniform(keys, number) for number in range(12)])
+    assert np.abs(numbers.mean(axis=1) - 0.5).max() < 0.01
+    assert np.abs(np.corrcoef(numbers) - np.eye(12)).max() < 0.03
+    counts = np.bincount(augmentation.below(keys, 2, 7), minlength=7)
+    assert np.abs(counts / 20000 - 1 / 7).max() < 0.01
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+def test_mixup_draws_from_beta(alpha):
+    stats = pytest.importorskip("scipy.stats")
+    partner, share = Augmentation(mixup=alpha)._partners(np.arange(20000), (0, 0), 50)
+    assert stats.kstest(share, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+    assert np.array_equal(np.unique(partner), np.arange(50))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"shift": -1}, ValueError, "shift: expected an int of at least 0; got -1"),
+        ({"shift": 1.5}, TypeError, "shift"),
+        ({"cutout": True}, TypeError, "cutout"),
+        ({"rotation": np.nan}, ValueError, "rotation"),
+        ({"scale": 1.0}, ValueError, r"scale: expected a number of \[0, 1\); got 1.0"),
+        ({"mixup": "much"}, TypeError, "mixup"),
+        ({"horizontal_flip": "often"}, ValueError, "'alternating'; got 'often'"),
+        ({"padding": "wrap"}, ValueError, "padding: expected one of constant, edge, reflect; got 'wrap'"),
+    ],
+)
+def test_nonsense_is_refused(arguments, error, words):
+    with pytest.raises(error, match=words):
+        Augmentation(**arguments)
+
+
+def test_features_are_no_images():
+    with pytest.raises(ValueError, match=r"Augmentation: x: expected images \(N, C, H, W\); got shape \(3, 4\)"):
+        Augmentation(shift=1)(np.ones((3, 4)))
+
+
+def test_repr_tells_what_was_chosen():
+    assert repr(Augmentation(shift=2, fill=1)) == "Augmentation(shift=2, fill=1.0)"
