@@ -9,8 +9,10 @@ __version__ = "0.1.0"
 
 # Names are imported when they are first asked for, so that `import fastcnn` loads neither numba nor scikit-learn.
 _ROOMS = {
+    "Augmentation": "augmentation",
     "AvgPool2D": "layers.pool",
     "BatchNorm": "layers.norm",
+    "Callback": "callbacks",
     "Concat": "layers.residual",
     "Conv2D": "layers.conv",
     "Conv2DTranspose": "layers.transpose",
@@ -18,11 +20,13 @@ _ROOMS = {
     "DepthwiseConv2D": "layers.depthwise",
     "Dropout": "layers.dropout",
     "ELU": "layers.activation",
+    "EarlyStopping": "callbacks",
     "Flatten": "layers.shape",
     "GELU": "layers.activation",
     "GlobalAvgPool2D": "layers.pool",
     "GlobalMaxPool2D": "layers.pool",
     "GroupNorm": "layers.norm",
+    "History": "history",
     "Layer": "layers.base",
     "LayerNorm": "layers.norm",
     "LeakyReLU": "layers.activation",

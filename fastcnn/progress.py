@@ -33,8 +33,10 @@ class Progress(ABC):
         """Take the bar away."""
 
 
-def progress(steps: int) -> Progress:
-    """Return the progress of a run of so many steps: with a bar if standard error is a terminal."""
+def progress(steps: int | None, *, quiet: bool = False) -> Progress:
+    """Return the progress of a run of so many steps, None: not known; with a bar if standard error is a terminal."""
+    if quiet:
+        return _Silence()
     if not sys.stderr.isatty():
         return _Lines()
     try:
@@ -42,6 +44,20 @@ def progress(steps: int) -> Progress:
     except ImportError:
         return _Counter(steps)
     return _Bar(tqdm(total=steps, unit="step", leave=False, dynamic_ncols=True, file=sys.stderr))
+
+
+@final
+class _Silence(Progress):
+    """Nothing."""
+
+    def advance(self) -> None:
+        pass
+
+    def write(self, line: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 @final
@@ -64,13 +80,14 @@ class _Counter(Progress):
 
     interval = 0.1  # seconds between two writings: an eye needs no more, and a step should not wait for a terminal
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int | None) -> None:
         self.steps, self.step, self.shown, self.due = steps, 0, "", 0.0
 
     def advance(self) -> None:
         self.step += 1
         if time.monotonic() >= self.due:
-            self._show(f"{self.step / self.steps:4.0%}  step {self.step} of {self.steps}")
+            done = f"{self.step / self.steps:4.0%}  step {self.step} of {self.steps}" if self.steps else ""
+            self._show(done or f"step {self.step}")
 
     def write(self, line: str) -> None:
         shown = self.shown

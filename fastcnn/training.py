@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +17,13 @@ from .layers.layout import aligned_zeros
 from .losses import LOSSES, Loss
 from .model import Sequential
 from .optimizers import SGD, Optimizer
-from .typing import Array
+from .typing import Array, RandomState
+
+if TYPE_CHECKING:
+    from .augmentation import Augmentation
+    from .callbacks import Callback
+    from .history import History
+    from .loop import Evaluation
 
 SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
 SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
@@ -35,6 +42,8 @@ class Trainer:
         `SGD(learning_rate=0.01)` if not given.
     threads : int, optional
         The most threads of a step; `fastcnn.get_num_threads()` if not given. The bits are the same for any number.
+    random_state : None, int, RandomState or Generator
+        For the parameters of a model that is not built yet, then for the order and the augmentation of `fit`.
 
     Attributes
     ----------
@@ -42,6 +51,10 @@ class Trainer:
         Share of the last batch that the model had right before the step.
     steps : int
         How many steps were taken; a part of the seed of each step's random numbers.
+    epochs : int
+        How many epochs `fit` has trained, in all its calls: each has an order of its own.
+    history : History or None
+        Of the last `fit`, also if it ended with an exception.
     """
 
     def __init__(
@@ -50,6 +63,7 @@ class Trainer:
         loss: str | Loss = "cross_entropy",
         optimizer: Optimizer | None = None,
         threads: int | None = None,
+        random_state: RandomState = None,
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"Trainer: model: expected a Sequential; got {model!r}")
@@ -59,9 +73,81 @@ class Trainer:
         self.loss = LOSSES[loss]() if isinstance(loss, str) else loss
         self.optimizer = SGD() if optimizer is None else optimizer
         self.threads = None if threads is None else parallel.check_threads(threads)
+        self.random_state = random_state
         self.accuracy = float("nan")
         self.steps = 0
+        self.epochs = 0
+        self.history: History | None = None
         self._plan: _Plan | None = None
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        epochs: int,
+        batch_size: int | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight: Any = None,
+        augmentation: Augmentation | None = None,
+        callbacks: Sequence[Callback] = (),
+        verbose: int = 1,
+    ) -> History:
+        """Train for some epochs.
+
+        Parameters
+        ----------
+        X : array of shape (N, C, H, W) or (N, D), or iterable of batches
+            A memory map is read batch by batch; uint8 is scaled to [0, 1] batch by batch. Without `y`: anything that
+            yields the batches of an epoch, (x, y) or (x, y, weight), each time it is iterated.
+        y : array of length N
+            As `step` takes it.
+        epochs : int
+        batch_size : int
+            The last batch of an epoch may be smaller.
+        X_val, y_val : array, or X_val alone an iterable of batches
+            Measured after every epoch; they choose nothing, unless a callback does.
+        sample_weight : array of shape (N,), optional
+        augmentation : Augmentation, optional
+        callbacks : sequence of Callback
+        verbose : int
+            0 for silence; else a line an epoch, and on a terminal a progress bar.
+
+        Returns
+        -------
+        History
+            Loss, accuracy, validation, learning rate and speed of each epoch.
+
+        Raises
+        ------
+        ValueError
+            If the data hold NaN or infinity: before the first step, or in batches of one's own, before that batch's.
+        FloatingPointError
+            If the loss or a weight is not finite after a step; the weights are those from before it.
+
+        Notes
+        -----
+        Each epoch has an order of its own, which depends on `random_state` and the number of the epoch alone. The same
+        seed gives the same bits, for any number of threads, from arrays or a memory map.
+
+        Ctrl-C ends the fit after the current step, with the history and the weights so far; a second one interrupts at
+        once. The trainer can go on after whatever ended a fit.
+        """
+        from .loop import fit
+
+        return fit(
+            self, X, y, epochs=epochs, batch_size=batch_size, X_val=X_val, y_val=y_val, sample_weight=sample_weight,
+            augmentation=augmentation, callbacks=callbacks, verbose=verbose,
+        )  # fmt: skip
+
+    def evaluate(
+        self, X: Any, y: Any = None, *, batch_size: int | None = None, sample_weight: Any = None
+    ) -> Evaluation:
+        """Return mean loss and accuracy of the model, as it predicts, on arrays or an iterable of batches."""
+        from .loop import evaluate
+
+        return evaluate(self, X, y, batch_size=batch_size, sample_weight=sample_weight)
 
     def step(self, x: Any, y: Any) -> float:
         """Take one step on a batch and return its loss before the step.
@@ -107,12 +193,37 @@ class Trainer:
         for stage in range(stages - 1, -1, -1):
             graph.blocks[graph.cuts[stage]].meet_backward(plan.meeting(cuts))
             parallel.run(len(cuts), backward, threads)
-        loss, hits, bad = (sum(column) for column in zip(*plan.totals[: len(cuts)].tolist(), strict=True))
+        loss, accuracy = self._means(plan, len(cuts), n)
+        self._update(plan, len(cuts), threads)
+        self.accuracy, self.steps = accuracy, self.steps + 1
+        return loss
+
+    def _means(self, plan: _Plan, shards: int, n: int) -> tuple[float, float]:
+        """Return mean loss and accuracy of a batch from its shards' totals."""
+        loss, hits, bad = (sum(column) for column in zip(*plan.totals[:shards].tolist(), strict=True))
         if bad:
             raise ValueError(f"Trainer: y: expected classes from 0 to {plan.classes - 1}; got {int(bad)} beyond")
-        self._update(plan, len(cuts), threads)
-        self.accuracy, self.steps = hits / n, self.steps + 1
-        return float(loss / n)
+        return float(loss / n), float(hits / n)
+
+    def _measure(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, float]:
+        """Return loss and accuracy of a batch in prediction mode."""
+        x = _as_batch(x)
+        plan, n = self._planned(x), len(x)
+        targets = self.loss.targets(y, n)
+        graph, cuts, run = plan.graph, plan.cuts(n), Pass(training=False)
+
+        def forward(s: int, worker: int) -> None:
+            first, last = cuts[s]
+            memory = plan.memory(plan.place(s, worker))
+            graph.load(x[first:last], last - first, memory)
+            for block in graph.blocks:
+                block.forward(last - first, memory, run)
+            plan.totals[s] = 0.0
+            self.loss.evaluate(last - first, memory, targets, first, graph.dtype.type(1), plan.totals[s])
+
+        plan.play("prepare")
+        parallel.run(len(cuts), forward, self.threads or parallel.get_num_threads())
+        return self._means(plan, len(cuts), n)
 
     def _update(self, plan: _Plan, shards: int, threads: int) -> None:
         """Sum the shards' gradients and change the parameters; the flat vector is long enough to share, or is not."""
@@ -128,11 +239,24 @@ class Trainer:
 
         parallel.run(pieces, sweep, threads)
 
+    def _build(self, x: Array) -> None:
+        """Build the model from a batch, or from all samples, unless it is built."""
+        if self.model.input_shape is None:
+            self.model.build(x.shape[1:], random_state=self.random_state)
+
+    @cached_property
+    def _seed(self) -> int:
+        """What the order and the augmentation of all epochs depend on; drawn when it is first needed."""
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        generator = checks.as_generator(self.random_state)
+        draw = generator.integers if isinstance(generator, np.random.Generator) else generator.randint
+        return int(draw(2**31 - 1))
+
     def _planned(self, x: Array) -> _Plan:
         """Return the plan for such batches; the last one is kept."""
         model = self.model
-        if model.input_shape is None:
-            model.build(x.shape[1:])
+        self._build(x)
         model._check_input(x)
         if self._plan is None or not self._plan.fits(model, len(x)):
             self._plan = _Plan(model, self.loss, len(x))

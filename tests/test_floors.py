@@ -13,15 +13,16 @@ import pytest
 
 from tests.processes import ROOT, run_python
 
+LOOP = {"loop", "feed", "guard", "history", "callbacks", "interrupts"}
 # The floors; a file imports from its own floor and from those below. `typing` is the ground.
 FLOORS = [
     {"typing"},
     {"kernels"},
     {"layers", "losses", "optimizers", "schedules", "initializers", "augmentation", "data"},
-    {"model", "fusion", "parallel", "prediction", "summary"},
-    {"training", "storage", "onnx", "distributed", "recipes", "models", "gradient_check"},
+    {"model", "fusion", "parallel", "progress", "prediction", "summary"},
+    {"training", "storage", "onnx", "distributed", "recipes", "models", "gradient_check", *LOOP},
     {"estimators"},
-    {"display", "cli", "progress", "__main__"},
+    {"display", "cli", "__main__"},
 ]
 FILES = sorted((ROOT / "fastcnn").rglob("*.py"))
 ids = {"ids": lambda path: str(path.relative_to(ROOT))}

@@ -1,0 +1,116 @@
+"""The guard of a fit: a step that leaves a number that is not finite, or is torn off, is taken back."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .feed import Batch
+from .typing import Array
+
+if TYPE_CHECKING:
+    from .training import Trainer
+
+
+class Guard:
+    """Takes steps, and knows what was before the last one: weights, running statistics, the optimizer's numbers."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self._copies: list[tuple[Array, Array]] = []
+        self._finite = np.empty(0, bool)
+        self._optimizer: dict[str, Any] = {}
+        self._trainer: dict[str, Any] = {}
+
+    def step(self, batch: Batch, epoch: int, step: int) -> float:
+        """Take a step and return its loss; `epoch` and `step` are for the error's words.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss or a weight is not finite; everything is as it was before the step.
+        """
+        trainer = self.trainer
+        trainer._build(batch.x)
+        self._remember()
+        try:
+            weight = {} if batch.weight is None else {"sample_weight": batch.weight}
+            loss = trainer.step(batch.x, batch.y, **weight)
+            if math.isfinite(loss) and self._weights_are_finite():
+                return loss
+            where = self._bad_weight() if math.isfinite(loss) else ""
+        except BaseException:
+            self._restore()
+            raise
+        self._restore()
+        where = where or self._bad_layer(batch.x)
+        self._restore()  # to look for the layer was one more forward
+        raise FloatingPointError(
+            f"fit: epoch {epoch}, step {step}: {where}; the weights are those from before this step. "
+            "A smaller learning rate may help"
+        )
+
+    def _remember(self) -> None:
+        arrays = self._arrays()
+        if [id(array) for array, _ in self._copies] != [id(array) for array in arrays]:
+            self._copies = [(array, array.copy()) for array in arrays]
+            self._finite = np.empty(self.trainer.model._flat.shape, bool)
+        else:
+            for array, copy in self._copies:
+                copy[...] = array
+        self._optimizer = _shallow(self.trainer.optimizer)
+        self._trainer = {name: value for name, value in vars(self.trainer).items() if _is_plain(value)}
+
+    def _restore(self) -> None:
+        for array, copy in self._copies:
+            array[...] = copy
+        vars(self.trainer.optimizer).clear()
+        vars(self.trainer.optimizer).update(self._optimizer)
+        vars(self.trainer).update(self._trainer)
+
+    def _arrays(self) -> list[Array]:
+        """Return every array that a step changes for good."""
+        model = self.trainer.model
+        arrays = [model._flat, *model._state().values()]
+        for value in vars(self.trainer.optimizer).values():
+            if isinstance(value, np.ndarray):
+                arrays.append(value)
+            elif isinstance(value, dict | list | tuple):
+                inner = value.values() if isinstance(value, dict) else value
+                arrays += [array for array in inner if isinstance(array, np.ndarray)]
+        return arrays
+
+    def _weights_are_finite(self) -> bool:
+        return bool(np.isfinite(self.trainer.model._flat, out=self._finite).all()) and all(
+            np.isfinite(array).all() for array in self.trainer.model._state().values()
+        )
+
+    def _bad_weight(self) -> str:
+        """Name the first weight that the step has spoilt."""
+        model = self.trainer.model
+        for name, array in model._weights().items():
+            if not np.isfinite(array).all():
+                place = int(name.partition(".")[0])
+                return f"layer {place} ({model.layers[place].name}): {name} is not finite after the step"
+        return "a weight is not finite after the step"
+
+    def _bad_layer(self, x: Array) -> str:
+        """Name the first layer whose output for the batch is not finite."""
+        dtype = self.trainer.model._flat.dtype
+        x = x.astype(dtype) / dtype.type(255 if x.dtype == np.uint8 else 1)
+        with np.errstate(all="ignore"):
+            for place, layer in enumerate(self.trainer.model.layers):
+                x = layer.forward(x)
+                if not np.isfinite(x).all():
+                    return f"the loss is not finite: layer {place} ({layer.name}) is the first whose output is not"
+        return f"the loss is not finite, though the output of the last layer, {place} ({layer.name}), is"
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, int | float | bool)
+
+
+def _shallow(thing: Any) -> dict[str, Any]:
+    return {name: type(value)(value) if type(value) in (dict, list) else value for name, value in vars(thing).items()}

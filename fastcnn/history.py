@@ -1,0 +1,119 @@
+"""`History`: what each epoch of a training came to, as a table on the screen and as columns for a data frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+HEADERS = {
+    "epoch": "Epoch",
+    "loss": "Loss",
+    "accuracy": "Accuracy",
+    "val_loss": "Val loss",
+    "val_accuracy": "Val acc.",
+    "learning_rate": "Rate",
+    "seconds": "Seconds",
+    "images_per_second": "Images/s",
+}
+
+
+class Epoch(NamedTuple):
+    """What one epoch came to.
+
+    Attributes
+    ----------
+    epoch : int
+        Its number, from 1.
+    loss, accuracy : float
+        Means over the images, as each batch found the model before its step.
+    val_loss, val_accuracy : float
+        Of the validation set, after the epoch; NaN without one.
+    learning_rate : float
+        That of the last step.
+    seconds, images_per_second : float
+        Of training; validation and callbacks left out.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+
+
+class History:
+    """The epochs of a fit.
+
+    Attributes
+    ----------
+    stopped : str or None
+        Why the fit ended before its last epoch; None if it did not.
+
+    Examples
+    --------
+    `print(history)` shows the table, `history["val_loss"]` is a column, `history[-1].accuracy` a value, and
+    `pandas.DataFrame(history.to_dict())` a data frame.
+    """
+
+    def __init__(self) -> None:
+        self.epochs: list[Epoch] = []
+        self.stopped: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def __iter__(self) -> Iterator[Epoch]:
+        return iter(self.epochs)
+
+    def __getitem__(self, key: str | int) -> list[float] | Epoch:
+        if not isinstance(key, str):
+            return self.epochs[key]
+        if key not in Epoch._fields:
+            raise KeyError(f"History: expected one of {', '.join(Epoch._fields)}; got {key!r}")
+        return [getattr(epoch, key) for epoch in self.epochs]
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return the columns by name, all equally long: what `pandas.DataFrame` takes."""
+        return {name: [getattr(epoch, name) for epoch in self.epochs] for name in Epoch._fields}
+
+    def __str__(self) -> str:
+        columns = [
+            [HEADERS[name], *(_cell(name, value) for value in values)]
+            for name, values in self.to_dict().items()
+            if not (values and all(math.isnan(value) for value in values))
+        ]
+        widths = [max(map(len, column)) for column in columns]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            for row in zip(*columns, strict=True)
+        ]
+        if self.stopped:
+            lines.append(f"Stopped: {self.stopped}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _cell(name: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    if name in ("accuracy", "val_accuracy"):
+        return f"{value:.2%}"
+    if name == "images_per_second":
+        return f"{value:,.0f}"
+    return {"epoch": "{:d}", "learning_rate": "{:.4g}", "seconds": "{:.2f}"}.get(name, "{:.4f}").format(value)
+
+
+def line(epoch: Epoch) -> str:
+    """Return an epoch as one line of the screen."""
+    parts = [f"Epoch {epoch.epoch}", f"Loss: {epoch.loss:.4f}"]
+    for name, form in (("accuracy", "Accuracy: {:.2%}"), ("val_loss", "Val loss: {:.4f}"),
+                       ("val_accuracy", "Val accuracy: {:.2%}")):  # fmt: skip
+        if not math.isnan(getattr(epoch, name)):
+            parts.append(form.format(getattr(epoch, name)))
+    parts += [f"Rate: {epoch.learning_rate:.4g}", f"{epoch.seconds:.2f} s", f"{epoch.images_per_second:,.0f} images/s"]
+    return " | ".join(parts)
