@@ -124,6 +124,8 @@ def check_gradients(
     ------
     AssertionError
         If a gradient is wrong, with the report's table, unless `raises` is False.
+    ValueError
+        If there are no targets and two forward passes differ, as with dropout.
 
     Notes
     -----
@@ -157,6 +159,11 @@ def check_gradients(
     problems: list[tuple[str, Array, Array, Callable[[], float]]] = []
     if projected.repeats():
         problems.append(("input", point, projected.gradients()["input"], projected))
+    elif y is None:
+        raise ValueError(
+            "check_gradients: y: expected targets, since two forward passes of this model differ, as with dropout; "
+            "got None"
+        )
     loss_of = projected if y is None else _Trained(twin, point, y, loss)
     gradients = loss_of.gradients()
     problems += [(name, array, gradients[name], loss_of) for name, array in twin.parameters.items()]

@@ -107,6 +107,14 @@ def test_kinks_and_gradients_that_vanish_disturb_nothing():
     assert norms["0.filters"] > 1e-3
 
 
+def test_dropout_is_checked_with_the_same_units_dropped():
+    model = Sequential([Conv2D(8, 3), ReLU(), fastcnn.Dropout(0.4), Flatten(), fastcnn.Dropout(0.3), Dense(4)])
+    report = check_gradients(model, x, y)
+    assert [row.name for row in report.rows] == ["0.filters", "0.biases", "5.weights", "5.biases"]
+    with pytest.raises(ValueError, match="check_gradients: y: expected targets"):
+        check_gradients(model, x)
+
+
 def test_uint8_images_are_scaled():
     images = np.random.RandomState(0).permutation(5 * 180).reshape(5, 2, 10, 9) % 251
     rows = [check_gradients(everything(), z, y).rows[1] for z in (images.astype(np.uint8), images / 255)]
