@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from .cache import kernel
 from .pool import pool2
-from .product import BAND, product
+from .product import BAND, ZERO, product
 
 forward = product
 
@@ -22,7 +22,7 @@ def forward_pool(x, x_row, x_col, K, w, start, floor, every, band, band_row, y, 
     step = BAND // 4
     for p0 in range(0, P, step):
         p1 = min(p0 + step, P)
-        product(x, x_row, 4 * p0, 4 * p1, x_col, K, w, 0, band, band_row, N, start, floor)
+        product(x, x_row, 4 * p0, 4 * p1, x_col, K, w, ZERO, band, band_row, N, start, floor)
         pool2(band, band_row, 0, y, y_row, winners, p0, p1, N, floor, every)
 
 

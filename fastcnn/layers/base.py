@@ -353,10 +353,11 @@ class Layer:
                 f"got shape {gradient.shape}"
             )
         dL_dinput = session.backward(gradient)
-        if self._flat_gradients is not session.gradient:
-            self._flat_gradients, self.gradients = session.gradient, self._show(session.gradient)
-        if learning_rate is not None and self._flat.size:
-            self._flat -= (learning_rate / len(gradient)) * session.gradient
+        if self._size:
+            self._flat_gradients = session.gradient.copy()
+            self.gradients = self._show(self._flat_gradients)
+            if learning_rate is not None:
+                self._flat -= (learning_rate / len(gradient)) * self._flat_gradients
         return dL_dinput
 
     def _modes(self) -> Iterator[Layer]:
