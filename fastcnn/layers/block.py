@@ -231,7 +231,7 @@ class Graph:
         readers = [block for block in self.blocks if any(self.aliases.get(edge, edge) == 0 for edge in block.reads)]
         if readers and all(block.reads_any_pitch for block in readers):
             self.values[0] = replace(self.values[0], pitch=self.shapes[0][0])
-            if self.gradients[0] is not None:
+            if self.gradients[0] is not None and not self.aliases:
                 self.gradients[0] = replace(self.gradients[0], pitch=padded(self.shapes[0][0], self.dtype))
         for edge, root in self.aliases.items():
             self.values[root] = self.values[root].with_halo(self.values[root].halo | self.values[edge].halo)
