@@ -18,7 +18,7 @@ LOOP = {"loop", "feed", "guard", "history", "callbacks", "interrupts"}
 FLOORS = [
     {"typing"},
     {"kernels"},
-    {"layers", "losses", "optimizers", "schedules", "initializers", "augmentation", "data"},
+    {"layers", "losses", "optimizers", "schedules", "initializers", "augmentation", "data", "formats"},
     {"model", "fusion", "parallel", "progress", "prediction", "summary"},
     {"training", "storage", "onnx", "distributed", "recipes", "models", "gradient_check", *LOOP},
     {"estimators"},
