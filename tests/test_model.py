@@ -121,15 +121,37 @@ def test_a_batch_that_is_too_large_for_one_piece(case, fuse, monkeypatch):
         assert_alike(pieces.gradients[name], gradient, 1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="Sequential.forward takes uint8 as float64, from 0 to 255")
-def test_uint8_images_are_scaled():
+@pytest.mark.parametrize(
+    "method",
+    [
+        "predict",
+        pytest.param(
+            "forward",
+            marks=pytest.mark.xfail(strict=True, reason="Sequential.forward takes bytes as float64, from 0 to 255"),
+        ),
+    ],
+)
+def test_uint8_images_are_scaled(method):
     """As in the training step: a model sees pixels from 0 to 1."""
     x = np.random.RandomState(0).randint(0, 256, size=(3, 2, 8, 8)).astype(np.uint8)
     model = small()
     expected = model.forward((x / 255).astype(np.float32))
-    actual = model.forward(x)
+    actual = getattr(model, method)(x)
     assert actual.dtype == np.float32
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@each_model
+def test_prediction_is_the_forward_pass(case):
+    """In pieces of any size, on any number of threads, with the parameters as they are now."""
+    model = case.build()
+    for seed in range(2):
+        x = case.batch(7, seed=seed)
+        expected = model.forward(x)
+        for batch_size, threads in ((1, 1), (2, 2), (3, 1), (256, 2)):
+            assert_alike(model.predict(x, batch_size, threads), expected, 1e-12)
+        for parameter in model.parameters.values():
+            parameter[...] *= 0.9
 
 
 @pytest.mark.parametrize(
@@ -165,18 +187,18 @@ def test_a_model_within_a_model():
 
 
 def test_predicting_from_threads_needs_no_lock():
-    """A layer owns parameters, a call owns its memory."""
+    """A model owns parameters, a call owns its memory; also where all batches are of one shape."""
     case = MODEL_CASES[2]
     model = case.build(np.float32)
-    batches = [case.batch(n, np.float32, seed=n) for n in (1, 2, 5, 8)]
-    expected = [model.forward(x).copy() for x in batches]
+    batches = [case.batch(n, np.float32, seed=seed) for seed, n in enumerate((1, 5, 5, 5, 8))]
+    expected = [model.predict(x) for x in batches]
     wrong = []
 
     def predict(number: int) -> None:
-        outputs = [model.forward(batches[number]) for _ in range(30)]
+        outputs = [model.predict(batches[number]) for _ in range(50)]
         wrong.extend(number for output in outputs if not np.array_equal(output, expected[number]))
 
-    threads = [threading.Thread(target=predict, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=predict, args=(number,)) for number in range(len(batches))]
     for thread in threads:
         thread.start()
     for thread in threads:
