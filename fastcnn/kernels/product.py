@@ -34,9 +34,11 @@ def _panel(a, a_row, i0, i1, a_col, k0, k1, b, b0, c, c_row, c0, vectors, start,
     """C[i0:i1, c0:c0+width] for one panel of B, in tiles of nearly equal height: a low tile waits for itself."""
     most = _ROWS if vectors == 2 else _ROWS_OF_TAIL
     tiles = (i1 - i0 + most - 1) // most
+    low = (i1 - i0) // max(tiles, 1)
+    higher = i1 - i0 - low * tiles  # so many tiles are one row higher
     i = i0
-    for left in range(tiles, 0, -1):
-        rows = (i1 - i + left - 1) // left
+    for tile in range(tiles):
+        rows = low + 1 if tile < higher else low
         if vectors == 2:
             tile_product(2, rows, a, a_row, i, a_col, k0, k1, b, b0, c, c_row, c0, start, fresh, floor)
         else:
