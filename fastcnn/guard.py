@@ -21,7 +21,7 @@ class Guard:
         self.trainer = trainer
         self._copies: list[tuple[Array, Array]] = []
         self._finite = np.empty(0, bool)
-        self._optimizer: dict[str, Any] = {}
+        self._beside: list[tuple[Any, dict[str, Any]]] = []
         self._trainer: dict[str, Any] = {}
 
     def step(self, batch: Batch, epoch: int, step: int) -> float:
@@ -60,27 +60,33 @@ class Guard:
         else:
             for array, copy in self._copies:
                 copy[...] = array
-        self._optimizer = _shallow(self.trainer.optimizer)
+        self._beside = [(thing, _shallow(thing)) for thing in self._things()]
         self._trainer = {name: value for name, value in vars(self.trainer).items() if _is_plain(value)}
 
     def _restore(self) -> None:
         for array, copy in self._copies:
             array[...] = copy
-        vars(self.trainer.optimizer).clear()
-        vars(self.trainer.optimizer).update(self._optimizer)
+        for thing, before in self._beside:
+            vars(thing).clear()
+            vars(thing).update(before)
         vars(self.trainer).update(self._trainer)
 
     def _arrays(self) -> list[Array]:
         """Return every array that a step changes for good."""
         model = self.trainer.model
         arrays = [model._flat, *model._state().values()]
-        for value in vars(self.trainer.optimizer).values():
-            if isinstance(value, np.ndarray):
-                arrays.append(value)
-            elif isinstance(value, dict | list | tuple):
-                inner = value.values() if isinstance(value, dict) else value
-                arrays += [array for array in inner if isinstance(array, np.ndarray)]
+        for thing in self._things():
+            for value in vars(thing).values():
+                if isinstance(value, np.ndarray) and value is not model._flat:
+                    arrays.append(value)
+                elif isinstance(value, dict | list | tuple):
+                    inner = value.values() if isinstance(value, dict) else value
+                    arrays += [array for array in inner if isinstance(array, np.ndarray)]
         return arrays
+
+    def _things(self) -> list[Any]:
+        """Return what a step changes besides the model."""
+        return [thing for thing in (self.trainer.optimizer, self.trainer.ema) if thing is not None]
 
     def _weights_are_finite(self) -> bool:
         return bool(np.isfinite(self.trainer.model._flat, out=self._finite).all()) and all(

@@ -28,7 +28,7 @@ class Evaluation(NamedTuple):
     Attributes
     ----------
     loss, accuracy : float
-        Means over the samples.
+        Means over the samples; of the loss by sample and class weights, where there are any.
     """
 
     loss: float
@@ -118,16 +118,16 @@ def _stopped(run: Run, interrupts: Interrupts) -> bool:
 
 def _evaluate(trainer: Trainer, feed: Feed, interrupts: Interrupts | None) -> Evaluation:
     """Return loss and accuracy in prediction mode; NaN if Ctrl-C comes in between."""
-    loss, hits, total = 0.0, 0.0, 0.0
+    loss, hits, total, images = 0.0, 0.0, 0.0, 0
     for batch in feed.batches(0):
-        measured = trainer._measure(batch.x, batch.y, batch.weight)
-        weight = float(len(batch.x))
-        loss, hits, total = loss + weight * measured[0], hits + weight * measured[1], total + weight
+        mean, accuracy, weight = trainer._measure(batch.x, batch.y, batch.weight)
+        loss, total = loss + weight * mean, total + weight
+        hits, images = hits + len(batch.x) * accuracy, images + len(batch.x)
         if interrupts is not None and interrupts.asked:
             return Evaluation(math.nan, math.nan)
-    if not total:
+    if not images:
         raise ValueError("evaluate: X: expected at least one batch; got none")
-    return Evaluation(loss / total, hits / total)
+    return Evaluation(loss / total, hits / images)
 
 
 def _feed(

@@ -1,72 +1,376 @@
-"""Losses: what training makes small."""
+"""Losses: what training makes small; the mean over a batch, and its gradient by the model's output."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from .kernels import loss as kernels
+from .layers import checks
 from .layers.block import Graph, Memory
-from .layers.dense import SoftmaxBlock
-from .typing import Array, IntArray
+from .layers.layout import Layout
+from .typing import Array
+
+
+class Targets(NamedTuple):
+    """The targets of a whole batch, as a kernel reads them.
+
+    Attributes
+    ----------
+    arrays : tuple of array
+        Axis 0 is the batch.
+    total : float
+        What the sum of the losses is divided by. It is known before any shard begins, so shards need not meet.
+    weight : float
+        Σ_n s_n·m_n, by which means over several batches are weighted.
+    """
+
+    arrays: tuple[Array, ...]
+    total: float
+    weight: float
+
+
+class End:
+    """The end of a network, where a loss reads the output and leaves its gradient."""
+
+    def __init__(self, graph: Graph, argument: str = "y") -> None:
+        layout, gradient = graph.values[graph.output], graph.gradients[graph.output]
+        if gradient is None:
+            raise ValueError("Trainer: model: expected a layer that computes something; its output is its input")
+        self.edge, self.dtype, self.layout, self.argument = graph.output, graph.dtype, layout, argument
+        self.pixels, self.channels = layout.pixels, layout.channels
+        self.x_row, self.dx_row = layout.pixel_table(graph.images), gradient.pixel_table(graph.images)
 
 
 class Loss(ABC):
-    """A mean over the batch, and its gradient with respect to the model's output."""
+    """Weighted mean over the examples of a batch, `L = Σ_n s_n·ℓ_n / Σ_n s_n·m_n`.
 
-    def attach(self, graph: Graph) -> None:
-        """Change the graph's end to what the loss wants to see; before the graph is finished."""
+    `s` are the sample weights, 1 unless they are given; `m_n = 1` unless a loss says otherwise. PyTorch's losses take
+    no sample weights; as in scikit-learn's metrics the sum is divided by that of the weights, not by N as in Keras.
 
-    @abstractmethod
-    def plan(self, graph: Graph) -> None:
-        """Write tables."""
+    A `Trainer` calls losses by itself; alone they are functions of arrays:
 
-    @abstractmethod
-    def targets(self, y: Any, n: int) -> Array:
-        """Return the targets of a batch of `n` as the kernel reads them."""
-
-    @abstractmethod
-    def evaluate(self, n: int, memory: Memory, targets: Array, first: int, scale: Any, totals: Array) -> None:
-        """Write `scale` · gradient to the last edge; add loss, hits and bad targets to `totals`."""
-
-
-class CrossEntropy(Loss):
-    """Mean cross-entropy of the softmax of the logits, for integer classes.
-
-    `loss = -mean(log(softmax(z)[i, y_i]))`; its gradient by the logits z is `(softmax(z) - onehot(y)) / N`.
-    A model that ends in the notebook's `Softmax` is taken at its logits.
+    Examples
+    --------
+    >>> from fastcnn import MeanSquaredError
+    >>> MeanSquaredError()([[1.0], [4.0]], [[0.0], [2.0]])
+    2.5
+    >>> MeanSquaredError().gradient([[1.0], [4.0]], [[0.0], [2.0]], sample_weight=[3, 1]).tolist()
+    [[1.5], [1.0]]
     """
 
+    name: str  # by which a Trainer knows it, and that messages about data begin with
+    swallows = ""  # the function at the end of a model that the loss has in itself
+    has_accuracy = False
+
+    def __call__(self, output: Any, target: Any, sample_weight: Any = None) -> float:
+        """Return the loss L.
+
+        Parameters
+        ----------
+        output : array of shape (N, ...)
+            float64 is computed in float64, float32 in float32.
+        target : array
+            As the class says.
+        sample_weight : array of shape (N,), optional
+            At least 0, and not all 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type or shape, or holds values that it must not.
+        """
+        return self._alone(output, target, sample_weight)[0]
+
+    def gradient(self, output: Any, target: Any, sample_weight: Any = None) -> Array:
+        """Return dL/d(output), in the shape of `output`; arguments and errors as in a call."""
+        return self._alone(output, target, sample_weight)[1]
+
     def attach(self, graph: Graph) -> None:
-        if graph.blocks and isinstance(graph.blocks[-1], SoftmaxBlock):
+        """Take the model at what the loss wants to see; before the graph is finished."""
+        if self.swallows and graph.blocks and graph.blocks[-1].link == self.swallows:
             graph.output = graph.blocks.pop().x
             graph.shapes.pop()
 
-    def plan(self, graph: Graph) -> None:
-        self.edge = graph.output
-        layout, gradient = graph.values[self.edge], graph.gradients[self.edge]
-        if layout.pixels != 1 or gradient is None:
+    def check_end(self, layout: Layout) -> None:
+        """Raise ValueError if the loss has no meaning for such outputs."""
+
+    @abstractmethod
+    def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
+        """Return the checked targets of a batch of `n`."""
+
+    @abstractmethod
+    def evaluate(self, end: End, n: int, memory: Memory, targets: Targets, first: int, totals: Array) -> None:
+        """Write the gradient of L for the `n` samples from `first` on; add loss, hits and bad targets to `totals`."""
+
+    def mean(self, end: End, targets: Targets, totals: Sequence[float]) -> float:
+        """Return L from the totals of all shards, added up."""
+        loss, _, bad = totals
+        if bad:
             raise ValueError(
-                f"cross_entropy: model: expected an output (N, classes); got samples of shape {layout.shape}"
+                f"{self.name}: {end.argument}: expected classes from 0 to {end.channels - 1}; got {int(bad)} beyond"
             )
-        self.classes = layout.channels
-        self.x_row, self.dx_row = layout.pixel_table(graph.images), gradient.pixel_table(graph.images)
+        return float(loss / targets.total)
 
-    def targets(self, y: Any, n: int) -> IntArray:
-        array = np.asarray(y)
-        if array.dtype.kind not in "iu":
-            raise TypeError(f"cross_entropy: y: expected integer classes; got dtype {array.dtype}")
+    def _alone(self, output: Any, target: Any, sample_weight: Any) -> tuple[float, Array]:
+        z = checks.as_images(output, self.name, "output")
+        if z.ndim < 1 or z.size == 0:
+            raise ValueError(f"{self.name}: output: expected (N, ...) with at least one number; got shape {z.shape}")
+        n, shape = len(z), z.shape
+        maps = shape[1:] if z.ndim == 4 else (z.size // n,)
+        graph = Graph(maps, n, z.dtype, input_gradient=True)
+        graph.finish()
+        self.check_end(graph.values[0])
+        end, memory, totals = End(graph, "target"), graph.allocate(), np.zeros(3)
+        y = np.asarray(target)
+        if y.shape == shape:
+            y = y.reshape(n, *maps)
+        targets = self.targets(end, y, n, sample_weight)
+        graph.load(z.reshape(n, *maps), n, memory)
+        self.evaluate(end, n, memory, targets, 0, totals)
+        gradient, layout = memory.gradients[0], graph.gradients[0]
+        assert gradient is not None
+        assert layout is not None
+        return self.mean(end, targets, totals.tolist()), layout.view(gradient, n).reshape(shape)
+
+    def _sample_weight(self, sample_weight: Any, n: int) -> Array:
+        """Return the checked sample weights in float64."""
+        if sample_weight is None:
+            return np.ones(n)
+        weights = np.asarray(checks.as_images(sample_weight, self.name, "sample_weight"), np.float64)
+        if weights.shape != (n,):
+            raise ValueError(f"{self.name}: sample_weight: expected shape ({n},); got shape {weights.shape}")
+        if not (np.isfinite(weights).all() and weights.min() >= 0):
+            raise ValueError(f"{self.name}: sample_weight: expected finite weights of at least 0; got {weights}")
+        return weights
+
+    def _total(self, weights: Array) -> float:
+        total = float(weights.sum())
+        if total == 0:
+            raise ValueError(f"{self.name}: expected weights of which some are not 0; got a sum of 0")
+        return total
+
+
+@final
+class CrossEntropy(Loss):
+    """Cross-entropy of a target distribution y and the softmax p of the logits.
+
+    With K classes, label smoothing ε and class weights w: `y' = (1 − ε)·y + ε/K`, `ℓ_n = −Σ_k w_k·y'_nk·log p_nk`,
+    `m_n = Σ_k w_k·y_nk`; the gradient by the logits is `p_nk·Σ_m w_m·y'_nm − w_k·y'_nk`, over the sum of `s·m`: plainly
+    `(p − y) / N`. Targets are classes (N,) of integers, or one-hot or soft rows (N, K) that sum to 1. A model that ends
+    in a softmax is taken at its logits.
+
+    Parameters
+    ----------
+    label_smoothing : float
+        ε, in [0, 1).
+    class_weight : array of shape (K,), optional
+        w, at least 0.
+
+    Notes
+    -----
+    With class weights the mean is divided by the sum of the weights of the targets, as PyTorch does for integer
+    targets. For rows PyTorch divides by N; here a one-hot row counts as the integer that it stands for.
+
+    References
+    ----------
+    Bishop, "Pattern recognition and machine learning", 2006, section 4.3.4; Szegedy et al., "Rethinking the Inception
+    architecture for computer vision", CVPR 2016, section 7, for the smoothing.
+    """
+
+    name = "cross_entropy"
+    swallows = "softmax"
+    has_accuracy = True
+
+    def __init__(self, label_smoothing: float = 0.0, class_weight: Any = None) -> None:
+        self.label_smoothing = checks.as_number(label_smoothing, "CrossEntropy", "label_smoothing", at_least=0, below=1)
+        self.class_weight = None if class_weight is None else _class_weight(class_weight)
+
+    def check_end(self, layout: Layout) -> None:
+        if layout.pixels != 1:
+            raise ValueError(
+                f"{self.name}: model: expected an output (N, classes); got samples of shape {layout.shape}"
+            )
+        if self.class_weight is not None and self.class_weight.size != layout.channels:
+            raise ValueError(
+                f"{self.name}: class_weight: expected {layout.channels} weights, one a class; "
+                f"got {self.class_weight.size}"
+            )
+
+    def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
+        array, classes, where = np.asarray(y), end.channels, f"{self.name}: {end.argument}"
+        if array.shape == (n, classes) and array.dtype.kind in "biuf":
+            return self._soft(end, _check_rows(array, where), sample_weight)
+        if array.dtype.kind not in "biu":
+            raise TypeError(f"{where}: expected integer classes; got dtype {array.dtype}")
         if array.shape != (n,):
-            raise ValueError(f"cross_entropy: y: expected shape ({n},), one class per sample; got shape {array.shape}")
-        return np.ascontiguousarray(array, np.int64)
+            raise ValueError(
+                f"{where}: expected shape ({n},), one class per sample, or ({n}, {classes}), one row; "
+                f"got shape {array.shape}"
+            )
+        labels = np.ascontiguousarray(array, np.int64)
+        if self.label_smoothing == 0 and self.class_weight is None and sample_weight is None:
+            return Targets((labels,), float(n), float(n))
+        bad = np.count_nonzero((labels < 0) | (labels >= classes))
+        if bad:
+            raise ValueError(f"{where}: expected classes from 0 to {classes - 1}; got {bad} beyond")
+        return self._soft(end, np.eye(classes)[labels], sample_weight)
 
-    def evaluate(self, n: int, memory: Memory, targets: Array, first: int, scale: Any, totals: Array) -> None:
-        kernels.softmax_cross_entropy(
-            memory.values[self.edge], self.x_row, n, self.classes, targets, first, scale,
-            memory.gradients[self.edge], self.dx_row, totals,
+    def _soft(self, end: End, rows: Array, sample_weight: Any) -> Targets:
+        """Return s·w·y' for each row, and the likeliest classes."""
+        s = self._sample_weight(sample_weight, len(rows))
+        w = np.ones(end.channels) if self.class_weight is None else self.class_weight
+        smooth = (1 - self.label_smoothing) * rows + self.label_smoothing / end.channels
+        weights = (s[:, None] * w * smooth).astype(end.dtype).ravel()
+        total = self._total(s * (rows @ w))
+        return Targets((rows.argmax(axis=1), weights), total, total)
+
+    def evaluate(self, end: End, n: int, memory: Memory, targets: Targets, first: int, totals: Array) -> None:
+        labels, *weights = targets.arrays
+        x, dx, scale = memory.values[end.edge], memory.gradients[end.edge], end.dtype.type(1 / targets.total)
+        if weights:
+            kernels.soft_cross_entropy(
+                x, end.x_row, n, end.channels, weights[0], labels, first, scale, dx, end.dx_row, totals
+            )
+        else:
+            kernels.softmax_cross_entropy(x, end.x_row, n, end.channels, labels, first, scale, dx, end.dx_row, totals)
+
+
+class _Elementwise(Loss):
+    """A loss of each number of the output by itself; ℓ_n is the mean over the numbers of one example.
+
+    So without sample weights L is the mean over all numbers, as PyTorch's `reduction="mean"`.
+    """
+
+    def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
+        where = f"{self.name}: {end.argument}"
+        array = checks.as_images(y, self.name, end.argument)
+        shape = end.layout.shape if end.pixels > 1 else (end.channels,)
+        allowed = {(n, *shape), (n, *end.layout.shape), *([(n,)] if shape == (1,) else [])}
+        if array.shape not in allowed:
+            raise ValueError(f"{where}: expected shape {(n, *shape)}, that of the output; got shape {array.shape}")
+        self._check_values(array, where)
+        s = self._sample_weight(sample_weight, n)
+        total = self._total(s)
+        weights = s / (total * end.pixels * end.channels)
+        numbers = array.reshape(n, *end.layout.shape).transpose(0, 2, 3, 1)
+        return Targets((np.ascontiguousarray(numbers, end.dtype).ravel(), weights.astype(end.dtype)), 1.0, total)
+
+    def _check_values(self, target: Array, where: str) -> None:
+        """Raise ValueError for targets that have no meaning."""
+
+    def evaluate(self, end: End, n: int, memory: Memory, targets: Targets, first: int, totals: Array) -> None:
+        numbers, weights = targets.arrays
+        self._run(
+            memory.values[end.edge], end.x_row, n, end.pixels, end.channels, numbers, weights, first,
+            memory.gradients[end.edge], end.dx_row, totals,
         )  # fmt: skip
 
+    @abstractmethod
+    def _run(self, *arguments: Any) -> None:
+        """Call the kernel."""
 
-LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropy}
+
+@final
+class BinaryCrossEntropy(_Elementwise):
+    """Cross-entropy of independent answers (multi-label): `−y·log σ(z) − (1 − y)·log(1 − σ(z))`, gradient `σ(z) − y`.
+
+    The output z holds logits, the target y probabilities in [0, 1] in the output's shape; σ is the logistic function. A
+    model that ends in a `Sigmoid` is taken at its logits. Computed as `max(z, 0) − z·y + log(1 + e^−|z|)`, which
+    overflows nowhere; PyTorch's `BCEWithLogitsLoss`. The accuracy is the share of answers that are on the right side:
+    `(z > 0) == (y > 1/2)`.
+
+    References
+    ----------
+    Bishop, "Pattern recognition and machine learning", 2006, section 4.3.2.
+    """
+
+    name = "binary_cross_entropy"
+    swallows = "logistic"
+    has_accuracy = True
+
+    def _check_values(self, target: Array, where: str) -> None:
+        if not ((target >= 0) & (target <= 1)).all():
+            raise ValueError(f"{where}: expected probabilities in [0, 1]; got {target.min()} to {target.max()}")
+
+    def _run(self, *arguments: Any) -> None:
+        kernels.binary_cross_entropy(*arguments)
+
+
+@final
+class MeanSquaredError(_Elementwise):
+    """Squared error `(z − y)²`, gradient `2·(z − y)`: PyTorch's and scikit-learn's; some texts halve it.
+
+    References
+    ----------
+    Bishop, "Pattern recognition and machine learning", 2006, section 1.1.
+    """
+
+    name = "mean_squared_error"
+
+    def _run(self, *arguments: Any) -> None:
+        kernels.squared_error(*arguments)
+
+
+@final
+class MeanAbsoluteError(_Elementwise):
+    """Absolute error `|z − y|`, gradient `sign(z − y)`, 0 at 0.
+
+    References
+    ----------
+    Hastie et al., "The elements of statistical learning", 2009, section 10.6.
+    """
+
+    name = "mean_absolute_error"
+
+    def _run(self, *arguments: Any) -> None:
+        kernels.absolute_error(*arguments)
+
+
+@final
+class Huber(_Elementwise):
+    """Squared for small errors, absolute for large ones: `d²/2` where `|d| <= δ`, else `δ·(|d| − δ/2)`, `d = z − y`.
+
+    The gradient is d, clipped to [−δ, δ]. PyTorch's `HuberLoss`.
+
+    Parameters
+    ----------
+    delta : float
+        δ, above 0.
+
+    References
+    ----------
+    Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35 (1964).
+    """
+
+    name = "huber"
+
+    def __init__(self, delta: float = 1.0) -> None:
+        self.delta = checks.as_number(delta, "Huber", "delta", above=0)
+
+    def _run(self, x: Array, *arguments: Any) -> None:
+        kernels.huber(x, *arguments, x.dtype.type(self.delta))
+
+
+def _class_weight(value: Any) -> Array:
+    """Return checked class weights, a copy in float64."""
+    weights = np.array(checks.as_images(value, "CrossEntropy", "class_weight"), np.float64)
+    if weights.ndim != 1 or not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError(f"CrossEntropy: class_weight: expected (K,) finite weights of at least 0; got {value!r}")
+    return weights
+
+
+def _check_rows(rows: Array, where: str) -> Array:
+    """Return rows of probabilities in float64."""
+    y = rows.astype(np.float64)
+    if not ((y >= 0).all() and np.allclose(y.sum(axis=1), 1, atol=1e-3)):
+        raise ValueError(f"{where}: expected rows of probabilities that sum to 1; got {rows}")
+    return y
+
+
+LOSSES: dict[str, type[Loss]] = {
+    loss.name: loss for loss in (CrossEntropy, BinaryCrossEntropy, MeanSquaredError, MeanAbsoluteError, Huber)
+}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import parallel
+from .averaging import ExponentialMovingAverage
+from .kernels import update as update_kernels
 from .kernels.cache import Tape
 from .layers import checks
 from .layers.base import Layer
 from .layers.block import Call, Gradients, Graph, Memory, Pass, record_calls
 from .layers.layout import aligned_zeros
-from .losses import LOSSES, Loss
+from .losses import LOSSES, End, Loss, Targets
 from .model import Sequential
 from .optimizers import SGD, Optimizer
 from .typing import Array, RandomState
@@ -37,9 +39,15 @@ class Trainer:
     ----------
     model : Sequential
         Built already, or built by the first step from the batch's shape.
-    loss : "cross_entropy" or Loss
+    loss : str or Loss
+        "cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", or a loss with
+        arguments of its own.
     optimizer : Optimizer, optional
         `SGD(learning_rate=0.01)` if not given.
+    schedule : Schedule or function, optional
+        At the beginning of each step, `optimizer.learning_rate = schedule(steps)`, with the steps taken before it.
+    ema : ExponentialMovingAverage, optional
+        Averages the parameters: updated after each step.
     threads : int, optional
         The most threads of a step; `fastcnn.get_num_threads()` if not given. The bits are the same for any number.
     random_state : None, int, RandomState or Generator
@@ -48,9 +56,10 @@ class Trainer:
     Attributes
     ----------
     accuracy : float
-        Share of the last batch that the model had right before the step.
+        Share of the last batch that the model had right before the step (sample weights do not count); of answers in
+        multi-label classification; NaN in regression.
     steps : int
-        How many steps were taken; a part of the seed of each step's random numbers.
+        How many steps were taken; a part of the seed of each step's random numbers, and what a schedule goes by.
     epochs : int
         How many epochs `fit` has trained, in all its calls: each has an order of its own.
     history : History or None
@@ -64,14 +73,18 @@ class Trainer:
         optimizer: Optimizer | None = None,
         threads: int | None = None,
         random_state: RandomState = None,
+        *,
+        schedule: Callable[[int], float] | None = None,
+        ema: ExponentialMovingAverage | None = None,
     ) -> None:
-        if not isinstance(model, Sequential):
-            raise TypeError(f"Trainer: model: expected a Sequential; got {model!r}")
-        if isinstance(loss, str) and loss not in LOSSES:
-            raise ValueError(f"Trainer: loss: expected one of {sorted(LOSSES)}; got {loss!r}")
+        _expect(model, Sequential, "model", "a Sequential")
+        _expect(optimizer, Optimizer | None, "optimizer", "an Optimizer")
+        _expect(schedule, Callable | None, "schedule", "a function of the step")
+        _expect(ema, ExponentialMovingAverage | None, "ema", "an ExponentialMovingAverage")
         self.model = model
-        self.loss = LOSSES[loss]() if isinstance(loss, str) else loss
+        self.loss = _as_loss(loss)
         self.optimizer = SGD() if optimizer is None else optimizer
+        self.schedule, self.ema = schedule, ema
         self.threads = None if threads is None else parallel.check_threads(threads)
         self.random_state = random_state
         self.accuracy = float("nan")
@@ -79,6 +92,8 @@ class Trainer:
         self.epochs = 0
         self.history: History | None = None
         self._plan: _Plan | None = None
+        if model.input_shape is not None:
+            self._bind()
 
     def fit(
         self,
@@ -149,23 +164,24 @@ class Trainer:
 
         return evaluate(self, X, y, batch_size=batch_size, sample_weight=sample_weight)
 
-    def step(self, x: Any, y: Any) -> float:
+    def step(self, x: Any, y: Any, *, sample_weight: Any = None) -> float:
         """Take one step on a batch and return its loss before the step.
 
         Parameters
         ----------
         x : array of shape (N, C, H, W) or (N, D)
             Real numbers; uint8 is scaled to [0, 1].
-        y : array of shape (N,)
-            Integer classes.
+        y : array
+            What the loss wants: integer classes (N,), or rows (N, K), or numbers in the shape of the output.
+        sample_weight : array of shape (N,), optional
+            At least 0. The loss is the weighted mean over the batch, see `Loss`.
         """
         x = _as_batch(x)
         n = len(x)
         plan = self._planned(x)
-        targets = self.loss.targets(y, n)
+        targets = self.loss.targets(plan.end, y, n, sample_weight)
         graph, cuts = plan.graph, plan.cuts(n)
         threads = self.threads or parallel.get_num_threads()
-        scale = graph.dtype.type(1.0 / n)
         stages = len(graph.cuts)
 
         def forward(s: int, worker: int) -> None:
@@ -176,7 +192,7 @@ class Trainer:
             plan.play("forward", stage, s, place, last - first)
             if stage == stages:
                 plan.totals[s] = 0.0
-                self.loss.evaluate(last - first, plan.memory(place), targets, first, scale, plan.totals[s])
+                self.loss.evaluate(plan.end, last - first, plan.memory(place), targets, first, plan.totals[s])
                 plan.play("backward", stage, s, place, last - first)
 
         def backward(s: int, worker: int) -> None:
@@ -193,23 +209,24 @@ class Trainer:
         for stage in range(stages - 1, -1, -1):
             graph.blocks[graph.cuts[stage]].meet_backward(plan.meeting(cuts))
             parallel.run(len(cuts), backward, threads)
-        loss, accuracy = self._means(plan, len(cuts), n)
+        loss, accuracy = self._means(plan, targets, len(cuts), n)
+        if self.schedule is not None:
+            self.optimizer.learning_rate = float(self.schedule(self.steps))
         self._update(plan, len(cuts), threads)
         self.accuracy, self.steps = accuracy, self.steps + 1
         return loss
 
-    def _means(self, plan: _Plan, shards: int, n: int) -> tuple[float, float]:
+    def _means(self, plan: _Plan, targets: Targets, shards: int, n: int) -> tuple[float, float]:
         """Return mean loss and accuracy of a batch from its shards' totals."""
-        loss, hits, bad = (sum(column) for column in zip(*plan.totals[:shards].tolist(), strict=True))
-        if bad:
-            raise ValueError(f"Trainer: y: expected classes from 0 to {plan.classes - 1}; got {int(bad)} beyond")
-        return float(loss / n), float(hits / n)
+        totals = [sum(column) for column in zip(*plan.totals[:shards].tolist(), strict=True)]
+        accuracy = totals[1] / n if self.loss.has_accuracy else float("nan")
+        return self.loss.mean(plan.end, targets, totals), accuracy
 
-    def _measure(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, float]:
-        """Return loss and accuracy of a batch in prediction mode."""
+    def _measure(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, float, float]:
+        """Return loss and accuracy of a batch in prediction mode, and the sum of weights that the loss is a mean by."""
         x = _as_batch(x)
         plan, n = self._planned(x), len(x)
-        targets = self.loss.targets(y, n)
+        targets = self.loss.targets(plan.end, y, n, sample_weight)
         graph, cuts, run = plan.graph, plan.cuts(n), Pass(training=False)
 
         def forward(s: int, worker: int) -> None:
@@ -219,23 +236,37 @@ class Trainer:
             for block in graph.blocks:
                 block.forward(last - first, memory, run)
             plan.totals[s] = 0.0
-            self.loss.evaluate(last - first, memory, targets, first, graph.dtype.type(1), plan.totals[s])
+            self.loss.evaluate(plan.end, last - first, memory, targets, first, plan.totals[s])
 
         plan.play("prepare")
         parallel.run(len(cuts), forward, self.threads or parallel.get_num_threads())
-        return self._means(plan, len(cuts), n)
+        return *self._means(plan, targets, len(cuts), n), targets.weight
 
     def _update(self, plan: _Plan, shards: int, threads: int) -> None:
         """Sum the shards' gradients and change the parameters; the flat vector is long enough to share, or is not."""
-        theta, update = self.model._flat, self.optimizer._update
-        pieces = min(SHARDS, 1 + theta.size * shards // SWEEP)
-        if pieces == 1:
-            update(theta, plan.gradients, shards, 0, theta.size)
-            return
-        step = -(-theta.size // (16 * pieces)) * 16
+        size, gradients, optimizer, ema = self.model._flat.size, plan.gradients, self.optimizer, self.ema
+        pieces = min(SHARDS, 1 + size * shards // SWEEP)
+        step = -(-size // (16 * pieces)) * 16
+        if ema is not None:
+            ema._begin(self.model)
+        optimizer._begin(self.model)
+        if optimizer.clip_norm is not None:
+            squares, scratch = np.zeros(pieces), optimizer._scratch(pieces)
+
+            def add_up(piece: int, worker: int) -> None:
+                first, last = piece * step, min((piece + 1) * step, size)
+                update_kernels.sum_squares(gradients, shards, size, first, last, scratch, squares, piece)
+
+            parallel.run(pieces, add_up, threads)
+            optimizer._clip(squares)
+
+        rows = shards if optimizer.clip_norm is None else 1
 
         def sweep(piece: int, worker: int) -> None:
-            update(theta, plan.gradients, shards, piece * step, min((piece + 1) * step, theta.size))
+            first, last = piece * step, min((piece + 1) * step, size)
+            optimizer._update(gradients, rows, first, last)
+            if ema is not None:
+                ema._update(first, last)
 
         parallel.run(pieces, sweep, threads)
 
@@ -253,6 +284,12 @@ class Trainer:
         draw = generator.integers if isinstance(generator, np.random.Generator) else generator.randint
         return int(draw(2**31 - 1))
 
+    def _bind(self) -> None:
+        """Let the optimizer and the average know their model, so that their state can be read and set."""
+        self.optimizer._bind(self.model)
+        if self.ema is not None:
+            self.ema._bind(self.model)
+
     def _planned(self, x: Array) -> _Plan:
         """Return the plan for such batches; the last one is kept."""
         model = self.model
@@ -261,6 +298,7 @@ class Trainer:
         if self._plan is None or not self._plan.fits(model, len(x)):
             self._plan = _Plan(model, self.loss, len(x))
             model.gradients = model._show(self._plan.gradients[: model._size])
+            self._bind()
         return self._plan
 
 
@@ -277,8 +315,8 @@ class _Plan:
         self._cuts: dict[int, list[tuple[int, int]]] = {}
         self.graph.images = max(last - first for first, last in self.cuts(n))
         self.graph.finish()
-        loss.plan(self.graph)
-        self.classes = self.graph.values[self.graph.output].channels
+        loss.check_end(self.graph.values[self.graph.output])
+        self.end = End(self.graph)
         self.gradients = aligned_zeros(SHARDS * model._size, model._flat.dtype)
         rows = self.gradients.reshape(SHARDS, -1)
         self.gradients_by_layer: list[dict[Layer, Gradients]] = [model._gradients_by_layer(row) for row in rows]
@@ -336,3 +374,16 @@ def _as_batch(x: Any) -> Array:
     """Return a batch as real numbers; uint8 stays."""
     array = np.asarray(x)
     return array if array.dtype == np.uint8 else checks.as_images(array, "Trainer", "x")
+
+
+def _as_loss(loss: Any) -> Loss:
+    """Return a loss, given or called by its name."""
+    _expect(loss, str | Loss, "loss", f"a Loss or one of {sorted(LOSSES)}")
+    if isinstance(loss, str) and loss not in LOSSES:
+        raise ValueError(f"Trainer: loss: expected one of {sorted(LOSSES)}; got {loss!r}")
+    return LOSSES[loss]() if isinstance(loss, str) else loss
+
+
+def _expect(value: Any, kind: Any, argument: str, wanted: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"Trainer: {argument}: expected {wanted}; got {value!r}")

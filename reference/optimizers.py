@@ -109,7 +109,7 @@ class _AdaptiveMoments(Optimizer):
     def __init__(self, learning_rate: float, betas: tuple[float, float], epsilon: float, weight_decay: float) -> None:
         super().__init__(learning_rate)
         self.betas = self._betas(betas)
-        self.epsilon = real(self.name, "epsilon", epsilon, at_least=0)
+        self.epsilon = real(self.name, "epsilon", epsilon, above=0)
         self.weight_decay = real(self.name, "weight_decay", weight_decay, at_least=0)
 
     def _adam(self, name: str, parameter: Array, g: Array) -> None:
@@ -211,7 +211,7 @@ class RMSprop(Optimizer):
     ) -> None:
         super().__init__(learning_rate)
         self.alpha = real(self.name, "alpha", alpha, at_least=0, below=1)
-        self.epsilon = real(self.name, "epsilon", epsilon, at_least=0)
+        self.epsilon = real(self.name, "epsilon", epsilon, above=0)
         self.weight_decay = real(self.name, "weight_decay", weight_decay, at_least=0)
         self.momentum = real(self.name, "momentum", momentum, at_least=0)
         self.centered = centered
@@ -224,7 +224,7 @@ class RMSprop(Optimizer):
         if self.centered:
             a = self._remembered("mean", name, parameter)
             a[...] = self.alpha * a + (1 - self.alpha) * g
-            variance = v - a * a
+            variance = np.maximum(v - a * a, 0)  # rounding must not make it negative; PyTorch lets it
         b[...] = self.momentum * b + g / (np.sqrt(variance) + self.epsilon)
         parameter -= self.learning_rate * b
 

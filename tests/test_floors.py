@@ -18,7 +18,8 @@ LOOP = {"loop", "feed", "guard", "history", "callbacks", "interrupts"}
 FLOORS = [
     {"typing"},
     {"kernels"},
-    {"layers", "losses", "optimizers", "schedules", "initializers", "augmentation", "data", "formats"},
+    {"layers", "losses", "optimizers", "schedules", "initializers", "augmentation", "data", "formats"}
+    | {"flat_state", "averaging"},
     {"model", "fusion", "parallel", "progress", "prediction", "summary"},
     {"training", "storage", "onnx", "distributed", "recipes", "models", "gradient_check", *LOOP},
     {"estimators"},

@@ -314,7 +314,7 @@ def test_sgd(guards, shards, dtype):
     rng, size = np.random.RandomState(0), 96
     T, G = integers(rng, size, dtype=dtype), integers(rng, 8, size, dtype=dtype)
     theta, g = guards.array(T), guards.array(G)
-    update.sgd(theta, g, shards, size, 16, 80, dtype(0.5))
+    update.sgd(theta, g, shards, 16, 80, guards.array([1, 0, -0.5], dtype))
     total = G[:shards].sum(axis=0)
     expected = T.copy()
     expected[16:80] -= dtype(0.5) * total[16:80]

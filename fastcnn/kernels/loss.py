@@ -73,3 +73,99 @@ def softmax_cross_entropy(x, x_row, n, classes, target, t0, scale, dx, dx_row, t
         if first == label and x[r + label] == largest:
             totals[1] += 1.0
     totals[0] += loss
+
+
+@kernel
+def soft_cross_entropy(x, x_row, n, classes, weights, labels, t0, scale, dx, dx_row, totals):
+    """ℓ = -Σ_k w_k · log softmax(x)_k, dx = scale · dℓ; w = weights[(t0 + i) · classes:]; add loss and hits."""
+    loss = 0.0
+    for i in range(n):
+        r, s, w, label = x_row[i], dx_row[i], (t0 + i) * classes, labels[t0 + i]
+        largest, total = _exponentials(x, r, classes, dx, s)
+        weight, inner = x.dtype.type(0), x.dtype.type(0)
+        for k in range(classes):
+            weight += weights[w + k]
+            inner += weights[w + k] * (x[r + k] - largest)
+        factor = weight / total
+        for k in range(classes):
+            dx[s + k] = scale * (factor * dx[s + k] - weights[w + k])
+        loss += weight * np.log(total) - inner
+        first = 0
+        while first < label and x[r + first] != largest:
+            first += 1
+        if first == label and x[r + label] == largest:
+            totals[1] += 1.0
+    totals[0] += loss
+
+
+# Losses of each number by itself. y holds (N, pixels, channels) without gaps; weights (N,) are 1 / (N · numbers of one
+# example), or what sample weights make of it; they multiply loss and gradient.
+
+
+@kernel
+def binary_cross_entropy(x, x_row, n, pixels, channels, y, weights, t0, dx, dx_row, totals):
+    """dx = weight · (σ(x) - y); add weight · (max(x, 0) - x · y + log(1 + e^-|x|)), and the share of right answers."""
+    one, zero, half = x.dtype.type(1), x.dtype.type(0), x.dtype.type(0.5)
+    for i in range(n):
+        loss, hits, weight, t = 0.0, 0, weights[t0 + i], (t0 + i) * pixels * channels
+        for p in range(i * pixels, (i + 1) * pixels):
+            r, s = x_row[p], dx_row[p]
+            for k in range(channels):
+                z, target = x[r + k], y[t]
+                e = np.exp(-abs(z))
+                logistic = (one if z >= zero else e) / (one + e)
+                dx[s + k] = weight * (logistic - target)
+                loss += max(z, zero) - z * target + np.log1p(e)
+                hits += (z > zero) == (target > half)
+                t += 1
+        totals[0] += weight * loss
+        totals[1] += hits / (pixels * channels)
+
+
+@kernel
+def squared_error(x, x_row, n, pixels, channels, y, weights, t0, dx, dx_row, totals):
+    """dx = weight · 2 · (x - y); add weight · (x - y)²."""
+    for i in range(n):
+        loss, weight, t = 0.0, weights[t0 + i], (t0 + i) * pixels * channels
+        for p in range(i * pixels, (i + 1) * pixels):
+            r, s = x_row[p], dx_row[p]
+            for k in range(channels):
+                error = x[r + k] - y[t]
+                dx[s + k] = weight * (error + error)
+                loss += error * error
+                t += 1
+        totals[0] += weight * loss
+
+
+@kernel
+def absolute_error(x, x_row, n, pixels, channels, y, weights, t0, dx, dx_row, totals):
+    """dx = weight · sign(x - y); add weight · |x - y|."""
+    for i in range(n):
+        loss, weight, t = 0.0, weights[t0 + i], (t0 + i) * pixels * channels
+        for p in range(i * pixels, (i + 1) * pixels):
+            r, s = x_row[p], dx_row[p]
+            for k in range(channels):
+                error = x[r + k] - y[t]
+                dx[s + k] = weight * np.sign(error)
+                loss += abs(error)
+                t += 1
+        totals[0] += weight * loss
+
+
+@kernel
+def huber(x, x_row, n, pixels, channels, y, weights, t0, dx, dx_row, totals, delta):
+    """dx = weight · clip(x - y, -delta, delta); add weight · |slope| · (|x - y| - |slope|/2)."""
+    half = x.dtype.type(0.5)
+    for i in range(n):
+        loss, weight, t = 0.0, weights[t0 + i], (t0 + i) * pixels * channels
+        for p in range(i * pixels, (i + 1) * pixels):
+            r, s = x_row[p], dx_row[p]
+            for k in range(channels):
+                error = x[r + k] - y[t]
+                slope = error
+                if abs(error) > delta:
+                    slope = delta * np.sign(error)
+                dx[s + k] = weight * slope
+                loss += abs(slope) * (abs(error) - half * abs(slope))
+                t += 1
+        totals[0] += weight * loss

@@ -1,22 +1,143 @@
 """Optimizers: the sum of the shards' gradients and the step, in one sweep over the flat vector.
 
-Shape legend: theta (size,) the parameters; g (S, size) one gradient per shard, summed in the order of the shards so
-that the bits do not depend on who computed which; the sum is left in g[0].
+Shape legend: theta (size,) the parameters; g (S · size,) one gradient per shard, summed in the order of the shards so
+that the bits do not depend on who computed which; the sum, times rates[0], is left in the first row. Whatever a rule
+remembers is (size,) too. Parameters from edges[k] to edges[k + 1] have their weight decay multiplied by decayed[k].
 """
 
 from __future__ import annotations
 
+from numba.extending import register_jitable
+
 from .cache import kernel
-from .vector import fma, lanes, load, splat, store
+from .vector import fma, lanes, load, maximum, sign, splat, sqrt, store
+
+
+@register_jitable
+def _gradient(theta, g, shards, i, rates):
+    """Return rates[0] · Σ g at `i`, and leave it in the first row."""
+    total = load(g, i)
+    if shards > 1 or rates[0] != 1:
+        for s in range(1, shards):
+            total = total + load(g, s * theta.size + i)
+        total = splat(theta, rates[0]) * total
+        store(g, i, total)
+    return total
 
 
 @kernel
-def sgd(theta, g, shards, size, first, last, learning_rate):
-    """theta -= learning_rate · Σ g, from `first` to `last`."""
-    rate = splat(theta, -learning_rate)
+def sgd(theta, g, shards, first, last, rates):
+    """theta -= learning_rate · (g + decay · theta); rates: scale, decay, -learning_rate."""
+    decay, rate = splat(theta, rates[1]), splat(theta, rates[2])
     for i in range(first, last, lanes(theta)):
-        total = load(g, i)
-        for s in range(1, shards):
-            total = total + load(g, s * size + i)
-        store(g, i, total)
-        store(theta, i, fma(rate, total, load(theta, i)))
+        p = load(theta, i)
+        store(theta, i, fma(rate, fma(decay, p, _gradient(theta, g, shards, i, rates)), p))
+
+
+@kernel
+def sgd_momentum(theta, g, shards, first, last, velocity, rates):
+    """v = μ · v + g + decay · theta; theta += a · (g + decay · theta) + b · v; rates: scale, decay, μ, a, b."""
+    decay, momentum = splat(theta, rates[1]), splat(theta, rates[2])
+    a, b = splat(theta, rates[3]), splat(theta, rates[4])
+    for i in range(first, last, lanes(theta)):
+        p = load(theta, i)
+        total = fma(decay, p, _gradient(theta, g, shards, i, rates))
+        v = fma(momentum, load(velocity, i), total)
+        store(velocity, i, v)
+        store(theta, i, fma(b, v, fma(a, total, p)))
+
+
+@kernel
+def adam(theta, g, shards, first, last, edges, decayed, moment, square, rates):
+    """m = β₁m + (1 - β₁)g; v = β₂v + (1 - β₂)g²; theta += rate · m / (√v · root + ε), decay coupled or not before.
+
+    rates: scale, coupled decay, -learning_rate · decoupled decay, β₁, 1 - β₁, β₂, 1 - β₂, root, ε, rate.
+    """
+    beta1, rest1, beta2, rest2 = (
+        splat(theta, rates[3]), splat(theta, rates[4]), splat(theta, rates[5]), splat(theta, rates[6]),
+    )  # fmt: skip
+    root, epsilon, rate = splat(theta, rates[7]), splat(theta, rates[8]), splat(theta, rates[9])
+    for k in range(decayed.size):
+        coupled, shrink = splat(theta, decayed[k] * rates[1]), splat(theta, decayed[k] * rates[2])
+        for i in range(max(first, edges[k]), min(last, edges[k + 1]), lanes(theta)):
+            p = load(theta, i)
+            total = fma(coupled, p, _gradient(theta, g, shards, i, rates))
+            m = fma(beta1, load(moment, i), rest1 * total)
+            v = fma(beta2, load(square, i), rest2 * total * total)
+            store(moment, i, m)
+            store(square, i, v)
+            store(theta, i, fma(rate, m / fma(sqrt(v), root, epsilon), fma(shrink, p, p)))
+
+
+@kernel
+def rmsprop(theta, g, shards, first, last, square, mean, velocity, rates):
+    """v = αv + (1 - α)g²; b = μb + g / (√v + ε); theta += rate · b; an empty `mean` or `velocity` is not wanted.
+
+    With a mean a = αa + (1 - α)g the root is that of v - a². rates: scale, decay, α, 1 - α, ε, μ, rate.
+    """
+    decay, alpha, rest, epsilon = (
+        splat(theta, rates[1]), splat(theta, rates[2]), splat(theta, rates[3]), splat(theta, rates[4]),
+    )  # fmt: skip
+    momentum, rate, zero = splat(theta, rates[5]), splat(theta, rates[6]), splat(theta, theta.dtype.type(0))
+    for i in range(first, last, lanes(theta)):
+        p = load(theta, i)
+        total = fma(decay, p, _gradient(theta, g, shards, i, rates))
+        v = fma(alpha, load(square, i), rest * total * total)
+        store(square, i, v)
+        if mean.size:
+            a = fma(alpha, load(mean, i), rest * total)
+            store(mean, i, a)
+            v = maximum(zero, v - a * a)  # rounding must not make a variance negative
+        b = total / (sqrt(v) + epsilon)
+        if velocity.size:
+            b = fma(momentum, load(velocity, i), b)
+            store(velocity, i, b)
+        store(theta, i, fma(rate, b, p))
+
+
+@kernel
+def lion(theta, g, shards, first, last, edges, decayed, moment, rates):
+    """theta += rate · sign(β₁m + (1 - β₁)g) + shrink · theta; m = β₂m + (1 - β₂)g.
+
+    rates: scale, shrink = -learning_rate · decay, β₁, 1 - β₁, β₂, 1 - β₂, rate.
+    """
+    beta1, rest1, beta2, rest2 = (
+        splat(theta, rates[2]), splat(theta, rates[3]), splat(theta, rates[4]), splat(theta, rates[5]),
+    )  # fmt: skip
+    rate = splat(theta, rates[6])
+    for k in range(decayed.size):
+        shrink = splat(theta, decayed[k] * rates[1])
+        for i in range(max(first, edges[k]), min(last, edges[k + 1]), lanes(theta)):
+            p, m, total = load(theta, i), load(moment, i), _gradient(theta, g, shards, i, rates)
+            store(theta, i, fma(rate, sign(fma(beta1, m, rest1 * total)), fma(shrink, p, p)))
+            store(moment, i, fma(beta2, m, rest2 * total))
+
+
+@kernel
+def sum_squares(g, shards, size, first, last, scratch, squares, piece):
+    """Sum the shards from `first` to `last` into the first row; squares[piece] = the sum of its squares.
+
+    Scratch (pieces · 16,): lanes are added up in the dtype over 4096 numbers, the rest in double precision.
+    """
+    whole = 0.0
+    for begin in range(first, last, 4096):
+        square = splat(g, g.dtype.type(0))
+        for i in range(begin, min(last, begin + 4096), lanes(g)):
+            total = load(g, i)
+            if shards > 1:
+                for s in range(1, shards):
+                    total = total + load(g, s * size + i)
+                store(g, i, total)
+            square = fma(total, total, square)
+        store(scratch, piece * 16, square)
+        for lane in range(lanes(g)):
+            whole += scratch[piece * 16 + lane]
+    squares[piece] = whole
+
+
+@kernel
+def average(mean, theta, first, last, rates):
+    """mean = rates[0] · mean + rates[1] · theta, from `first` to `last`."""
+    decay, rest = splat(theta, rates[0]), splat(theta, rates[1])
+    for i in range(first, last, lanes(theta)):
+        store(mean, i, fma(decay, load(mean, i), rest * load(theta, i)))

@@ -171,6 +171,30 @@ def maximum(typingctx: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic
+def sqrt(typingctx: Any, x: Any) -> Any:
+    """Return √x for each lane, correctly rounded."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_call(builder, x, "sqrt", list(arguments))
+
+    return x(x), codegen
+
+
+@intrinsic
+def sign(typingctx: Any, x: Any) -> Any:
+    """Return 1 where x > 0, -1 where x < 0, and x elsewhere: zeros and NaN stay."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, zero = arguments[0], ir.Constant(x.ir, [0.0] * x.lanes)
+        for comparison, one in ((">", 1.0), ("<", -1.0)):
+            holds = builder.fcmp_ordered(comparison, arguments[0], zero)
+            value = builder.select(holds, ir.Constant(x.ir, [one] * x.lanes), value)
+        return value
+
+    return x(x), codegen
+
+
+@intrinsic
 def winners_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any, best: Any, floor: Any, every: Any) -> Any:
     """Return which of the four numbers of each lane equal `best`, as bits 1, 2, 4, 8 of a lane-wide integer.
 

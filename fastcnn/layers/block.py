@@ -79,8 +79,11 @@ class Block(ABC):
     replayable : bool
         Whether it does nothing but call kernels, with the same arguments at every step: then a training step repeats
         the recorded calls and spares the Python around them.
+    link : str
+        "softmax" or "logistic" if it is that and nothing else: a loss that has the function in itself takes it out.
     """
 
+    link = ""
     reads_any_pitch = False
     meets = False
     replayable = False

@@ -45,12 +45,22 @@ def as_positive_int(value: Any, layer: str, name: str) -> int:
     return int(value)
 
 
-def as_number(value: Any, layer: str, name: str, at_least: float = -np.inf, at_most: float = np.inf) -> float:
+def as_number(
+    value: Any,
+    layer: str,
+    name: str,
+    at_least: float = -np.inf,
+    at_most: float = np.inf,
+    *,
+    above: float = -np.inf,
+    below: float = np.inf,
+) -> float:
     """Return `value` if it is a finite real number within the bounds."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{layer}: {name}: expected a number; got {value!r}")
-    if not (np.isfinite(value) and at_least <= value <= at_most):
-        bounds = [f"{sign} {bound}" for sign, bound in ((">=", at_least), ("<=", at_most)) if np.isfinite(bound)]
+    if not (np.isfinite(value) and at_least <= value <= at_most and above < value < below):
+        signs = ((">=", at_least), (">", above), ("<=", at_most), ("<", below))
+        bounds = [f"{sign} {bound}" for sign, bound in signs if np.isfinite(bound)]
         wanted = " ".join(["a finite number", " and ".join(bounds)]).rstrip()
         raise ValueError(f"{layer}: {name}: expected {wanted}; got {value!r}")
     return float(value)

@@ -242,6 +242,8 @@ class DenseBlock(Block):
 class SoftmaxBlock(Block):
     """Logits to probabilities. The notebook's gradient belongs to the logits, so it passes as it is."""
 
+    link = "softmax"
+
     def plan(self, graph: Graph) -> None:
         x, y = graph.values[self.x], graph.values[self.y]
         self.x_row, self.y_row = x.pixel_table(graph.images), y.pixel_table(graph.images)
