@@ -11,6 +11,7 @@ import numpy as np
 from .kernels import loss as kernels
 from .layers import checks
 from .layers.block import Graph, Memory
+from .layers.dense import SoftmaxBlock
 from .layers.layout import Layout
 from .typing import Array
 
@@ -94,6 +95,11 @@ class Loss(ABC):
         if self.swallows and graph.blocks and graph.blocks[-1].link == self.swallows:
             graph.output = graph.blocks.pop().x
             graph.shapes.pop()
+        elif graph.blocks and isinstance(graph.blocks[-1], SoftmaxBlock):
+            raise ValueError(
+                f"{self.name}: model: it ends in Softmax, whose backward takes the gradient by its logits, as "
+                "cross_entropy has it; use Dense and SoftmaxActivation"
+            )
 
     def check_end(self, layout: Layout) -> None:
         """Raise ValueError if the loss has no meaning for such outputs."""

@@ -223,13 +223,32 @@ def test_accuracy():
     assert np.isnan(trainer.accuracy)
 
 
-@pytest.mark.parametrize("loss", [fastcnn.CrossEntropy(), fastcnn.CrossEntropy(0.2)])
-def test_a_model_that_ends_in_softmax_is_taken_at_its_logits(loss):
+@pytest.mark.parametrize(
+    ("loss", "end", "y"),
+    [
+        (fastcnn.CrossEntropy(), [Softmax(36, 5)], K),
+        (fastcnn.CrossEntropy(0.2), [Softmax(36, 5)], K),
+        (fastcnn.CrossEntropy(), [Dense(5), fastcnn.SoftmaxActivation()], K),
+        (fastcnn.BinaryCrossEntropy(), [Dense(5), fastcnn.Sigmoid()], np.eye(5)[K]),
+    ],
+)
+def test_a_model_that_ends_in_the_losss_own_function_is_taken_at_its_logits(loss, end, y):
     logits = Sequential([Flatten(), Dense(5)]).build((1, 6, 6), random_state=0, dtype=np.float64)
-    probs = Sequential([Flatten(), Softmax(36, 5)]).build((1, 6, 6), random_state=0, dtype=np.float64)
+    probs = Sequential([Flatten(), *end]).build((1, 6, 6), random_state=0, dtype=np.float64)
     probs.layers[1].weights, probs.layers[1].biases = logits.layers[1].weights, logits.layers[1].biases
     for _ in range(2):
-        assert Trainer(probs, loss).step(x, K) == Trainer(logits, loss).step(x, K)
+        assert Trainer(probs, loss).step(x, y) == Trainer(logits, loss).step(x, y)
+
+
+@pytest.mark.parametrize("function", [fastcnn.SoftmaxActivation, fastcnn.Sigmoid])
+def test_other_losses_see_what_the_model_says(function):
+    model = Sequential([Flatten(), Dense(5), function()]).build((1, 6, 6), random_state=0, dtype=np.float64)
+    target = probabilities(13, 5)
+    value = fastcnn.MeanSquaredError()(model.forward(x), target)
+    assert Trainer(model, "mean_squared_error").step(x, target) == pytest.approx(value, rel=1e-12)
+    notebook = Sequential([Flatten(), Softmax(36, 5)]).build((1, 6, 6))
+    with pytest.raises(ValueError, match=r"^mean_squared_error: model: it ends in Softmax"):
+        Trainer(notebook, "mean_squared_error").step(x, target)
 
 
 def test_one_loss_serves_many_trainers():

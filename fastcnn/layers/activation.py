@@ -23,11 +23,14 @@ class Formula:
     forward, backward : callable
     of_output : bool
         Whether the slope is computed from the output and not from the input.
+    link : str
+        See `Block`.
     """
 
     forward: Callable[..., None]
     backward: Callable[..., None]
     of_output: bool = False
+    link: str = ""
 
 
 class Elementwise(Layer):
@@ -59,7 +62,7 @@ class ElementwiseBlock(Block):
 
     def __init__(self, layer: Layer, x: int, y: int, formula: Formula, constants: tuple[float, ...] = ()) -> None:
         super().__init__(layer, x, y)
-        self.formula, self.constants = formula, constants
+        self.formula, self.constants, self.link = formula, constants, formula.link
 
     def plan(self, graph: Graph) -> None:
         x, y = graph.values[self.x], graph.values[self.y]
@@ -204,7 +207,7 @@ class Sigmoid(Elementwise):
     Bishop, "Pattern recognition and machine learning", 2006, section 4.2.
     """
 
-    formula = Formula(kernels.sigmoid, kernels.sigmoid_backward, of_output=True)
+    formula = Formula(kernels.sigmoid, kernels.sigmoid_backward, of_output=True, link="logistic")
 
 
 class Tanh(Elementwise):
@@ -222,8 +225,8 @@ class SoftmaxActivation(Layer):
     """Softmax over axis 1, the features or the channels of each pixel: `p_k = exp(x_k) / Σ_m exp(x_m)`.
 
     A plain layer with its own derivative, `dL/dx_k = p_k · (dL/dp_k - Σ_m p_m · dL/dp_m)`; the notebook's `Softmax` is
-    another, a dense layer that takes the gradient by the logits. For training, leave it out: `CrossEntropy` takes
-    logits.
+    another, a dense layer that takes the gradient by the logits. `CrossEntropy` takes a model that ends in either of
+    them at its logits.
 
     References
     ----------
@@ -240,6 +243,7 @@ class SoftmaxActivation(Layer):
 
 class _SoftmaxActivationBlock(Block):
     replayable = True
+    link = "softmax"
 
     def plan(self, graph: Graph) -> None:
         x, y = graph.values[self.x], graph.values[self.y]
