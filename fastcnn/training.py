@@ -218,7 +218,9 @@ class Trainer:
 
     def _means(self, plan: _Plan, targets: Targets, shards: int, n: int) -> tuple[float, float]:
         """Return mean loss and accuracy of a batch from its shards' totals."""
-        totals = [sum(column) for column in zip(*plan.totals[:shards].tolist(), strict=True)]
+        totals, *others = plan.totals[:shards].tolist()
+        for other in others:
+            totals = [mine + theirs for mine, theirs in zip(totals, other, strict=True)]
         accuracy = totals[1] / n if self.loss.has_accuracy else float("nan")
         return self.loss.mean(plan.end, targets, totals), accuracy
 
@@ -292,14 +294,17 @@ class Trainer:
 
     def _planned(self, x: Array) -> _Plan:
         """Return the plan for such batches; the last one is kept."""
-        model = self.model
+        model, plan = self.model, self._plan
+        if plan is not None and plan.flat is model._flat and x.shape in plan.shapes:
+            return plan
         self._build(x)
         model._check_input(x)
-        if self._plan is None or not self._plan.fits(model, len(x)):
-            self._plan = _Plan(model, self.loss, len(x))
-            model.gradients = model._show(self._plan.gradients[: model._size])
+        if plan is None or not plan.fits(model, len(x)):
+            self._plan = plan = _Plan(model, self.loss, len(x))
+            model.gradients = model._show(plan.gradients[: model._size])
             self._bind()
-        return self._plan
+        plan.shapes.add(x.shape)
+        return plan
 
 
 class _Plan:
@@ -312,6 +317,7 @@ class _Plan:
         self.graph.output = model._connect(self.graph, 0)
         loss.attach(self.graph)
         self.work = 6.0 * sum(block.work(self.graph) for block in self.graph.blocks)
+        self.shapes: set[tuple[int, ...]] = set()  # of batches that were checked
         self._cuts: dict[int, list[tuple[int, int]]] = {}
         self.graph.images = max(last - first for first, last in self.cuts(n))
         self.graph.finish()

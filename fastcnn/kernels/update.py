@@ -13,35 +13,34 @@ from .cache import kernel
 from .vector import fma, lanes, load, maximum, sign, splat, sqrt, store
 
 
-@register_jitable
-def _gradient(theta, g, shards, i, rates):
-    """Return rates[0] · Σ g at `i`, and leave it in the first row."""
+@register_jitable(inline="always")  # a call would count references to the arrays, for every vector
+def _gradient(theta, g, shards, i, scale):
+    """Return scale · Σ g at `i`, and leave it in the first row."""
     total = load(g, i)
-    if shards > 1 or rates[0] != 1:
-        for s in range(1, shards):
-            total = total + load(g, s * theta.size + i)
-        total = splat(theta, rates[0]) * total
-        store(g, i, total)
+    for s in range(1, shards):
+        total = total + load(g, s * theta.size + i)
+    total = scale * total
+    store(g, i, total)
     return total
 
 
 @kernel
 def sgd(theta, g, shards, first, last, rates):
     """theta -= learning_rate · (g + decay · theta); rates: scale, decay, -learning_rate."""
-    decay, rate = splat(theta, rates[1]), splat(theta, rates[2])
+    scale, decay, rate = splat(theta, rates[0]), splat(theta, rates[1]), splat(theta, rates[2])
     for i in range(first, last, lanes(theta)):
         p = load(theta, i)
-        store(theta, i, fma(rate, fma(decay, p, _gradient(theta, g, shards, i, rates)), p))
+        store(theta, i, fma(rate, fma(decay, p, _gradient(theta, g, shards, i, scale)), p))
 
 
 @kernel
 def sgd_momentum(theta, g, shards, first, last, velocity, rates):
     """v = μ · v + g + decay · theta; theta += a · (g + decay · theta) + b · v; rates: scale, decay, μ, a, b."""
-    decay, momentum = splat(theta, rates[1]), splat(theta, rates[2])
+    scale, decay, momentum = splat(theta, rates[0]), splat(theta, rates[1]), splat(theta, rates[2])
     a, b = splat(theta, rates[3]), splat(theta, rates[4])
     for i in range(first, last, lanes(theta)):
         p = load(theta, i)
-        total = fma(decay, p, _gradient(theta, g, shards, i, rates))
+        total = fma(decay, p, _gradient(theta, g, shards, i, scale))
         v = fma(momentum, load(velocity, i), total)
         store(velocity, i, v)
         store(theta, i, fma(b, v, fma(a, total, p)))
@@ -53,6 +52,7 @@ def adam(theta, g, shards, first, last, edges, decayed, moment, square, rates):
 
     rates: scale, coupled decay, -learning_rate · decoupled decay, β₁, 1 - β₁, β₂, 1 - β₂, root, ε, rate.
     """
+    scale = splat(theta, rates[0])
     beta1, rest1, beta2, rest2 = (
         splat(theta, rates[3]), splat(theta, rates[4]), splat(theta, rates[5]), splat(theta, rates[6]),
     )  # fmt: skip
@@ -61,7 +61,7 @@ def adam(theta, g, shards, first, last, edges, decayed, moment, square, rates):
         coupled, shrink = splat(theta, decayed[k] * rates[1]), splat(theta, decayed[k] * rates[2])
         for i in range(max(first, edges[k]), min(last, edges[k + 1]), lanes(theta)):
             p = load(theta, i)
-            total = fma(coupled, p, _gradient(theta, g, shards, i, rates))
+            total = fma(coupled, p, _gradient(theta, g, shards, i, scale))
             m = fma(beta1, load(moment, i), rest1 * total)
             v = fma(beta2, load(square, i), rest2 * total * total)
             store(moment, i, m)
@@ -75,13 +75,14 @@ def rmsprop(theta, g, shards, first, last, square, mean, velocity, rates):
 
     With a mean a = αa + (1 - α)g the root is that of v - a². rates: scale, decay, α, 1 - α, ε, μ, rate.
     """
+    scale = splat(theta, rates[0])
     decay, alpha, rest, epsilon = (
         splat(theta, rates[1]), splat(theta, rates[2]), splat(theta, rates[3]), splat(theta, rates[4]),
     )  # fmt: skip
     momentum, rate, zero = splat(theta, rates[5]), splat(theta, rates[6]), splat(theta, theta.dtype.type(0))
     for i in range(first, last, lanes(theta)):
         p = load(theta, i)
-        total = fma(decay, p, _gradient(theta, g, shards, i, rates))
+        total = fma(decay, p, _gradient(theta, g, shards, i, scale))
         v = fma(alpha, load(square, i), rest * total * total)
         store(square, i, v)
         if mean.size:
@@ -101,6 +102,7 @@ def lion(theta, g, shards, first, last, edges, decayed, moment, rates):
 
     rates: scale, shrink = -learning_rate · decay, β₁, 1 - β₁, β₂, 1 - β₂, rate.
     """
+    scale = splat(theta, rates[0])
     beta1, rest1, beta2, rest2 = (
         splat(theta, rates[2]), splat(theta, rates[3]), splat(theta, rates[4]), splat(theta, rates[5]),
     )  # fmt: skip
@@ -108,7 +110,7 @@ def lion(theta, g, shards, first, last, edges, decayed, moment, rates):
     for k in range(decayed.size):
         shrink = splat(theta, decayed[k] * rates[1])
         for i in range(max(first, edges[k]), min(last, edges[k + 1]), lanes(theta)):
-            p, m, total = load(theta, i), load(moment, i), _gradient(theta, g, shards, i, rates)
+            p, m, total = load(theta, i), load(moment, i), _gradient(theta, g, shards, i, scale)
             store(theta, i, fma(rate, sign(fma(beta1, m, rest1 * total)), fma(shrink, p, p)))
             store(moment, i, fma(beta2, m, rest2 * total))
 
