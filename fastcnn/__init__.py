@@ -15,6 +15,8 @@ _ROOMS = {
     "AvgPool2D": "layers.pool",
     "BatchNorm": "layers.norm",
     "BinaryCrossEntropy": "losses",
+    "CNNClassifier": "estimators",
+    "CNNRegressor": "estimators",
     "Callback": "callbacks",
     "Concat": "layers.residual",
     "ConstantRate": "schedules",

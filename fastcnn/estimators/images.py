@@ -1,0 +1,138 @@
+"""What samples are read as: rows and images of several shapes become (n, C, H, W), centred and scaled."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..typing import Array, Shape
+
+CHANNELS = (1, 2, 3, 4)  # what may be a number of channels where nothing else is said
+CHUNK = 1 << 20  # numbers that are converted at once
+
+
+class Reading(NamedTuple):
+    """How samples of one shape are read.
+
+    Attributes
+    ----------
+    given : tuple of int
+        The shape of one sample as it comes.
+    shape : tuple of int
+        (C, H, W).
+    channels_last : bool
+        Whether `given` is (H, W, C).
+    """
+
+    given: Shape
+    shape: Shape
+    channels_last: bool = False
+
+    def images(self, X: Array) -> Array:
+        """Return samples as (n, C, H, W), a view where possible."""
+        if self.channels_last:
+            channels, height, width = self.shape
+            return X.reshape(len(X), height, width, channels).transpose(0, 3, 1, 2)
+        return X.reshape(len(X), *self.shape)
+
+
+def choose_reading(given: Shape, input_shape: Any, name: str) -> Reading:
+    """Return how samples of shape `given` are read.
+
+    Raises
+    ------
+    ValueError
+        If they fit no shape, or more than one; the message says which would do.
+    """
+    if input_shape is not None:
+        return _as_said(given, _input_shape(input_shape, name), name)
+    if len(given) == 1:
+        return Reading(given, _squared(given[0]))
+    if len(given) == 2:
+        return Reading(given, (1, *given))
+    first, last = given[0] in CHANNELS, given[-1] in CHANNELS
+    if first == last:
+        raise ValueError(
+            f"{name}: X: images of shape {given}: "
+            + ("both ends" if first else "neither end")
+            + " may be the channels; say which with input_shape=(channels, height, width)"
+        )
+    return Reading(given, given) if first else Reading(given, (given[2], *given[:2]), channels_last=True)
+
+
+def _as_said(given: Shape, shape: Shape, name: str) -> Reading:
+    last = (*shape[1:], shape[0])
+    if given == shape or (len(given) == 2 and (1, *given) == shape):
+        return Reading(given, shape)
+    if given == last:
+        return Reading(given, shape, channels_last=True)
+    if len(given) == 1 and given[0] == math.prod(shape):
+        return Reading(given, shape)
+    if len(given) == 1:
+        fitting = sorted({_squared(given[0]), (1, 1, given[0])})
+        raise ValueError(
+            f"{name}: X has {given[0]} features, but input_shape={shape} has {math.prod(shape)} numbers; "
+            f"shapes that would do: {', '.join(map(str, fitting))}"
+        )
+    raise ValueError(f"{name}: X: expected images of shape {shape} or {last}, as input_shape says; got shape {given}")
+
+
+def _input_shape(value: Any, name: str) -> Shape:
+    try:
+        shape = tuple(int(size) for size in value)
+    except (TypeError, ValueError):
+        shape = ()
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise ValueError(f"{name}: input_shape: expected (channels, height, width) or (height, width); got {value!r}")
+    return shape if len(shape) == 3 else (1, *shape)
+
+
+def _squared(width: int) -> Shape:
+    """Return a square of one or of three channels where `width` is one, else a strip."""
+    for channels in (1, 3):
+        side = math.isqrt(width // channels)
+        if side > 1 and channels * side * side == width:
+            return channels, side, side
+    return 1, 1, width
+
+
+class Scaler:
+    """Scales images to variance 1, their darkest value to 0; strips, feature by feature, to mean 0 and variance 1.
+
+    Parameters
+    ----------
+    X : array of shape (n, C, H, W)
+    weight : array of shape (n,) or None
+    strips : bool
+    """
+
+    def __init__(self, X: Array, weight: Array | None, *, strips: bool) -> None:
+        axes = (0,) if strips else (0, 2, 3)
+        weights = np.ones(len(X)) if weight is None else weight
+        total = weights.sum() * (1 if strips else X.shape[2] * X.shape[3])
+        mean, square = np.zeros(()), np.zeros(())
+        for rows in _chunks(X):
+            share = weights[rows].reshape(-1, 1, 1, 1)
+            mean = mean + (X[rows].astype(np.float64) * share).sum(axis=axes, keepdims=True)[0] / total
+        for rows in _chunks(X):
+            share = weights[rows].reshape(-1, 1, 1, 1)
+            square = square + ((X[rows] - mean) ** 2 * share).sum(axis=axes, keepdims=True)[0] / total
+        deviation = np.sqrt(square)
+        # What becomes 0 is what convolutions and shifts add beyond the edge.
+        self.zero = mean if strips else X.min(axis=axes, keepdims=True)[0].astype(np.float64)
+        # A constant feature has only rounding for a deviation.
+        self.deviation = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
+
+    def __call__(self, X: Array, dtype: Any) -> Array:
+        """Return the images in float32 or float64."""
+        out = np.empty(X.shape, dtype)
+        for rows in _chunks(X):
+            out[rows] = (X[rows] - self.zero) / self.deviation
+        return out
+
+
+def _chunks(X: Array) -> list[slice]:
+    step = max(1, CHUNK // max(1, X[:1].size))
+    return [slice(first, first + step) for first in range(0, len(X), step)]
