@@ -13,7 +13,7 @@ def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize(("estimator", "least"), zip(QUICK, (55, 50), strict=True))
+@pytest.mark.parametrize(("estimator", "least"), [*zip(QUICK, (55, 50), strict=True)])
 def test_scikit_learn_really_runs_its_checks(estimator, least):
     """With a tag set wrongly it would silently run one."""
     assert len([*estimator_checks_generator(estimator)]) >= least
