@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from .cache import kernel
 from .pool import pool2
-from .product import BAND, ZERO, product
+from .product import BAND, PIXELS, ZERO, _panel, product
+from .vector import keep_where, lanes, load, load_bits, splat, store
 
 forward = product
 
@@ -23,7 +24,7 @@ def forward_pool(x, x_row, x_col, K, w, start, floor, every, band, band_row, y, 
     for p0 in range(0, P, step):
         p1 = min(p0 + step, P)
         product(x, x_row, 4 * p0, 4 * p1, x_col, K, w, ZERO, band, band_row, N, start, floor)
-        pool2(band, band_row, 0, y, y_row, winners, p0, p1, N, floor, every)
+        pool2(band, band_row, ZERO, y, y_row, winners, p0, p1, N, floor, every)
 
 
 @kernel
@@ -32,3 +33,37 @@ def clear_columns(a, rows, pitch, first):
     for row in range(rows):
         for n in range(first, pitch):
             a[row * pitch + n] = a.dtype.type(0)
+
+
+@kernel
+def filter_gradient_pool(
+    x, x_col, K, x_row, P, dy, dy_row, winners, N, panel, dw, dw_row, zeros, dbias,
+):  # fmt: skip
+    """dw (K, N) and dbias behind a max-pool 2 x 2, from dy (P, N): the gradient is spread out only in the panel.
+
+    For a first layer, which computes no gradient of its input; `panel` is scratch for PIXELS rows of one panel.
+    """
+    width = 2 * lanes(x)
+    none = x.dtype.type(-float("inf"))
+    step = PIXELS // 4
+    for p0 in range(0, P, step):
+        p1 = min(p0 + step, P)
+        for c0 in range(0, N, width):
+            vectors = min(N - c0, width) // lanes(x)
+            line = vectors * lanes(x)
+            for v in range(vectors):
+                column = c0 + v * lanes(x)
+                total = load(dbias, column) if p0 else splat(x, x.dtype.type(0))
+                for p in range(p0, p1):
+                    value = load(dy, dy_row[p] + column)
+                    bits = load_bits(winners, p * N + column, value)
+                    a, b = keep_where(value, bits, 1), keep_where(value, bits, 2)
+                    c, d = keep_where(value, bits, 4), keep_where(value, bits, 8)
+                    o = 4 * (p - p0) * line + v * lanes(x)
+                    store(panel, o, a)
+                    store(panel, o + line, b)
+                    store(panel, o + 2 * line, c)
+                    store(panel, o + 3 * line, d)
+                    total = total + ((a + b) + (c + d))
+                store(dbias, column, total)
+            _panel(x, x_col, ZERO, K, x_row, 4 * p0, 4 * p1, panel, ZERO, dw, dw_row, c0, vectors, zeros, p0 == 0, none)

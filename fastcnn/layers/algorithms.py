@@ -99,10 +99,13 @@ class Algorithm(ABC):
         Whether the channels of the input need no padding.
     replayable : bool
         Whether it does nothing but call kernels.
+    spreads_pooling : bool
+        Whether it has `filter_gradient_pool`: the filter gradient straight from the pooled gradient.
     """
 
     reads_any_pitch = True
     replayable = True
+    spreads_pooling = False
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
@@ -138,6 +141,12 @@ class Algorithm(ABC):
         self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
     ) -> None:
         """y = max-pool 2 x 2 of max(floor, biases + x * filters); `winners` as in the kernel `pool2`."""
+        raise NotImplementedError
+
+    def filter_gradient_pool(
+        self, n: int, x: Array, dy: Array, dy_row: IntArray, winners: Array, dw: Array, dbias: Array, scratch: Any
+    ) -> None:
+        """Dw and dbias from the gradient of the pooled maps, for a first layer."""
         raise NotImplementedError
 
     @abstractmethod
@@ -178,6 +187,8 @@ class TwoPasses(Algorithm):
 
 class Direct(Algorithm):
     """The indirect matrix product on haloed channels-last maps: no copy of the input is ever made."""
+
+    spreads_pooling = True
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
@@ -280,6 +291,15 @@ class Direct(Algorithm):
         product.gradient_product(
             x, self.x_col, c.taps, self.x_row, n * c.pixels, dy, self.dy_row, c.columns_of_y, scratch, dw, self.w_row,
             self.zeros, dbias,
+        )  # fmt: skip
+
+    def filter_gradient_pool(
+        self, n: int, x: Array, dy: Array, dy_row: IntArray, winners: Array, dw: Array, dbias: Array, scratch: Any
+    ) -> None:
+        c = self.convolution
+        conv_direct.filter_gradient_pool(
+            x, self.x_col, c.taps, self.x_row, n * c.pixels // 4, dy, dy_row, winners, c.y.pitch, scratch, dw,
+            self.w_row, self.zeros, dbias,
         )  # fmt: skip
 
 

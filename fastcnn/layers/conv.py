@@ -185,6 +185,7 @@ class _ConvBlock(Block):
         )  # fmt: skip
         self.algorithm = algorithm(convolution)
         self.replayable = algorithm.replayable
+        self.spreads_pooling = algorithm.spreads_pooling and dx is None
         self.pitch, self.dtype, self.pixels = y.pitch, graph.dtype, y.pixels
         self.no_biases = aligned_zeros(y.pitch, graph.dtype)
         self.floor = graph.dtype.type(0 if self.has_relu else -np.inf)
@@ -199,7 +200,8 @@ class _ConvBlock(Block):
         kept = _Kept(self.algorithm.allocate(), aligned_zeros(self.pitch, self.dtype))
         if self.pooling:
             kept.winners = np.zeros(graph.images * self.pixels * self.pitch, np.uint8)
-            kept.gradient = self.gradient.allocate(graph.images, self.dtype) if self.gradient else None
+            if self.gradient and not self.spreads_pooling:
+                kept.gradient = self.gradient.allocate(graph.images, self.dtype)
         return kept
 
     def prepare(self) -> None:
@@ -221,6 +223,12 @@ class _ConvBlock(Block):
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         kept, dy, dx = memory.kept[self.index], memory.gradients[self.y], memory.gradients[self.x]
         assert dy is not None
+        dw = gradients[self.conv.filters]
+        dbias = gradients["biases"] if self.conv.bias else kept.dbias
+        if self.pooling and self.spreads_pooling:
+            x = memory.values[self.x]
+            self.algorithm.filter_gradient_pool(n, x, dy, self.dy_row, kept.winners, dw, dbias, kept.scratch)
+            return
         if self.pooling:
             pool_kernels.pool2_backward(
                 dy, self.dy_row, kept.winners, n * self.pixels, self.pitch, kept.gradient, self.conv_row, False
@@ -232,8 +240,7 @@ class _ConvBlock(Block):
             activation_kernels.relu_backward(
                 memory.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length, False
             )
-        dbias = gradients["biases"] if self.conv.bias else kept.dbias
-        self.algorithm.backward(n, memory.values[self.x], dy, dx, gradients[self.conv.filters], dbias, kept.scratch)
+        self.algorithm.backward(n, memory.values[self.x], dy, dx, dw, dbias, kept.scratch)
 
 
 @dataclass
