@@ -1,4 +1,4 @@
-"""The command line: `fastcnn train digits`.
+"""The command line: `fastcnn train digits`, or a path.
 
 Exit status: 0 done, 1 the run failed, 2 the command makes no sense, 130 interrupted. An error is one line on standard
 error.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import math
 import os
 import reprlib
@@ -26,7 +27,10 @@ from . import __version__
 
 # The engine is imported by the verbs, when they run: `--help` does not wait for it, and Ctrl-C ends it quietly.
 if TYPE_CHECKING:
+    from .data import Dataset
+    from .history import Epoch as FitEpoch
     from .recipes import Epoch, Recipe
+    from .training import Trainer
     from .typing import Array, IntArray
 
 EXAMPLES = """\
@@ -35,7 +39,13 @@ examples:
   fastcnn train digits --seed 1 --threads 1
   fastcnn train digits --recipe notebook                    the notebook, line by line
   fastcnn train digits --recipe notebook --engine reference the same with loops (in a clone)
+  fastcnn train data/mnist --augment shift=2,rotation=10    a folder with MNIST's IDX files
+  fastcnn train images/ --model resnet20 --validation 0.1   a folder of images for each class
+  fastcnn train cifar-10-batches-bin --augment flip,shift=4 --optimizer adamw --schedule cosine --json
 """
+
+
+CHOICES = ("model", "optimizer", "schedule", "augment", "validation", "quiet", "json")
 
 
 class CommandError(Exception):
@@ -113,10 +123,15 @@ def _add_train(verbs: Any) -> None:
     parser = verbs.add_parser(
         "train",
         help="train a network and tell its accuracy on images that it has not seen",
-        description="Train a network on four fifths of a data set and tell its accuracy on the held-out fifth.",
+        description="Train a network on a data set and tell its accuracy on the set's own test images, or on a "
+        "held-out fifth. The images that are held out choose nothing.",
         allow_abbrev=False,
     )
-    parser.add_argument("data", metavar="DATA", help="the data set: digits, scikit-learn's 1797 images of 8 x 8 pixels")
+    parser.add_argument(
+        "data", metavar="DATA",
+        help="digits, scikit-learn's 1797 images of 8 x 8 pixels; or a path: a folder of IDX files (MNIST), one file "
+        "of an IDX pair, an NPZ file, a file or folder of the binary CIFAR, a folder with a folder of images per class",
+    )  # fmt: skip
     parser.add_argument(
         "--recipe", choices=("default", "notebook"), default="default",
         help="default: three convolutions, 20 epochs; notebook: one convolution, SGD at 0.001, up to 100 epochs",
@@ -126,8 +141,25 @@ def _add_train(verbs: Any) -> None:
         help="who computes the notebook: fastcnn (the default) or the loops of reference/",
     )  # fmt: skip
     parser.add_argument("--epochs", type=_whole(1), metavar="N", help="passes over the training images")
-    parser.add_argument("--batch-size", type=_whole(1), metavar="N", help="images in a step (32)")
-    parser.add_argument("--learning-rate", type=_positive, metavar="RATE", help="step length (0.1; notebook: 0.001)")
+    parser.add_argument("--batch-size", type=_whole(1), metavar="N", help="images in a step (digits 32, a path 128)")
+    parser.add_argument(
+        "--learning-rate",
+        type=_positive,
+        metavar="RATE",
+        help="step length (digits 0.1; notebook 0.001; else by optimizer)",
+    )
+    parser.add_argument("--model", metavar="NAME", help="a network of fastcnn.models (digits_default, compact, ...)")
+    parser.add_argument("--optimizer", metavar="NAME", help="sgd, momentum, adam, adamw, rmsprop, lion (momentum)")
+    parser.add_argument("--schedule", metavar="NAME", help="constant, cosine, one-cycle, step, exponential (one-cycle)")
+    parser.add_argument(
+        "--augment", metavar="WORDS",
+        help="changes of the images, such as flip,shift=2,rotation=10,scale=0.1,cutout=8,mixup=0.2; none (the default)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--validation", type=_share, metavar="SHARE", help="share of the images to hold out (0.2 without a test set)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="write the last line only")
+    parser.add_argument("--json", action="store_true", help="write one line of JSON an epoch, and nothing else")
     parser.add_argument("--seed", type=_whole(0, 2**32 - 1), metavar="N", help="of weights, order and shifts (0)")
     parser.add_argument("--threads", type=_whole(1), metavar="N", help="the most threads (all processors)")
     parser.set_defaults(run=_train)
@@ -159,14 +191,33 @@ def _positive(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1; got {reprlib.repr(text)}")
+    return value
+
+
 def _train(options: argparse.Namespace) -> None:
     """Train, and write what comes of it."""
     began = time.perf_counter()
     from . import data, set_num_threads
 
-    if options.data not in data.LOADERS:
-        raise CommandError(f"unknown data {reprlib.repr(options.data)}; known: {', '.join(data.LOADERS)}")
+    if options.data not in data.LOADERS and not os.path.exists(options.data):
+        known = f"{', '.join(data.LOADERS)}, or the path of a file or folder"
+        raise CommandError(f"unknown data {reprlib.repr(options.data)}; known: {known}")
     set_num_threads(options.threads)
+    special = [name for name in CHOICES if getattr(options, name)]
+    if special and options.recipe == "notebook":
+        raise CommandError(f"--{special[0]}: the notebook's recipe leaves no choice")
+    if options.data not in data.LOADERS or special:
+        if options.recipe == "notebook" or options.engine != "fastcnn":
+            raise CommandError("--recipe notebook and --engine take digits")
+        _train_by_plan(options, began)
+        return
     recipe = _recipe(options)
     split = data.hold_out(*data.LOADERS[options.data]())
     with warnings.catch_warnings():
@@ -223,6 +274,121 @@ def _train_by_default(recipe: Recipe, X: Array, X_test: Array, y: IntArray, y_te
 def _train_as_the_notebook(recipe: Recipe, X: Array, X_test: Array, y: IntArray, y_test: IntArray) -> None:
     _follow(recipe, X, y, _line)
     print(f"Test Accuracy: {_accuracy(recipe, X_test, y_test):.2%}")
+
+
+def _train_by_plan(options: argparse.Namespace, began: float) -> None:
+    """Train as the options say, by `Trainer.fit`."""
+    from . import plans
+    from .data import DataError, load
+    from .training import Trainer
+
+    try:
+        augmentation = plans.augmentation(options.augment or "none")
+    except ValueError as error:
+        raise CommandError(f"--augment: {error}") from None
+    for option, known in (
+        ("model", plans.model_names()),
+        ("optimizer", plans.OPTIMIZERS),
+        ("schedule", plans.SCHEDULES),
+    ):
+        if getattr(options, option) not in (None, *known):
+            raise CommandError(f"--{option}: expected one of {', '.join(known)}; got {getattr(options, option)!r}")
+    try:
+        found = load(options.data)
+    except (DataError, OSError) as error:
+        raise CommandError(str(error), status=1) from None
+    X, y, X_held, y_held = _split(found, options.validation)
+    small = options.data == "digits"
+    epochs, size = options.epochs or (20 if small else 10), options.batch_size or (32 if small else 128)
+    optimizer = plans.optimizer(options.optimizer or "momentum", options.learning_rate)
+    steps = epochs * -(-len(X) // size)
+    schedule = plans.SCHEDULES[options.schedule or "one-cycle"](optimizer.learning_rate, steps)
+
+    def trainer() -> Trainer:
+        model = plans.network(options.model, X.shape[1:], len(found.classes))
+        seed = 0 if options.seed is None else options.seed
+        return Trainer(model, optimizer=optimizer, schedule=schedule, threads=options.threads, random_state=seed)
+
+    silent = options.quiet or options.json
+    try:
+        if not silent:
+            print(f"{len(X)} images to train on, {len(X_held)} held out.")
+            print("Loading the kernels (the first run compiles them) ... ", end="", flush=True)
+        before = time.perf_counter()
+        rehearsal = slice(0, size)
+        trainer().fit(X[rehearsal], y[rehearsal], epochs=1, batch_size=size, augmentation=augmentation, verbose=0,
+                      X_val=X_held[:size], y_val=y_held[:size])  # fmt: skip
+        if not silent:
+            print(f"{time.perf_counter() - before:.1f} s", flush=True)
+        optimizer = plans.optimizer(options.optimizer or "momentum", options.learning_rate)
+        chosen = trainer()
+        with _first_ends_the_fit():
+            _fit(chosen, options, steps, X=X, y=y, X_val=X_held, y_val=y_held, epochs=epochs, batch_size=size,
+                 augmentation=augmentation)  # fmt: skip
+    except (FloatingPointError, ValueError) as error:
+        raise CommandError(str(error), status=1) from None
+    history = chosen.history
+    if history is None or not len(history):
+        raise CommandError("interrupted", status=130)
+    if not options.json:
+        accuracy = history.epochs[-1].val_accuracy
+        if math.isnan(accuracy):  # an epoch that was interrupted
+            accuracy = chosen.evaluate(X_held, y_held).accuracy
+        seconds, total = sum(epoch.seconds for epoch in history), time.perf_counter() - began
+        print(f"Test Accuracy: {accuracy:.2%} | {seconds:.2f} s of training, {total:.2f} s in all")
+    if history.stopped:
+        raise CommandError("interrupted", status=130)
+
+
+def _split(found: Dataset, share: float | None) -> tuple[Array, IntArray, Array, IntArray]:
+    """Return the images to train on and those to measure on: a share of the training images, or the test set."""
+    from .data import hold_out
+
+    if share is None and found.X_test is not None and found.y_test is not None:
+        return found.X, found.y, found.X_test, found.y_test
+    X, X_held, y, y_held = hold_out(found.X, found.y, 0.2 if share is None else share)
+    return X, y, X_held, y_held
+
+
+def _fit(trainer: Trainer, options: argparse.Namespace, steps: int, **arguments: Any) -> None:
+    """Train, with a line an epoch as the options want it."""
+    from .callbacks import Callback, Run
+    from .progress import progress
+
+    class Shown(Callback):
+        def batch(self, run: Run) -> None:
+            shown.advance()
+
+        def epoch(self, run: Run, epoch: FitEpoch) -> None:
+            if options.json:
+                values = {name: value if math.isfinite(value) else None for name, value in epoch._asdict().items()}
+                print(json.dumps(values), flush=True)
+                return
+            held_out = "" if math.isnan(epoch.val_accuracy) else f" | Held-out: {epoch.val_accuracy:.2%}"
+            shown.write(
+                f"Epoch {epoch.epoch} | Loss: {epoch.loss:.4f} | Accuracy: {epoch.accuracy:.2%}{held_out} | "
+                f"{epoch.images_per_second:,.0f} images/s"
+            )
+
+    with progress(steps, quiet=options.quiet or options.json) as shown:
+        trainer.fit(**arguments, callbacks=[Shown()], verbose=0)
+
+
+@contextmanager
+def _first_ends_the_fit() -> Iterator[None]:
+    """Let the first Ctrl-C end the fit after its step, and a second one the process."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or getattr(handler, "__name__", "") != "leave":
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        assert callable(handler)
+        handler(signal.SIGINT, None)
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _follow(recipe: Recipe, X: Array, y: IntArray, line: Callable[[Epoch], str]) -> None:

@@ -1,0 +1,95 @@
+"""What `fastcnn train` makes of its options: a network, an optimizer, a schedule, an augmentation, by their names."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+from . import models, schedules
+from .augmentation import Augmentation
+from .model import Sequential
+from .optimizers import SGD, Adam, AdamW, Lion, Optimizer, RMSprop
+from .typing import Shape
+
+NORMS = ("biases", "gamma", "beta")  # what weight decay leaves alone
+
+# The optimizer, and the learning rate if none is given.
+OPTIMIZERS: dict[str, tuple[Callable[[float], Optimizer], float]] = {
+    "sgd": (SGD, 0.1),
+    "momentum": (lambda rate: SGD(rate, momentum=0.9, nesterov=True, weight_decay=5e-4), 0.05),
+    "adam": (Adam, 0.001),
+    "adamw": (lambda rate: AdamW(rate, weight_decay=0.05, no_decay=NORMS), 0.002),
+    "rmsprop": (RMSprop, 0.001),
+    "lion": (lambda rate: Lion(rate, weight_decay=0.1), 0.0003),
+}
+SCHEDULES: dict[str, Callable[[float, int], schedules.Schedule]] = {
+    "constant": lambda rate, steps: schedules.ConstantRate(rate),
+    "cosine": schedules.CosineDecay,
+    "one-cycle": lambda rate, steps: schedules.OneCycle(rate, steps, warmup=0.2),
+    "step": lambda rate, steps: schedules.StepDecay(rate, max(1, steps // 3)),
+    "exponential": lambda rate, steps: schedules.ExponentialDecay(rate, 0.01 ** (1 / steps)),
+}
+FLAGS = {"flip": ("horizontal_flip", True), "alternating-flip": ("horizontal_flip", "alternating"),
+         "vertical-flip": ("vertical_flip", True)}  # fmt: skip
+SMALL = 16  # pixels: the digits' network is for images below, the compact one for those above
+
+
+def model_names() -> list[str]:
+    """Return the names of the ready networks."""
+    return [
+        name
+        for name, function in inspect.getmembers(models, inspect.isfunction)
+        if function.__module__ == models.__name__ and name[0] != "_"
+    ]
+
+
+def network(name: str | None, input_shape: Shape, classes: int) -> Sequential:
+    """Return a ready network by its name, or what suits the size of the images."""
+    chosen = name or ("digits_default" if min(input_shape[1:]) < SMALL else "compact")
+    model: Sequential = getattr(models, chosen)(input_shape, classes)
+    return model
+
+
+def optimizer(name: str, rate: float | None) -> Optimizer:
+    """Return an optimizer by its name."""
+    make, usual = OPTIMIZERS[name]
+    return make(usual if rate is None else rate)
+
+
+def augmentation(text: str) -> Augmentation | None:
+    """Return the augmentation that a text such as "flip,shift=2,rotation=10" describes; None for "none".
+
+    Raises
+    ------
+    ValueError
+        If a word is not known or its number makes no sense.
+    """
+    if text == "none":
+        return None
+    known = [name for name in inspect.signature(Augmentation).parameters if not name.endswith("_flip")]
+    chosen: dict[str, Any] = {}
+    for word in text.split(","):
+        name, _, value = word.partition("=")
+        if name in FLAGS and not value:
+            chosen.update([FLAGS[name]])
+        elif name == "padding":
+            chosen[name] = value
+        elif name in known and value:
+            chosen[name] = _number(name, value)
+        else:
+            words = ", ".join([*FLAGS, *(f"{name}=" for name in known)])
+            raise ValueError(f"expected words of {words}; got {word!r}")
+    try:
+        return Augmentation(**chosen)
+    except (TypeError, ValueError) as error:
+        raise ValueError(str(error).removeprefix("Augmentation: ")) from None
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"{name}: expected a number; got {text!r}") from None
+    return int(number) if math.isfinite(number) and number == int(number) else number
