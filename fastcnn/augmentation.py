@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, Literal, final
 
@@ -96,12 +97,9 @@ class Augmentation:
         self._beta = _beta_quantiles(self.mixup) if self.mixup else (np.zeros(2), np.zeros(2))
 
     def __repr__(self) -> str:
-        plain = Augmentation()
-        chosen = [
-            f"{name}={value!r}"
-            for name, value in vars(self).items()
-            if name[0] != "_" and value != getattr(plain, name)
-        ]
+        usual = inspect.signature(Augmentation).parameters
+        own = {name: getattr(self, name) for name in usual}
+        chosen = [f"{name}={value!r}" for name, value in own.items() if value != usual[name].default]
         return f"Augmentation({', '.join(chosen)})"
 
     def __call__(self, x: Any, *, seed: int = 0, epoch: int = 0, indices: Any = None) -> Array:

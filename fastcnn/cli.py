@@ -215,7 +215,7 @@ def _train(options: argparse.Namespace) -> None:
         raise CommandError(f"--{special[0]}: the notebook's recipe leaves no choice")
     if options.data not in data.LOADERS or special:
         if options.recipe == "notebook" or options.engine != "fastcnn":
-            raise CommandError("--recipe notebook and --engine take digits")
+            raise CommandError("--recipe notebook and --engine take digits alone")
         _train_by_plan(options, began)
         return
     recipe = _recipe(options)

@@ -1,0 +1,157 @@
+"""`fastcnn train` on files, and with a network, an optimizer, a schedule and an augmentation by their names."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcnn import plans
+from fastcnn.cli import main
+from tests.test_data import idx
+
+ROOT = Path(__file__).parents[1]
+EPOCH = r"Epoch (\d+) \| Loss: \d+\.\d{4} \| Accuracy: \d+\.\d\d% \| Held-out: \d+\.\d\d% \| [\d,]+ images/s"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Write a folder as MNIST's, of small images whose bright half tells the class."""
+    rng = np.random.RandomState(0)
+    for kind, n in (("train", 60), ("t10k", 20)):
+        X, y = rng.randint(0, 100, size=(n, 8, 8)).astype(np.uint8), (np.arange(n) % 2).astype(np.uint8)
+        X[y == 1, :4] += 100
+        (tmp_path / f"{kind}-images-idx3-ubyte").write_bytes(idx(X))
+        (tmp_path / f"{kind}-labels-idx1-ubyte").write_bytes(idx(y))
+    return tmp_path
+
+
+def test_a_folder_trains_and_is_tested_on_its_own_test_set(folder, capsys):
+    assert main(["train", str(folder), "--epochs", "3", "--batch-size", "10", "--augment", "flip,shift=1"]) == 0
+    out, err = capsys.readouterr()
+    first, second, *epochs, last = out.splitlines()
+    assert first == "60 images to train on, 20 held out."
+    assert second.startswith("Loading the kernels")
+    assert [re.fullmatch(EPOCH, line)[1] for line in epochs] == ["1", "2", "3"]
+    assert float(re.match(r"Test Accuracy: ([\d.]+)%", last)[1]) > 70
+    assert err == ""
+
+
+def test_validation_holds_out_a_share(folder, capsys):
+    arguments = ["--epochs", "1", "--validation", "0.25", "--model", "digits_default", "--optimizer", "adam"]
+    assert main(["train", str(folder), *arguments, "--schedule", "cosine"]) == 0
+    assert capsys.readouterr().out.startswith("45 images to train on, 15 held out.\n")
+
+
+def test_quiet_writes_the_last_line_only(folder, capsys):
+    assert main(["train", str(folder), "--epochs", "2", "--quiet"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Test Accuracy: ")
+
+
+def test_json_is_a_line_an_epoch_and_the_same_for_the_same_seed(folder, capsys):
+    def run(seed, threads):
+        assert main(["train", str(folder), "--epochs", "2", "--json", "--seed", seed, "--threads", threads]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        for line in lines:
+            assert line.pop("seconds") > 0
+            assert line.pop("images_per_second") > 0
+        return lines
+
+    first = run("3", "1")
+    assert [line["epoch"] for line in first] == [1, 2]
+    assert set(first[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+    assert run("3", "2") == first != run("4", "1")
+
+
+def test_a_file_that_is_wrong_is_one_line_and_status_1(folder, capsys):
+    path = folder / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-5])
+    assert main(["train", str(folder)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"fastcnn train: {path}: truncated: ")
+    assert err.count("\n") == 1
+
+
+def test_a_loss_that_is_not_finite(folder, capsys):
+    arguments = ["--optimizer", "sgd", "--schedule", "constant", "--learning-rate", "1e30", "--epochs", "3"]
+    assert main(["train", str(folder), *arguments, "--batch-size", "10", "--quiet"]) == 1
+    assert re.match(r"fastcnn train: fit: epoch 1, step \d: .*layer \d", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--model vgg99", "--model: expected one of compact, digits_default, "),
+        ("--optimizer magic", "--optimizer: expected one of sgd, momentum, adam, adamw, rmsprop, lion; got 'magic'"),
+        ("--schedule never", "--schedule: expected one of constant, cosine, one-cycle, step, exponential"),
+        ("--augment spin", "--augment: expected words of flip, alternating-flip, vertical-flip, shift="),
+        ("--augment shift=-2", "--augment: shift: expected an int of at least 0; got -2"),
+        ("--augment scale=many", "--augment: scale: expected a number; got 'many'"),
+        ("--validation 1", "--validation: expected a number between 0 and 1; got '1'"),
+        ("--recipe notebook --model lenet5", "--model: the notebook's recipe leaves no choice"),
+        ("--engine reference --quiet", "--recipe notebook and --engine take digits alone"),
+    ],
+)
+def test_nonsense_is_one_clear_line_and_status_2(arguments, words, capsys):
+    try:
+        status = main(["train", "digits", *arguments.split()])
+    except SystemExit as end:
+        status = end.code
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_words_of_augmentations():
+    assert plans.augmentation("none") is None
+    made = plans.augmentation("alternating-flip,shift=2,rotation=7.5,padding=reflect,mixup=0.2")
+    assert repr(made) == (
+        "Augmentation(horizontal_flip='alternating', shift=2, rotation=7.5, mixup=0.2, padding='reflect')"
+    )
+
+
+@pytest.mark.parametrize("name", plans.OPTIMIZERS)
+def test_every_optimizer_and_schedule_is_made(name):
+    made = plans.optimizer(name, None)
+    for schedule in plans.SCHEDULES.values():
+        rates = [schedule(made.learning_rate, 30)(step) for step in range(30)]
+        assert 0 <= min(rates) <= max(rates) <= made.learning_rate * (1 + 1e-12)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_ctrl_c_ends_the_fit_after_the_step_with_what_is_there(folder):
+    code = f"""
+import signal
+from fastcnn.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+raise SystemExit(main(["train", {str(folder)!r}, "--epochs", "1000000", "--batch-size", "20"]))
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        while not process.stdout.readline().startswith("Epoch 2"):
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "fastcnn train: interrupted\n"
+    assert out.splitlines()[-1].startswith("Test Accuracy: ")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_the_real_files_train(name, capsys):
+    """A short run; what the documented commands reach is for the README, and takes minutes."""
+    root = os.environ.get("FASTCNN_DATA")
+    if not root or not (Path(root) / name).is_dir():
+        pytest.skip(f"FASTCNN_DATA names no folder with {name} in it")
+    arguments = ["--model", "lenet5", "--validation", "0.98", "--epochs", "2", "--json"]
+    assert main(["train", str(Path(root) / name), *arguments]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["val_accuracy"] > 0.5
