@@ -155,7 +155,7 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
     def _begin(self, images: Array, weight: Array | None, outputs: int) -> None:
         """Make a new model."""
         generator = check_random_state(self.random_state)
-        strips = self._reading.shape[1] == 1
+        strips = min(self._reading.shape[1:]) < 5
         self._scaler = Scaler(images, weight, strips=strips)
         # Rows in float64 are computed in float64, where they are not images.
         self._dtype = np.float64 if strips and images.dtype != np.float32 else np.float32
@@ -204,9 +204,9 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
         return SGD(rate, momentum=0.9, nesterov=True, weight_decay=self.alpha)
 
     def _augmentation(self) -> Augmentation | None:
-        """Return the augmentation; "auto" moves images by up to a pixel."""
+        """Return the augmentation; "auto" moves, turns and scales images a little."""
         if self.augmentation == "auto":
-            return Augmentation(shift=1) if min(self._reading.shape[1:]) >= 5 else None
+            return Augmentation(shift=1, rotation=10, scale=0.1) if min(self._reading.shape[1:]) >= 5 else None
         return self.augmentation  # type: ignore[no-any-return]
 
     def _train(self, images: Array, y: Array, weight: Array | None, validation: tuple[Any, ...] | None) -> None:
@@ -216,12 +216,12 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
         progress = _Progress(self, validated=validation is not None)
         with self._capped() as threads:
             trainer = self._new_trainer(self.max_iter * -(-len(x) // batch), threads)
-            self._trainer = trainer
+            trainer.epochs = len(self.loss_curve_)  # a warm start has orders of its own
             history = self._run(
                 trainer, x, y, weight, batch, self.max_iter, [progress, *callbacks], self._batches(validation, batch)
             )
         self.history_, self.n_iter_ = history, len(history)
-        self.loss_ = self.loss_curve_[-1]
+        self.loss_, self._trainer = self.loss_curve_[-1], None
         self._warn(history)
 
     def _run(
@@ -284,8 +284,9 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
         """Train for one epoch, going on where the last call ended."""
         x, batch = self._scaler(images, self._dtype), self._batch(len(images))
         with self._capped() as threads:
-            if self._trainer is None or self._trainer.schedule is not None:
+            if self._trainer is None:
                 self._trainer = self._new_trainer(0, threads, constant=True)
+                self._trainer.epochs = len(self.loss_curve_)
             self._trainer.threads = threads
             self.history_ = self._run(self._trainer, x, y, weight, batch, 1, [*(self.callbacks or ())])
         self.loss_ = self.history_[-1].loss  # type: ignore[union-attr]

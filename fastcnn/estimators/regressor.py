@@ -41,7 +41,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         The first two end at `max_iter`. With "constant" the training ends once the loss has not improved by `tol` for
         `n_iter_no_change` epochs.
     batch_size : int or "auto"
-        "auto": 32, and 200 for strips; at most the number of samples.
+        "auto": 32, and 200 for strips and images below 5 pixels; at most the number of samples.
     max_iter : int
         Epochs.
     alpha : float
@@ -51,7 +51,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         by `tol` for `n_iter_no_change` epochs; restore the weights of the best.
     validation_fraction, n_iter_no_change, tol : float, int, float
     augmentation : Augmentation, "auto" or None
-        "auto" moves square images of at least 5 pixels by up to one pixel.
+        "auto" moves images by up to one pixel, turns them by up to 10 degrees and scales them by up to a tenth; not
+        strips, nor images below 5 pixels.
     warm_start : bool
         Whether `fit` goes on with the network that is there.
     shuffle : bool
@@ -80,7 +81,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     Notes
     -----
     Images are scaled: their darkest value becomes 0 and their variance 1, channel by channel, as found in training.
-    Strips are standardised feature by feature. No image's prediction depends on the others of its batch.
+    Strips, and images below 5 pixels, are standardised feature by feature; those of float64 are
+    computed in float64. No image's prediction depends on the others of its batch.
 
     Examples
     --------
