@@ -1,6 +1,7 @@
-"""The notebook's training step, its four classes used its way, against `reference`: ``python -m bench.notebook_step``.
+"""The notebook's training step against `reference`: ``python -m bench.notebook_step``.
 
-8×8 images, a batch of 32, float64 on both sides, one thread, in one process and alternating turns.
+8×8 images, a batch of 32, float64 on all sides, one thread, in one process and alternating turns. fastcnn takes the
+step in both of its ways: `Trainer.step`, and layer by layer as the notebook does, where arrays come and go each time.
 """
 
 from __future__ import annotations
@@ -53,16 +54,23 @@ def main() -> None:
     rng = np.random.default_rng(0)
     images = rng.random((BATCH, 1, 8, 8))
     targets = np.eye(CLASSES)[rng.integers(0, CLASSES, BATCH)]
-    ours, loops = network(fastcnn), network(reference)
+    ours, loops, trained = network(fastcnn), network(reference), network(fastcnn)
     for layers in (ours, loops):
         training_step(layers, images, targets)()  # layers know their shapes from the first batch
     for layer, twin in zip(ours, loops, strict=True):
         for name, value in twin.parameters.items():
             layer.parameters[name][...] = value
+    model = fastcnn.Sequential(trained).build((1, 8, 8), dtype=np.float64)
+    for name, parameter in model.parameters.items():
+        place, _, which = name.partition(".")
+        parameter[...] = loops[int(place)].parameters[which]
+    trainer = fastcnn.Trainer(model, optimizer=fastcnn.SGD(LEARNING_RATE), threads=1)
+    labels = targets.argmax(axis=1)
     sides = [
-        Side("fastcnn", training_step(ours, images, targets)),
+        Side("fastcnn, layer by layer", training_step(ours, images, targets)),
         Side("reference", training_step(loops, images, targets)),
     ]
+    ours_step = Side("fastcnn, Trainer.step", lambda: trainer.step(images, labels))
     print(about("bench.notebook_step", ("numpy", "numba")))
     with threadpool_limits(1):
         probs, expected = (side.turn(CHECKED_STEPS).values for side in sides)
@@ -70,10 +78,16 @@ def main() -> None:
         if not apart <= BOUND:
             raise AssertionError(f"the probabilities differ by {apart:.1e}; float64 allows {BOUND:.0e}")
         print(f"equal: probabilities of {CHECKED_STEPS} steps, {apart:.1e} apart at most; allowed {BOUND:.0e}")
-        timings = alternate(sides, rounds=10, seconds=0.1)
+        losses = ours_step.turn(CHECKED_STEPS).values
+        entropies = -np.log(np.array(expected)[:, np.arange(BATCH), labels]).mean(axis=1)
+        apart = np.max(np.abs(losses - entropies))
+        if not apart <= BOUND:
+            raise AssertionError(f"the losses differ by {apart:.1e}; float64 allows {BOUND:.0e}")
+        timings = alternate([*sides, ours_step], rounds=10, seconds=0.1)
     rows = [(n, milliseconds(t.median), milliseconds(t.minimum), f"{t.cores:.1f}") for n, t in timings.items()]
     print(table(("notebook step, float64", "median ms", "minimum ms", "cores busy"), rows))
-    print(f"ratio of the medians: {timings['reference'].median / timings['fastcnn'].median:.1f}")
+    for name in ("fastcnn, Trainer.step", "fastcnn, layer by layer"):
+        print(f"reference by {name}: {timings['reference'].median / timings[name].median:.1f}")
 
 
 if __name__ == "__main__":

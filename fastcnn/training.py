@@ -252,6 +252,9 @@ class Trainer:
         if ema is not None:
             ema._begin(self.model)
         optimizer._begin(self.model)
+        if pieces == 1 and optimizer.clip_norm is None and ema is None:
+            optimizer._update(gradients, shards, 0, size)
+            return
         if optimizer.clip_norm is not None:
             squares, scratch = np.zeros(pieces), optimizer._scratch(pieces)
 

@@ -129,15 +129,23 @@ class Kernel(CPUDispatcher):
     def __call__(self, *arguments: Any) -> Any:
         """Run the kernel."""
         result = super().__call__(*arguments)
-        tape = getattr(_recorder, "tape", None)
+        tape = _recorder.tape
         if tape is not None:
             compiled = self.overloads[tuple(numba.typeof(argument) for argument in arguments)]
             tape.append((compiled.entry_point, arguments))
         return result
 
 
-_recorder = threading.local()
 Tape = list[tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
+class _Recorder(threading.local):
+    """Each thread's tape, while it records."""
+
+    tape: Tape | None = None
+
+
+_recorder = _Recorder()
 
 
 @contextmanager
