@@ -18,12 +18,6 @@ from tests.processes import run_python
 # ----------------------------------------------------------------------------------------------------------- in process
 
 
-@pytest.fixture(autouse=True)
-def no_chosen_number():
-    yield
-    fastcnn.set_num_threads(None)
-
-
 def sum_of_squares(count: int, threads: int) -> int:
     results = [0] * count
 
