@@ -22,8 +22,10 @@ def test_the_example_runs_and_learns(place, capsys):
     assert accuracy > 75  # the notebook's own run ended at 85.28 %; a guess would be right at 10 %
 
 
-def test_there_is_the_drop_in_and_a_modern_example():
-    drop_in, modern = EXAMPLES
+def test_there_is_the_drop_in_a_modern_example_and_the_estimator():
+    drop_in, modern, estimator, *_ = EXAMPLES
+    assert "GridSearchCV(" in estimator
+    assert "confusion_matrix(" in estimator
     assert "from fastcnn import Conv2D, MaxPool2, ReLU, Softmax\n" in drop_in
     assert "Trainer(" in modern
 
