@@ -40,7 +40,7 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "layers": [StrOptions({"auto", *NAMES}), list, tuple],
         "input_shape": ["array-like", None],
-        "loss": [StrOptions({"log_loss"}), Loss],
+        "loss": [StrOptions({"auto", "log_loss"}), Loss],
         "solver": [StrOptions({"adamw", "adam", "sgd"}), Optimizer],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "schedule": [StrOptions({"one_cycle", "cosine", "constant"}), callable],
