@@ -71,6 +71,13 @@ class Sequential(Container):
         self._create(shape, checks.as_float_dtype(dtype, self.name), random_state)
         return self
 
+    def forward(self, input: Any) -> Array:
+        """Return the model's output for a batch, as a layer does; uint8 is scaled to [0, 1], as in training."""
+        x = np.asarray(input)
+        if x.dtype == np.uint8:
+            x = x * (self._flat.dtype if self.input_shape else np.dtype(np.float32)).type(1 / 255)
+        return super().forward(x)
+
     def predict(self, x: Any, batch_size: int = 256, threads: int | None = None) -> Array:
         """Return the outputs for a batch of any length, as in prediction, whatever `training` says.
 

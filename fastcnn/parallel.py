@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from numbers import Integral
 
 _chosen: int | None = None
 
@@ -42,9 +43,9 @@ def get_num_threads() -> int:
 
 def check_threads(threads: int) -> int:
     """Return `threads` if it is a positive int."""
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    if isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1:
         raise ValueError(f"threads: expected a positive int or None; got {threads!r}")
-    return threads
+    return int(threads)
 
 
 class _Helpers:

@@ -121,16 +121,7 @@ def test_a_batch_that_is_too_large_for_one_piece(case, fuse, monkeypatch):
         assert_alike(pieces.gradients[name], gradient, 1e-12)
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "predict",
-        pytest.param(
-            "forward",
-            marks=pytest.mark.xfail(strict=True, reason="Sequential.forward takes bytes as float64, from 0 to 255"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("method", ["predict", "forward"])
 def test_uint8_images_are_scaled(method):
     """As in the training step: a model sees pixels from 0 to 1."""
     x = np.random.RandomState(0).randint(0, 256, size=(3, 2, 8, 8)).astype(np.uint8)

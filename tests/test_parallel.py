@@ -89,7 +89,6 @@ def test_the_number_of_threads():
     assert parallel.get_num_threads() == available
 
 
-@pytest.mark.xfail(strict=True, reason="check_threads takes no other int than Python's own")
 def test_numpys_whole_numbers_are_whole_numbers():
     fastcnn.set_num_threads(np.int64(2))
     assert parallel.get_num_threads() == 2

@@ -12,7 +12,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,14 @@ def source_stamp() -> str:
     return digest.hexdigest()
 
 
-def _user_folder() -> Path:
-    """Return the user's own cache folder, as the platform has it."""
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def _user_folders() -> list[Path]:
+    """Return the user's own cache folder, as the platform has it; nothing for a process without a home."""
+    try:
+        if os.name == "nt":
+            return [Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")]
+        return [Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")]
+    except RuntimeError:
+        return []
 
 
 def _is_usable(folder: Path) -> bool:
@@ -63,7 +66,7 @@ def cache_folder() -> Path | None:
     """Return the folder for compiled kernels: `FASTCNN_CACHE_DIR`, the package, the user's cache; else None."""
     name = vector_set().name + ("-boundscheck" if config.BOUNDSCHECK else "")
     chosen = os.environ.get("FASTCNN_CACHE_DIR")
-    roots = [Path(chosen)] if chosen else [FOLDER / "__pycache__", _user_folder() / "fastcnn"]
+    roots = [Path(chosen)] if chosen else [FOLDER / "__pycache__", *(folder / "fastcnn" for folder in _user_folders())]
     return next((root / name for root in roots if _is_usable(root / name)), None)
 
 
@@ -99,12 +102,14 @@ class _Files(IndexDataCacheFile):
         return Path(self._cache_path) / self._index_name.replace(".nbi", f".{digest}.nbc")
 
     def save(self, key: object, data: object) -> None:
-        self._save_data(str(self._path(key)), data)
+        # A full disk is no reason to stop: the kernel is there, and is compiled again next time.
+        with suppress(OSError):
+            self._save_data(str(self._path(key)), data)
 
     def load(self, key: object) -> object | None:
         try:
             return self._load_data(str(self._path(key)))
-        except (OSError, EOFError):
+        except Exception:  # a file that a crash cut off may fail in any way: compile anew
             return None
 
     def flush(self) -> None:

@@ -15,6 +15,7 @@ Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVP
 from __future__ import annotations
 
 from .cache import kernel
+from .pool import larger
 from .vector import lanes, load, maximum, splat, store, store_bits, winners_of_four
 from .winograd_products import point_gradients, point_products
 
@@ -196,7 +197,7 @@ def _pool_output(m, plane, t0, t1, FP, start, floor, every, y, y_pixel, winners)
     for t in range(t0, t1):
         for f in range(0, FP, lanes(m)):
             a, b, c, d = _output_tile(m, (t - t0) * FP + f, plane, load(start, f), low)
-            best = maximum(maximum(a, b), maximum(c, d))
+            best = larger(larger(a, b), larger(c, d))
             store(y, y_pixel[t] + f, best)
             store_bits(winners, t * FP + f, winners_of_four(a, b, c, d, best, low, every))
 

@@ -17,7 +17,6 @@ from .vector import (
     lanes,
     load,
     load_bits,
-    maximum,
     put,
     splat,
     splat_bits,
@@ -29,6 +28,12 @@ from .vector import (
 
 
 @kernel
+def larger(a, b):
+    """Return the larger number of each lane, or the NaN."""
+    return where_beaten(a, b, b, a)
+
+
+@kernel
 def pool2(x, x_row, x0, y, y_row, winners, p0, p1, N, floor, every):
     """y[p] = max of the four pixels x_row[x0 + 4(p-p0) ...]; `winners` (P, N): which, none if not above `floor`."""
     low = splat(x, floor)
@@ -37,7 +42,7 @@ def pool2(x, x_row, x0, y, y_row, winners, p0, p1, N, floor, every):
         r0, r1, r2, r3 = x_row[i], x_row[i + 1], x_row[i + 2], x_row[i + 3]
         for n in range(0, N, lanes(x)):
             a, b, c, d = load(x, r0 + n), load(x, r1 + n), load(x, r2 + n), load(x, r3 + n)
-            best = maximum(maximum(a, b), maximum(c, d))
+            best = larger(larger(a, b), larger(c, d))
             store(y, y_row[p] + n, best)
             store_bits(winners, p * N + n, winners_of_four(a, b, c, d, best, low, every))
 
