@@ -80,6 +80,9 @@ def run(count: int, task: Callable[[int, int], None], threads: int) -> None:
 
     `worker` is below `threads`, and no two calls with the same worker overlap.
     """
+    if count == 1:
+        task(0, 0)
+        return
     if threads <= 1 or count <= 1:
         for i in range(count):
             task(i, 0)

@@ -186,14 +186,15 @@ class Trainer:
 
         def forward(s: int, worker: int) -> None:
             first, last = cuts[s]
-            place = plan.place(s, worker)
+            place, size = plan.place(s, worker), last - first
+            memory, totals = plan.memory(place), plan.totals[s]
             if stage == 0:
-                graph.load(x[first:last], last - first, plan.memory(place))
-            plan.play("forward", stage, s, place, last - first)
+                graph.load(x if size == n else x[first:last], size, memory)
+            plan.play("forward", stage, s, place, size)
             if stage == stages:
-                plan.totals[s] = 0.0
-                self.loss.evaluate(plan.end, last - first, plan.memory(place), targets, first, plan.totals[s])
-                plan.play("backward", stage, s, place, last - first)
+                totals.fill(0.0)
+                self.loss.evaluate(plan.end, size, memory, targets, first, totals)
+                plan.play("backward", stage, s, place, size)
 
         def backward(s: int, worker: int) -> None:
             first, last = cuts[s]
