@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from fastcnn.kernels import cache
 from fastcnn.kernels.machine import vector_set
 from tests.processes import ROOT, finish, run_python, start_python
 
@@ -174,6 +176,44 @@ def test_a_full_disk_is_no_error(tmp_path):
     assert result["right"]
 
 
+@pytest.mark.parametrize(
+    ("place", "mark", "days", "stays"),
+    [
+        ("package", "other", 0.5, True),
+        ("package", "other", 1.5, False),
+        ("package", "own", 400, True),
+        ("shared", "other", 29, True),  # perhaps of another version that is in use
+        ("shared", "other", 31, False),
+        ("shared", "own", 400, True),
+    ],
+)
+def test_what_another_source_has_left_goes_in_the_end(place, mark, days, stays, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "FOLDER", tmp_path / "package")
+    folder = tmp_path / place / "__pycache__" / NAME
+    folder.mkdir(parents=True)
+    name = f"activation.relu-9.py311.{cache.source_mark() if mark == 'own' else 'b' * 16}.0123456789.nbc"
+    for path in (folder / name, folder / f"{name}.tmp.1", folder / "mine.txt"):
+        path.write_bytes(b"")
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    cache.forget_stale.__wrapped__(folder)
+    left = {path.name for path in folder.iterdir()}
+    assert left == ({"mine.txt", name, f"{name}.tmp.1"} if stays else {"mine.txt"})
+
+
+def test_to_compile_is_the_time_to_forget_and_to_load_is_to_use(tmp_path):
+    """A stale file goes when a kernel is compiled; the clock of one that is loaded begins anew."""
+    stale = tmp_path / NAME / "stale.nbc"
+    stale.parent.mkdir()
+    stale.write_bytes(b"")
+    os.utime(stale, (0, 0))
+    relu(FASTCNN_CACHE_DIR=str(tmp_path))
+    (file,) = kernels_in(tmp_path)
+    assert file != stale
+    os.utime(file, (0, 0))
+    assert relu(FASTCNN_CACHE_DIR=str(tmp_path))["loaded"] == 1
+    assert time.time() - file.stat().st_mtime < 1000
+
+
 COMPILE = """
 import json, sys, time, numpy as np
 import fastcnn
@@ -191,8 +231,6 @@ print(json.dumps(results))
 
 def test_processes_that_compile_at_once_into_one_empty_cache(tmp_path):
     """All get right results; and a later process gets them from what they left behind."""
-    import time
-
     import numpy as np
 
     import reference

@@ -1,7 +1,8 @@
 """Where compiled kernels are kept on disk, and when they go stale.
 
 Numba stamps a cached function with the one file that holds it, so an edit in a helper file would go unseen. Here the
-stamp is the source of the whole `kernels/` folder, the versions of Numba and llvmlite, and the vector set.
+stamp is the source of the whole `kernels/` folder, the versions of Numba and llvmlite, and the vector set. What another
+source has left and nobody loads is deleted in the end.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -26,17 +28,23 @@ from numba.core.registry import CPUDispatcher
 from .machine import vector_set
 
 FOLDER = Path(__file__).resolve().parent
+DAY = 86400.0  # seconds
+
+
+@cache
+def source_mark() -> str:
+    """Return the mark of this source, a part of the name of each file that it leaves."""
+    digest = hashlib.sha256()
+    for path in sorted(FOLDER.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 @cache
 def source_stamp() -> str:
-    """Return a digest of everything that a compiled kernel depends on, besides its argument types."""
-    digest = hashlib.sha256()
-    for path in sorted(FOLDER.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    """Return all that a compiled kernel depends on, besides its argument types."""
     settings = (numba.__version__, llvmlite.__version__, vector_set().name, config.BOUNDSCHECK, config.OPT)
-    digest.update(repr(settings).encode())
-    return digest.hexdigest()
+    return f"{source_mark()} {settings!r}"
 
 
 def _user_folders() -> list[Path]:
@@ -70,6 +78,20 @@ def cache_folder() -> Path | None:
     return next((root / name for root in roots if _is_usable(root / name)), None)
 
 
+@cache
+def forget_stale(folder: Path) -> None:
+    """Delete the kernels of other sources that nobody has loaded for long; once in a process.
+
+    The package's own folder serves one source: what others have left there goes after a day. Another folder may be
+    shared by several versions: there it takes a month. Who loads a file at this moment has it, or compiles anew.
+    """
+    patience = DAY if FOLDER in folder.parents else 30 * DAY
+    for path in folder.glob("*.nbc*"):  # and what is left of a writing that was cut off
+        with suppress(OSError):
+            if source_mark() not in path.name and time.time() - path.stat().st_mtime > patience:
+                path.unlink()
+
+
 class _Locator(_CacheLocator):
     """Tells Numba the folder and the stamp."""
 
@@ -99,21 +121,26 @@ class _Files(IndexDataCacheFile):
 
     def _path(self, key: object) -> Path:
         digest = hashlib.sha256(f"{self._source_stamp} {key!r}".encode()).hexdigest()[:24]
-        return Path(self._cache_path) / self._index_name.replace(".nbi", f".{digest}.nbc")
+        return Path(self._cache_path) / self._index_name.replace(".nbi", f".{source_mark()}.{digest}.nbc")
 
     def save(self, key: object, data: object) -> None:
         # A full disk is no reason to stop: the kernel is there, and is compiled again next time.
         with suppress(OSError):
             self._save_data(str(self._path(key)), data)
+        forget_stale(Path(self._cache_path))
 
     def load(self, key: object) -> object | None:
+        path = self._path(key)
         try:
-            return self._load_data(str(self._path(key)))
+            data = self._load_data(str(path))
         except Exception:  # a file that a crash cut off may fail in any way: compile anew
             return None
+        with suppress(OSError):
+            os.utime(path)  # it is in use
+        return data
 
     def flush(self) -> None:
-        """Forget nothing: a stale kernel has another name."""
+        """Forget nothing here: a stale kernel has another name, and goes with `forget_stale`."""
 
 
 class _Implementation(CompileResultCacheImpl):
