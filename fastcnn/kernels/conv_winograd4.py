@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 
 from .cache import kernel
-from .vector import fma, lanes, load, maximum, splat, store
+from .pool import larger
+from .vector import fma, lanes, load, maximum, splat, store, store_bits, winners_of_four
 from .winograd_products import point_gradients, point_products
 
 TILE, POINTS = 4, 36
@@ -121,33 +122,74 @@ def _transform_input(x, x_tile, t0, t1, row_size, CP, v, plane, scratch):
 
 
 @kernel
+def _output_columns(m, i, plane, scratch):
+    """Aᵀ m of the six columns of a tile that begins at `i`, to `scratch` (4, 6)."""
+    k = _constants(m)
+    L = lanes(m)
+    for s in range(6):
+        d = _load_line(m, i + s * plane, 6 * plane)
+        r = _output_line(d[0], d[1], d[2], d[3], d[4], d[5], k)
+        store(scratch, s * L, r[0])
+        store(scratch, (6 + s) * L, r[1])
+        store(scratch, (12 + s) * L, r[2])
+        store(scratch, (18 + s) * L, r[3])
+
+
+@kernel
+def _output_row(scratch, r, bias, low):
+    """max(low, bias + row r of Aᵀ m A), from what `_output_columns` has left: four pixels."""
+    d = _load_line(scratch, 6 * r * lanes(scratch), lanes(scratch))
+    y0, y1, y2, y3 = _output_line(d[0], d[1], d[2], d[3], d[4], d[5], _constants(scratch))
+    return maximum(low, y0 + bias), maximum(low, y1 + bias), maximum(low, y2 + bias), maximum(low, y3 + bias)
+
+
+@kernel
 def _transform_output(m, plane, t0, t1, FP, start, floor, y, y_pixel, scratch):
     """Y = max(floor, start + Aᵀ M A); pixels of a tile beyond the image have a negative `y_pixel`."""
-    k = _constants(m)
     low = splat(m, floor)
-    L = lanes(m)
     for t in range(t0, t1):
-        for f in range(0, FP, L):
+        for f in range(0, FP, lanes(m)):
             bias = load(start, f)
-            for s in range(6):
-                d = _load_line(m, (t - t0) * FP + f + s * plane, 6 * plane)
-                r = _output_line(d[0], d[1], d[2], d[3], d[4], d[5], k)
-                store(scratch, s * L, r[0])
-                store(scratch, (6 + s) * L, r[1])
-                store(scratch, (12 + s) * L, r[2])
-                store(scratch, (18 + s) * L, r[3])
+            _output_columns(m, (t - t0) * FP + f, plane, scratch)
             for r in range(4):
-                d = _load_line(scratch, 6 * r * L, L)
-                line = _output_line(d[0], d[1], d[2], d[3], d[4], d[5], k)
+                line = _output_row(scratch, r, bias, low)
                 p = 16 * t + 4 * r
                 if y_pixel[p] >= 0:
-                    store(y, y_pixel[p] + f, maximum(low, line[0] + bias))
+                    store(y, y_pixel[p] + f, line[0])
                 if y_pixel[p + 1] >= 0:
-                    store(y, y_pixel[p + 1] + f, maximum(low, line[1] + bias))
+                    store(y, y_pixel[p + 1] + f, line[1])
                 if y_pixel[p + 2] >= 0:
-                    store(y, y_pixel[p + 2] + f, maximum(low, line[2] + bias))
+                    store(y, y_pixel[p + 2] + f, line[2])
                 if y_pixel[p + 3] >= 0:
-                    store(y, y_pixel[p + 3] + f, maximum(low, line[3] + bias))
+                    store(y, y_pixel[p + 3] + f, line[3])
+
+
+@kernel
+def _pool_window(p, f, FP, a, b, c, d, low, every, y, y_row, winners):
+    """Store the largest of a window, and which it was; `p` is negative beyond the image."""
+    if p >= 0:
+        best = larger(larger(a, b), larger(c, d))
+        store(y, y_row[p] + f, best)
+        store_bits(winners, p * FP + f, winners_of_four(a, b, c, d, best, low, every))
+
+
+@kernel
+def _pool_output(m, plane, t0, t1, FP, start, floor, every, y, y_row, winners, window, scratch):
+    """Max-pool 2 x 2 of max(floor, start + Aᵀ M A): a tile is four windows, numbers `window[4t:]` of the image's.
+
+    `winners` (windows, FP) as in `pool.pool2`.
+    """
+    low = splat(m, floor)
+    for t in range(t0, t1):
+        for f in range(0, FP, lanes(m)):
+            bias = load(start, f)
+            _output_columns(m, (t - t0) * FP + f, plane, scratch)
+            for r in range(2):
+                a = _output_row(scratch, 2 * r, bias, low)
+                b = _output_row(scratch, 2 * r + 1, bias, low)
+                p = 4 * t + 2 * r
+                _pool_window(window[p], f, FP, a[0], a[1], b[0], b[1], low, every, y, y_row, winners)
+                _pool_window(window[p + 1], f, FP, a[2], a[3], b[2], b[3], low, every, y, y_row, winners)
 
 
 @kernel
@@ -229,6 +271,19 @@ def forward(
         _transform_input(x, x_tile, t0, t1, row_size, CP, v, v_plane, scratch)
         point_products(POINTS, v, v_row, TB, t1 - t0, c_col, C, u, m, m_row, FP, zeros)
         _transform_output(m, m_plane, t0, t1, FP, start, floor, y, y_pixel, scratch)
+
+
+@kernel
+def forward_pool(
+    x, x_tile, row_size, CP, v, v_plane, v_row, c_col, C, u, m, m_plane, m_row, FP, TB, T, zeros, scratch, start,
+    floor, every, y, y_row, winners, window,
+):  # fmt: skip
+    """y = max-pool 2 x 2 of max(floor, start + x * w), in one pass."""
+    for t0 in range(0, T, TB):
+        t1 = min(t0 + TB, T)
+        _transform_input(x, x_tile, t0, t1, row_size, CP, v, v_plane, scratch)
+        point_products(POINTS, v, v_row, TB, t1 - t0, c_col, C, u, m, m_row, FP, zeros)
+        _pool_output(m, m_plane, t0, t1, FP, start, floor, every, y, y_row, winners, window, scratch)
 
 
 @kernel

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..kernels import conv_winograd, conv_winograd4
 from ..kernels.machine import vector_set
-from ..kernels.pool import pool2
 from ..kernels.winograd_products import transpose_points
 from ..typing import Array, IntArray
 from .algorithms import Algorithm, Convolution, Direct, Im2col
@@ -129,21 +128,22 @@ class Winograd4(Winograd):
         super().__init__(convolution)
         c = convolution
         if c.pooled:
-            self.conv_row = c.y.table(c.images, *c.output_pixels())
+            rows, columns = c.pooled.height, c.pooled.width
+            h, w = tile_pixels((rows, columns), 2)
+            inside = (h < rows) & (w < columns)
+            window = np.where(inside, h * columns + w, -1).ravel()
+            image = rows * columns * np.arange(c.images)[:, None]
+            self.window = np.where(window < 0, -1, image + window).ravel().astype(np.int32)
 
     def allocate(self) -> tuple[Array, ...]:
-        c = self.convolution
-        lines = aligned_zeros(self.kernels.POINTS * vector_set().lanes(c.dtype), c.dtype)
-        maps = c.y.allocate(c.images, c.dtype) if c.pooled else np.zeros(0, c.dtype)
-        return (*super().allocate(), lines, maps)
+        lines = aligned_zeros(self.kernels.POINTS * vector_set().lanes(self.convolution.dtype), self.convolution.dtype)
+        return (*super().allocate(), lines)
 
     def forward_pool(
         self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
     ) -> None:
-        c = self.convolution
-        maps = scratch[4]
-        self.forward(n, x, biases, floor, maps, scratch)
-        pool2(maps, self.conv_row, 0, y, self.y_row, winners, 0, n * c.pixels // 4, c.y.pitch, floor, every)
+        arguments = self.tiles.arguments(n, x, self.u, scratch)
+        self.kernels.forward_pool(*arguments, biases, floor, every, y, self.y_row, winners, self.window)
 
 
 class Tiles:
@@ -214,12 +214,25 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 def choose(algorithm: str, window: Window, channels: int, filters: int, groups: int) -> type[Algorithm]:
     """Return the algorithm of that name, or for `"auto"` the one that was fastest on such shapes.
 
-    `python -m bench.kernels` measures the rule: F(2 x 2, 3 x 3) where channels and filters fill whole panels, direct
-    elsewhere, im2col on machines that the micro-kernel was not designed for.
+    `python -m bench.kernels` measures the rule: where channels and filters fill whole panels, the fewest products,
+    which decide between the tiles of F(2 x 2) and F(4 x 4), or direct for a single pixel; direct elsewhere; im2col on
+    machines that the micro-kernel was not designed for. `python -m bench.winograd_training` shows that networks learn
+    the same with all of them.
     """
+    names = list(ALGORITHMS)
     if algorithm == "auto":
         wide = channels % 16 == 0 and filters % 16 == 0
-        algorithm = "im2col" if not vector_set().known else "winograd" if wide else "direct"
-    names = list(ALGORITHMS)
+        algorithm = "im2col" if not vector_set().known else _fewest_products(window) if wide else "direct"
     candidates = (ALGORITHMS[name] for name in names[names.index(algorithm) :])
     return next(candidate for candidate in candidates if candidate.fits(window, groups))
+
+
+def _fewest_products(window: Window) -> str:
+    """Return the algorithm for 3 x 3 windows of stride 1 that multiplies least; the more accurate, if two do."""
+    rows, columns = window.outputs
+
+    def products(kernels: ModuleType) -> int:
+        return int(kernels.POINTS) * -(-rows // kernels.TILE) * -(-columns // kernels.TILE)
+
+    counts = {"winograd": products(conv_winograd), "winograd4": products(conv_winograd4), "direct": 9 * rows * columns}
+    return min(counts, key=counts.__getitem__)
