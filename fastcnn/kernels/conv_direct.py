@@ -12,7 +12,8 @@ from __future__ import annotations
 from .cache import kernel
 from .pool import pool2
 from .product import BAND, PIXELS, ZERO, _panel, product
-from .vector import keep_where, lanes, load, load_bits, splat, store
+from .vector import lanes, load, splat, store
+from .vector_bits import keep_where, load_bits
 
 forward = product
 

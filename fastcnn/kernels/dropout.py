@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from .cache import kernel
-from .vector import keep_hashed, lanes, load, put, splat
+from .vector import lanes, load, put, splat
+from .vector_bits import keep_hashed
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)

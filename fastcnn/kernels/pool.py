@@ -10,21 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from .cache import kernel
-from .vector import (
-    fma,
-    keep_equal,
-    keep_where,
-    lanes,
-    load,
-    load_bits,
-    put,
-    splat,
-    splat_bits,
-    store,
-    store_bits,
-    where_beaten,
-    winners_of_four,
-)
+from .vector import fma, lanes, load, put, splat, store, where_beaten
+from .vector_bits import keep_equal, keep_where, load_bits, splat_bits, store_bits, winners_of_four
 
 
 @kernel

@@ -12,7 +12,8 @@ import numpy as np
 from .cache import kernel
 from .machine import vector_set
 from .simd import tile_product
-from .vector import lanes, load, splat, store, store_transposed
+from .vector import lanes, load, splat, store
+from .vector_bits import store_transposed
 
 BAND = 96  # rows of A that stay in the first-level cache while all panels of B pass by
 DEPTH = 1200  # columns of A that are taken at once: more of B's panel would not stay in the caches beside A

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from .cache import kernel
 from .product import ZERO, _panel, product
-from .vector import lanes, store_transposed
+from .vector import lanes
+from .vector_bits import store_transposed
 
 
 @kernel

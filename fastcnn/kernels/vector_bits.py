@@ -1,0 +1,191 @@
+"""Registers seen as bits: which of several numbers won, masks, random bits; and squares of numbers transposed.
+
+A vector whose lanes hold whole numbers has the type of the vector of floats that it was made beside: it is made, kept
+and compared here, and never calculated with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .vector import Vector, emit_address, emit_load, emit_store
+
+
+def _integers(vector: Vector, value: int) -> ir.Constant:
+    """Return a constant vector of integers as wide as the lanes."""
+    return ir.Constant(ir.VectorType(ir.IntType(8 * vector.itemsize), vector.lanes), [value] * vector.lanes)
+
+
+@intrinsic
+def winners_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any, best: Any, floor: Any, every: Any) -> Any:
+    """Return which of the four numbers of each lane equal `best`, as bits 1, 2, 4, 8 of a lane-wide integer.
+
+    Where `best` is not above `floor`, no bit is set: the unit is dead. With `every` all equal numbers are marked,
+    without it the first one.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        *candidates, best_value, floor_value, every_value = arguments
+        bits = _integers(a, 0)
+        for q, candidate in enumerate(candidates):
+            equal = builder.fcmp_ordered("==", candidate, best_value)
+            bits = builder.or_(bits, builder.select(equal, _integers(a, 1 << q), _integers(a, 0)))
+        first = builder.and_(bits, builder.neg(bits))
+        alive = builder.fcmp_ordered(">", best_value, floor_value)
+        bits = builder.select(alive, builder.select(every_value, bits, first), _integers(a, 0))
+        return builder.bitcast(bits, a.ir)
+
+    return a(a, a, a, a, a, a, types.boolean), codegen
+
+
+@intrinsic
+def store_bits(typingctx: Any, target: Any, i: Any, bits: Any) -> Any:
+    """Store the low bits of each lane to the whole numbers `target[i : i + lanes]`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, index, value = arguments
+        narrow = ir.VectorType(ir.IntType(target.dtype.bitwidth), bits.lanes)
+        low = builder.trunc(builder.bitcast(value, _integers(bits, 0).type), narrow)
+        pointer = emit_address(context, builder, target, array, index)
+        builder.store(low, builder.bitcast(pointer, narrow.as_pointer()), align=target.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, bits), codegen
+
+
+@intrinsic
+def load_bits(typingctx: Any, source: Any, i: Any, like: Any) -> Any:
+    """Load the whole numbers `source[i : i + lanes]`, one to each lane of a vector such as `like`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, index, _ = arguments
+        narrow = ir.VectorType(ir.IntType(source.dtype.bitwidth), like.lanes)
+        pointer = emit_address(context, builder, source, array, index)
+        low = builder.load(builder.bitcast(pointer, narrow.as_pointer()), align=source.dtype.bitwidth // 8)
+        return builder.bitcast(builder.zext(low, _integers(like, 0).type), like.ir)
+
+    return like(source, types.int64, like), codegen
+
+
+@intrinsic
+def splat_bits(typingctx: Any, like: Any, k: Any) -> Any:
+    """Return a vector such as `like` whose lanes hold the bits of the whole number `k`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        zeros = _integers(like, 0)
+        one = builder.trunc(arguments[1], zeros.type.element)
+        first = builder.insert_element(zeros, one, ir.Constant(ir.IntType(32), 0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), like.lanes), [0] * like.lanes)
+        return builder.bitcast(builder.shuffle_vector(first, zeros, mask), like.ir)
+
+    return like(like, types.int64), codegen
+
+
+@intrinsic
+def keep_equal(typingctx: Any, v: Any, bits: Any, others: Any) -> Any:
+    """Return `v` where the lanes of `bits` and `others` hold the same whole number, zero elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, *sides = arguments
+        x, y = (builder.bitcast(side, _integers(v, 0).type) for side in sides)
+        return builder.select(builder.icmp_unsigned("==", x, y), value, ir.Constant(v.ir, [0.0] * v.lanes))
+
+    return v(v, v, v), codegen
+
+
+@intrinsic(prefer_literal=True)
+def keep_where(typingctx: Any, v: Any, bits: Any, bit: Any) -> Any:
+    """Return `v` where a lane of `bits` has the literal `bit` set, zero elsewhere."""
+    if not isinstance(bit, types.IntegerLiteral):
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        integers = builder.bitcast(arguments[1], _integers(v, 0).type)
+        unset = builder.icmp_unsigned("==", builder.and_(integers, _integers(v, bit.literal_value)), _integers(v, 0))
+        return builder.select(unset, ir.Constant(v.ir, [0.0] * v.lanes), arguments[0])
+
+    return v(v, bits, bit), codegen
+
+
+def _emit_lowbias32(builder: ir.IRBuilder, x: Any) -> Any:
+    """Emit a hash of 32-bit numbers: each bit in changes each bit out with a chance of very nearly one half."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        x = builder.xor(x, builder.lshr(x, ir.Constant(x.type, [shift] * x.type.count)))
+        if factor != 1:
+            x = builder.mul(x, ir.Constant(x.type, [factor] * x.type.count))
+    return x
+
+
+@intrinsic
+def keep_hashed(typingctx: Any, v: Any, unit: Any, key: Any, least: Any) -> Any:
+    """Return `v` where the 32 bits that belong to (`unit` + lane, `key`) are at least `least`, zero elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, unit_value, key_value, least_value = arguments
+        word = ir.IntType(32)
+        words = ir.VectorType(word, v.lanes)
+
+        def spread(x: Any) -> Any:
+            one = builder.insert_element(ir.Constant(words, ir.Undefined), builder.trunc(x, word), ir.Constant(word, 0))
+            return builder.shuffle_vector(one, one, ir.Constant(words, [0] * v.lanes))
+
+        high = builder.lshr(key_value, ir.Constant(key_value.type, 32))
+        bits = builder.add(spread(unit_value), ir.Constant(words, list(range(v.lanes))))
+        for half in (key_value, high):
+            bits = _emit_lowbias32(builder, builder.xor(bits, spread(half)))
+        kept = builder.icmp_unsigned(">=", bits, spread(least_value))
+        return builder.select(kept, value, ir.Constant(v.ir, [0.0] * v.lanes))
+
+    return v(v, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store_transposed(
+    typingctx: Any, source: Any, base: Any, rows: Any, i: Any, target: Any, o: Any, step: Any, count: Any
+) -> Any:
+    """Transpose a square: `target[o + k·step + n] = source[base + rows[i + n] + k]` for n < lanes, k < count <= lanes.
+
+    A negative `rows[i + n]` is a row of zeros.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        source_value, base_value, rows_value, i_value, target_value, o_value, step_value, count_value = arguments
+        vector = Vector(source.dtype)
+        int64 = ir.IntType(64)
+        lines = []
+        for n in range(vector.lanes):
+            index = builder.add(i_value, ir.Constant(int64, n))
+            row = builder.sext(builder.load(emit_address(context, builder, rows, rows_value, index)), int64)
+            exists = builder.icmp_signed(">=", row, ir.Constant(int64, 0))
+            start = builder.add(base_value, builder.select(exists, row, ir.Constant(int64, 0)))
+            line = emit_load(builder, vector, emit_address(context, builder, source, source_value, start))
+            lines.append(builder.select(exists, line, ir.Constant(vector.ir, [0.0] * vector.lanes)))
+        for k, column in enumerate(_emit_transpose(builder, vector, lines)):
+            with builder.if_then(builder.icmp_signed(">", count_value, ir.Constant(int64, k))):
+                place = builder.add(o_value, builder.mul(step_value, ir.Constant(int64, k)))
+                emit_store(builder, vector, column, emit_address(context, builder, target, target_value, place))
+        return context.get_dummy_value()
+
+    size = types.int64
+    return types.void(source, size, rows, size, target, size, size, size), codegen
+
+
+def _emit_transpose(builder: ir.IRBuilder, vector: Vector, lines: list[Any]) -> list[Any]:
+    """Emit the transpose of a square of vectors: blocks of half the size change places until they are numbers."""
+    lanes, half = vector.lanes, vector.lanes // 2
+    while half:
+        for n in range(lanes):
+            if not n & half:
+                x, y = lines[n], lines[n + half]
+                low = [k if not k & half else lanes + k - half for k in range(lanes)]
+                high = [k + half if not k & half else lanes + k for k in range(lanes)]
+                lines[n], lines[n + half] = (
+                    builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), lanes), mask))
+                    for mask in (low, high)
+                )
+        half //= 2
+    return lines
