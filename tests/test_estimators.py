@@ -281,6 +281,7 @@ def test_layers_are_parameters_and_are_never_changed():
     assert NET[0].num_filters == 4
     model.fit(X, Y)
     assert model.model_.layers[0].filters.shape[0] == 8
+    assert [repr(layer) for layer in model.layers] == ["Conv2D(8, 3)", "ReLU()", "MaxPool2D(pool_size=3)"]
     assert all(layer.input_shape is None for layer in (*NET, *model.layers))
     with pytest.raises(ValueError, match="Invalid parameter 'colour' for layer Conv2D"):
         model.set_params(layers__0__colour=1)

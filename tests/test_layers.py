@@ -117,3 +117,20 @@ def test_an_output_stays_what_it_was(case):
     fast.backward(fast.forward(2 * x + 1))
     for array, copy in zip((output, dL_dinput, *gradients.values()), kept, strict=True):
         np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("case", TWINS, ids=str)
+def test_a_layer_prints_as_the_call_that_makes_it(case):
+    layer = case.make(fastcnn)
+    again = eval(repr(layer), {name: getattr(fastcnn, name) for name in fastcnn.__all__})
+    assert repr(again) == repr(layer)
+    assert again.output_shape(case.input_shape[1:]) == layer.output_shape(case.input_shape[1:])
+
+
+def test_what_is_as_usual_is_not_printed():
+    assert repr(fastcnn.Conv2D(32, (3, 3), padding=1)) == "Conv2D(32, 3, padding=1)"
+    assert repr(fastcnn.Conv2D(32, (3, 1), bias=False)) == "Conv2D(32, (3, 1), bias=False)"
+    assert repr(fastcnn.MaxPool2D(3)) == "MaxPool2D(pool_size=3)"
+    assert repr(fastcnn.MaxPool2D(stride=2)) == "MaxPool2D(stride=2)"
+    assert repr(fastcnn.Residual([fastcnn.ReLU()])) == "Residual([ReLU()])"
+    assert repr(fastcnn.models.lenet5()).startswith("Sequential([\n    Conv2D(6, 5, padding=2),\n    ReLU(),\n")

@@ -29,7 +29,7 @@ from ..schedules import CosineDecay, OneCycle
 from ..training import Trainer
 from ..typing import Array
 from .images import Reading, Scaler, choose_reading
-from .networks import NAMES, arguments_of, choose_network, with_arguments
+from .networks import NAMES, choose_network, with_arguments
 
 NESTED = re.compile(r"layers__(\d+)(?:__(.+))?")
 
@@ -71,7 +71,7 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
             for place, layer in enumerate(self.layers):
                 params[f"layers__{place}"] = layer
                 if isinstance(layer, Layer):
-                    params.update({f"layers__{place}__{name}": value for name, value in arguments_of(layer).items()})
+                    params.update({f"layers__{place}__{name}": value for name, value in layer._arguments().items()})
         return params
 
     def set_params(self, **params: Any) -> Self:

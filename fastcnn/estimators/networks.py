@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,15 +86,9 @@ def _too_small(try_shape: Any, input_shape: Shape, name: str, error: ValueError)
     return ValueError(f"{name}: layers: they do not fit images of shape {input_shape}: {error}")
 
 
-def arguments_of(layer: Layer) -> dict[str, Any]:
-    """Return a layer's constructor arguments."""
-    names = [name for name in inspect.signature(type(layer).__init__).parameters if name != "self"]
-    return {name: getattr(layer, name) for name in names if hasattr(layer, name)}
-
-
 def with_arguments(layer: Layer, changed: dict[str, Any], name: str) -> Layer:
     """Return a new layer like `layer`, with some constructor arguments changed."""
-    known = arguments_of(layer)
+    known = layer._arguments()
     for argument in changed:
         if argument not in known:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from .block import Gradients, Graph
 from .custom import NumpyBlock
 from .layout import aligned_zeros
 from .session import Session
+from .written import call
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,15 @@ class Layer:
     def name(self) -> str:
         """The name that error messages use."""
         return type(self).__name__
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments: a layer keeps them as attributes of the same names."""
+        names = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+    def __repr__(self) -> str:
+        """Return the call that makes such a layer; what is as usual is left out."""
+        return call(type(self), self._arguments())
 
     # What a subclass says.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,16 +30,22 @@ class Pooling(Layer):
     pool_size: Pair
     stride: Pair
     padding: Pair
+    _stride_follows = False
 
     def _set_window(self, pool_size: int | Pair, stride: int | Pair | None, padding: int | Pair) -> None:
         """Take the arguments that poolings with any window share."""
         self.pool_size = as_pair(pool_size, self.name, "pool_size", 1)
         self.stride = self.pool_size if stride is None else as_pair(stride, self.name, "stride", 1)
+        self._stride_follows = stride is None
         self.padding = as_pair(padding, self.name, "padding", 0)
         if any(2 * pad > size for pad, size in zip(self.padding, self.pool_size, strict=True)):
             raise ValueError(
                 f"{self.name}: padding: expected at most half of pool_size = {self.pool_size}; got {self.padding}"
             )
+
+    def _arguments(self) -> dict[str, Any]:
+        arguments = super()._arguments()
+        return {**arguments, "stride": None} if self._stride_follows else arguments
 
     def window(self, input_shape: Shape) -> Window:
         """Return the sliding window over images of `input_shape`."""
