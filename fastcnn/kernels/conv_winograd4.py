@@ -16,7 +16,8 @@ import math
 
 from .cache import kernel
 from .pool import larger
-from .vector import fma, lanes, load, maximum, splat, store, store_bits, winners_of_four
+from .vector import fma, lanes, load, maximum, splat, store
+from .vector_bits import store_bits, winners_of_four
 from .winograd_products import point_gradients, point_products
 
 TILE, POINTS = 4, 36
