@@ -1,13 +1,13 @@
 """The networks of the bench, each written down once; every side builds its own twin from the same description.
 
 A `Layer` names a class of fastcnn and the arguments of its constructor, so that a peer needs no fastcnn to build its
-twin. Shapes are (C, H, W) of one image, as in fastcnn's public side.
+twin; those of a `Residual` are among its arguments. Shapes are (C, H, W) of one image, as in fastcnn's public side.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,11 +35,20 @@ def conv(num_filters: int, filter_size: int, padding: int = 0) -> Layer:
     return Layer("Conv2D", {"num_filters": num_filters, "filter_size": filter_size, "padding": padding})
 
 
+def normalised(filter_size: int, num_filters: int | None = None, stride: int = 1) -> tuple[Layer, Layer]:
+    """Return a convolution that keeps the size up to its stride, depthwise if no number of filters, and a BatchNorm."""
+    arguments = {"filter_size": filter_size, "stride": stride, "padding": filter_size // 2, "bias": False}
+    if num_filters is None:
+        return Layer("DepthwiseConv2D", arguments), NORM
+    return Layer("Conv2D", {"num_filters": num_filters, **arguments}), NORM
+
+
 def dense(nodes: int) -> Layer:
     return Layer("Dense", {"nodes": nodes})
 
 
 RELU, POOL, FLATTEN = Layer("ReLU", {}), Layer("MaxPool2D", {}), Layer("Flatten", {})
+NORM, MEAN = Layer("BatchNorm", {}), Layer("GlobalAvgPool2D", {})
 SOFTMAX = Layer("Softmax", {"input_len": 144, "nodes": 10})  # the notebook's: dense and softmax in one
 
 
@@ -48,6 +57,26 @@ def vgg(*groups: tuple[int, ...]) -> tuple[Layer, ...]:
     return tuple(
         layer for group in groups for layer in [*(part for f in group for part in (conv(f, 3, 1), RELU)), POOL]
     )
+
+
+def resnet(*widths: int) -> tuple[Layer, ...]:
+    """Return stages of three residual blocks of these widths, the first of a stage with stride 2 but in the first."""
+    layers = [*normalised(3, widths[0]), RELU]
+    before = widths[0]
+    for width in (width for width in widths for _ in range(3)):
+        stride, shortcut = (1, None) if width == before else (2, "pad")
+        inside = (*normalised(3, width, stride), RELU, *normalised(3, width))
+        layers += [Layer("Residual", {"layers": inside, "shortcut": shortcut}), RELU]
+        before = width
+    return (*layers, MEAN)
+
+
+def mobilenet(first: int, *blocks: tuple[int, int]) -> tuple[Layer, ...]:
+    """Return depthwise separable blocks of these widths and strides behind a convolution."""
+    layers = [*normalised(3, first), RELU]
+    for width, stride in blocks:
+        layers += [*normalised(3, stride=stride), RELU, *normalised(1, width), RELU]
+    return (*layers, MEAN)
 
 
 NETWORKS = {
@@ -59,49 +88,78 @@ NETWORKS = {
     ),
     "keras_mnist": Network((conv(32, 3), RELU, POOL, conv(64, 3), RELU, POOL, FLATTEN, dense(10)), (1, 28, 28), 128),
     "vgg6": Network((*vgg((32, 32), (64, 64), (128, 128)), FLATTEN, dense(128), RELU, dense(10)), (3, 32, 32), 64),
+    "resnet20": Network((*resnet(16, 32, 64), dense(10)), (3, 32, 32), 64),
+    "mobilenet": Network((*mobilenet(32, (64, 1), (128, 2), (128, 1), (256, 2), (256, 1)), dense(10)), (3, 32, 32), 64),
 }
 
 
 class Place(NamedTuple):
-    """A layer in its network: its key in `model.parameters`, and the shapes of an image before and after it."""
+    """A layer in its network: the beginning of its keys in `model.parameters`, the shapes of an image before and after.
+
+    `inside` has the places of the layers in a `Residual`.
+    """
 
     key: str
     layer: Layer
     before: Shape
     after: Shape
+    inside: tuple[Place, ...] = ()
 
 
-def places(network: Network) -> Iterator[Place]:
-    """Walk through a network with the shapes."""
-    shape = network.input_shape
-    for index, layer in enumerate(network.layers):
-        before, shape = shape, shape_after(layer, shape)
-        yield Place(str(index), layer, before, shape)
+def places(network: Network) -> list[Place]:
+    """Return the places of a network's layers."""
+    return row(network.layers, network.input_shape)
+
+
+def row(layers: Sequence[Layer], shape: Shape, prefix: str = "") -> list[Place]:
+    """Return the places of layers in a row, behind an image of this shape."""
+    found = []
+    for index, layer in enumerate(layers):
+        key, before = f"{prefix}{index}", shape
+        inside = tuple(row(layer.arguments.get("layers", ()), before, f"{key}.layers."))
+        shape = inside[-1].after if inside else shape_after(layer, before)
+        found.append(Place(key, layer, before, shape, inside))
+    return found
+
+
+def all_places(network: Network) -> Iterator[Place]:
+    """Walk through all layers that compute: a `Residual` is its layers."""
+    for place in places(network):
+        yield from place.inside or (place,)
 
 
 def shape_after(layer: Layer, shape: Shape) -> Shape:
     """Return the shape of an image after a layer."""
-    match layer:
-        case Layer("Conv2D", {"num_filters": filters, "filter_size": size, "padding": padding}):
-            return (filters, *(side + 2 * padding - size + 1 for side in shape[1:]))
-        case Layer("MaxPool2" | "MaxPool2D", _):
+    arguments = layer.arguments
+    match layer.kind:
+        case "Conv2D" | "DepthwiseConv2D":
+            reach, stride = 2 * arguments["padding"] - arguments["filter_size"], arguments.get("stride", 1)
+            return (arguments.get("num_filters", shape[0]), *((side + reach) // stride + 1 for side in shape[1:]))
+        case "MaxPool2" | "MaxPool2D":
             return (shape[0], *(side // 2 for side in shape[1:]))
-        case Layer("Flatten", _):
+        case "GlobalAvgPool2D":
+            return shape[:1]
+        case "Flatten":
             return (math.prod(shape),)
-        case Layer("Dense" | "Softmax", {"nodes": nodes}):
-            return (nodes,)
-        case Layer("ReLU", _):
+        case "Dense" | "Softmax":
+            return (arguments["nodes"],)
+        case "ReLU" | "BatchNorm":
             return shape
     raise ValueError(f"no shape is known for {layer}")
 
 
 def parameter_shapes(place: Place) -> dict[str, Shape]:
     """Return the names and shapes of a layer's parameters, in fastcnn's public layout."""
-    match place.layer:
-        case Layer("Conv2D", {"num_filters": filters, "filter_size": size}):
-            return {"filters": (filters, place.before[0], size, size), "biases": (filters,)}
-        case Layer("Dense" | "Softmax", {"nodes": nodes}):
-            return {"weights": (math.prod(place.before), nodes), "biases": (nodes,)}
+    arguments = place.layer.arguments
+    match place.layer.kind:
+        case "Conv2D" | "DepthwiseConv2D" as kind:
+            inputs, filters, size = 1 if kind[0] == "D" else place.before[0], place.after[0], arguments["filter_size"]
+            biases: dict[str, Shape] = {"biases": (filters,)} if arguments.get("bias", True) else {}
+            return {"filters": (filters, inputs, size, size), **biases}
+        case "Dense" | "Softmax":
+            return {"weights": (math.prod(place.before), arguments["nodes"]), "biases": (arguments["nodes"],)}
+        case "BatchNorm":
+            return {"gamma": place.before[:1], "beta": place.before[:1]}
     return {}
 
 
@@ -113,11 +171,24 @@ def initial_parameters(network: Network, seed: int = 0) -> dict[str, np.ndarray]
     """
     rng = np.random.default_rng(seed)
     parameters = {}
-    for place in places(network):
+    for place in all_places(network):
         for name, shape in parameter_shapes(place).items():
-            scale = 0.1 if name == "biases" else 1 / math.sqrt(products(place))
-            parameters[f"{place.key}.{name}"] = (scale * rng.standard_normal(shape)).astype(np.float32)
+            scale = 0.1 if name in ("biases", "gamma", "beta") else 1 / math.sqrt(products(place))
+            value = scale * rng.standard_normal(shape) + (name == "gamma")
+            parameters[f"{place.key}.{name}"] = value.astype(np.float32)
     return parameters
+
+
+def running_statistics(network: Network, seed: int = 2) -> dict[str, np.ndarray]:
+    """Draw what the normalisations of a trained network would have gathered, for prediction."""
+    rng = np.random.default_rng(seed)
+    statistics = {}
+    for place in all_places(network):
+        if place.layer.kind == "BatchNorm":
+            channels = place.before[0]
+            statistics[f"{place.key}.running_mean"] = (0.1 * rng.standard_normal(channels)).astype(np.float32)
+            statistics[f"{place.key}.running_var"] = rng.uniform(0.5, 1.5, channels).astype(np.float32)
+    return statistics
 
 
 def batches(network: Network, count: int = 3, seed: int = 1) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -130,6 +201,11 @@ def batches(network: Network, count: int = 3, seed: int = 1) -> list[tuple[np.nd
     ]
 
 
+def predicted_images(network: Network, seed: int = 3) -> np.ndarray:
+    """Draw the images that every side predicts, (N, C, H, W)."""
+    return np.random.default_rng(seed).standard_normal((network.batch, *network.input_shape), np.float32)
+
+
 def products(place: Place) -> int:
     """Return how many products make one output of the layer: 0 where it has no weights."""
     shapes = parameter_shapes(place)
@@ -139,10 +215,10 @@ def products(place: Place) -> int:
 def step_flops(network: Network) -> int:
     """Return the algorithmic FLOPs of a training step.
 
-    Two per product in convolutions and dense layers, and nothing else: no activations, no padding channels, no
-    recomputation. Backward is twice forward, less the input gradient of the first layer, which nobody needs.
+    Two per product in convolutions and dense layers, and nothing else: no activations, no normalisation, no padding
+    channels, no recomputation. Backward is twice forward, less the input gradient of the first layer: nobody needs it.
     """
-    forward = [2 * network.batch * products(place) * math.prod(place.after) for place in places(network)]
+    forward = [2 * network.batch * products(place) * math.prod(place.after) for place in all_places(network)]
     return 3 * sum(forward) - next(flops for flops in forward if flops)
 
 
@@ -161,7 +237,7 @@ def loss_bound(network: Network, steps: int) -> float:
 
     The rounding of the forward sums and of the filter gradients, added up over layers and steps, once for either side.
     """
-    weighted = [place for place in places(network) if products(place)]
+    weighted = [place for place in all_places(network) if products(place)]
     forward = sum(rounding(products(place)) for place in weighted)
     gradient = sum(rounding(network.batch * math.prod(place.after[1:])) for place in weighted)
     return 2 * steps * (forward + gradient)

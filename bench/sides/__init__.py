@@ -39,6 +39,21 @@ def all_sides(network: Network, compiled: bool, fresh: bool) -> Iterator[Side]:
             yield make("xla", network, cores())
 
 
+def all_predictors(network: Network, compiled: bool) -> Iterator[Side]:
+    """Yield all sides that predict: fastcnn's first, then the peers that are installed."""
+    counts = sorted({1, cores()})
+    for count in counts:
+        yield import_module(".ours", __name__).predictor(network, count)
+    if find_spec("torch"):
+        choices = itertools.product((False, True) if compiled else (False,), (False, True), (False, True), counts)
+        for build, folded, last, count in choices:
+            if folded or not build:  # the compiler has nothing to gain from what is not folded
+                yield import_module(".pytorch", __name__).predictor(network, count, last, folded, build)
+    if find_spec("onnxruntime") and find_spec("onnx"):
+        for count in counts:
+            yield import_module(".ort", __name__).predictor(network, count)
+
+
 def _make(module: str, *arguments: Any) -> Side:
     """Return a side in this process."""
     return import_module(f".{module}", __name__).make(*arguments)

@@ -1,15 +1,27 @@
-"""PyTorch's training step."""
+"""PyTorch's training step and prediction."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..networks import LEARNING_RATE, Network, Place, batches, initial_parameters, places
+from ..networks import (
+    LEARNING_RATE,
+    Network,
+    Place,
+    batches,
+    initial_parameters,
+    parameter_shapes,
+    places,
+    predicted_images,
+    running_statistics,
+)
 from ..timing import Side, threads_text
 
 
@@ -47,30 +59,90 @@ def make(network: Network, threads: int, channels_last: bool = False, compiled: 
     return Side(f"{name}, {threads_text(threads)}", step, threads, partial(torch.set_num_threads, threads))
 
 
+def predictor(network: Network, threads: int, channels_last: bool, folded: bool, compiled: bool) -> Side:
+    """Return the prediction of a batch in `inference_mode`; if `folded`, normalisations lie in the convolutions."""
+    torch.set_num_threads(threads)
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    model = _model(network)
+    state = {key: torch.from_numpy(value) for key, value in running_statistics(network).items()}
+    model.load_state_dict({**model.state_dict(), **state})
+    model = model.eval()
+    if folded:
+        _fold(model)
+    model = model.to(memory_format=order)
+    images = torch.from_numpy(predicted_images(network)).contiguous(memory_format=order)
+    forward = torch.compile(model) if compiled else model
+
+    def predict() -> torch.Tensor:
+        with torch.inference_mode():
+            return forward(images)
+
+    words = ["torch", "channels_last" if channels_last else "NCHW"] + ["folded"] * folded + ["compiled"] * compiled
+    return Side(
+        f"{' '.join(words)}, {threads_text(threads)}", predict, threads, partial(torch.set_num_threads, threads)
+    )
+
+
+def _fold(model: nn.Module) -> None:
+    """Let the normalisations behind convolutions be part of them, in place."""
+    if isinstance(model, nn.Sequential):
+        for k, (first, second) in enumerate(itertools.pairwise(list(model))):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                model[k], model[k + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    for module in model.children():
+        _fold(module)
+
+
 def _model(network: Network) -> nn.Sequential:
     """Return PyTorch's twin of a network, with the initial parameters."""
-    start = {key: torch.from_numpy(value) for key, value in initial_parameters(network).items()}
-    modules = []
-    for place in places(network):
-        modules += _twin(place)
-        if f"{place.key}.biases" in start:
-            filters, weights = start.get(f"{place.key}.filters"), start.get(f"{place.key}.weights")
-            modules[-1].weight.data.copy_(filters if weights is None else weights.T)
-            modules[-1].bias.data.copy_(start[f"{place.key}.biases"])
+    return _row(places(network), {key: torch.from_numpy(value) for key, value in initial_parameters(network).items()})
+
+
+def _row(row: Sequence[Place], start: dict[str, torch.Tensor]) -> nn.Sequential:
+    """Return the twin of layers in a row."""
+    modules: list[nn.Module] = []
+    for place in row:
+        modules += [_Residual(place, start)] if place.inside else _twin(place)
+        for name, parameter in ((name, _PARAMETERS[name]) for name in parameter_shapes(place)):
+            value = start[f"{place.key}.{name}"]
+            getattr(modules[-1], parameter).data.copy_(value.T if name == "weights" else value)
     return nn.Sequential(*modules)
+
+
+_PARAMETERS = {"filters": "weight", "weights": "weight", "gamma": "weight", "biases": "bias", "beta": "bias"}
+
+
+class _Residual(nn.Module):
+    """A row of layers and the identity, or every s-th pixel and zeros for the channels that are missing."""
+
+    def __init__(self, place: Place, start: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.layers = _row(place.inside, start)
+        self.stride, self.missing = place.before[1] // place.after[1], place.after[0] - place.before[0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        short = x
+        if self.missing:
+            short = nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing))
+        return self.layers(x) + short
 
 
 def _twin(place: Place) -> list[nn.Module]:
     """Return the modules that are a layer's twin; the parameters are the last one's."""
     arguments: dict[str, Any] = place.layer.arguments
     match place.layer.kind:
-        case "Conv2D":
-            filters, size = arguments["num_filters"], arguments["filter_size"]
-            return [nn.Conv2d(place.before[0], filters, size, padding=arguments["padding"])]
+        case "Conv2D" | "DepthwiseConv2D" as kind:
+            keywords = {"stride": arguments.get("stride", 1), "padding": arguments["padding"]}
+            keywords |= {"bias": arguments.get("bias", True), "groups": place.before[0] if kind[0] == "D" else 1}
+            return [nn.Conv2d(place.before[0], place.after[0], arguments["filter_size"], **keywords)]
+        case "BatchNorm":
+            return [nn.BatchNorm2d(place.before[0])]  # momentum 0.1 and epsilon 1e-5, as ours
         case "ReLU":
             return [nn.ReLU()]
         case "MaxPool2" | "MaxPool2D":  # behind a ReLU their ties differ at zeros only, which pass no gradient on
             return [nn.MaxPool2d(2)]
+        case "GlobalAvgPool2D":
+            return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         case "Flatten":
             return [nn.Flatten()]
         case "Dense":
