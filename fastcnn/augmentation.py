@@ -179,7 +179,7 @@ class Augmentation:
         """Return for each sample its partner in the set of so many, and its own share λ."""
         keys = sample_keys(key[0], key[1], indices)
         u, (quantiles, values) = uniform(keys, SHARE), self._beta
-        smaller = np.interp(np.minimum(u, 1 - u), quantiles, values) ** (1 / self.mixup)
+        smaller = np.interp(np.minimum(u, 1 - u), quantiles, values) ** (1 / min(self.mixup, 1.0))
         return below(keys, PARTNER, samples), np.where(u < 0.5, smaller, 1 - smaller)
 
 
@@ -211,12 +211,13 @@ def below(keys: Array, number: int, limit: int) -> IntArray:
 
 
 def _beta_quantiles(alpha: float, points: int = 4097) -> tuple[Array, Array]:
-    """Return the distribution function of Beta(alpha, alpha) on [0, 1/2], and its argument to the power of alpha.
+    """Return the distribution function of Beta(alpha, alpha) on [0, 1/2], and t = s^p for its arguments s.
 
-    With s = t^(1/alpha) the density s^(alpha-1) (1-s)^(alpha-1) ds is smooth in t, even where alpha < 1.
+    With p = min(alpha, 1) the density s^(alpha-1) (1-s)^(alpha-1) ds is finite in t, even where alpha < 1.
     """
-    t = np.linspace(0.0, 0.5**alpha, points)
-    density = (1 - t ** (1 / alpha)) ** (alpha - 1)
+    p = min(alpha, 1.0)
+    t = np.linspace(0.0, 0.5**p, points)
+    density = t ** (alpha / p - 1) * (1 - t ** (1 / p)) ** (alpha - 1)
     total = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return total * (0.5 / total[-1]), t
 

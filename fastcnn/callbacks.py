@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+from .history import MEASURES
 from .layers import checks
 from .typing import Array
 
@@ -106,9 +107,8 @@ class EarlyStopping(Callback):
         mode: Literal["auto", "min", "max"] = "auto",
         restore_best: bool = True,
     ) -> None:
-        columns = ("loss", "accuracy", "val_loss", "val_accuracy")
-        if monitor not in columns:
-            raise ValueError(f"EarlyStopping: monitor: expected one of {', '.join(columns)}; got {monitor!r}")
+        if monitor not in MEASURES:
+            raise ValueError(f"EarlyStopping: monitor: expected one of {', '.join(MEASURES)}; got {monitor!r}")
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"EarlyStopping: mode: expected 'auto', 'min' or 'max'; got {mode!r}")
         if not min_delta >= 0:

@@ -17,6 +17,8 @@ HEADERS = {
     "images_per_second": "Images/s",
 }
 
+MEASURES = ("loss", "accuracy", "val_loss", "val_accuracy")  # the columns that tell how good a model is
+
 
 class Epoch(NamedTuple):
     """What one epoch came to.
@@ -26,7 +28,8 @@ class Epoch(NamedTuple):
     epoch : int
         Its number, from 1.
     loss, accuracy : float
-        Means over the images, as each batch found the model before its step.
+        Means over the images, as each batch found the model before its step; of the loss by sample and class weights,
+        where there are any.
     val_loss, val_accuracy : float
         Of the validation set, after the epoch; NaN without one.
     learning_rate : float

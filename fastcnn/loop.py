@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .augmentation import Augmentation
 from .callbacks import Callback, Run
-from .feed import ArrayFeed, BatchFeed, Feed, check_set
+from .feed import ArrayFeed, Batch, BatchFeed, Feed, check_set
 from .guard import Guard
 from .history import Epoch, History, line
 from .interrupts import Interrupts
 from .layers import checks
 from .progress import Progress, progress
+from .schedules import Schedule
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -69,6 +70,8 @@ def fit(
                 epoch = epoch._replace(val_loss=loss, val_accuracy=accuracy)
             run.history.epochs.append(epoch)
             shown.write(line(epoch))
+            if isinstance(trainer.schedule, Schedule) and not _stopped(run, interrupts):
+                trainer.schedule.end_epoch(epoch)
             for callback in callbacks:
                 callback.epoch(run, epoch)
         for callback in callbacks:
@@ -87,13 +90,13 @@ def evaluate(trainer: Trainer, X: Any, y: Any, *, batch_size: int | None, sample
 def _train_epoch(run: Run, feed: Feed, callbacks: Sequence[Callback], interrupts: Interrupts, shown: Progress) -> Epoch:
     """Take the steps of an epoch; fewer, if it is stopped."""
     trainer, guard = run.trainer, Guard(run.trainer)
-    loss, hits, images, aside = 0.0, 0.0, 0, 0.0
+    loss, hits, total, images, aside = 0.0, 0.0, 0.0, 0, 0.0
     began = time.perf_counter()
-    for batch in feed.batches(trainer.epochs):
+    for batch in _weighty(feed.batches(trainer.epochs)):
         run.loss = guard.step(batch, run.epoch, run.step + 1)
         run.step, run.accuracy = run.step + 1, trainer.accuracy
-        n = len(batch.x)
-        loss, hits, images = loss + n * run.loss, hits + n * run.accuracy, images + n
+        loss, total = loss + trainer._weight * run.loss, total + trainer._weight
+        hits, images = hits + len(batch.x) * run.accuracy, images + len(batch.x)
         shown.advance()
         if callbacks:
             before = time.perf_counter()
@@ -103,11 +106,18 @@ def _train_epoch(run: Run, feed: Feed, callbacks: Sequence[Callback], interrupts
         if _stopped(run, interrupts):
             break
     if not images:
-        raise ValueError(f"fit: X: expected at least one batch in each epoch; got none in epoch {run.epoch}")
+        raise ValueError(f"fit: X: expected at least one batch in each epoch, of some weight; got none in {run.epoch}")
     seconds = max(time.perf_counter() - began - aside, 1e-9)
     trainer.epochs += 1
     rate = float(trainer.optimizer.learning_rate)
-    return Epoch(run.epoch, loss / images, hits / images, math.nan, math.nan, rate, seconds, images / seconds)
+    return Epoch(run.epoch, loss / total, hits / images, math.nan, math.nan, rate, seconds, images / seconds)
+
+
+def _weighty(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Leave out the batches in which no sample counts: a mean over them is none."""
+    for batch in batches:
+        if batch.weight is None or batch.weight.any():
+            yield batch
 
 
 def _stopped(run: Run, interrupts: Interrupts) -> bool:
@@ -119,14 +129,14 @@ def _stopped(run: Run, interrupts: Interrupts) -> bool:
 def _evaluate(trainer: Trainer, feed: Feed, interrupts: Interrupts | None) -> Evaluation:
     """Return loss and accuracy in prediction mode; NaN if Ctrl-C comes in between."""
     loss, hits, total, images = 0.0, 0.0, 0.0, 0
-    for batch in feed.batches(0):
+    for batch in _weighty(feed.batches(0)):
         mean, accuracy, weight = trainer._measure(batch.x, batch.y, batch.weight)
         loss, total = loss + weight * mean, total + weight
         hits, images = hits + len(batch.x) * accuracy, images + len(batch.x)
         if interrupts is not None and interrupts.asked:
             return Evaluation(math.nan, math.nan)
     if not images:
-        raise ValueError("evaluate: X: expected at least one batch; got none")
+        raise ValueError("evaluate: X: expected at least one batch, of some weight; got none")
     return Evaluation(loss / total, hits / images)
 
 

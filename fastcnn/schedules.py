@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 
+from .history import MEASURES
 from .layers import checks
+
+if TYPE_CHECKING:
+    from .history import Epoch
 
 
 class Schedule(ABC):
@@ -28,6 +32,9 @@ class Schedule(ABC):
             If the step is no whole number of at least 0.
         """
         return self._at(_whole(self, "step", step, at_least=0))
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        """Take note of what an epoch came to; `Trainer.fit` calls this after each epoch."""
 
     @abstractmethod
     def _at(self, step: int) -> float:
@@ -147,6 +154,10 @@ class WarmUp(Schedule):
         self.steps = _whole(self, "steps", steps, at_least=1)
         self.start_factor = _number(self, "start_factor", start_factor, at_least=0, at_most=1)
 
+    def end_epoch(self, epoch: Epoch) -> None:
+        if isinstance(self.schedule, Schedule):
+            self.schedule.end_epoch(epoch)
+
     def _at(self, step: int) -> float:
         if step >= self.steps:
             return self.schedule(step - self.steps)
@@ -161,8 +172,8 @@ class ReduceOnPlateau(Schedule):
     better. After a reduction `cooldown` reports are not counted. PyTorch's `ReduceLROnPlateau` with its defaults,
     except that it leaves out changes below 10⁻⁸.
 
-    As a Trainer's schedule it stands still between reports: call `trainer.schedule.report(value)` after each epoch.
-    What it has seen is in its attributes.
+    As a Trainer's schedule it stands still between reports. `Trainer.fit` reports each epoch by itself; whoever takes
+    steps calls `trainer.schedule.report(value)`. What it has seen is in its attributes.
 
     Parameters
     ----------
@@ -170,6 +181,9 @@ class ReduceOnPlateau(Schedule):
         Whether less is better (a loss) or more (an accuracy).
     minimum : float
         What the learning rate does not go below.
+    monitor : {"loss", "accuracy", "val_loss", "val_accuracy"}, optional
+        What `fit` reports. If not given, in mode "min" the loss, in mode "max" the accuracy: of the validation set if
+        there is one.
 
     Attributes
     ----------
@@ -187,6 +201,8 @@ class ReduceOnPlateau(Schedule):
         cooldown: int = 0,
         minimum: float = 0.0,
         mode: Literal["min", "max"] = "min",
+        *,
+        monitor: str | None = None,
     ) -> None:
         self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
         self.factor = _number(self, "factor", factor, at_least=0, below=1)
@@ -196,13 +212,24 @@ class ReduceOnPlateau(Schedule):
         self.minimum = _number(self, "minimum", minimum, at_least=0)
         if mode not in ("min", "max"):
             raise ValueError(f"ReduceOnPlateau: mode: expected 'min' or 'max'; got {mode!r}")
-        self.mode = mode
+        if monitor not in (None, *MEASURES):
+            raise ValueError(f"ReduceOnPlateau: monitor: expected one of {', '.join(MEASURES)}; got {monitor!r}")
+        self.mode, self.monitor = mode, monitor
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_reports = 0
         self.resting = 0
 
     def _at(self, step: int) -> float:
         return self.learning_rate
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        own = "loss" if self.mode == "min" else "accuracy"
+        validated = not math.isnan(epoch.val_loss)
+        name = self.monitor or (f"val_{own}" if validated else own)
+        value: float = getattr(epoch, name)
+        if math.isnan(value):
+            raise ValueError(f"ReduceOnPlateau: monitor: {name} was not measured in epoch {epoch.epoch}")
+        self.report(value)
 
     def report(self, value: float) -> float:
         """Take in a measured value, and return the learning rate to go on with; a NaN is no improvement."""

@@ -89,6 +89,7 @@ class Trainer:
         self.random_state = random_state
         self.accuracy = float("nan")
         self.steps = 0
+        self._weight = float("nan")  # of the last batch: by it the means of batches add up to that of an epoch
         self.epochs = 0
         self.history: History | None = None
         self._plan: _Plan | None = None
@@ -214,7 +215,7 @@ class Trainer:
         if self.schedule is not None:
             self.optimizer.learning_rate = float(self.schedule(self.steps))
         self._update(plan, len(cuts), threads)
-        self.accuracy, self.steps = accuracy, self.steps + 1
+        self.accuracy, self.steps, self._weight = accuracy, self.steps + 1, targets.weight
         return loss
 
     def _means(self, plan: _Plan, targets: Targets, shards: int, n: int) -> tuple[float, float]:

@@ -12,7 +12,7 @@ GOLDEN = 0x9E3779B97F4A7C15
 
 
 class Augmentation:
-    """Flip, turn and scale, shift; contrast and brightness; cutout. See `fastcnn.Augmentation` for the arguments."""
+    """Flip, turn and scale, shift; contrast and brightness; cutout; mixup: see `fastcnn.Augmentation`."""
 
     def __init__(
         self,
@@ -38,6 +38,20 @@ class Augmentation:
         images = x / 255 if x.dtype == np.uint8 else x.astype(np.float64)
         places = range(len(x)) if indices is None else indices
         return np.array([self._one(image, seed, epoch, int(i)) for image, i in zip(images, places, strict=True)])
+
+    def mixed(self, x: Any, y: Any, *, seed: int = 0, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Return changed samples (N, C, H, W) of a whole set, and targets (N, K), each mixed with a partner's.
+
+        With λ of Beta(α, α), α = `mixup`: λ · sample + (1 - λ) · partner.
+        """
+        changed, y = self(x, seed=seed, epoch=epoch), np.asarray(y, np.float64)
+        images, targets = np.zeros_like(changed), np.zeros_like(y)
+        for i in range(len(changed)):
+            partner = int(uniform(seed, epoch, i, 10) * len(changed))
+            share = beta_quantile(self.mixup, uniform(seed, epoch, i, 11))
+            images[i] = share * changed[i] + (1 - share) * changed[partner]
+            targets[i] = share * y[i] + (1 - share) * y[partner]
+        return images, targets
 
     def _one(self, image: np.ndarray, seed: int, epoch: int, index: int) -> Any:
         def chance(number: int) -> float:
@@ -102,6 +116,33 @@ def reflected(i: int, size: int) -> int:
     while not 0 <= i < size:
         i = -i if i < 0 else 2 * (size - 1) - i
     return i
+
+
+def beta_quantile(alpha: float, u: float) -> float:
+    """Return the s in [0, 1] below which a number of Beta(alpha, alpha) lies with probability u: by halving."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if beta_distribution(alpha, middle) < u:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def beta_distribution(alpha: float, s: float, steps: int = 400) -> float:
+    """Return the probability that a number of Beta(alpha, alpha) is at most s."""
+    if s > 0.5:
+        return 1 - beta_distribution(alpha, 1 - s, steps)
+    # The density, s^(α-1) (1-s)^(α-1) ds, is finite as one of t = s^p, p = min(α, 1). Simpson's rule.
+    p = min(alpha, 1.0)
+    total = 0.0
+    for k in range(steps + 1):
+        t = s**p * k / steps
+        factor = 1 if k in (0, steps) else 4 if k % 2 else 2
+        total += factor * t ** (alpha / p - 1) * (1 - t ** (1 / p)) ** (alpha - 1) / p
+    probability: float = total * s**p / (3 * steps) * math.gamma(2 * alpha) / math.gamma(alpha) ** 2
+    return probability
 
 
 def mix(z: int) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 import reference
 from fastcnn import Augmentation, augmentation
+from fastcnn.feed import ArrayFeed
 
 CHANGES = {
     "nothing": {},
@@ -73,6 +74,21 @@ def test_every_change_is_its_twins(change, shape, dtype):
         assert actual.dtype == (np.float64 if dtype == np.float64 else np.float32)
 
 
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8])
+def test_mixup_is_its_twin(dtype, alpha):
+    """In the input path, where the partners are: images and targets, whatever the batches."""
+    x, y, classes = image_set(10, (2, 6, 5), dtype), np.arange(10) % 3, 3
+    options = {"horizontal_flip": True, "shift": 1, "mixup": alpha}
+    wanted = reference.Augmentation(**options).mixed(x, np.eye(classes)[y], seed=5, epoch=1)
+    changes, order = Augmentation(**options), np.random.default_rng((5, 1)).permutation(10)
+    feed = ArrayFeed(x, y, None, 4, 5, changes, np.float64, lambda: classes)
+    batches = [(batch.x.copy(), batch.y) for batch in feed.batches(1)]
+    images, targets = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    check_alike(x[order], images, wanted[0][order], 1e-6)
+    np.testing.assert_allclose(targets, wanted[1][order], atol=1e-6)
+
+
 def test_a_difference_shows_a_picture():
     x = image_set(2, (1, 4, 4))
     with pytest.raises(pytest.fail.Exception, match=r"(?s)before \| fastcnn \| twin\n.*@@@@@@@@ \| .*\|"):
@@ -121,7 +137,7 @@ def test_chances_are_even():
     assert np.abs(counts / 20000 - 1 / 7).max() < 0.01
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
 def test_mixup_draws_from_beta(alpha):
     stats = pytest.importorskip("scipy.stats")
     partner, share = Augmentation(mixup=alpha)._partners(np.arange(20000), (0, 0), 50)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from fastcnn import (
     SGD,
     Augmentation,
+    BatchNorm,
     Callback,
     Conv2D,
+    CrossEntropy,
     Dense,
+    Dropout,
     EarlyStopping,
     Flatten,
     Layer,
     MaxPool2D,
+    ReduceOnPlateau,
     ReLU,
     Sequential,
     Trainer,
+    WarmUp,
     feed,
     training,
 )
@@ -116,28 +123,30 @@ def test_seeds():
     assert run(np.random.default_rng(1)) == run(np.random.default_rng(1))
 
 
-@pytest.mark.parametrize("augmentation", [None, Augmentation(True, shift=1, rotation=5, cutout=2)], ids=["", "changed"])
-def test_the_same_bits_for_any_threads_and_from_a_memory_map(augmentation, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SHARD_WORK", 1.0)
+def bits(threads: int, path: str | None = None) -> str:
+    """Return a digest of all that a fit comes to, with dropout, batch normalisation and augmentation; of a file's X."""
+    training.SHARD_WORK = 1.0  # as many shards as there can be
     X, y = samples()
-    X.tofile(tmp_path / "X")
-    mapped = np.memmap(tmp_path / "X", np.uint8, "r", shape=X.shape)
-    results = set()
-    for threads, source in [(1, X), (2, X), (3, mapped), (4, X[:])]:
-        one = trainer(threads=threads)
-        history = one.fit(source, y, epochs=2, batch_size=20, augmentation=augmentation, X_val=X, y_val=y, verbose=0)
-        results.add((weights(one), tuple(history["loss"]), tuple(history["val_loss"])))
-    assert len(results) == 1
+    if path:
+        X = np.memmap(path, np.uint8, "r", shape=X.shape)
+    model = Sequential([Conv2D(4, 3), BatchNorm(), ReLU(), Dropout(0.3), MaxPool2D(2), Flatten(), Dense(CLASSES)])
+    one = Trainer(model, optimizer=SGD(0.1), threads=threads, random_state=0)
+    changes = Augmentation(True, shift=1, rotation=5, contrast=0.1, cutout=2, mixup=0.2)
+    history = one.fit(X, y, epochs=2, batch_size=40, augmentation=changes, X_val=X, y_val=y, verbose=0)
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in model.get_weights()))
+    digest.update(repr((history["loss"], history["accuracy"], history["val_loss"])).encode())
+    return digest.hexdigest()
 
 
-def test_the_same_bits_in_another_process():
-    code = (
-        "import hashlib\nfrom tests.test_fit import *\n"
-        "one, augmentation = trainer(), Augmentation(True, shift=2)\n"
-        "one.fit(*samples(), epochs=2, batch_size=16, augmentation=augmentation, verbose=0)\n"
-        "print(hashlib.sha256(weights(one)).hexdigest())"
-    )
-    assert run_python(code) == run_python(code)
+def test_the_same_seed_gives_the_same_bits(tmp_path, monkeypatch):
+    """For any number of threads, from an array or a memory map, and in another process."""
+    monkeypatch.setattr(training, "SHARD_WORK", training.SHARD_WORK)  # restored behind the test
+    path = str(tmp_path / "X")
+    samples()[0].tofile(path)
+    code = f"from tests.test_fit import bits; print(bits(2), bits(3, {path!r}))"
+    found = [bits(1), bits(2), bits(3), bits(4), bits(1, path), bits(4, path), *run_python(code).split()]
+    assert len(found) == 8
+    assert len(set(found)) == 1
 
 
 @pytest.mark.parametrize(
@@ -191,23 +200,6 @@ def test_batches_of_ones_own():
     assert weights(third) == weights(one)
 
 
-def test_mixup_mixes_images_and_targets():
-    (X, y), augment = samples(30), Augmentation(shift=1, mixup=0.4)
-    source = feed.ArrayFeed(X, y, None, 12, 5, augment, np.float64, lambda: CLASSES)
-    alone = Augmentation(shift=1)(X / 255, seed=5, epoch=1)
-    seen = []
-    order = np.random.default_rng((5, 1)).permutation(30)
-    for first, batch in zip(range(0, 30, 12), source.batches(1), strict=True):
-        chosen = order[first : first + 12]
-        partner, share = augment._partners(chosen, (5, 1), 30)
-        factor = share[:, None, None, None]
-        np.testing.assert_allclose(batch.x, factor * alone[chosen] + (1 - factor) * alone[partner], atol=1e-9)
-        one_hot, part = np.eye(CLASSES), share[:, None]
-        np.testing.assert_allclose(batch.y, part * one_hot[y[chosen]] + (1 - part) * one_hot[y[partner]])
-        seen.extend(chosen)
-    assert sorted(seen) == list(range(30))
-
-
 # ------------------------------------------------------------------------------------------------- what is measured
 
 
@@ -222,6 +214,53 @@ def test_evaluate_measures_the_model_as_it_predicts():
         assert loss == pytest.approx(expected.mean(), rel=1e-5)
         assert accuracy == pytest.approx((logits.argmax(axis=1) == y).mean())
     assert weights(one) == before
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_all_its_samples():
+    """By sample and class weights, though the batches differ in size and weight; with no weight there is no step."""
+    (X, y), rng = samples(), np.random.RandomState(5)
+    weight, by_class = rng.rand(90) * (rng.rand(90) < 0.7), np.arange(1.0, 1 + CLASSES)
+    weight[60:] = 0
+    one = Trainer(network(), CrossEntropy(class_weight=by_class), SGD(0.0), random_state=0)
+    one._build(X)
+    logits = one.model.forward(X / np.float32(255)).astype(np.float64)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(90), y]
+    expected = np.average(losses, weights=weight * by_class[y])
+    batches = [(X[i : i + 20], y[i : i + 20], weight[i : i + 20]) for i in range(0, 90, 20)]
+    for arguments in ({"X": X, "y": y, "batch_size": 20, "sample_weight": weight}, {"X": batches}):
+        assert one.fit(**arguments, epochs=1, verbose=0)[0].loss == pytest.approx(expected, rel=1e-5)
+        assert one.evaluate(**arguments).loss == pytest.approx(expected, rel=1e-5)
+    assert one.steps == 5 + 3
+    with pytest.raises(ValueError, match="at least one batch in each epoch, of some weight"):
+        one.fit(X, y, epochs=1, batch_size=20, sample_weight=np.zeros(90), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "validated", "column"),
+    [
+        ({}, True, "val_loss"),
+        ({}, False, "loss"),
+        ({"mode": "max"}, True, "val_accuracy"),
+        ({"mode": "max"}, False, "accuracy"),
+        ({"monitor": "loss"}, True, "loss"),
+    ],
+)
+def test_a_plateau_is_noticed_by_fit(options, validated, column):
+    X, y = samples(40)
+    schedule = ReduceOnPlateau(1e-9, 0.5, patience=0, **options)  # at such a rate nothing improves
+    seen, report = [], schedule.report
+    schedule.report = lambda value: seen.append(value) or report(value)
+    one = Trainer(network(), optimizer=SGD(9.0), schedule=WarmUp(schedule, 2, 1.0), random_state=0)
+    validation = {"X_val": X[:20], "y_val": y[:20]} if validated else {}
+    history = one.fit(X, y, epochs=3, batch_size=20, **validation, verbose=0)
+    assert seen == history[column]
+    assert history["learning_rate"] == [1e-9, 1e-9, 0.5e-9]
+
+
+def test_a_plateau_of_what_is_not_measured():
+    one = trainer(schedule=ReduceOnPlateau(0.1, monitor="val_accuracy"))
+    with pytest.raises(ValueError, match="ReduceOnPlateau: monitor: val_accuracy was not measured in epoch 1"):
+        one.fit(*samples(40), epochs=2, batch_size=20, verbose=0)
 
 
 def test_validation_comes_after_each_epoch_and_changes_nothing():

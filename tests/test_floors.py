@@ -13,13 +13,13 @@ import pytest
 
 from tests.processes import ROOT, run_python
 
-LOOP = {"loop", "feed", "guard", "history", "callbacks", "interrupts"}
+LOOP = {"loop", "feed", "guard", "callbacks", "interrupts"}
 # The floors; a file imports from its own floor and from those below. `typing` is the ground.
 FLOORS = [
     {"typing"},
     {"kernels"},
     {"layers", "losses", "optimizers", "schedules", "initializers", "augmentation", "data", "formats"}
-    | {"flat_state", "averaging"},
+    | {"flat_state", "averaging", "history"},
     {"model", "fusion", "parallel", "progress", "prediction", "summary"},
     {"training", "storage", "onnx", "distributed", "recipes", "models", "gradient_check", "plans", *LOOP},
     {"estimators"},
