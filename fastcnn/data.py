@@ -56,8 +56,7 @@ def load(source: str | PathLike[str]) -> Dataset:
         If there is nothing of that name, or it may not be read.
     """
     if source in LOADERS:
-        X, y = LOADERS[str(source)]()
-        return _dataset(X, y)
+        return _dataset(Path(source), *LOADERS[str(source)]())
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder, and no name of a data set ({', '.join(LOADERS)})")
@@ -65,7 +64,7 @@ def load(source: str | PathLike[str]) -> Dataset:
         return load_npz(path)
     if path.suffix.lower() == ".bin" or (path.is_dir() and any(path.glob("*.bin"))):
         return load_cifar(path)
-    if path.is_file() or any(_idx_images(path)):
+    if path.is_file() or any(path.glob("*idx*ubyte*")):
         return load_idx(path)
     return load_images(path)
 
@@ -79,7 +78,7 @@ def load_idx(source: str | PathLike[str]) -> Dataset:
     """
     path = Path(source)
     if path.is_file():
-        return _dataset(*formats.read_idx_pair(*_idx_pair(path)))
+        return _dataset(path, *formats.read_idx_pair(*_idx_pair(path)))
     found = {"train": [], "test": []}  # type: dict[str, list[Path]]
     for images in _idx_images(path):
         found["test" if "t10k" in images.name or "test" in images.name else "train"].append(images)
@@ -89,14 +88,14 @@ def load_idx(source: str | PathLike[str]) -> Dataset:
             raise DataError(path, f"expected one IDX file of {kind} images; got {names or 'none'}")
     train = formats.read_idx_pair(*_idx_pair(found["train"][0]))
     test = formats.read_idx_pair(*_idx_pair(found["test"][0])) if found["test"] else (None, None)
-    return _dataset(*train, *test)
+    return _dataset(path, *train, *test)
 
 
 def load_cifar(source: str | PathLike[str]) -> Dataset:
     """Return the data set of a folder of the binary CIFAR-10 or CIFAR-100, or of one such file."""
     path = Path(source)
     if path.is_file():
-        return _dataset(*formats.read_cifar([path]))
+        return _dataset(path, *formats.read_cifar([path]))
     files = sorted(path.glob("*.bin"))
     train = [file for file in files if not file.name.startswith("test")]
     if not train:
@@ -104,13 +103,14 @@ def load_cifar(source: str | PathLike[str]) -> Dataset:
     test = (
         formats.read_cifar([file for file in files if file not in train]) if len(train) < len(files) else (None, None)
     )
-    return _dataset(*formats.read_cifar(train), *test)
+    return _dataset(path, *formats.read_cifar(train), *test)
 
 
 def load_npz(source: str | PathLike[str]) -> Dataset:
     """Return the data set of an NPZ file: x_train, y_train, x_test, y_test, or x and y; images with channels first."""
-    parts = formats.read_npz(Path(source))
-    return _dataset(*parts["train"], *parts.get("test", (None, None)))
+    path = Path(source)
+    parts = formats.read_npz(path)
+    return _dataset(path, *parts["train"], *parts.get("test", (None, None)))
 
 
 def load_images(source: str | PathLike[str], size: tuple[int, int] | None = None) -> Dataset:
@@ -140,9 +140,14 @@ def load_images(source: str | PathLike[str], size: tuple[int, int] | None = None
     return Dataset(X, y, None, None, classes)
 
 
-def _dataset(X: Array, y: IntArray, X_test: Array | None = None, y_test: IntArray | None = None) -> Dataset:
-    classes = [str(number) for number in range(int(np.max(y)) + 1)]
-    return Dataset(X, y, X_test, y_test, classes)
+def _dataset(path: Path, X: Array, y: IntArray, X_test: Array | None = None, y_test: IntArray | None = None) -> Dataset:
+    """Return the data set of a path; its classes are all numbers up to the largest."""
+    count = 1 + int(np.max(y))
+    if X_test is not None and y_test is not None:
+        if X_test.shape[1:] != X.shape[1:]:
+            raise DataError(path, f"expected test images as those of train, {X.shape[1:]}; got {X_test.shape[1:]}")
+        count = max(count, 1 + int(np.max(y_test)))
+    return Dataset(X, y, X_test, y_test, [str(number) for number in range(count)])
 
 
 def _idx_images(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ import numpy as np
 from .typing import Array, IntArray
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+MOST_CLASSES = 1 << 16
 PIECE = 1 << 24  # bytes that are read in one go
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".webp"}
 NPZ_NAMES = (("x", "y"), ("images", "labels"), ("data", "target"), ("arr_0", "arr_1"))
@@ -89,7 +90,7 @@ def read_idx_pair(images: Path, labels: Path) -> tuple[Array, IntArray]:
         raise DataError(labels, f"expected {len(X)} classes, as many as {images.name} has images; got {len(y)}")
     if not X.size:
         raise DataError(images, f"expected at least one image; got shape {X.shape}")
-    return (X[:, None] if X.ndim == 3 else X), y.astype(np.int64)
+    return (X[:, None] if X.ndim == 3 else X), _as_classes(labels, y)
 
 
 def read_cifar(paths: Sequence[Path]) -> tuple[Array, IntArray]:
@@ -153,6 +154,8 @@ def read_npz(path: Path) -> dict[str, tuple[Array, IntArray]]:
 def _as_set(path: Path, names: tuple[str, str], X: Array, y: Array) -> tuple[Array, IntArray]:
     if X.dtype.kind not in "fiub" or X.ndim not in (2, 3, 4) or not X.size:
         raise DataError(path, f"{names[0]}: expected images or features; got {X.dtype} of shape {X.shape}")
+    if X.dtype.kind == "f" and not np.isfinite(X).all():
+        raise DataError(path, f"{names[0]}: expected finite numbers; got {X[~np.isfinite(X)][0]}")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.dtype.kind not in "iu" or y.shape != (len(X),):
         raise DataError(path, f"{names[1]}: expected {len(X)} whole numbers; got {y.dtype} of shape {y.shape}")
@@ -160,7 +163,15 @@ def _as_set(path: Path, names: tuple[str, str], X: Array, y: Array) -> tuple[Arr
         X = X[:, None]
     elif X.ndim == 4 and X.shape[3] in (1, 3, 4) and X.shape[1] not in (1, 3, 4):
         X = np.ascontiguousarray(X.transpose(0, 3, 1, 2))
-    return X, y.astype(np.int64)
+    return X, _as_classes(path, y, f"{names[1]}: ")
+
+
+def _as_classes(path: Path, y: Array, name: str = "") -> IntArray:
+    """Return the classes of a file: small numbers from 0 on, since a network has an output for each."""
+    if y.min() < 0 or y.max() >= MOST_CLASSES:
+        wrong = y.min() if y.min() < 0 else y.max()
+        raise DataError(path, f"{name}expected classes from 0 to {MOST_CLASSES - 1:,} at most; got {wrong}")
+    return y.astype(np.int64)
 
 
 def read_images(folder: Path, size: tuple[int, int] | None = None) -> tuple[Array, IntArray, list[str]]:
@@ -194,14 +205,19 @@ def read_images(folder: Path, size: tuple[int, int] | None = None) -> tuple[Arra
 
 def image_classes(folder: Path) -> list[str]:
     """Return the names of the folders in which there are images, in order."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and _image_files(path))
+    names = sorted(path.name for path in _shown(folder) if path.is_dir() and _image_files(path))
     if not names:
         raise DataError(folder, "expected a folder for each class, with images in it; found none")
     return names
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return [path for path in _shown(folder) if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()]
+
+
+def _shown(folder: Path) -> list[Path]:
+    """Return what is in a folder, in order, without what systems and editors hide there."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 @contextmanager

@@ -126,6 +126,20 @@ def test_a_half_of_a_pair(tmp_path):
         load(tmp_path)
 
 
+def test_labels_without_images(tmp_path):
+    write_pair(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").unlink()
+    with pytest.raises(DataError, match="expected one IDX file of train images; got none"):
+        load(tmp_path)
+
+
+def test_a_class_that_only_the_test_set_has(tmp_path):
+    write_pair(tmp_path)
+    write_pair(tmp_path, "t10k")
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.arange(6, dtype=np.uint8)))
+    assert len(load(tmp_path).classes) == 6
+
+
 def test_labels_that_are_no_classes(tmp_path):
     write_pair(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(6, ">f4"), 0xD))
@@ -203,6 +217,13 @@ def test_npz_with_channels_last(tmp_path):
         ({"x": np.ones(3), "y": np.ones(3, int)}, r"x: expected images or features; got float64 of shape \(3,\)"),
         ({"x": images(), "y": np.ones(5, int)}, r"y: expected 6 whole numbers; got int64 of shape \(5,\)"),
         ({"x": images(), "y": np.ones(6)}, r"y: expected 6 whole numbers; got float64"),
+        ({"x": images(), "y": np.arange(6) - 1}, r"y: expected classes from 0 to 65,535 at most; got -1"),
+        ({"x": images(), "y": 10**9 * np.arange(6)}, r"y: expected classes from 0 to 65,535 at most; got 5000000000"),
+        ({"x": images() + np.float32("inf"), "y": np.ones(6, int)}, r"x: expected finite numbers; got inf"),
+        (
+            {"x_train": images(), "y_train": np.ones(6, int), "x_test": images(6, (4, 4)), "y_test": np.ones(6, int)},
+            r"expected test images as those of train, \(1, 4, 5\); got \(1, 4, 4\)",
+        ),
         ({"x": np.array([print, len]), "y": np.ones(2, int)}, "an array that cannot be read: .*allow_pickle=False"),
     ],
 )
@@ -242,6 +263,9 @@ def write_images(folder: Path, mode: str = "L", n: int = 2) -> None:
 
 def test_a_folder_of_images(tmp_path):
     write_images(tmp_path / "grey")
+    (tmp_path / "grey" / "cat" / "._0.png").write_bytes(b"what a system hides is no image")
+    (tmp_path / "grey" / ".thumbnails").mkdir()
+    (tmp_path / "grey" / ".thumbnails" / "0.png").write_bytes(b"")
     found = load(tmp_path / "grey")
     np.testing.assert_array_equal(found.X[:, 0], np.concatenate([images(1, (4, 5), seed) for seed in (0, 1, 10, 11)]))
     np.testing.assert_array_equal(found.y, [0, 0, 1, 1])
