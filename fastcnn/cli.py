@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +29,7 @@ from . import __version__
 if TYPE_CHECKING:
     from .data import Dataset
     from .history import Epoch as FitEpoch
+    from .plans import Plan
     from .recipes import Epoch, Recipe
     from .training import Trainer
     from .typing import Array, IntArray
@@ -39,13 +40,15 @@ examples:
   fastcnn train digits --seed 1 --threads 1
   fastcnn train digits --recipe notebook                    the notebook, line by line
   fastcnn train digits --recipe notebook --engine reference the same with loops (in a clone)
-  fastcnn train data/mnist --augment shift=2,rotation=10    a folder with MNIST's IDX files
+  fastcnn train mnist                                       from $FASTCNN_DATA/mnist, in two minutes
+  fastcnn train fashion-mnist --recipe long                 from $FASTCNN_DATA/fashion-mnist, in ten
+  fastcnn train data/emnist --augment shift=2,rotation=10   a folder with IDX files
   fastcnn train images/ --model resnet20 --validation 0.1   a folder of images for each class
   fastcnn train cifar-10-batches-bin --augment flip,shift=4 --optimizer adamw --schedule cosine --json
 """
 
 
-CHOICES = ("model", "optimizer", "schedule", "augment", "validation", "quiet", "json")
+CHOICES = ("model", "optimizer", "schedule", "augment", "label_smoothing", "validation", "quiet", "json")
 
 
 class CommandError(Exception):
@@ -129,12 +132,14 @@ def _add_train(verbs: Any) -> None:
     )
     parser.add_argument(
         "data", metavar="DATA",
-        help="digits, scikit-learn's 1797 images of 8 x 8 pixels; or a path: a folder of IDX files (MNIST), one file "
+        help="digits, scikit-learn's 1797 images of 8 x 8 pixels; mnist or fashion-mnist, a folder of that name in the "
+        "one that the environment variable FASTCNN_DATA names; or a path: a folder of IDX files (as MNIST's), one file "
         "of an IDX pair, an NPZ file, a file or folder of the binary CIFAR, a folder with a folder of images per class",
     )  # fmt: skip
     parser.add_argument(
-        "--recipe", choices=("default", "notebook"), default="default",
-        help="default: three convolutions, 20 epochs; notebook: one convolution, SGD at 0.001, up to 100 epochs",
+        "--recipe", choices=("default", "long", "notebook"), default="default",
+        help="default: what suits the data; long: for fashion-mnist, ten minutes in place of two; "
+        "notebook: for digits, one convolution, SGD at 0.001, up to 100 epochs",
     )  # fmt: skip
     parser.add_argument(
         "--engine", choices=("fastcnn", "reference"), default="fastcnn",
@@ -156,10 +161,15 @@ def _add_train(verbs: Any) -> None:
         help="changes of the images, such as flip,shift=2,rotation=10,scale=0.1,cutout=8,mixup=0.2; none (the default)",
     )  # fmt: skip
     parser.add_argument(
+        "--label-smoothing", type=_share, metavar="SHARE", help="share of each target for all classes (0)"
+    )
+    parser.add_argument(
         "--validation", type=_share, metavar="SHARE", help="share of the images to hold out (0.2 without a test set)"
     )
-    parser.add_argument("--quiet", action="store_true", help="write the last line only")
-    parser.add_argument("--json", action="store_true", help="write one line of JSON an epoch, and nothing else")
+    parser.add_argument("--quiet", action="store_true", default=None, help="write the last line only")
+    parser.add_argument(
+        "--json", action="store_true", default=None, help="write one line of JSON an epoch, and nothing else"
+    )
     parser.add_argument("--seed", type=_whole(0, 2**32 - 1), metavar="N", help="of weights, order and shifts (0)")
     parser.add_argument("--threads", type=_whole(1), metavar="N", help="the most threads (all processors)")
     parser.set_defaults(run=_train)
@@ -206,17 +216,15 @@ def _train(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     from . import data, set_num_threads
 
-    if options.data not in data.LOADERS and not os.path.exists(options.data):
-        known = f"{', '.join(data.LOADERS)}, or the path of a file or folder"
-        raise CommandError(f"unknown data {reprlib.repr(options.data)}; known: {known}")
+    source = _source(options.data, options.recipe)
     set_num_threads(options.threads)
-    special = [name for name in CHOICES if getattr(options, name)]
+    special = [name for name in CHOICES if getattr(options, name) is not None]
     if special and options.recipe == "notebook":
-        raise CommandError(f"--{special[0]}: the notebook's recipe leaves no choice")
+        raise CommandError(f"--{special[0].replace('_', '-')}: the notebook's recipe leaves no choice")
     if options.data not in data.LOADERS or special:
         if options.recipe == "notebook" or options.engine != "fastcnn":
             raise CommandError("--recipe notebook and --engine take digits alone")
-        _train_by_plan(options, began)
+        _train_by_plan(options, source, began)
         return
     recipe = _recipe(options)
     split = data.hold_out(*data.LOADERS[options.data]())
@@ -227,6 +235,25 @@ def _train(options: argparse.Namespace) -> None:
             _train_as_the_notebook(recipe, *split)
         else:
             _train_by_default(recipe, *split, began=began)
+
+
+def _source(name: str, recipe: str) -> str:
+    """Return what to load: a name, or the path of something that is there."""
+    from . import data, plans
+
+    recipes = [known for known in plans.PLANS if known[0] == name]
+    if recipe == "long" and (name, recipe) not in recipes:
+        having = ", ".join(data for data, known in plans.PLANS if known == recipe)
+        raise CommandError(f"--recipe long: there is one for {having}; got {reprlib.repr(name)}")
+    if name in data.LOADERS:
+        return name
+    path = os.path.join(os.environ.get("FASTCNN_DATA", ""), name) if recipes else name
+    if os.path.exists(path):
+        return path
+    if recipes:
+        raise CommandError(f"{name}: no folder {path!r}; name the folder that has it in FASTCNN_DATA")
+    known = ", ".join(dict.fromkeys(data for data, _ in plans.PLANS))
+    raise CommandError(f"unknown data {reprlib.repr(name)}; known: {known}, or the path of a file or folder")
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
@@ -276,14 +303,15 @@ def _train_as_the_notebook(recipe: Recipe, X: Array, X_test: Array, y: IntArray,
     print(f"Test Accuracy: {_accuracy(recipe, X_test, y_test):.2%}")
 
 
-def _train_by_plan(options: argparse.Namespace, began: float) -> None:
-    """Train as the options say, by `Trainer.fit`."""
+def _plan(options: argparse.Namespace) -> Plan:
+    """Return the plan for the data, with what the command line says otherwise."""
     from . import plans
-    from .data import DataError, load
-    from .training import Trainer
 
+    given = {field.name: getattr(options, field.name) for field in fields(plans.Plan)}
+    usual = plans.PLANS.get((options.data, options.recipe), plans.Plan())
+    plan = replace(usual, **{name: value for name, value in given.items() if value is not None})
     try:
-        augmentation = plans.augmentation(options.augment or "none")
+        plans.augmentation(plan.augment)
     except ValueError as error:
         raise CommandError(f"--augment: {error}") from None
     for option, known in (
@@ -291,23 +319,26 @@ def _train_by_plan(options: argparse.Namespace, began: float) -> None:
         ("optimizer", plans.OPTIMIZERS),
         ("schedule", plans.SCHEDULES),
     ):
-        if getattr(options, option) not in (None, *known):
-            raise CommandError(f"--{option}: expected one of {', '.join(known)}; got {getattr(options, option)!r}")
+        if getattr(plan, option) not in (None, *known):
+            raise CommandError(f"--{option}: expected one of {', '.join(known)}; got {getattr(plan, option)!r}")
+    return plan
+
+
+def _train_by_plan(options: argparse.Namespace, source: str, began: float) -> None:
+    """Train by `Trainer.fit`."""
+    from . import plans
+    from .data import DataError, load
+
+    plan = _plan(options)
     try:
-        found = load(options.data)
+        found = load(source)
     except (DataError, OSError) as error:
         raise CommandError(str(error), status=1) from None
     X, y, X_held, y_held = _split(found, options.validation)
-    small = options.data == "digits"
-    epochs, size = options.epochs or (20 if small else 10), options.batch_size or (32 if small else 128)
-    optimizer = plans.optimizer(options.optimizer or "momentum", options.learning_rate)
-    steps = epochs * -(-len(X) // size)
-    schedule = plans.SCHEDULES[options.schedule or "one-cycle"](optimizer.learning_rate, steps)
+    batches: dict[str, Any] = {"batch_size": plan.batch_size, "augmentation": plans.augmentation(plan.augment)}
 
     def trainer() -> Trainer:
-        model = plans.network(options.model, X.shape[1:], len(found.classes))
-        seed = 0 if options.seed is None else options.seed
-        return Trainer(model, optimizer=optimizer, schedule=schedule, threads=options.threads, random_state=seed)
+        return plan.trainer(len(X), X.shape[1:], len(found.classes), options.seed or 0, options.threads)
 
     silent = options.quiet or options.json
     try:
@@ -315,16 +346,14 @@ def _train_by_plan(options: argparse.Namespace, began: float) -> None:
             print(f"{len(X)} images to train on, {len(X_held)} held out.")
             print("Loading the kernels (the first run compiles them) ... ", end="", flush=True)
         before = time.perf_counter()
-        rehearsal = slice(0, size)
-        trainer().fit(X[rehearsal], y[rehearsal], epochs=1, batch_size=size, augmentation=augmentation, verbose=0,
-                      X_val=X_held[:size], y_val=y_held[:size])  # fmt: skip
+        few = slice(0, plan.batch_size)
+        trainer().fit(X[few], y[few], epochs=1, X_val=X_held[few], y_val=y_held[few], verbose=0, **batches)
         if not silent:
             print(f"{time.perf_counter() - before:.1f} s", flush=True)
-        optimizer = plans.optimizer(options.optimizer or "momentum", options.learning_rate)
         chosen = trainer()
         with _first_ends_the_fit():
-            _fit(chosen, options, steps, X=X, y=y, X_val=X_held, y_val=y_held, epochs=epochs, batch_size=size,
-                 augmentation=augmentation)  # fmt: skip
+            _fit(chosen, options, plan.steps(len(X)), X=X, y=y, X_val=X_held, y_val=y_held, epochs=plan.epochs,
+                 **batches)  # fmt: skip
     except (FloatingPointError, ValueError) as error:
         raise CommandError(str(error), status=1) from None
     history = chosen.history

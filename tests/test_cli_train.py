@@ -6,12 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastcnn import plans
+from fastcnn import AdamW, plans
 from fastcnn.cli import main
 from tests.test_data import idx
 
@@ -19,16 +20,21 @@ ROOT = Path(__file__).parents[1]
 EPOCH = r"Epoch (\d+) \| Loss: \d+\.\d{4} \| Accuracy: \d+\.\d\d% \| Held-out: \d+\.\d\d% \| [\d,]+ images/s"
 
 
-@pytest.fixture
-def folder(tmp_path):
+def write(folder):
     """Write a folder as MNIST's, of small images whose bright half tells the class."""
+    folder.mkdir(exist_ok=True)
     rng = np.random.RandomState(0)
     for kind, n in (("train", 60), ("t10k", 20)):
         X, y = rng.randint(0, 100, size=(n, 8, 8)).astype(np.uint8), (np.arange(n) % 2).astype(np.uint8)
         X[y == 1, :4] += 100
-        (tmp_path / f"{kind}-images-idx3-ubyte").write_bytes(idx(X))
-        (tmp_path / f"{kind}-labels-idx1-ubyte").write_bytes(idx(y))
-    return tmp_path
+        (folder / f"{kind}-images-idx3-ubyte").write_bytes(idx(X))
+        (folder / f"{kind}-labels-idx1-ubyte").write_bytes(idx(y))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path)
 
 
 def test_a_folder_trains_and_is_tested_on_its_own_test_set(folder, capsys):
@@ -46,6 +52,28 @@ def test_validation_holds_out_a_share(folder, capsys):
     arguments = ["--epochs", "1", "--validation", "0.25", "--model", "digits_default", "--optimizer", "adam"]
     assert main(["train", str(folder), *arguments, "--schedule", "cosine"]) == 0
     assert capsys.readouterr().out.startswith("45 images to train on, 15 held out.\n")
+
+
+@pytest.mark.parametrize(("name", "recipe"), [key for key in plans.PLANS if key[0] != "digits"])
+def test_a_known_data_set_is_found_and_trained_by_its_plan(name, recipe, tmp_path, monkeypatch, capsys):
+    write(tmp_path / name)
+    monkeypatch.setenv("FASTCNN_DATA", str(tmp_path))
+    made, usual = [], plans.Plan.trainer
+    monkeypatch.setattr(plans.Plan, "trainer", lambda *arguments: made.append(arguments) or usual(*arguments))
+    assert main(["train", name, "--recipe", recipe, "--epochs", "1", "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    plan, images, shape, classes, seed, _ = made[-1]
+    assert plan == replace(plans.PLANS[name, recipe], epochs=1)
+    assert (images, shape, classes, seed) == (60, (1, 8, 8), 2, 0)
+
+
+def test_a_plan_is_what_the_trainer_does():
+    plan = plans.Plan("lenet5", 3, 20, "adamw", 0.5, "cosine", label_smoothing=0.25)
+    trainer = plan.trainer(50, (1, 12, 12), 4, seed=7, threads=2)
+    assert trainer.model.output_shape((1, 12, 12)) == (4,)
+    assert (trainer.random_state, trainer.threads, trainer.loss.label_smoothing) == (7, 2, 0.25)
+    assert [trainer.schedule(step) for step in (0, 9)] == [0.5, pytest.approx(0)]  # three batches, three times
+    assert isinstance(trainer.optimizer, AdamW)
 
 
 def test_quiet_writes_the_last_line_only(folder, capsys):
@@ -95,6 +123,9 @@ def test_a_loss_that_is_not_finite(folder, capsys):
         ("--augment shift=-2", "--augment: shift: expected an int of at least 0; got -2"),
         ("--augment scale=many", "--augment: scale: expected a number; got 'many'"),
         ("--validation 1", "--validation: expected a number between 0 and 1; got '1'"),
+        ("--label-smoothing 1", "--label-smoothing: expected a number between 0 and 1; got '1'"),
+        ("--recipe long", "--recipe long: there is one for fashion-mnist; got 'digits'"),
+        ("--recipe notebook --label-smoothing 0.1", "--label-smoothing: the notebook's recipe leaves no choice"),
         ("--recipe notebook --model lenet5", "--model: the notebook's recipe leaves no choice"),
         ("--engine reference --quiet", "--recipe notebook and --engine take digits alone"),
     ],
@@ -108,6 +139,14 @@ def test_nonsense_is_one_clear_line_and_status_2(arguments, words, capsys):
     assert (status, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_a_known_data_set_that_is_not_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FASTCNN_DATA", str(tmp_path))
+    assert main(["train", "mnist"]) == 2
+    path = str(tmp_path / "mnist")
+    expected = f"fastcnn train: mnist: no folder {path!r}; name the folder that has it in FASTCNN_DATA\n"
+    assert capsys.readouterr() == ("", expected)
 
 
 def test_words_of_augmentations():
@@ -152,6 +191,6 @@ def test_the_real_files_train(name, capsys):
     if not root or not (Path(root) / name).is_dir():
         pytest.skip(f"FASTCNN_DATA names no folder with {name} in it")
     arguments = ["--model", "lenet5", "--validation", "0.98", "--epochs", "2", "--json"]
-    assert main(["train", str(Path(root) / name), *arguments]) == 0
+    assert main(["train", name, *arguments]) == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["val_accuracy"] > 0.5

@@ -19,7 +19,8 @@ READY = {
     "digits_default": (30_634, (1, 8, 8)),
     "lenet5": (61_706, (1, 12, 12)),
     "keras_mnist": (34_826, (1, 10, 10)),
-    "compact": (472_298, (1, 8, 8)),
+    "compact": (131_658, (1, 8, 8)),
+    "resnet6": (390_090, (1, 8, 8)),
     "vgg6": (550_570, (3, 8, 8)),
     "resnet20": (269_722, (3, 8, 8)),
     "mobilenet_small": (136_778, (3, 8, 8)),
@@ -147,7 +148,7 @@ def test_they_learn_and_predict_what_they_have_learnt(name):
     np.testing.assert_array_equal(model.copy().predict(x), predicted)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet_small"])
+@pytest.mark.parametrize("name", ["compact", "resnet20", "mobilenet_small"])
 def test_running_statistics_are_weights_and_count_from_the_next_prediction(name):
     shape = READY[name][1]
     model = network(name, shape, 4).build(shape, random_state=0)
