@@ -1,0 +1,125 @@
+"""A whole training beside PyTorch's: ``python -m bench.time_to_accuracy [fashion-mnist] [--recipe long] [--quick]``.
+
+The plan of `fastcnn train` for a data set in the folder that FASTCNN_DATA names. Both sides start from the same weights
+and see the same batches. PyTorch gets them already augmented, so that the making of them costs fastcnn alone, and the
+memory order that suits it better in alternating turns on the first batches. With `--quick` those turns are all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from fastcnn import Trainer
+from fastcnn.augmentation import Augmentation
+from fastcnn.data import Dataset, load
+from fastcnn.feed import ArrayFeed
+from fastcnn.plans import PLANS, Plan, augmentation
+
+from .sides.pytorch_training import Twin
+from .timing import about, cores, table
+
+Batches = Iterator[tuple[np.ndarray, np.ndarray]]
+ROUNDS, STEPS = 5, 8  # of the choice of the memory order
+
+
+class Training:
+    """A plan for a data set: makes either side's beginning, and the batches that both take.
+
+    Parameters
+    ----------
+    plan : Plan
+    found : Dataset
+    seed : int
+    """
+
+    def __init__(self, plan: Plan, found: Dataset, seed: int) -> None:
+        self.plan, self.found, self.seed = plan, found, seed
+        self.changes: Augmentation | None = augmentation(plan.augment)
+        self.steps = plan.steps(len(found.X)) // plan.epochs  # of an epoch
+
+    def trainer(self) -> Trainer:
+        """Return fastcnn's side, built."""
+        X = self.found.X
+        trainer = self.plan.trainer(len(X), X.shape[1:], len(self.found.classes), self.seed, None)
+        trainer._build(X)
+        return trainer
+
+    def twin(self, channels_last: bool) -> Twin:
+        """Return PyTorch's side."""
+        return Twin(self.trainer(), self.plan.label_smoothing, channels_last, cores())
+
+    def batches(self, epoch: int) -> Batches:
+        """Yield the batches that `fit` takes in an epoch."""
+        feed = ArrayFeed(self.found.X, self.found.y, None, self.plan.batch_size, self.seed, self.changes)
+        for batch in feed.batches(epoch):
+            yield batch.x, batch.y
+
+
+def ours_on_few(training: Training, trainer: Trainer, first: int) -> float:
+    """Return the seconds of STEPS steps of `fit`, with the batches made in them."""
+    size, found = training.plan.batch_size, training.found
+    few = slice(first * size, (first + STEPS) * size)
+    history = trainer.fit(
+        found.X[few], found.y[few], epochs=1, batch_size=size, augmentation=training.changes, verbose=0
+    )
+    return history.epochs[0].seconds
+
+
+def choose(training: Training) -> dict[str, float]:
+    """Return the seconds of a step on each side, medians of alternating turns."""
+    trainer, twins = training.trainer(), {"NCHW": training.twin(False), "channels_last": training.twin(True)}
+    supply = itertools.chain.from_iterable(map(training.batches, itertools.count()))
+    seconds: dict[str, list[float]] = {"fastcnn": [], **{name: [] for name in twins}}
+    for index in range(ROUNDS + 1):
+        turns = {"fastcnn": ours_on_few(training, trainer, index)}
+        turns |= {name: twin.train(itertools.islice(supply, STEPS)) for name, twin in twins.items()}
+        for name, taken in turns.items():
+            seconds[name] += [taken / STEPS] if index else []  # the first turn warms up
+    return {name: median(found) for name, found in seconds.items()}
+
+
+def train(training: Training, channels_last: bool) -> list[tuple[str, ...]]:
+    """Train both sides, epoch by epoch in turn, and return a row of the table for each epoch."""
+    trainer, twin, found = training.trainer(), training.twin(channels_last), training.found
+    ours, theirs, rows = 0.0, 0.0, []
+    for epoch in range(training.plan.epochs):
+        history = trainer.fit(
+            found.X, found.y, epochs=1, batch_size=training.plan.batch_size, augmentation=training.changes, verbose=0
+        )
+        ours += history.epochs[0].seconds
+        theirs += twin.train(training.batches(epoch))
+        accuracies = trainer.evaluate(found.X_test, found.y_test).accuracy, twin.accuracy(found.X_test, found.y_test)
+        rows.append((str(epoch + 1), f"{ours:.1f}", f"{accuracies[0]:.2%}", f"{theirs:.1f}", f"{accuracies[1]:.2%}"))
+        print("  ".join(rows[-1]), flush=True)
+    return rows
+
+
+def main() -> None:
+    """Run the bench as the command line asks."""
+    parser = argparse.ArgumentParser(prog="python -m bench.time_to_accuracy", description=__doc__.partition("\n")[0])
+    parser.add_argument("data", nargs="?", default="fashion-mnist", choices=("mnist", "fashion-mnist"))
+    parser.add_argument("--recipe", default="default", choices=("default", "long"))
+    parser.add_argument("--quick", action="store_true", help="time some steps, and train nothing to its end")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    found = load(Path(os.environ["FASTCNN_DATA"]) / options.data)
+    training = Training(PLANS[options.data, options.recipe], found, options.seed)
+    print(about("bench.time_to_accuracy", ("numpy", "numba", "torch")))
+    seconds = choose(training)
+    rows = [(name, f"{1e3 * one:.1f}", f"{training.steps * one:.1f}", f"{one / seconds['fastcnn']:.2f}")
+            for name, one in seconds.items()]  # fmt: skip
+    print(table(("side", "ms a step", "s an epoch", "times fastcnn's"), rows))
+    if not options.quick:
+        rows = train(training, seconds["channels_last"] < seconds["NCHW"])
+        print(table(("epoch", "fastcnn s", "test accuracy", "PyTorch s", "test accuracy"), rows))
+
+
+if __name__ == "__main__":
+    main()
