@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -54,8 +54,8 @@ class ArrayFeed(Feed):
     augmentation : Augmentation or None
     dtype : dtype
         Of augmented images.
-    classes : callable
-        Returns the number of classes; asked if mixup makes soft targets of classes.
+    classes : int or None
+        How many there are, if `y` are classes: mixup makes soft targets of them.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ArrayFeed(Feed):
         seed: int | None = None,
         augmentation: Augmentation | None = None,
         dtype: Any = np.float32,
-        classes: Callable[[], int] = lambda: 1,
+        classes: int | None = None,
     ) -> None:
         self.X, self.y, self.weight, self.batch_size = X, y, weight, batch_size
         self.seed, self.augmentation, self.classes = seed, augmentation, classes
@@ -118,10 +118,10 @@ class ArrayFeed(Feed):
         return images, _mixed(y, self.y[partner], share, self.classes)
 
 
-def _mixed(y: Array, other: Array, share: Array, classes: Callable[[], int]) -> Array:
+def _mixed(y: Array, other: Array, share: Array, classes: int | None) -> Array:
     """Return share · y + (1 - share) · other, classes as their one-hot rows."""
-    if y.dtype.kind in "iu" and y.ndim == 1:
-        one_hot = np.eye(classes())
+    if classes is not None:
+        one_hot = np.eye(classes)
         y, other = one_hot[y], one_hot[other]
     factor = share.reshape(-1, *[1] * (y.ndim - 1))
     mixed: Array = factor * y + (1 - factor) * other
@@ -138,11 +138,17 @@ class BatchFeed(Feed):
         seed: int,
         augmentation: Augmentation | None = None,
         dtype: Any = np.float32,
+        what: str = "fit",
+        argument: str = "X",
     ) -> None:
+        self.what, self.name = what, f"{what}: {argument}"
+        if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
+            kind = type(batches).__name__
+            raise TypeError(f"{self.name}: expected arrays X and y, or batches (x, y); got a {kind} and no y")
         if iter(batches) is batches:
             raise TypeError(
-                "fit: X: expected arrays, or batches that can be iterated once for each epoch (a list, or an object "
-                f"whose __iter__ begins anew); got a {type(batches).__name__}, which ends after one pass"
+                f"{self.name}: expected arrays, or batches that can be iterated once for each epoch (a list, or an "
+                f"object whose __iter__ begins anew); got a {type(batches).__name__}, which ends after one pass"
             )
         if augmentation is not None and augmentation.mixup:
             raise ValueError("fit: augmentation: mixup needs arrays: its partners come from the whole set")
@@ -153,9 +159,9 @@ class BatchFeed(Feed):
         first = 0
         for number, batch in enumerate(self.source, 1):
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-                raise TypeError(f"fit: X: batch {number}: expected (x, y) or (x, y, weight); got {_kind(batch)}")
-            name = f"batch {number}: "
-            x, y, weight = check_set(batch[0], batch[1], batch[2] if len(batch) == 3 else None, name)
+                raise TypeError(f"{self.name}: batch {number}: expected (x, y) or (x, y, weight); got {_kind(batch)}")
+            weight = batch[2] if len(batch) == 3 else None
+            x, y, weight = check_set(batch[0], batch[1], weight, f"{self.name}: batch {number}")
             if self.augmentation is not None:
                 out = np.empty(x.shape, self.dtype)
                 x = self.augmentation._write(x, np.arange(first, first + len(x)), (self.seed, epoch), out)
@@ -163,30 +169,40 @@ class BatchFeed(Feed):
             yield Batch(x, y, weight)
 
 
-def check_set(X: Any, y: Any, weight: Any, name: str = "", what: str = "fit") -> tuple[Array, Array, Array | None]:
-    """Return samples, targets and weights as arrays of one length; raise if they are none, or not finite."""
-    x, targets = np.asarray(X), np.asarray(y)
+def check_set(X: Any, y: Any, weight: Any, what: str = "fit", end: str = "") -> tuple[Array, Array, Array | None]:
+    """Return samples, targets and weights as arrays of one length; raise if they are none, or not finite.
+
+    Errors begin with `what`; the arguments are called X, y and sample_weight with this `end`.
+    """
+    x, targets = _as_array(X, f"{what}: X{end}"), _as_array(y, f"{what}: y{end}")
     if x.dtype.kind not in "fiub":
-        raise TypeError(f"{what}: {name}X: expected real numbers; got dtype {x.dtype}")
+        raise TypeError(f"{what}: X{end}: expected real numbers; got dtype {x.dtype}")
     if x.ndim not in (2, 4) or not x.size:
         raise ValueError(
-            f"{what}: {name}X: expected images (N, C, H, W) or features (N, D), at least one; got shape {x.shape}"
+            f"{what}: X{end}: expected images (N, C, H, W) or features (N, D), at least one; got shape {x.shape}"
         )
     if targets.shape[:1] != x.shape[:1]:
         raise ValueError(
-            f"{what}: {name}y: expected {len(x)} targets, one for each sample of X; got shape {targets.shape}"
+            f"{what}: y{end}: expected {len(x)} targets, one for each sample of X{end}; got shape {targets.shape}"
         )
-    _check_finite(x, f"{what}: {name}X")
-    _check_finite(targets, f"{what}: {name}y")
+    _check_finite(x, f"{what}: X{end}")
+    _check_finite(targets, f"{what}: y{end}")
     if weight is None:
         return x, targets, None
-    weights = checks.as_images(weight, what, f"{name}sample_weight")
+    weights = checks.as_images(weight, what, "sample_weight")
     if weights.shape != x.shape[:1]:
-        raise ValueError(f"{what}: {name}sample_weight: expected shape ({len(x)},); got shape {weights.shape}")
-    _check_finite(weights, f"{what}: {name}sample_weight")
+        raise ValueError(f"{what}: sample_weight: expected shape ({len(x)},); got shape {weights.shape}")
+    _check_finite(weights, f"{what}: sample_weight")
     if weights.min() < 0:
-        raise ValueError(f"{what}: {name}sample_weight: expected numbers of at least 0; got {weights.min()}")
+        raise ValueError(f"{what}: sample_weight: expected numbers of at least 0; got {weights.min()}")
     return x, targets, weights
+
+
+def _as_array(value: Any, name: str) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # lists of unequal lengths
+        raise ValueError(f"{name}: expected an array: {error}") from None
 
 
 def _check_finite(array: Array, name: str) -> None:

@@ -13,6 +13,8 @@ from .typing import Array
 if TYPE_CHECKING:
     from .training import Trainer
 
+LARGE = 20.0  # beyond what any scaling to mean 0 and variance 1 leaves
+
 
 class Guard:
     """Takes steps, and knows what was before the last one: weights, running statistics, the optimizer's numbers."""
@@ -47,9 +49,13 @@ class Guard:
         self._restore()
         where = where or self._bad_layer(batch.x)
         self._restore()  # to look for the layer was one more forward
+        rate, most = trainer.optimizer.learning_rate, np.abs(batch.x).max()
+        advice = "A smaller learning rate may help"
+        if batch.x.dtype != np.uint8 and most > LARGE:
+            advice = f"X, with numbers up to {most:.4g}, should be scaled to about 1, or the learning rate be smaller"
         raise FloatingPointError(
-            f"fit: epoch {epoch}, step {step}: {where}; the weights are those from before this step. "
-            "A smaller learning rate may help"
+            f"fit: epoch {epoch}, step {step}, learning rate {rate:.4g}: {where}; the weights are those from before "
+            f"this step. {advice}"
         )
 
     def _remember(self) -> None:

@@ -16,8 +16,10 @@ from .guard import Guard
 from .history import Epoch, History, line
 from .interrupts import Interrupts
 from .layers import checks
+from .losses import CrossEntropy
 from .progress import Progress, progress
 from .schedules import Schedule
+from .typing import Array
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -54,7 +56,8 @@ def fit(
     epochs = checks.as_positive_int(epochs, "fit", "epochs")
     _check_callbacks(callbacks)
     feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation)
-    validation = _validation(X_val, y_val, batch_size)
+    validation = _validation(trainer, X_val, y_val, batch_size)
+    trainer._check_modes()
     run = Run(trainer, History())
     trainer.history = run.history
     steps = None if feed.steps is None else epochs * feed.steps
@@ -82,7 +85,7 @@ def fit(
 def evaluate(trainer: Trainer, X: Any, y: Any, *, batch_size: int | None, sample_weight: Any) -> Evaluation:
     """Measure; see `Trainer.evaluate`."""
     if y is None:
-        return _evaluate(trainer, BatchFeed(X, 0), None)
+        return _evaluate(trainer, BatchFeed(X, 0, what="evaluate"), None)
     size = checks.as_positive_int(256 if batch_size is None else batch_size, "evaluate", "batch_size")
     return _evaluate(trainer, ArrayFeed(*check_set(X, y, sample_weight, what="evaluate"), size), None)
 
@@ -150,8 +153,6 @@ def _feed(
     if y is None:
         if batch_size is not None or sample_weight is not None:
             raise ValueError("fit: batch_size, sample_weight: expected none with batches; a batch is (x, y, weight)")
-        if not isinstance(X, Iterable):
-            raise TypeError(f"fit: X: expected arrays X and y, or batches (x, y); got a {type(X).__name__} and no y")
         dtype = np.float32 if model.input_shape is None else model._flat.dtype
         return BatchFeed(X, trainer._seed, augmentation, dtype)
     if batch_size is None:
@@ -159,24 +160,41 @@ def _feed(
     size = checks.as_positive_int(batch_size, "fit", "batch_size")
     x, targets, weight = check_set(X, y, sample_weight)
     trainer._build(x)
-    return ArrayFeed(
-        x, targets, weight, size, trainer._seed, augmentation, model._flat.dtype,
-        lambda: model.output_shape(x.shape[1:])[0],
-    )  # fmt: skip
+    classes = _check_classes(trainer, targets, "y")
+    return ArrayFeed(x, targets, weight, size, trainer._seed, augmentation, model._flat.dtype, classes)
 
 
-def _validation(X: Any, y: Any, batch_size: int | None) -> Feed | None:
+def _validation(trainer: Trainer, X: Any, y: Any, batch_size: int | None) -> Feed | None:
     """Return the source of the validation's batches, in their order."""
     if X is None:
         if y is not None:
             raise ValueError("fit: X_val: expected the samples of y_val; got None")
         return None
     if y is None:
-        return BatchFeed(X, 0)
-    return ArrayFeed(*check_set(X, y, None, name="validation: "), batch_size or 256)
+        return BatchFeed(X, 0, argument="X_val")
+    x, targets, weight = check_set(X, y, None, end="_val")
+    if trainer.model.input_shape is not None:
+        trainer.model._check_input(x)
+        _check_classes(trainer, targets, "y_val")
+    return ArrayFeed(x, targets, weight, batch_size or 256)
+
+
+def _check_classes(trainer: Trainer, y: Array, argument: str) -> int | None:
+    """Return how many classes the model tells apart, None if `y` are no classes; raise if there are others in `y`."""
+    model = trainer.model
+    if not isinstance(trainer.loss, CrossEntropy) or y.ndim != 1 or y.dtype.kind not in "iu":
+        return None
+    assert model.input_shape is not None
+    count = model.output_shape(model.input_shape)[0]
+    wrong = [value for value in (y.min(), y.max()) if not 0 <= value < count]
+    if wrong:
+        raise ValueError(f"fit: {argument}: expected classes from 0 to {count - 1}; got {wrong[0]}")
+    return count
 
 
 def _check_callbacks(callbacks: Sequence[Callback]) -> None:
+    if not isinstance(callbacks, list | tuple):
+        raise TypeError(f"fit: callbacks: expected a list of Callback objects; got {callbacks!r}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"fit: callbacks: expected Callback objects; got {callback!r}")

@@ -72,7 +72,10 @@ class Sequential(Container):
         return self
 
     def forward(self, input: Any) -> Array:
-        """Return the model's output for a batch, as a layer does; uint8 is scaled to [0, 1], as in training."""
+        """Return the model's output for a batch, as a layer does; uint8 is scaled to [0, 1], as in training.
+
+        What `backward` needs is kept in the model, so one thread at a time may call it: for several there is `predict`.
+        """
         x = np.asarray(input)
         if x.dtype == np.uint8:
             x = x * (self._flat.dtype if self.input_shape else np.dtype(np.float32)).type(1 / 255)

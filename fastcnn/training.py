@@ -64,6 +64,11 @@ class Trainer:
         How many epochs `fit` has trained, in all its calls: each has an order of its own.
     history : History or None
         Of the last `fit`, also if it ended with an exception.
+
+    Notes
+    -----
+    A step trains all parameters, and all layers compute as in training. To train only the last layers, as in transfer
+    learning, let a model of the first ones predict their input once, and train a model of the others on that.
     """
 
     def __init__(
@@ -291,6 +296,15 @@ class Trainer:
         draw = generator.integers if isinstance(generator, np.random.Generator) else generator.randint
         return int(draw(2**31 - 1))
 
+    def _check_modes(self) -> None:
+        """Raise if a layer inside is to predict while the model trains: a step cannot hold single layers still."""
+        for place, layer in enumerate(self.model.layers):
+            if self.model.training and not all(one.training for one in layer._modes()):
+                raise ValueError(
+                    f"Trainer: model: layer {place} ({layer.name}): expected training = True; got False: a step trains "
+                    "all layers; to train some alone, let a model of the others compute their input"
+                )
+
     def _bind(self) -> None:
         """Let the optimizer and the average know their model, so that their state can be read and set."""
         self.optimizer._bind(self.model)
@@ -303,6 +317,7 @@ class Trainer:
         if plan is not None and plan.flat is model._flat and x.shape in plan.shapes:
             return plan
         self._build(x)
+        self._check_modes()
         model._check_input(x)
         if plan is None or not plan.fits(model, len(x)):
             self._plan = plan = _Plan(model, self.loss, len(x))

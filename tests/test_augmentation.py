@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import reference
-from fastcnn import Augmentation, augmentation
+from fastcnn import SGD, Augmentation, Dense, Flatten, Sequential, Trainer, augmentation
 from fastcnn.feed import ArrayFeed
+from fastcnn.loop import _feed
 
 CHANGES = {
     "nothing": {},
@@ -82,11 +83,22 @@ def test_mixup_is_its_twin(dtype, alpha):
     options = {"horizontal_flip": True, "shift": 1, "mixup": alpha}
     wanted = reference.Augmentation(**options).mixed(x, np.eye(classes)[y], seed=5, epoch=1)
     changes, order = Augmentation(**options), np.random.default_rng((5, 1)).permutation(10)
-    feed = ArrayFeed(x, y, None, 4, 5, changes, np.float64, lambda: classes)
+    feed = ArrayFeed(x, y, None, 4, 5, changes, np.float64, classes)
     batches = [(batch.x.copy(), batch.y) for batch in feed.batches(1)]
     images, targets = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     check_alike(x[order], images, wanted[0][order], 1e-6)
     np.testing.assert_allclose(targets, wanted[1][order], atol=1e-6)
+
+
+def test_mixup_of_numbers_mixes_numbers():
+    """Whole numbers that are no classes, as of a regression, are not made one-hot."""
+    x, y, changes = image_set(8, (1, 4, 4)), np.arange(8) * 10, Augmentation(mixup=1.0)
+    trainer = Trainer(Sequential([Flatten(), Dense(1)]), "mean_squared_error", SGD(1e-9), random_state=0)
+    feed = _feed(trainer, x, y, 8, None, changes)
+    order = np.random.default_rng((0, 0)).permutation(8)
+    (batch,) = feed.batches(0)
+    partner, share = changes._partners(order, (0, 0), 8)
+    np.testing.assert_allclose(batch.y, share * y[order] + (1 - share) * y[partner])
 
 
 def test_a_difference_shows_a_picture():

@@ -391,8 +391,11 @@ class Poison(Layer):
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ("forward_bad", r"epoch 2, step 5: the loss is not finite: layer 2 \(Poison\) is the first"),
-        ("backward_bad", r"epoch 2, step 5: layer 0 \(Conv2D\): 0\.filters is not finite after the step"),
+        ("forward_bad", r"epoch 2, step 5, learning rate 0.1: the loss is not finite: layer 2 \(Poison\) is the first"),
+        (
+            "backward_bad",
+            r"epoch 2, step 5, learning rate 0.1: layer 0 \(Conv2D\): 0\.filters is not finite after the step",
+        ),
     ],
 )
 def test_what_is_not_finite_is_named_and_taken_back(where, words):
@@ -411,6 +414,27 @@ def test_what_is_not_finite_is_named_and_taken_back(where, words):
     setattr(poison, where, False)
     assert np.isfinite(one.model.forward(X)).all()
     assert np.isfinite(one.fit(X, y, epochs=1, batch_size=16, verbose=0)[0].loss)
+
+
+def test_pixels_that_are_not_scaled_are_the_first_suspect():
+    X, y = samples(40)
+    with pytest.raises(FloatingPointError, match=r"X, with numbers up to \d+, should be scaled to about 1"):
+        trainer(rate=1e30).fit(X.astype(float), y, epochs=9, batch_size=16, verbose=0)
+
+
+def test_no_layer_is_held_still_in_silence():
+    """A model that predicts is trained all the same; a single layer inside that should is an error."""
+    (X, y), one, other = samples(40), trainer(), trainer()
+    one._build(X)
+    one.model.eval()
+    one.fit(X, y, epochs=1, batch_size=16, verbose=0)
+    other.fit(X, y, epochs=1, batch_size=16, verbose=0)
+    assert weights(one) == weights(other)
+    one.model.train()
+    one.model.layers[2].training = False
+    with pytest.raises(ValueError, match=r"Trainer: model: layer 2 \(MaxPool2D\): expected training = True; got False"):
+        one.fit(X, y, epochs=1, batch_size=16, verbose=0)
+    assert weights(one) == weights(other)
 
 
 def test_a_rate_that_is_too_large():
@@ -455,13 +479,23 @@ def test_data_that_are_not_finite_are_refused(value, kind, tmp_path, monkeypatch
         ({"sample_weight": -np.ones(40)}, ValueError, "sample_weight: expected numbers of at least 0; got -1"),
         ({"augmentation": "flip"}, TypeError, "fit: augmentation: expected an Augmentation or None; got 'flip'"),
         ({"callbacks": [print]}, TypeError, "fit: callbacks: expected Callback objects; got <built-in"),
+        ({"callbacks": EarlyStopping()}, TypeError, "fit: callbacks: expected a list of Callback objects; got <"),
+        ({"X_val": np.zeros((3, 1, 8, 8))}, TypeError, "fit: X_val: expected arrays X and y, .*; got a ndarray and no"),
+        ({"X_val": np.zeros((3, 1, 8, 7)), "y_val": [0, 1, 2]}, ValueError, r"expected samples of shape \(1, 8, 8\)"),
+        ({"X_val": np.zeros((3, 1, 8, 8)), "y_val": [0, 4, 2]}, ValueError, "fit: y_val: .* from 0 to 3; got 4"),
+        ({"X": [[1, 2], [3]], "y": [1, 2]}, ValueError, "fit: X: expected an array: .*inhomogeneous"),
         ({"y_val": np.zeros(3, int)}, ValueError, "fit: X_val"),
         ({"X": iter([]), "y": None, "batch_size": None}, TypeError, "which ends after one pass"),
         ({"X": [], "y": None, "batch_size": None}, ValueError, "at least one batch in each epoch"),
-        ({"X": [3], "y": None, "batch_size": None}, TypeError, r"batch 1: expected \(x, y\) or \(x, y, weight\)"),
+        (
+            {"X": [3], "y": None, "batch_size": None},
+            TypeError,
+            r"fit: X: batch 1: expected \(x, y\) or \(x, y, weight\)",
+        ),
         ({"X": 3, "y": None, "batch_size": None}, TypeError, "expected arrays X and y, or batches"),
         ({"X": [3], "y": None}, ValueError, "batch_size, sample_weight: expected none with batches"),
-        ({"y": np.full(40, 9)}, ValueError, "expected classes from 0 to 3; got"),
+        ({"y": np.full(40, 9)}, ValueError, "fit: y: expected classes from 0 to 3; got 9"),
+        ({"y": np.full(40, -1), "augmentation": Augmentation(mixup=1)}, ValueError, "from 0 to 3; got -1"),
     ],
 )
 def test_nonsense_is_refused(arguments, error, words):

@@ -81,7 +81,8 @@ class Layer:
     input_shape : tuple of int or None
         (C, H, W) or (D,), known after `build` or the first `forward`.
     training : bool
-        Whether layers that differ between training and prediction are in training; also for all layers inside.
+        Whether `forward` computes as in training; set, it is for all layers inside too. A `Trainer` trains all layers
+        of its model, and predicts in its validation, whatever the model's `training` says; see `Trainer`.
 
     Examples
     --------
