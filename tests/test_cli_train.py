@@ -110,7 +110,7 @@ def test_a_file_that_is_wrong_is_one_line_and_status_1(folder, capsys):
 def test_a_loss_that_is_not_finite(folder, capsys):
     arguments = ["--optimizer", "sgd", "--schedule", "constant", "--learning-rate", "1e30", "--epochs", "3"]
     assert main(["train", str(folder), *arguments, "--batch-size", "10", "--quiet"]) == 1
-    assert re.match(r"fastcnn train: fit: epoch 1, step \d: .*layer \d", capsys.readouterr().err)
+    assert re.match(r"fastcnn train: fit: epoch 1, step \d, learning rate .*: .*layer \d", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
