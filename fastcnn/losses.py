@@ -66,6 +66,7 @@ class Loss(ABC):
     name: str  # by which a Trainer knows it, and that messages about data begin with
     swallows = ""  # the function at the end of a model that the loss has in itself
     has_accuracy = False
+    replayable = False  # whether `evaluate` does nothing but call kernels, with what its arguments alone determine
 
     def __call__(self, output: Any, target: Any, sample_weight: Any = None) -> float:
         """Return the loss L.
@@ -190,6 +191,7 @@ class CrossEntropy(Loss):
     name = "cross_entropy"
     swallows = "softmax"
     has_accuracy = True
+    replayable = True
 
     def __init__(self, label_smoothing: float = 0.0, class_weight: Any = None) -> None:
         self.label_smoothing = checks.as_number(label_smoothing, "CrossEntropy", "label_smoothing", at_least=0, below=1)
@@ -226,22 +228,21 @@ class CrossEntropy(Loss):
         return self._soft(end, np.eye(classes)[labels], sample_weight)
 
     def _soft(self, end: End, rows: Array, sample_weight: Any) -> Targets:
-        """Return s·w·y' for each row, and the likeliest classes."""
+        """Return s·w·y' / Σ s·m for each row, and the likeliest classes."""
         s = self._sample_weight(sample_weight, len(rows))
         w = np.ones(end.channels) if self.class_weight is None else self.class_weight
         smooth = (1 - self.label_smoothing) * rows + self.label_smoothing / end.channels
-        weights = (s[:, None] * w * smooth).astype(end.dtype).ravel()
         total = self._total(s * (rows @ w))
-        return Targets((rows.argmax(axis=1), weights), total, total)
+        weights = (s[:, None] * w * smooth / total).astype(end.dtype).ravel()
+        return Targets((rows.argmax(axis=1), weights), 1.0, total)
 
     def evaluate(self, end: End, n: int, memory: Memory, targets: Targets, first: int, totals: Array) -> None:
         labels, *weights = targets.arrays
-        x, dx, scale = memory.values[end.edge], memory.gradients[end.edge], end.dtype.type(1 / targets.total)
+        x, dx = memory.values[end.edge], memory.gradients[end.edge]
         if weights:
-            kernels.soft_cross_entropy(
-                x, end.x_row, n, end.channels, weights[0], labels, first, scale, dx, end.dx_row, totals
-            )
+            kernels.soft_cross_entropy(x, end.x_row, n, end.channels, weights[0], labels, first, dx, end.dx_row, totals)
         else:
+            scale = end.dtype.type(1 / targets.total)
             kernels.softmax_cross_entropy(x, end.x_row, n, end.channels, labels, first, scale, dx, end.dx_row, totals)
 
 
@@ -250,6 +251,8 @@ class _Elementwise(Loss):
 
     So without sample weights L is the mean over all numbers, as PyTorch's `reduction="mean"`.
     """
+
+    replayable = True
 
     def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
         where = f"{self.name}: {end.argument}"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import parallel
-from .kernels.cache import Tape
 from .kernels.compare import same_words
+from .kernels.tape import Tape
 from .layers.block import Call, Graph, Memory, Pass, record_calls
 from .layers.layout import padded
 from .typing import Array
@@ -108,8 +108,7 @@ class Predictor:
     def _play(self, worker: int, n: int, memory: Memory) -> None:
         tape = self.tapes.get((worker, n))
         if tape is not None:
-            for function, arguments in tape:
-                function(*arguments)
+            tape.play()
             return
         tape = record_calls(Call(block, block.forward, (n, memory, self.run)) for block in self.graph.blocks)
         if len(self.tapes) < TAPES:

@@ -11,7 +11,7 @@ import numpy as np
 from . import parallel
 from .averaging import ExponentialMovingAverage
 from .kernels import update as update_kernels
-from .kernels.cache import Tape
+from .kernels.tape import Tape
 from .layers import checks
 from .layers.base import Layer
 from .layers.block import Call, Gradients, Graph, Memory, Pass, record_calls
@@ -186,29 +186,24 @@ class Trainer:
         n = len(x)
         plan = self._planned(x)
         targets = self.loss.targets(plan.end, y, n, sample_weight)
-        graph, cuts = plan.graph, plan.cuts(n)
+        batch = plan.batch(self.loss, targets, n)
+        graph, cuts, stages = plan.graph, batch.cuts, len(plan.graph.cuts)
         threads = self.threads or parallel.get_num_threads()
-        stages = len(graph.cuts)
 
         def forward(s: int, worker: int) -> None:
-            first, last = cuts[s]
-            place, size = plan.place(s, worker), last - first
-            memory, totals = plan.memory(place), plan.totals[s]
+            place = plan.place(s, worker)
             if stage == 0:
-                graph.load(x if size == n else x[first:last], size, memory)
-            plan.play("forward", stage, s, place, size)
-            if stage == stages:
-                totals.fill(0.0)
-                self.loss.evaluate(plan.end, size, memory, targets, first, totals)
-                plan.play("backward", stage, s, place, size)
+                first, last = cuts[s]
+                graph.load(x if last - first == n else x[first:last], last - first, plan.memory(place))
+            batch.play("forward", stage, s, place)
 
         def backward(s: int, worker: int) -> None:
-            first, last = cuts[s]
-            plan.play("backward", stage, s, plan.place(s, worker), last - first)
+            batch.play("backward", stage, s, plan.place(s, worker))
 
         for run, (first, _) in zip(plan.passes, cuts, strict=False):
             run.step, run.first = self.steps, first
-        plan.play("prepare")
+        plan.totals[: len(cuts)] = 0.0
+        batch.play("prepare")
         for stage in range(stages + 1):
             if stage:
                 graph.blocks[graph.cuts[stage - 1]].meet_forward(plan.meeting(cuts))
@@ -247,7 +242,7 @@ class Trainer:
             plan.totals[s] = 0.0
             self.loss.evaluate(plan.end, last - first, memory, targets, first, plan.totals[s])
 
-        plan.play("prepare")
+        graph.prepare()
         parallel.run(len(cuts), forward, self.threads or parallel.get_num_threads())
         return *self._means(plan, targets, len(cuts), n), targets.weight
 
@@ -349,7 +344,18 @@ class _Plan:
         self.totals = np.zeros((SHARDS, 3))
         self.passes = [Pass() for _ in range(SHARDS)]
         self.memories: dict[int, Memory] = {}
-        self.tapes: dict[tuple[str, int, int, int, int], Tape] = {}
+        self.batches: dict[Any, _Batch] = {}
+
+    def batch(self, loss: Loss, targets: Targets, n: int) -> _Batch:
+        """Return what there is for batches of `n` with such targets, which are copied to it."""
+        key = n, *((array.shape, array.dtype) for array in targets.arrays)
+        batch = self.batches.get(key)
+        if batch is None:
+            self.batches[key] = batch = _Batch(self, loss, targets, n)
+        else:
+            for own, array in zip(batch.targets.arrays, targets.arrays, strict=True):
+                own[...] = array
+        return batch
 
     def cuts(self, n: int) -> list[tuple[int, int]]:
         """Return the slices of a batch of `n`: by its work alone, never by the number of threads."""
@@ -373,27 +379,46 @@ class _Plan:
             self.memories[place] = self.graph.allocate()
         return self.memories[place]
 
-    def play(self, direction: str, stage: int = 0, shard: int = 0, place: int = 0, n: int = 0) -> None:
-        """Run a stage of a shard of `n` images; what the first time records is repeated later."""
-        key = direction, stage, shard, place, n
+    def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Memory]]:
+        """Return the size and the memory of each shard, in order."""
+        return [(last - first, self.memories[s]) for s, (first, last) in enumerate(cuts)]
+
+
+class _Batch:
+    """Batches of one length, with targets of one kind: their slices, and the recorded calls of a step.
+
+    The targets are copied to where the recorded calls read them.
+    """
+
+    def __init__(self, plan: _Plan, loss: Loss, targets: Targets, n: int) -> None:
+        self.plan, self.loss, self.cuts = plan, loss, plan.cuts(n)
+        self.targets = targets._replace(arrays=tuple(array.copy() for array in targets.arrays))
+        self.tapes: dict[tuple[str, int, int, int], Tape] = {}
+
+    def play(self, direction: str, stage: int = 0, shard: int = 0, place: int = 0) -> None:
+        """Run a stage of a shard; what the first time records is repeated later."""
+        key = direction, stage, shard, place
         tape = self.tapes.get(key)
         if tape is None:
             self.tapes[key] = record_calls(self._calls(*key))
         else:
-            for function, arguments in tape:
-                function(*arguments)
+            tape.play()
 
-    def _calls(self, direction: str, stage: int, shard: int, place: int, n: int) -> Iterator[Call]:
+    def _calls(self, direction: str, stage: int, shard: int, place: int) -> Iterator[Call]:
+        """Yield the calls of a stage; the last one forward goes on with the loss, and back again."""
+        plan, graph = self.plan, self.plan.graph
         if direction == "prepare":
-            return self.graph.prepare_calls()
-        memory, run = self.memory(place), self.passes[shard]
+            yield from graph.prepare_calls()
+            return
+        first, last = self.cuts[shard]
+        n, memory, run = last - first, plan.memory(place), plan.passes[shard]
         if direction == "forward":
-            return self.graph.forward_calls(stage, n, memory, run)
-        return self.graph.backward_calls(stage, n, memory, self.gradients_by_layer[shard], run)
-
-    def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Memory]]:
-        """Return the size and the memory of each shard, in order."""
-        return [(last - first, self.memories[s]) for s, (first, last) in enumerate(cuts)]
+            yield from graph.forward_calls(stage, n, memory, run)
+            if stage < len(graph.cuts):
+                return
+            arguments = plan.end, n, memory, self.targets, first, plan.totals[shard]
+            yield Call(self.loss, self.loss.evaluate, arguments)
+        yield from graph.backward_calls(stage, n, memory, plan.gradients_by_layer[shard], run)
 
 
 def _as_batch(x: Any) -> Array:

@@ -11,10 +11,9 @@ import hashlib
 import os
 import stat
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 from numba.core.registry import CPUDispatcher
 
 from .machine import vector_set
+from .tape import recorder
 
 FOLDER = Path(__file__).resolve().parent
 DAY = 86400.0  # seconds
@@ -156,41 +156,16 @@ class _Cache(FunctionCache):
 
 
 class Kernel(CPUDispatcher):
-    """A compiled function that can note its calls down, see `recording`."""
+    """A compiled function that can note its calls down, see `tape.recording`."""
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the kernel."""
         result = super().__call__(*arguments)
-        tape = _recorder.tape
+        tape = recorder()
         if tape is not None:
             compiled = self.overloads[tuple(numba.typeof(argument) for argument in arguments)]
-            tape.append((compiled.entry_point, arguments))
+            tape.add(compiled.entry_point, arguments, compiled)
         return result
-
-
-Tape = list[tuple[Callable[..., Any], tuple[Any, ...]]]
-
-
-class _Recorder(threading.local):
-    """Each thread's tape, while it records."""
-
-    tape: Tape | None = None
-
-
-_recorder = _Recorder()
-
-
-@contextmanager
-def recording(tape: Tape) -> Iterator[None]:
-    """Note down every kernel call of this thread, to be repeated with the same arguments.
-
-    A repeated call skips the choice of the signature and all the Python that led to the arguments.
-    """
-    _recorder.tape = tape
-    try:
-        yield
-    finally:
-        _recorder.tape = None
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -76,8 +76,8 @@ def softmax_cross_entropy(x, x_row, n, classes, target, t0, scale, dx, dx_row, t
 
 
 @kernel
-def soft_cross_entropy(x, x_row, n, classes, weights, labels, t0, scale, dx, dx_row, totals):
-    """ℓ = -Σ_k w_k · log softmax(x)_k, dx = scale · dℓ; w = weights[(t0 + i) · classes:]; add loss and hits."""
+def soft_cross_entropy(x, x_row, n, classes, weights, labels, t0, dx, dx_row, totals):
+    """ℓ = -Σ_k w_k · log softmax(x)_k, dx = dℓ; w = weights[(t0 + i) · classes:]; add loss and hits."""
     loss = 0.0
     for i in range(n):
         r, s, w, label = x_row[i], dx_row[i], (t0 + i) * classes, labels[t0 + i]
@@ -88,7 +88,7 @@ def soft_cross_entropy(x, x_row, n, classes, weights, labels, t0, scale, dx, dx_
             inner += weights[w + k] * (x[r + k] - largest)
         factor = weight / total
         for k in range(classes):
-            dx[s + k] = scale * (factor * dx[s + k] - weights[w + k])
+            dx[s + k] = factor * dx[s + k] - weights[w + k]
         loss += weight * np.log(total) - inner
         first = 0
         while first < label and x[r + first] != largest:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..kernels.cache import Tape, recording
+from ..kernels.tape import Tape, recording
 from ..typing import Array, Shape
 from .layout import Halo, Layout, padded
 
@@ -144,9 +144,16 @@ class Block(ABC):
 class Call(NamedTuple):
     """A method of a block, with its arguments."""
 
-    block: Block
+    owner: Replayable
     method: Callable[..., None]
     arguments: tuple[Any, ...]
+
+
+class Replayable(Protocol):
+    """A block, or a loss: `replayable` tells whether it does nothing but call kernels with the same arguments."""
+
+    @property
+    def replayable(self) -> bool: ...
 
 
 def run_calls(calls: Iterable[Call]) -> None:
@@ -156,15 +163,15 @@ def run_calls(calls: Iterable[Call]) -> None:
 
 
 def record_calls(calls: Iterable[Call]) -> Tape:
-    """Make the calls, and return what repeats them: replayable blocks as kernel calls, the others as they are."""
-    tape: Tape = []
+    """Make the calls, and return what repeats them: kernel calls of what is replayable, the others as they are."""
+    tape = Tape()
     for call in calls:
-        if call.block.replayable:
+        if call.owner.replayable:
             with recording(tape):
                 call.method(*call.arguments)
         else:
             call.method(*call.arguments)
-            tape.append((call.method, call.arguments))
+            tape.add(call.method, call.arguments)
     return tape
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..kernels.cache import Tape
+from ..kernels.tape import Tape
 from ..typing import Array, Shape
 from .block import Graph, Memory, Pass, record_calls
 from .layout import Layout, aligned_zeros
@@ -92,18 +93,17 @@ class Session:
         if tape is None:
             self.tapes[direction, training] = self._record(direction)
         else:
-            for function, arguments in tape:
-                function(*arguments)
+            tape.play()
 
     def _record(self, direction: str) -> Tape:
         graph = self.graph
-        tape = record_calls(graph.prepare_calls()) if direction == "forward" else []
+        calls = graph.prepare_calls() if direction == "forward" else iter(())
         for (n, memory), run, gradients in zip(self.shards, self.passes, self.by_layer, strict=True):
             if direction == "forward":
-                tape += record_calls(graph.forward_calls(0, n, memory, run))
+                calls = chain(calls, graph.forward_calls(0, n, memory, run))
             else:
-                tape += record_calls(graph.backward_calls(0, n, memory, gradients, run))
-        return tape
+                calls = chain(calls, graph.backward_calls(0, n, memory, gradients, run))
+        return record_calls(calls)
 
     def _collect(self, views: list[Array], shape: Shape) -> Array:
         """Return the maps of all shards as a new public array, channels last in memory as they are in the buffers."""

@@ -232,7 +232,8 @@ def _fewest_products(window: Window) -> str:
     rows, columns = window.outputs
 
     def products(kernels: ModuleType) -> int:
-        return int(kernels.POINTS) * -(-rows // kernels.TILE) * -(-columns // kernels.TILE)
+        points, side = int(kernels.POINTS), int(kernels.TILE)
+        return points * -(-rows // side) * -(-columns // side)
 
     counts = {"winograd": products(conv_winograd), "winograd4": products(conv_winograd4), "direct": 9 * rows * columns}
     return min(counts, key=counts.__getitem__)

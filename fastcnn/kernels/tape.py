@@ -1,0 +1,197 @@
+"""Kernel calls that are recorded once and repeated as one native call, whatever their number.
+
+Each call from Python costs what a small kernel costs, and holds the GIL while it finds the machine addresses of its
+arguments. A tape has written them down: a loop in machine code takes them from there, and other threads run meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core.compiler_lock import global_compiler_lock
+
+Function = Callable[..., Any]
+
+_WORD = ir.IntType(64)
+_WORDS = _WORD.as_pointer()
+_REPEATED = ir.FunctionType(ir.VoidType(), [_WORDS])
+
+
+class Tape:
+    """Calls, to be made again in their order with the same arguments.
+
+    Where kernels follow each other they become one call. Their arguments are kept alive, and must stay where they are
+    in memory.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[Any, Function, tuple[Any, ...]]] = []
+        self._steps: list[tuple[Function, tuple[Any, ...]]] | None = None
+
+    def add(self, function: Function, arguments: tuple[Any, ...], compiled: Any = None) -> None:
+        """Append a call; `compiled` is Numba's result for the kernel that it calls."""
+        self._calls.append((compiled, function, arguments))
+
+    def play(self) -> None:
+        """Make all calls."""
+        for function, arguments in self._steps or self._join():
+            function(*arguments)
+
+    def _join(self) -> list[tuple[Function, tuple[Any, ...]]]:
+        """Turn each run of kernel calls into one."""
+        steps: list[tuple[Function, tuple[Any, ...]]] = []
+        run: list[Any] = []
+        for compiled, function, arguments in self._calls:
+            words = None if compiled is None else _words(compiled, arguments)
+            if words is not None:
+                run.append((_caller(_kinds(compiled)), words))
+                continue
+            if run:
+                steps.append(_native(run))
+                run = []
+            steps.append((function, arguments))
+        if run:
+            steps.append(_native(run))
+        self._steps = steps
+        return steps
+
+
+class _Recorder(threading.local):
+    """Each thread's tape, while it records."""
+
+    tape: Tape | None = None
+
+
+_recorder = _Recorder()
+
+
+def recorder() -> Tape | None:
+    """Return the tape that this thread records, if it does."""
+    return _recorder.tape
+
+
+@contextmanager
+def recording(tape: Tape) -> Iterator[None]:
+    """Note down every kernel call of this thread."""
+    _recorder.tape = tape
+    try:
+        yield
+    finally:
+        _recorder.tape = None
+
+
+def _native(run: list[tuple[int, np.ndarray]]) -> tuple[Function, tuple[Any, ...]]:
+    """Return one call for a run of (machine code that makes a call, words that it takes it from)."""
+    table = np.array([(caller, words.ctypes.data) for caller, words in run], np.int64)
+    kept = table, [words for _, words in run]
+
+    def repeat(address: int, count: int, _kept: Any = kept) -> None:
+        loop(address, count)
+
+    loop = _loop()
+    return repeat, (table.ctypes.data, len(run))
+
+
+def _words(compiled: Any, arguments: tuple[Any, ...]) -> np.ndarray | None:
+    """Return the kernel's address and its arguments as Numba passes them, a word each; None for kinds not known here.
+
+    An array is passed as owner, parent, size, item size, data, shape, strides; kernels ask for no owner.
+    """
+    address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    words = [address]
+    for kind, argument in zip(compiled.signature.args, arguments, strict=True):
+        if isinstance(kind, types.Array):
+            words += [0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides]
+        elif isinstance(kind, types.Integer | types.Boolean):
+            words.append(int(argument))
+        elif isinstance(kind, types.Float):
+            form = "<d" if kind.bitwidth == 64 else "<f"
+            words.append(int.from_bytes(struct.pack(form, argument), "little"))
+        else:
+            return None
+    return np.array(words, np.uint64 if max(words) > np.iinfo(np.int64).max else np.int64)
+
+
+def _kinds(compiled: Any) -> tuple[str, ...]:
+    """Return the machine types of a kernel's arguments; pointers are words."""
+    function = compiled.target_context.call_conv.get_function_type(compiled.fndesc.restype, compiled.fndesc.argtypes)
+    return tuple(str(_WORD) if isinstance(kind, ir.PointerType) else str(kind) for kind in function.args[2:])
+
+
+_TYPES = {str(kind): kind for kind in (*map(ir.IntType, (1, 8, 16, 32, 64)), ir.FloatType(), ir.DoubleType())}
+
+
+@cache
+def _caller(kinds: tuple[str, ...]) -> int:
+    """Return the address of `call(words)`, which calls the function at words[0] with the arguments behind it."""
+    module = ir.Module()
+    function = ir.Function(module, _REPEATED, "call")
+    builder = ir.IRBuilder(function.append_basic_block())
+    # Numba's convention: places for a result and for an exception, then the arguments; a status is returned.
+    place = _WORDS.as_pointer()
+    arguments = [builder.alloca(place), builder.alloca(place)]
+    target_type = ir.FunctionType(ir.IntType(32), [place.as_pointer()] * 2 + [_TYPES[kind] for kind in kinds])
+    words = [builder.load(builder.gep(function.args[0], [_WORD(k)])) for k in range(len(kinds) + 1)]
+    target = builder.inttoptr(words[0], target_type.as_pointer())
+    for word, kind in zip(words[1:], kinds, strict=True):
+        arguments.append(_from_word(builder, word, _TYPES[kind]))
+    builder.call(target, arguments)
+    builder.ret_void()
+    return _compile(module, "call")
+
+
+def _from_word(builder: ir.IRBuilder, word: Any, kind: ir.Type) -> Any:
+    """Emit the argument that the low bits of a word stand for."""
+    if isinstance(kind, ir.IntType):
+        return word if kind == _WORD else builder.trunc(word, kind)
+    if isinstance(kind, ir.FloatType):
+        return builder.bitcast(builder.trunc(word, ir.IntType(32)), kind)
+    return builder.bitcast(word, kind)
+
+
+@cache
+def _loop() -> Function:
+    """Return `loop(table, count)`, which makes the calls of a table of (caller, words)."""
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WORDS, _WORD]), "loop")
+    table, count = function.args
+    before, head, body, after = (function.append_basic_block(name) for name in ("before", "head", "body", "after"))
+    builder = ir.IRBuilder(before)
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(_WORD)
+    builder.cbranch(builder.icmp_unsigned("<", i, count), body, after)
+    builder.position_at_end(body)
+    row = builder.mul(i, _WORD(2))
+    caller, words = (builder.load(builder.gep(table, [builder.add(row, _WORD(k))])) for k in range(2))
+    builder.call(builder.inttoptr(caller, _REPEATED.as_pointer()), [builder.inttoptr(words, _WORDS)])
+    i.add_incoming(_WORD(0), before)
+    i.add_incoming(builder.add(i, _WORD(1)), body)
+    builder.branch(head)
+    builder.position_at_end(after)
+    builder.ret_void()
+    # ctypes lets go of the GIL during the call.
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(_compile(module, "loop"))
+
+
+_engines: list[Any] = []  # machine code lives as long as its engine
+
+
+def _compile(module: ir.Module, name: str) -> int:
+    """Return the address of a function; little is gained by optimising it, and much time lost."""
+    with global_compiler_lock:
+        module.triple = binding.get_process_triple()
+        machine = binding.Target.from_default_triple().create_target_machine(opt=0)
+        engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
+        engine.finalize_object()
+        _engines.append(engine)
+        return int(engine.get_function_address(name))
