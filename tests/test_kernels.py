@@ -240,15 +240,14 @@ def test_pool_of_any_window(guards, winner_dtype, dtype):
 @pytest.mark.parametrize("vectors", [1, 2, 3])
 @pytest.mark.parametrize("P", [1, 23, 24, 25, 49])
 def test_convolution_and_pooling_in_one_pass(guards, P, vectors, every, dtype):
-    rng, N, K, band = np.random.RandomState(P), vectors * lanes(dtype), 6, product.BAND
+    rng, N, K = np.random.RandomState(P), vectors * lanes(dtype), 6
     A, B, start = (integers(rng, *shape, dtype=dtype) for shape in ((4 * P, K), (K, N), (N,)))
-    band_row, y_row = np.arange(4 * P) % band * N, spread(rng, P, N, lanes(dtype))
+    y_row = spread(rng, P, N, lanes(dtype))
     for floor in (-np.inf, 0):
         y, winners = guards.empty(P * (N + lanes(dtype)) + lanes(dtype), dtype), guards.empty(P * N, np.uint8)
         conv_direct.forward_pool(
             guards.array(A), table(guards, np.arange(4 * P) * K), table(guards, np.arange(K)), K, packed(guards, B),
-            guards.array(start), dtype(floor), every, guards.empty(band * N, dtype), table(guards, band_row),
-            y, table(guards, y_row), winners, P, N,
+            guards.array(start), dtype(floor), every, y, table(guards, y_row), winners, P, N,
         )  # fmt: skip
         best, bits = pool2_expected(np.maximum(floor, start + A @ B).reshape(P, 4, N), floor, every)
         assert_only(y, y_row, N)

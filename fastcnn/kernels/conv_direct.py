@@ -10,22 +10,47 @@ padded to whole vectors.
 from __future__ import annotations
 
 from .cache import kernel
-from .pool import pool2
+from .pool import larger
 from .product import BAND, PIXELS, ZERO, _panel, product
-from .vector import lanes, load, splat, store
-from .vector_bits import keep_where, load_bits
+from .simd import tile_sums
+from .vector import lanes, load, maximum, splat, store
+from .vector_bits import keep_where, load_bits, store_bits, winners_of_four
 
 forward = product
 
 
 @kernel
-def forward_pool(x, x_row, x_col, K, w, start, floor, every, band, band_row, y, y_row, winners, P, N):
-    """y (P, N) = max-pool 2 x 2 of max(floor, start + x * w), in one pass: the convolution lives in a cached band."""
-    step = BAND // 4
-    for p0 in range(0, P, step):
-        p1 = min(p0 + step, P)
-        product(x, x_row, 4 * p0, 4 * p1, x_col, K, w, ZERO, band, band_row, N, start, floor)
-        pool2(band, band_row, ZERO, y, y_row, winners, p0, p1, N, floor, every)
+def _pool_window(a, b, c, d, low, every, y, i, winners, j):
+    """Store the largest of four vectors of sums, not below `low`, to y[i:], and which it was to winners[j:]."""
+    a, b, c, d = maximum(low, a), maximum(low, b), maximum(low, c), maximum(low, d)
+    best = larger(larger(a, b), larger(c, d))
+    store(y, i, best)
+    store_bits(winners, j, winners_of_four(a, b, c, d, best, low, every))
+
+
+@kernel
+def forward_pool(x, x_row, x_col, K, w, start, floor, every, y, y_row, winners, P, N):
+    """y (P, N) = max-pool 2 x 2 of max(floor, start + x * w), in one pass: the convolution lives in registers."""
+    low = splat(x, floor)
+    width = 2 * lanes(x)
+    for p0 in range(0, P, BAND // 4):
+        p1 = min(p0 + BAND // 4, P)
+        for c0 in range(0, N, width):
+            if N - c0 >= width:
+                for p in range(p0, p1):
+                    a0, a1, b0, b1, c0_, c1_, d0, d1 = tile_sums(2, 4, x, x_row, 4 * p, x_col, K, w, c0 * K, start, c0)
+                    o, q = y_row[p] + c0, p * N + c0
+                    _pool_window(a0, b0, c0_, d0, low, every, y, o, winners, q)
+                    _pool_window(a1, b1, c1_, d1, low, every, y, o + lanes(x), winners, q + lanes(x))
+            else:
+                for p in range(p0, p1 - 1, 2):
+                    s = tile_sums(1, 8, x, x_row, 4 * p, x_col, K, w, c0 * K, start, c0)
+                    _pool_window(s[0], s[1], s[2], s[3], low, every, y, y_row[p] + c0, winners, p * N + c0)
+                    _pool_window(s[4], s[5], s[6], s[7], low, every, y, y_row[p + 1] + c0, winners, (p + 1) * N + c0)
+                if (p1 - p0) % 2:
+                    p = p1 - 1
+                    s = tile_sums(1, 4, x, x_row, 4 * p, x_col, K, w, c0 * K, start, c0)
+                    _pool_window(s[0], s[1], s[2], s[3], low, every, y, y_row[p] + c0, winners, p * N + c0)
 
 
 @kernel

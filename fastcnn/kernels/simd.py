@@ -64,6 +64,16 @@ class _Tile:
         for total, pointer in zip(sums, c_pointers, strict=True):
             emit_store(builder, self.vector, emit_maximum(builder, floor, total), pointer)
 
+    def sums(self, rows: int, vectors: int) -> list[Any]:
+        """Emit a tile without stores, that begins at the bias, and return its accumulators row by row."""
+        values, i = self.values, self.values["i"]
+        a_pointers = [self.at("a", self.offset(self.at("a_row", self.plus(i, m)))) for m in range(rows)]
+        bias = [self.load(self.at("start", self.plus(values["c0"], j * self.lanes))) for j in range(vectors)]
+        sums, k, b_pointer = bias * rows, ir.Constant(INT64, 0), self.at("b", values["b0"])
+        for steps in (UNROLL, 1):
+            sums, k, b_pointer = self._loop(steps, sums, k, b_pointer, a_pointers, vectors)
+        return sums
+
     def _start(self, rows: int, vectors: int, c_pointers: list[Any]) -> list[Any]:
         """Emit where the sums begin: the bias, or what an earlier band has left in C."""
         builder = self.builder
@@ -172,5 +182,41 @@ def tile_product(
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile_sums(
+    typingctx: Any,
+    vectors: Any,
+    rows: Any,
+    a: Any,
+    a_row: Any,
+    i: Any,
+    a_col: Any,
+    k1: Any,
+    b: Any,
+    b0: Any,
+    start: Any,
+    c0: Any,
+) -> Any:
+    """Return the registers of a tile, row by row: `start[c0 + n] + Σ_k a[a_row[i+m] + a_col[k]] · b[b0 + k·width + n]`.
+
+    As `tile_product`, for sums that go on being worked on; `vectors` and `rows` are literals.
+    """
+    if not (isinstance(vectors, types.IntegerLiteral) and isinstance(rows, types.IntegerLiteral)):
+        return None
+    height, width = rows.literal_value, vectors.literal_value
+    size = types.int64
+    result = types.UniTuple(Vector(a.dtype), height * width)
+    signature = result(vectors, rows, a, a_row, size, a_col, size, b, size, start, size)
+    names = ("vectors", "rows", "a", "a_row", "i", "a_col", "k1", "b", "b0", "start", "c0")
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        tile = _Tile(
+            context, builder, dict(zip(names, signature.args, strict=True)), dict(zip(names, arguments, strict=True))
+        )
+        return context.make_tuple(builder, signature.return_type, tile.sums(height, width))
 
     return signature, codegen

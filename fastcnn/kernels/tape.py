@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import binding, ir
@@ -51,9 +51,10 @@ class Tape:
         steps: list[tuple[Function, tuple[Any, ...]]] = []
         run: list[Any] = []
         for compiled, function, arguments in self._calls:
-            words = None if compiled is None else _words(compiled, arguments)
-            if words is not None:
-                run.append((_caller(_kinds(compiled)), words))
+            entry = None if compiled is None else _entry(compiled)
+            words = None if entry is None else _words(entry, arguments)
+            if entry is not None and words is not None:
+                run.append((entry.caller, words))
                 continue
             if run:
                 steps.append(_native(run))
@@ -101,14 +102,36 @@ def _native(run: list[tuple[int, np.ndarray]]) -> tuple[Function, tuple[Any, ...
     return repeat, (table.ctypes.data, len(run))
 
 
-def _words(compiled: Any, arguments: tuple[Any, ...]) -> np.ndarray | None:
+class _Entry(NamedTuple):
+    """A kernel as machine code: its address, that of the code that calls it, and Numba's types of its arguments."""
+
+    address: int
+    caller: int
+    types: tuple[types.Type, ...]
+
+
+# One look-up for each kernel and process: LLVM's lock, if another thread has it, is not for a forked child to wait for.
+_entries: dict[str, _Entry] = {}
+
+
+def _entry(compiled: Any) -> _Entry:
+    """Return what is to be known of a compiled kernel."""
+    name = compiled.fndesc.llvm_func_name
+    if name not in _entries:
+        convention, signature = compiled.target_context.call_conv, compiled.signature
+        function = convention.get_function_type(compiled.fndesc.restype, compiled.fndesc.argtypes)
+        kinds = (str(_WORD) if isinstance(kind, ir.PointerType) else str(kind) for kind in function.args[2:])
+        _entries[name] = _Entry(compiled.library.get_pointer_to_function(name), _caller(tuple(kinds)), signature.args)
+    return _entries[name]
+
+
+def _words(entry: _Entry, arguments: tuple[Any, ...]) -> np.ndarray | None:
     """Return the kernel's address and its arguments as Numba passes them, a word each; None for kinds not known here.
 
     An array is passed as owner, parent, size, item size, data, shape, strides; kernels ask for no owner.
     """
-    address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-    words = [address]
-    for kind, argument in zip(compiled.signature.args, arguments, strict=True):
+    words = [entry.address]
+    for kind, argument in zip(entry.types, arguments, strict=True):
         if isinstance(kind, types.Array):
             words += [0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides]
         elif isinstance(kind, types.Integer | types.Boolean):
@@ -118,13 +141,7 @@ def _words(compiled: Any, arguments: tuple[Any, ...]) -> np.ndarray | None:
             words.append(int.from_bytes(struct.pack(form, argument), "little"))
         else:
             return None
-    return np.array(words, np.uint64 if max(words) > np.iinfo(np.int64).max else np.int64)
-
-
-def _kinds(compiled: Any) -> tuple[str, ...]:
-    """Return the machine types of a kernel's arguments; pointers are words."""
-    function = compiled.target_context.call_conv.get_function_type(compiled.fndesc.restype, compiled.fndesc.argtypes)
-    return tuple(str(_WORD) if isinstance(kind, ir.PointerType) else str(kind) for kind in function.args[2:])
+    return np.array([word % 2**64 for word in words], np.uint64)
 
 
 _TYPES = {str(kind): kind for kind in (*map(ir.IntType, (1, 8, 16, 32, 64)), ir.FloatType(), ir.DoubleType())}

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vector import Vector, emit_address, emit_load, emit_store
+from .vector import Vector, emit_address, emit_call, emit_load, emit_store
 
 
 def _integers(vector: Vector, value: int) -> ir.Constant:
@@ -37,7 +37,8 @@ def winners_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any, best: Any, f
         first = builder.and_(bits, builder.neg(bits))
         alive = builder.fcmp_ordered(">", best_value, floor_value)
         bits = builder.select(alive, builder.select(every_value, bits, first), _integers(a, 0))
-        return builder.bitcast(bits, a.ir)
+        # Without the fence LLVM narrows each of the masks to bytes by itself, and not their sum once.
+        return emit_call(builder, a, "arithmetic.fence", [builder.bitcast(bits, a.ir)])
 
     return a(a, a, a, a, a, a, types.boolean), codegen
 

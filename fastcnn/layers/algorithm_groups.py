@@ -46,7 +46,7 @@ class Grouped(TwoPasses):
         """Return `count` groups: tables as any bundle of that many, filters of their own."""
         direct, dtype = copy.copy(kind), self.convolution.dtype
         direct.packed = aligned_zeros(kind.packed.size, dtype)
-        direct.phases = [replace(phase, packed=aligned_zeros(phase.packed.size, dtype)) for phase in kind.phases]
+        direct.panels = [replace(panel, packed=aligned_zeros(panel.packed.size, dtype)) for panel in kind.panels]
         c = direct.convolution
         dense = aligned_zeros(c.taps * c.columns_of_y, dtype)
         return _Bundle(count, first * self.size[0], first * self.size[1], c.columns_of_y, dense, direct)

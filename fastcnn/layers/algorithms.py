@@ -204,7 +204,6 @@ class Direct(Algorithm):
         self.dy_row = c.dy.table(c.images, oh, ow) if c.dy else None
         if c.pooled:
             self.y_row = c.pooled.pixel_table(c.images)
-            self.band_row = (np.arange(self.x_row.size) % product.BAND * c.y.pitch).astype(np.int32)
         else:
             self.y_row = c.y.table(c.images, oh, ow)
         r, s = np.arange(vertical.taps)[:, None], np.arange(horizontal.taps)[None, :]
@@ -214,19 +213,24 @@ class Direct(Algorithm):
         self.packed = aligned_zeros(c.taps * c.columns_of_y, c.dtype)
         self.zeros = aligned_zeros(max(c.columns_of_y, c.columns_of_dx), c.dtype)
         self.none = c.dtype.type(-np.inf)
+        self.panels: list[_Panel] = []
+        self.lane_row = np.full(c.columns_of_dx, -1, np.int32)
+        self.lane_row[: c.channels] = np.arange(min(c.channels, self.lane_row.size)) * c.columns_of_y
         self.phases = self._plan_phases(c, c.dy, c.dx) if c.dy and c.dx else []
 
     def _plan_phases(self, c: Convolution, dy: Layout, dx: Layout) -> list[_Phase]:
-        """Return the tables of the input gradient, one set for each phase of the strides."""
+        """Return the tables of the input gradient, one set for each phase of the strides.
+
+        Where the filters are one panel, the rows of taps that a phase reaches are a piece of it: phases share panels.
+        """
         vertical, horizontal = c.window.vertical, c.window.horizontal
-        lane_row = np.full(c.columns_of_dx, -1, np.int32)
-        lane_row[: c.channels] = np.arange(c.channels) * c.columns_of_y
+        narrow = product.is_panel(c.columns_of_dx, c.dtype)
         phases = []
         for h, r in vertical.clipped_phases():
-            for w, s in horizontal.phases():
+            for w, s in horizontal.clipped_phases() if narrow else horizontal.phases():
                 if not (h.size and w.size):
                     continue
-                blocks = (r[:, None] * horizontal.taps + s[None, :]).ravel() * c.channels * c.columns_of_y
+                rows = vertical.taps_beside(r) if narrow else r
                 # The pixel's part and the tap's part of (i + before - t · dilation) / stride.
                 oh = (h[:, None] + vertical.before) // vertical.stride
                 ow = (w[None, :] + horizontal.before) // horizontal.stride
@@ -238,12 +242,21 @@ class Direct(Algorithm):
                         dy_row=dy.table(c.images, oh, ow),
                         dy_col=taps.ravel().astype(np.int32),
                         dx_row=dx.table(c.images, h[:, None], w[None, :]),
-                        blocks=blocks.astype(np.int32),
-                        lane_row=lane_row,
-                        packed=aligned_zeros(taps.size * lane_row.size, c.dtype),
+                        panel=self._panel(c, rows, s),
+                        first=int(np.searchsorted(rows, r[:1]).sum()) * s.size * c.filters * c.columns_of_dx,
                     )
                 )
         return phases
+
+    def _panel(self, c: Convolution, rows: IntArray, columns: IntArray) -> int:
+        """Return the number of the panel for the filters of these taps, the same for the same taps."""
+        blocks = (rows[:, None] * c.window.horizontal.taps + columns).ravel() * c.channels * c.columns_of_y
+        for number, panel in enumerate(self.panels):
+            if np.array_equal(panel.blocks, blocks):
+                return number
+        size = blocks.size * c.filters * c.columns_of_dx
+        self.panels.append(_Panel(blocks.astype(np.int32), aligned_zeros(size, c.dtype)))
+        return len(self.panels) - 1
 
     def allocate(self) -> Array:
         # A panel of the output's gradient, or a band of the convolution that is pooled at once.
@@ -256,8 +269,10 @@ class Direct(Algorithm):
             self.packed = filters
         else:
             product.pack(filters, self.w_row, c.taps, c.columns_of_y, self.packed)
-        for p in self.phases:
-            product.pack_transposed(filters, p.blocks, p.blocks.size, c.filters, p.lane_row, p.lane_row.size, p.packed)
+        for panel in self.panels:
+            product.pack_transposed(
+                filters, panel.blocks, panel.blocks.size, c.filters, self.lane_row, self.lane_row.size, panel.packed
+            )
 
     def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
         c = self.convolution
@@ -271,8 +286,8 @@ class Direct(Algorithm):
     ) -> None:
         c = self.convolution
         conv_direct.forward_pool(
-            x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, every, scratch, self.band_row, y, self.y_row,
-            winners, n * c.pixels // 4, c.y.pitch,
+            x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, every, y, self.y_row, winners,
+            n * c.pixels // 4, c.y.pitch,
         )  # fmt: skip
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
@@ -282,8 +297,8 @@ class Direct(Algorithm):
         """y = max(floor, biases + the input gradient that belongs to the gradient x): the transposed convolution."""
         for p in self.phases:
             conv_direct.forward(
-                x, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, p.packed, 0, y, p.dx_row, p.lane_row.size,
-                biases, floor,
+                x, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, self.panels[p.panel].packed, p.first, y,
+                p.dx_row, self.lane_row.size, biases, floor,
             )  # fmt: skip
 
     def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
@@ -304,16 +319,23 @@ class Direct(Algorithm):
 
 
 @dataclass(frozen=True)
+class _Panel:
+    """Transposed filters of some taps, and where those taps begin in the filters."""
+
+    blocks: IntArray
+    packed: Array
+
+
+@dataclass(frozen=True)
 class _Phase:
-    """Tables of the input gradient for the pixels of one phase of the strides."""
+    """Tables of the input gradient for the pixels of one phase; its filters begin at `first` of their panel."""
 
     pixels: int
     dy_row: IntArray
     dy_col: IntArray
     dx_row: IntArray
-    blocks: IntArray
-    lane_row: IntArray
-    packed: Array
+    panel: int
+    first: int
 
 
 class Im2col(TwoPasses):

@@ -87,6 +87,12 @@ class Axis:
             return self.phases()
         return [(np.array(pixels), np.array(taps, int)) for (_, taps), pixels in groups.items()]
 
+    def taps_beside(self, taps: IntArray) -> IntArray:
+        """Return all taps of the phase that `taps` belong to."""
+        every = np.arange(self.taps)
+        phases = every * self.dilation % self.stride
+        return every[phases == phases[taps[0]]] if taps.size else taps
+
     @property
     def gradient_halo(self) -> Pair:
         """Zeros that the input gradient reads around the output gradient, before and after."""

@@ -17,6 +17,7 @@ from .layout import Halo, Layout, aligned_zeros
 
 CACHED = 61440  # numbers of transformed input and output of one block of tiles: they stay in the second-level cache
 FEWEST = 36  # tiles of a block: fewer would not repay the loads of the filters
+FILTERS = 1.5  # tiles of each image that transforming the filters, and reading them, is worth in a shard of 16 images
 
 
 class Winograd(Algorithm):
@@ -214,10 +215,9 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 def choose(algorithm: str, window: Window, channels: int, filters: int, groups: int) -> type[Algorithm]:
     """Return the algorithm of that name, or for `"auto"` the one that was fastest on such shapes.
 
-    `python -m bench.kernels` measures the rule: where channels and filters fill whole panels, the fewest products,
-    which decide between the tiles of F(2 x 2) and F(4 x 4), or direct for a single pixel; direct elsewhere; im2col on
-    machines that the micro-kernel was not designed for. `python -m bench.winograd_training` shows that networks learn
-    the same with all of them.
+    `python -m bench.kernels` measures the rule: where channels and filters fill whole panels, the fewest products;
+    direct elsewhere; im2col on machines that the micro-kernel was not designed for. `python -m bench.winograd_training`
+    shows that networks learn the same with all of them.
     """
     names = list(ALGORITHMS)
     if algorithm == "auto":
@@ -231,9 +231,13 @@ def _fewest_products(window: Window) -> str:
     """Return the algorithm for 3 x 3 windows of stride 1 that multiplies least; the more accurate, if two do."""
     rows, columns = window.outputs
 
-    def products(kernels: ModuleType) -> int:
-        points, side = int(kernels.POINTS), int(kernels.TILE)
-        return points * -(-rows // side) * -(-columns // side)
+    def products(kernels: ModuleType) -> float:
+        tiles = -(-rows // kernels.TILE) * -(-columns // kernels.TILE)
+        return float(kernels.POINTS * (tiles + FILTERS))
 
-    counts = {"winograd": products(conv_winograd), "winograd4": products(conv_winograd4), "direct": 9 * rows * columns}
+    counts = {
+        "direct": 9.0 * rows * columns,
+        "winograd": products(conv_winograd),
+        "winograd4": products(conv_winograd4),
+    }
     return min(counts, key=counts.__getitem__)
