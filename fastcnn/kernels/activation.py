@@ -12,15 +12,16 @@ from .cache import kernel
 from .vector import fma, keep_positive, lanes, load, maximum, put, splat
 from .vector_math import (
     clamp,
+    exp_negative,
     expm1_negative,
     logistic,
+    logistic_beside_slope,
     logistic_slope,
     normal_density,
     normal_distribution,
     tanh,
     where_positive,
 )
-from .vector_math import exp as vector_exp
 
 TANH_SCALE, TANH_CUBE = math.sqrt(8 / math.pi), 0.044715  # of the approximation of GELU: twice √(2/π)
 FAR = 1e4  # where the slope of that approximation is 0 or 1 to the last bit, and its square is still finite
@@ -71,12 +72,11 @@ def leaky_relu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, paramete
 def elu(x, x_row, y, y_row, rows, length, parameter, past):
     """y = x where x > 0, else alpha · (e^x - 1)."""
     alpha = splat(x, parameter)
-    zero = splat(x, x.dtype.type(0))
     for r in range(rows):
         i, o = x_row[r], y_row[r]
         for k in range(0, length, lanes(x)):
             v = load(x, i + k)
-            below = alpha * expm1_negative(where_positive(v, zero, v))
+            below = alpha * expm1_negative(v)
             put(y, o + k, where_positive(v, v, below), past)
 
 
@@ -84,12 +84,11 @@ def elu(x, x_row, y, y_row, rows, length, parameter, past):
 def elu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, parameter, past):
     """dx = dy where x > 0, else alpha · e^x · dy."""
     alpha = splat(x, parameter)
-    zero = splat(x, x.dtype.type(0))
     for r in range(rows):
         i, g, o = x_row[r], dy_row[r], dx_row[r]
         for k in range(0, length, lanes(dy)):
             v, d = load(x, i + k), load(dy, g + k)
-            below = alpha * vector_exp(where_positive(v, zero, v)) * d
+            below = alpha * exp_negative(v) * d
             put(dx, o + k, where_positive(v, d, below), past)
 
 
@@ -140,7 +139,7 @@ def gelu_tanh_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
             v = clamp(load(x, i + k), low, high)
             square = v * v
             u = v * fma(cube, square, scale)
-            slope = fma(v * fma(triple, square, scale), logistic_slope(u), logistic(u))
+            slope = fma(v * fma(triple, square, scale), logistic_slope(u), logistic_beside_slope(u))
             put(dx, o + k, load(dy, g + k) * slope, past)
 
 
@@ -161,7 +160,7 @@ def silu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
         i, g, o = x_row[r], dy_row[r], dx_row[r]
         for k in range(0, length, lanes(dy)):
             v = load(x, i + k)
-            slope = fma(v, logistic_slope(v), logistic(v))
+            slope = fma(v, logistic_slope(v), logistic_beside_slope(v))
             put(dx, o + k, load(dy, g + k) * slope, past)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .cache import kernel
 from .vector import first_lanes, lanes, largest_lane, load, maximum, splat, store, sum_of_lanes
-from .vector_math import exp
+from .vector_math import exp_negative
 
 
 @kernel
@@ -21,7 +21,7 @@ def _exponentials(x, r, classes, y, s):
         top = maximum(top, first_lanes(load(x, r + k), classes - k, low))
     largest, total = largest_lane(top), splat(x, x.dtype.type(0))
     for k in range(0, classes, lanes(x)):
-        value = exp(first_lanes(load(x, r + k), classes - k, low) - splat(x, largest))
+        value = exp_negative(first_lanes(load(x, r + k), classes - k, low) - splat(x, largest))
         store(y, s + k, value)
         total = total + value
     return largest, sum_of_lanes(total)

@@ -2,7 +2,8 @@
 
 They are branch-free polynomials, written once for both precisions. Ranges are reduced as by Cody and Waite, "Software
 manual for the elementary functions", 1980; the coefficients are interpolations at Chebyshev nodes, computed with 50
-digits. Results below the smallest normal number become zero.
+digits, or fitted for the least relative error. Every term counts: in single precision what is computed here, and not
+memory, is the bound of most activations. Results below the smallest normal number become zero.
 """
 
 from __future__ import annotations
@@ -65,13 +66,26 @@ class Value:
         holds = self.builder.fcmp_ordered(comparison, self.value, self.of(bound))
         return self.like(self.builder.select(holds, self.of(x), self.of(y)))
 
+    def at_least(self, bound: Value | float) -> Value:
+        """Return the larger of the two; a NaN stays."""
+        return self.where("<", bound, bound, self)
+
+    def at_most(self, bound: Value | float) -> Value:
+        """Return the smaller of the two; a NaN stays."""
+        return self.where(">", bound, bound, self)
+
     def polynomial(self, coefficients: Sequence[float]) -> Value:
+        """Return Σ_k c_k · self^k: even and odd powers by themselves, each by Horner's rule, for less waiting."""
+        square = self * self
+        even, odd = (square.horner(coefficients[first::2]) for first in (0, 1))
+        return self.fma(odd, even)
+
+    def horner(self, coefficients: Sequence[float]) -> Value:
         """Return Σ_k c_k · self^k, by Horner's rule."""
-        *rest, last = coefficients
-        total: Value | float = last
+        *rest, first, last = coefficients
+        total = self + first if last == 1 else self.fma(last, first)
         for c in reversed(rest):
             total = self.fma(total, c)
-        assert isinstance(total, Value)
         return total
 
 
@@ -79,18 +93,22 @@ def _bits(x: Value) -> Any:
     return x.builder.bitcast(x.value, ir.VectorType(ir.IntType(8 * x.vector.itemsize), x.vector.lanes))
 
 
-def _scaled(p: Value, turns: Value) -> Value:
-    """Return p · 2^n by adding n to the exponent; the low bits of `turns` hold n."""
-    exponent = ir.Constant(_bits(p).type, [p.either(23, 52)] * p.vector.lanes)
-    bits = p.builder.add(_bits(p), p.builder.shl(_bits(turns), exponent))
-    return p.like(p.builder.bitcast(bits, p.vector.ir))
+def _power(turns: Value) -> Value:
+    """Return 2^n, made of its exponent, which is in the low bits of `turns`: zero at the lowest n, then infinite."""
+    digits = ir.Constant(_bits(turns).type, [turns.either(23, 52)] * turns.vector.lanes)
+    return turns.like(turns.builder.bitcast(turns.builder.shl(_bits(turns), digits), turns.vector.ir))
 
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts; the first has so few digits that its product with n is exact, with or without a fused multiply-add.
+LN_2_ROUNDED = 0.6931471805599453
 LN_2 = ((0.693359375, -2.12194440e-4), (0.69314718036912382, 1.9082149292705877e-10))
-# 1.5 · 2^23 and 1.5 · 2^52: what is added to it is rounded to a whole number, which then stands in the low bits.
-ROUND = (12582912.0, 6755399441055744.0)
+# 1.5 · 2^23 and 1.5 · 2^52: what is added to it is rounded to a whole number, which then stands in the low bits. The
+# bias of an exponent is added here, so that they are the exponent of 2^n.
+ROUND = (12582912.0 + 127, 6755399441055744.0 + 1023)
+# Where that power is zero, n = -127 and -1023, and where it is infinite, n = 128 and 1024: well between two halves. A
+# NaN goes through all that follows.
+FLUSHED, OVERFLOWN = (-88.0, -709.1), (88.9, 709.8)
 # (e^r - 1 - r) / r² for |r| <= ln 2 / 2.
 EXP = (
     (0.5, 0.16666576989698775, 0.041666554617204574, 0.008363179052722578, 0.0013926183587713494),
@@ -102,26 +120,36 @@ EXP = (
 )  # fmt: skip
 
 
-def _reduced(x: Value) -> tuple[Value, Value]:
-    """Return e^r - 1 and n for x = n · ln 2 + r, n in the low bits of its vector."""
+def _turns(x: Value) -> tuple[Value, Value]:
+    """Return the n for which x - n · ln 2 is smallest: as a number, and as the low bits of a vector."""
     turns = x.fma(LOG2_E, x.either(*ROUND))
-    n, (high, low) = turns - x.either(*ROUND), x.either(*LN_2)
-    r = n.fma(-low, n.fma(-high, x))
-    return r.polynomial(x.either(*EXP)).fma(r * r, r), turns
+    return turns - x.either(*ROUND), turns
 
 
-def _exp(x: Value) -> Value:
-    grown, turns = _reduced(x)
-    y = _scaled(grown + 1.0, turns)
-    y = x.where("<", x.either(-87.3, -708.39), 0.0, y)  # where 2^n is still normal
-    y = x.where(">", x.either(88.72283935546875, 709.782712893384), float("inf"), y)
-    return x.where("ord", x, y, x)
+def _grown(r: Value) -> Value:
+    """Return e^r - 1 for |r| <= ln 2 / 2."""
+    return r.polynomial(r.either(*EXP)).fma(r * r, r)
+
+
+def _reduced(x: Value) -> tuple[Value, Value]:
+    """Return e^r - 1 and 2^n for x = n · ln 2 + r."""
+    n, turns = _turns(x)
+    high, low = x.either(*LN_2)
+    return _grown(n.fma(-low, n.fma(-high, x))), _power(turns)
+
+
+def _exp_negative(x: Value) -> Value:
+    grown, power = _reduced(x.at_least(x.either(*FLUSHED)))
+    return power.fma(grown, power)
 
 
 def _expm1_negative(x: Value) -> Value:
-    x = x.where("<", x.either(-20.0, -40.0), x.either(-20.0, -40.0), x)
-    grown, turns = _reduced(x)
-    power = _scaled(x.like(x.of(1.0)), turns)
+    x = x.at_least(x.either(-20.0, -40.0))
+    if x.vector.itemsize == 4:  # where n is large, its rounded product with ln 2 is lost in the -1
+        n, turns = _turns(x)
+        grown, power = _grown(n.fma(-LN_2_ROUNDED, x)), _power(turns)
+    else:
+        grown, power = _reduced(x)
     return power.fma(grown, power - 1.0)
 
 
@@ -130,55 +158,80 @@ def _tanh(x: Value) -> Value:
     return (t / (-2.0 - t)).call("copysign", x)
 
 
+def _logistic_parts(x: Value) -> tuple[Value, Value]:
+    """Return e = e^-|x| and 1 / (1 + e): of them both the function and its slope can be made."""
+    e = _exp_negative(x.call("fabs") * -1.0)
+    return e, 1.0 / (e + 1.0)
+
+
 def _logistic(x: Value) -> Value:
-    e = _exp(x.call("fabs") * -1.0)
-    return x.where("<", 0.0, e, 1.0) / (e + 1.0)
+    x = x.at_least(-x.either(*OVERFLOWN)).at_most(-x.either(*FLUSHED))
+    grown, power = _reduced(x * -1.0)
+    return 1.0 / ((grown + 1.0) * power + 1.0)
+
+
+def _logistic_beside_slope(x: Value) -> Value:
+    e, d = _logistic_parts(x)
+    return x.where("<", 0.0, e * d, d)
 
 
 def _logistic_slope(x: Value) -> Value:
-    e = _exp(x.call("fabs") * -1.0)
-    d = 1.0 / (e + 1.0)
+    e, d = _logistic_parts(x)
     return e * d * d
 
 
 def _normal_density(x: Value) -> Value:
-    return _half_square_exp(x) * 0.3989422804014327
+    return _half_square_exp(_tail_argument(x)) * 0.3989422804014327
+
+
+def _tail_argument(x: Value) -> Value:
+    """Return |x|, but no more than where e^(-x²/2) is flushed to zero."""
+    return x.call("fabs").at_most(x.either(13.26, 37.66))
+
+
+# (e^r - 1) / r as a polynomial in -2r, for e^(-x²/2): in single precision a term shorter, wrong by 1e-7 at most.
+HALF = tuple(
+    [c * (-0.5) ** (k + 1) for k, c in enumerate((1.0, *coefficients))]
+    for coefficients in ((0.499992303183549, 0.16667115434411317, 0.041890330321157236, 0.008312497832177447), EXP[1])
+)
 
 
 def _half_square_exp(x: Value) -> Value:
-    """Return e^(-x²/2); what the square's rounding has lost is made good, where there is a fused multiply-add."""
-    x = x.call("fabs")
-    x = x.where(">", 50.0, 50.0, x)
-    square = x * x
-    e = _exp(square * -0.5)
-    return e.fma(x.fma(x, square * -1.0) * -0.5, e)
+    """Return e^(-x²/2); the square is not rounded before 2n · ln 2 is taken off, where multiply-adds are fused."""
+    turns = (x * x).fma(-0.5 * LOG2_E, x.either(*ROUND))
+    n, (high, low) = turns - x.either(*ROUND), x.either(*LN_2)
+    rest = n.fma(2 * low, x.fma(x, n * (2 * high)))  # n is negative
+    power = _power(turns)
+    return (power * rest).fma(rest.horner(x.either(*HALF)), power)
 
 
-# (x + k) · Φ(-x) · e^(x²/2) as a polynomial in t = (x - k) / (x + k), for all x >= 0; t runs from -1 to 1. The mapping
-# is that of Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x²) erfc x", Math. Comp. 36, 1981.
-TAIL_K = (4.0, 5.0)
-TAIL = (
-    (
-        0.7552851304157515, -0.6078966310048657, 0.38713740116959894, -0.1865221669841296, 0.06039656262041475,
-        -0.007537677477381823, -0.0034795880075690136, 0.0016219499527395963, 0.00013294462932231634,
-        -0.00021548404675400255, -1.0999025946389317e-06, 2.1150477549818113e-05, -2.1070768564897833e-07,
-    ),
-    (
-        0.769193049750063, -0.6653825028900577, 0.4953056159699768, -0.3135331566712138, 0.16502036617034282,
-        -0.06911863870881432, 0.020795066800941616, -0.00299337673822322, -0.0007978694094808063,
-        0.00054489883090093, -5.9375673286488655e-05, -4.976177118979218e-05, 1.6681099115863468e-05,
-        3.977912640593242e-06, -2.769337871043854e-06, -3.310698071526862e-07, 4.340262594829775e-07,
-        3.581840051543223e-08, -6.782555313291156e-08, -5.015649939857857e-09, 9.446827519677366e-09,
-        5.037302126379857e-10, -8.166192624428987e-10,
-    ),
+# Mills' ratio, Φ(-x) / φ(x), by √(2π). In single precision for 0 <= x <= 13.3 a quotient of polynomials, its relative
+# error 5e-9. In double precision for all x >= 0 a polynomial by x + k, in t = (x - k) / (x + k) as in Shepherd and
+# Laframboise, "Chebyshev approximation of (1 + 2x) exp(x²) erfc x", Math. Comp. 36, 1981.
+MILLS_ABOVE = (49.61873021645526, 43.236281102944375, 17.992325977355303, 3.9678936342706184, 0.3989479504903571)
+MILLS_BELOW = (99.2374599410935, 165.6526348664209, 118.53719150959529, 46.08366915876394, 9.94676688589144)
+MILLS_K = 5.0
+MILLS = (
+    0.769193049750063, -0.6653825028900577, 0.4953056159699768, -0.3135331566712138, 0.16502036617034282,
+    -0.06911863870881432, 0.020795066800941616, -0.00299337673822322, -0.0007978694094808063,
+    0.00054489883090093, -5.9375673286488655e-05, -4.976177118979218e-05, 1.6681099115863468e-05,
+    3.977912640593242e-06, -2.769337871043854e-06, -3.310698071526862e-07, 4.340262594829775e-07,
+    3.581840051543223e-08, -6.782555313291156e-08, -5.015649939857857e-09, 9.446827519677366e-09,
+    5.037302126379857e-10, -8.166192624428987e-10,
 )  # fmt: skip
 
 
+def _normal_tail(x: Value) -> Value:
+    """Return Φ(-x) for x >= 0."""
+    e = _half_square_exp(x)
+    if x.vector.itemsize == 4:
+        return e * x.horner(MILLS_ABOVE) / x.horner((*MILLS_BELOW, 1.0))
+    d = 1.0 / (x + MILLS_K)
+    return e * ((x * d).fma(2.0, -1.0).polynomial(MILLS) * d)
+
+
 def _normal_distribution(x: Value) -> Value:
-    k = x.either(*TAIL_K)
-    d = 1.0 / (x.call("fabs") + k)
-    t = d.fma(-2.0 * k, 1.0)
-    tail = _half_square_exp(x) * t.polynomial(x.either(*TAIL)) * d
+    tail = _normal_tail(_tail_argument(x))
     return x.where("<", 0.0, tail, 1.0 - tail)
 
 
@@ -187,8 +240,7 @@ def _where_positive(x: Value, y: Value, z: Value) -> Value:
 
 
 def _clamp(x: Value, low: Value, high: Value) -> Value:
-    x = x.where("<", low, low, x)
-    return x.where(">", high, high, x)
+    return x.at_least(low).at_most(high)
 
 
 def _function(emit: Callable[[Value], Value], formula: str) -> Any:
@@ -214,10 +266,11 @@ def _function_of_three(emit: Callable[[Value, Value, Value], Value], formula: st
     return intrinsic(typed)
 
 
-exp = _function(_exp, "Return e^x.")
+exp_negative = _function(_exp_negative, "Return e^x for x <= 0; zero where it is below the smallest normal number.")
 expm1_negative = _function(_expm1_negative, "Return e^x - 1 for x <= 0, exact near 0.")
 tanh = _function(_tanh, "Return tanh(x).")
 logistic = _function(_logistic, "Return 1 / (1 + e^-x).")
+logistic_beside_slope = _function(_logistic_beside_slope, "Return the same from what `logistic_slope` is made of.")
 logistic_slope = _function(_logistic_slope, "Return the derivative of `logistic`.")
 normal_density = _function(_normal_density, "Return e^(-x²/2) / √(2π).")
 normal_distribution = _function(_normal_distribution, "Return Φ(x), exact in the lower tail too: erfc(-x/√2) / 2.")
