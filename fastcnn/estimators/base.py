@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import copy
-import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from joblib.parallel import get_active_backend
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_regressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 
 from .. import parallel
 from ..augmentation import Augmentation
-from ..callbacks import Callback, Run
+from ..callbacks import Callback
 from ..history import Epoch, History
-from ..layers.base import Layer
 from ..losses import Loss
 from ..optimizers import SGD, Adam, AdamW, Optimizer
 from ..schedules import CosineDecay, OneCycle
 from ..training import Trainer
 from ..typing import Array
 from .images import Reading, Scaler, choose_reading
-from .networks import NAMES, choose_network, with_arguments
+from .networks import NAMES, SMALLEST, choose_network
+from .parameters import LayerParameters
+from .samples import Samples, hold_out
+from .watching import CallbackSupportMixin, Curves, Tasks, tasks, watched
 
-NESTED = re.compile(r"layers__(\d+)(?:__(.+))?")
 
-
-class BaseCNN(BaseEstimator):  # type: ignore[misc]
+class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """Parameters and training of `CNNClassifier` and `CNNRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -49,9 +48,9 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
         "alpha": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "augmentation": [StrOptions({"auto"}), Augmentation, None],
+        "augmentation": [Augmentation, None],
         "warm_start": ["boolean"],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
@@ -59,43 +58,6 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
         "verbose": ["verbose"],
         "callbacks": [list, tuple, None],
     }
-
-    layers: Any
-
-    # Parameters that lie in the layers.
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters; with `deep`, also those of the layers of a list, as `layers__0__num_filters`."""
-        params: dict[str, Any] = super().get_params(deep=deep)
-        if deep and isinstance(self.layers, list | tuple):
-            for place, layer in enumerate(self.layers):
-                params[f"layers__{place}"] = layer
-                if isinstance(layer, Layer):
-                    params.update({f"layers__{place}__{name}": value for name, value in layer._arguments().items()})
-        return params
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters; a layer with a changed one is replaced by a new layer, in a new list."""
-        nested = {key: params.pop(key) for key in [*params] if key.startswith("layers__")}
-        super().set_params(**params)
-        if not nested:
-            return self
-        if not isinstance(self.layers, list | tuple):
-            raise ValueError(f"Invalid parameters {sorted(nested)}: layers={self.layers!r} is no list of layers.")
-        layers = [*self.layers]
-        changed: dict[int, dict[str, Any]] = {}
-        for key, value in sorted(nested.items()):
-            match = NESTED.fullmatch(key)
-            if match is None or int(match[1]) >= len(layers):
-                raise ValueError(f"Invalid parameter {key!r} for estimator {self}: there are {len(layers)} layers.")
-            if match[2] is None:
-                layers[int(match[1])] = value
-            else:
-                changed.setdefault(int(match[1]), {})[match[2]] = value
-        for place, arguments in changed.items():
-            layers[place] = with_arguments(layers[place], arguments, type(self).__name__)
-        self.layers = type(self.layers)(layers)
-        return self
 
     # Reading X.
 
@@ -112,6 +74,11 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
                     f"{self._reading.given} as input."
                 )
         else:
+            if getattr(X, "ndim", 2) > 4:
+                raise ValueError(
+                    f"{type(self).__name__}: X: expected rows (n, features), or images (n, H, W), (n, C, H, W) or "
+                    f"(n, H, W, C); got shape {X.shape}"
+                )
             X = validate_data(self, X, reset=reset, dtype="numeric")
         given, name = X.shape[1:], type(self).__name__
         if reset:
@@ -144,23 +111,94 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
 
     # Training.
 
-    def _check_weights(self, sample_weight: Any, X: Array) -> Array | None:
+    @watched
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array of shape (n, features), (n, H, W), (n, C, H, W) or (n, H, W, C)
+        y : array of shape (n,) or (n, outputs)
+            Of a classifier classes of any kind, or (n, labels) of 0 and 1 for several labels a sample; of a regressor
+            numbers.
+        sample_weight : array of shape (n,), optional
+        X_val, y_val, sample_weight_val : array, optional
+            Measured after every epoch; with `early_stopping` they decide in place of a part of X.
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        watch = tasks(self, self.max_iter, X, y, sample_weight)
+        again = self.warm_start and hasattr(self, "model_")
+        samples = self._samples(X, y, sample_weight, reset=not again)
+        self._meet(samples.y, again=again)
+        samples = samples._replace(weight=self._weighted(samples))
+        held: Samples | None = None
+        if X_val is not None:
+            if y_val is None:
+                raise ValueError("y_val: expected the targets of X_val; got None")
+            held = self._samples(X_val, y_val, sample_weight_val, reset=False)
+            self._check_targets(held.y)
+        elif y_val is not None:
+            raise ValueError("X_val: expected the samples of y_val; got None")
+        elif self.early_stopping:
+            samples, held = hold_out(samples, self.validation_fraction, self.random_state, self._strata(samples.y))
+        samples = samples.weighing()
+        if not again:
+            self._begin(samples)
+        self._train(samples, held and held.weighing(), watch)
+        return self
+
+    def _fit_partly(self, X: Any, y: Any, sample_weight: Any, **known: Any) -> Self:
+        """Train for one pass; `known` is what a first call tells of the targets."""
+        self._validate_params()
+        watch = tasks(self, 1, X, y, sample_weight)
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        first = not hasattr(self, "model_")
+        samples = self._samples(X, y, sample_weight, reset=first)
+        self._meet_partly(samples.y, first=first, **known)
+        samples = samples._replace(weight=self._weighted(samples)).weighing()
+        if first:
+            self._begin(samples)
+        self._train_partly(samples, watch)
+        return self
+
+    def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Samples:
+        """Return samples as images, checked targets and weights."""
+        images = self._read(X, reset=reset)
+        if y is None:
+            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+        y = self._check_y(y)
+        check_consistent_length(images, y)
         if sample_weight is None:
-            return None
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            return Samples(images, y, None)
+        weight = _check_sample_weight(sample_weight, images, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
-        return weight  # type: ignore[no-any-return]
+        return Samples(images, y, weight)
 
-    def _begin(self, images: Array, weight: Array | None, outputs: int) -> None:
+    def _begin(self, samples: Samples) -> None:
         """Make a new model."""
         generator = check_random_state(self.random_state)
-        strips = min(self._reading.shape[1:]) < 5
-        self._scaler = Scaler(images, weight, strips=strips)
+        images, strips, name = samples.images, self._strips, type(self).__name__
+        self._scaler = Scaler(images, samples.weight, strips=strips)
         # Rows in float64 are computed in float64, where they are not images.
         self._dtype = np.float64 if strips and images.dtype != np.float32 else np.float32
-        name = type(self).__name__
-        self.model_ = choose_network(self.layers, self._reading.shape, outputs, name)
+        self.model_ = choose_network(
+            self.layers, self._reading.shape, self._outputs_wanted, name, places=is_regressor(self)
+        )
         try:
             self.model_.build(self._reading.shape, random_state=generator, dtype=self._dtype)
         except ValueError as error:
@@ -171,11 +209,16 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
         self.validation_loss_curve_: list[float] | None = None
         self.validation_scores_: list[float] | None = None
         self.best_loss_, self.n_iter_ = np.inf, 0
-        self._trainer: Trainer | None = None
+        self._trainer: Trainer | Paused | None = None
+
+    @property
+    def _strips(self) -> bool:
+        """Whether the samples are strips or images below 5 pixels: numbers in a row rather than images."""
+        return min(self._reading.shape[1:]) < SMALLEST
 
     def _batch(self, n: int) -> int:
         if self.batch_size == "auto":
-            return min(n, 32 if min(self._reading.shape[1:]) >= 5 else 200)
+            return min(n, 200 if self._strips else max(8, min(n // 20, 64)))
         if self.batch_size > n:
             warnings.warn(
                 f"Got `batch_size` {self.batch_size} larger than the {n} samples. It is going to be clipped.",
@@ -183,16 +226,15 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
             )
         return int(min(self.batch_size, n))
 
-    def _new_trainer(self, steps: int, threads: int, *, constant: bool = False) -> Trainer:
+    def _new_trainer(self, steps: int, threads: int | None = None, *, constant: bool = False) -> Trainer:
         rate = float(self.learning_rate_init)
         schedule = "constant" if constant else self.schedule
         if isinstance(schedule, str):
             schedules = {"one_cycle": OneCycle, "cosine": CosineDecay}
             schedule = schedules[schedule](rate, steps) if schedule in schedules else None
-        trainer = Trainer(
+        return Trainer(
             self.model_, self._loss(), self._optimizer(rate), threads, random_state=self._seed, schedule=schedule
         )
-        return trainer
 
     def _optimizer(self, rate: float) -> Optimizer:
         if isinstance(self.solver, Optimizer):
@@ -203,47 +245,59 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
             return Adam(rate, weight_decay=self.alpha)
         return SGD(rate, momentum=0.9, nesterov=True, weight_decay=self.alpha)
 
-    def _augmentation(self) -> Augmentation | None:
-        """Return the augmentation; "auto" moves, turns and scales images a little."""
-        if self.augmentation == "auto":
-            return Augmentation(shift=1, rotation=10, scale=0.1) if min(self._reading.shape[1:]) >= 5 else None
-        return self.augmentation  # type: ignore[no-any-return]
-
-    def _train(self, images: Array, y: Array, weight: Array | None, validation: tuple[Any, ...] | None) -> None:
-        """Train the model on images and encoded targets."""
-        x, batch = self._scaler(images, self._dtype), self._batch(len(images))
-        callbacks: list[Callback] = [*(self.callbacks or ())]
-        progress = _Progress(self, validated=validation is not None)
+    def _train(self, samples: Samples, held: Samples | None, watch: Tasks | None) -> None:
+        """Train the model for `max_iter` epochs, unless something stops it."""
+        samples = self._ready(samples)
+        held = held and self._ready(held)
+        batch, curves = self._batch(len(samples.y)), Curves(self, held)
         with self._capped() as threads:
-            trainer = self._new_trainer(self.max_iter * -(-len(x) // batch), threads)
+            trainer = self._new_trainer(self.max_iter * -(-len(samples.y) // batch), threads)
             trainer.epochs = len(self.loss_curve_)  # a warm start has orders of its own
-            history = self._run(
-                trainer, x, y, weight, batch, self.max_iter, [progress, *callbacks], self._batches(validation, batch)
-            )
+            if watch is not None:
+                watch.curves = curves
+            history = self._run(trainer, samples, batch, self.max_iter, curves, watch)
         self.history_, self.n_iter_ = history, len(history)
         self.loss_, self._trainer = self.loss_curve_[-1], None
         self._warn(history)
+        if watch is not None:
+            watch.done()
+
+    def _train_partly(self, samples: Samples, watch: Tasks | None) -> None:
+        """Train for one epoch, going on where the last call ended."""
+        samples = self._ready(samples)
+        with self._capped() as threads:
+            if not isinstance(self._trainer, Trainer):
+                paused, self._trainer = self._trainer, self._new_trainer(0, constant=True)
+                self._trainer.epochs = len(self.loss_curve_)
+                if paused is not None:
+                    paused.resume(self._trainer)
+            self._trainer.threads = threads
+            self.history_ = self._run(self._trainer, samples, self._batch(len(samples.y)), 1, Curves(self), watch)
+        self.loss_, self.n_iter_ = self.loss_curve_[-1], self.n_iter_ + 1
+        if watch is not None:
+            watch.done()
+
+    def _ready(self, samples: Samples) -> Samples:
+        """Return samples with scaled images and encoded targets."""
+        return Samples(self._scaler(samples.images, self._dtype), self._encode(samples.y), samples.weight)
 
     def _run(
         self,
         trainer: Trainer,
-        x: Array,
-        y: Array,
-        weight: Array | None,
+        samples: Samples,
         batch: int,
         epochs: int,
-        callbacks: Sequence[Callback],
-        validation: Any = None,
+        curves: Curves,
+        watch: Tasks | None,
     ) -> History:
-        X: Any = x
-        args: dict[str, Any] = {"y": y, "sample_weight": weight, "batch_size": batch}
-        if not self.shuffle:
-            ends = [(first, first + batch) for first in range(0, len(x), batch)]
-            X = [(x[a:b], y[a:b], *([] if weight is None else [weight[a:b]])) for a, b in ends]
-            args = {}
+        args: dict[str, Any] = {"X": samples.batches(batch)}
+        if self.shuffle:
+            args = {"X": samples.images, "y": samples.y, "sample_weight": samples.weight, "batch_size": batch}
+        validation = None if curves.held is None else curves.held.batches(max(batch, 256))
+        callbacks: list[Callback] = [curves, *(self.callbacks or ()), *([] if watch is None else [watch])]
         try:
             return trainer.fit(
-                X, **args, epochs=epochs, X_val=validation, augmentation=self._augmentation(), callbacks=callbacks,
+                **args, epochs=epochs, X_val=validation, augmentation=self.augmentation, callbacks=callbacks,
                 verbose=int(self.verbose),
             )  # fmt: skip
         except FloatingPointError as error:
@@ -252,24 +306,15 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
                 f"preprocessed, or learning_rate_init={self.learning_rate_init} is too large ({error})."
             ) from error
 
-    def _batches(self, validation: tuple[Any, ...] | None, batch: int) -> Any:
-        """Return the validation set as batches."""
-        if validation is None:
-            return None
-        images, y, weight = validation
-        x, size = self._scaler(images, self._dtype), max(batch, 256)
-        ends = [(first, first + size) for first in range(0, len(x), size)]
-        return [(x[a:b], y[a:b], *([] if weight is None else [weight[a:b]])) for a, b in ends]
-
     def _warn(self, history: History) -> None:
         """Warn where the training has not converged."""
         if history.stopped == "Ctrl-C":
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        elif history.stopped is None and self.schedule == "constant":
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+        elif history.stopped is None and (self.schedule == "constant" or len(history) == 1):
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         elif history.stopped is None and self.loss_ >= self.loss_curve_[-len(history)] and self.loss_ > self.tol:
             warnings.warn(
@@ -277,21 +322,8 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
                 "the first: the optimization hasn't converged yet. More iterations or another learning_rate_init may "
                 "help.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-
-    def _train_partly(self, images: Array, y: Array, weight: Array | None) -> None:
-        """Train for one epoch, going on where the last call ended."""
-        x, batch = self._scaler(images, self._dtype), self._batch(len(images))
-        with self._capped() as threads:
-            if self._trainer is None:
-                self._trainer = self._new_trainer(0, threads, constant=True)
-                self._trainer.epochs = len(self.loss_curve_)
-            self._trainer.threads = threads
-            self.history_ = self._run(self._trainer, x, y, weight, batch, 1, [*(self.callbacks or ())])
-        self.loss_ = self.history_[-1].loss  # type: ignore[union-attr]
-        self.loss_curve_.append(self.loss_)
-        self.best_loss_, self.n_iter_ = min(self.best_loss_, self.loss_), self.n_iter_ + 1
 
     def _outputs(self, X: Any) -> Array:
         """Return the network's outputs in float64."""
@@ -301,55 +333,61 @@ class BaseCNN(BaseEstimator):  # type: ignore[misc]
             outputs: Array = self.model_.predict(self._scaler(images, self._dtype), threads=threads).astype(np.float64)
         return outputs
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the trainer, whose plans belong to this process, but not what it remembers."""
+        state: dict[str, Any] = {**super().__getstate__()}
+        if isinstance(state.get("_trainer"), Trainer):
+            state["_trainer"] = Paused(state["_trainer"])
+        return state
+
+    # What a classifier and a regressor say.
+
+    _outputs_wanted: int
+
+    def _check_y(self, y: Any) -> Array:
+        """Return targets as an array, if they are such as the estimator takes."""
+        raise NotImplementedError
+
+    def _meet(self, y: Array, *, again: bool) -> None:
+        """Settle what the targets are like, or check that they are as before."""
+        raise NotImplementedError
+
+    def _meet_partly(self, y: Array, *, first: bool, **known: Any) -> None:
+        """Do so for `partial_fit`."""
+        raise NotImplementedError
+
+    def _check_targets(self, y: Array) -> None:
+        """Raise unless the targets are such as were met."""
+        raise NotImplementedError
+
+    def _encode(self, y: Array) -> Array:
+        """Return the targets as the loss wants them."""
+        raise NotImplementedError
+
+    def _weighted(self, samples: Samples) -> Array | None:
+        return samples.weight
+
+    def _strata(self, y: Array) -> Array | None:
+        """Return the classes whose shares a validation split keeps."""
+        return None
+
     def _loss(self) -> Loss:
         raise NotImplementedError
 
-    def _validation_score(self, epoch: Epoch) -> float:
+    def _validation_score(self, epoch: Epoch, held: Samples) -> float:
+        """Return the score of the validation set after an epoch; more is better."""
         raise NotImplementedError
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the trainer: its plans belong to this process."""
-        state: dict[str, Any] = {**super().__getstate__()}
-        if state.get("_trainer") is not None:
-            state["_trainer"] = None
-        return state
 
+class Paused:
+    """What a trainer remembers, as `partial_fit` needs it to go on in another process as it would have here."""
 
-class _Progress(Callback):
-    """Keeps the curves, and stops where nothing improves any more."""
+    def __init__(self, trainer: Trainer) -> None:
+        self.steps, self.epochs = trainer.steps, trainer.epochs
+        self.learning_rate, self.state = trainer.optimizer.learning_rate, trainer.optimizer.get_state()
 
-    def __init__(self, owner: BaseCNN, *, validated: bool) -> None:
-        self.owner, self.validated = owner, validated
-        self.best, self.since = -np.inf, 0
-        self.weights: list[Array] = []
-        if validated:
-            owner.validation_loss_curve_ = owner.validation_loss_curve_ or []
-            owner.validation_scores_ = owner.validation_scores_ or []
-
-    def epoch(self, run: Run, epoch: Epoch) -> None:
-        owner = self.owner
-        owner.loss_curve_.append(epoch.loss)
-        owner.best_loss_ = min(owner.best_loss_, epoch.loss)
-        measure = -epoch.loss
-        if self.validated and np.isfinite(epoch.val_loss):
-            assert owner.validation_loss_curve_ is not None
-            assert owner.validation_scores_ is not None
-            measure = owner._validation_score(epoch)
-            owner.validation_loss_curve_.append(epoch.val_loss)
-            owner.validation_scores_.append(measure)
-        stops = owner.early_stopping or owner.schedule == "constant"
-        if not stops:
-            return
-        self.since = 0 if measure > self.best + owner.tol else self.since + 1
-        if measure > self.best:
-            self.best = measure
-            if owner.early_stopping:
-                self.weights = run.trainer.model.get_weights()
-        if self.since >= owner.n_iter_no_change:
-            what = "Validation score" if owner.early_stopping else "Training loss"
-            run.stop(f"{what} did not improve more than tol={owner.tol} for {owner.n_iter_no_change} epochs")
-
-    def end(self, run: Run) -> None:
-        if self.weights:
-            run.trainer.model.set_weights(self.weights)
-            self.weights = []
+    def resume(self, trainer: Trainer) -> None:
+        """Let a new trainer of the same model go on."""
+        trainer.steps, trainer.epochs = self.steps, self.epochs
+        trainer.optimizer.learning_rate = self.learning_rate
+        trainer.optimizer.set_state(self.state)

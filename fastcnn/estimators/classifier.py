@@ -6,16 +6,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.model_selection import train_test_split
 from sklearn.utils import assert_all_finite
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from ..history import Epoch
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..typing import Array
 from .base import BaseCNN
+from .samples import Samples
+from .watching import watched
 
 
 class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
@@ -42,7 +43,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         The first two end at `max_iter`. With "constant" the training ends once the loss has not improved by `tol` for
         `n_iter_no_change` epochs.
     batch_size : int or "auto"
-        "auto": 32, and 200 for strips and images below 5 pixels; at most the number of samples.
+        "auto": a twentieth of the images, but at least 8 and at most 64; 200 strips, or images below 5 pixels. At most
+        the number of samples.
     max_iter : int
         Epochs.
     alpha : float
@@ -51,9 +53,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         Hold out `validation_fraction` of the samples, unless `fit` gets `X_val`; stop once its score has not improved
         by `tol` for `n_iter_no_change` epochs; restore the weights of the best.
     validation_fraction, n_iter_no_change, tol : float, int, float
-    augmentation : Augmentation, "auto" or None
-        "auto" moves images by up to one pixel, turns them by up to 10 degrees and scales them by up to a tenth; not
-        strips, nor images below 5 pixels.
+    augmentation : Augmentation, optional
+        Changes the images on the way in, anew in each epoch.
     class_weight : dict, "balanced" or None
     warm_start : bool
         Whether `fit` goes on with the network that is there.
@@ -112,13 +113,13 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         learning_rate_init: float = 0.01,
         schedule: Any = "one_cycle",
         batch_size: Any = "auto",
-        max_iter: int = 20,
+        max_iter: int = 12,
         alpha: float = 0.01,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
-        augmentation: Any = "auto",
+        augmentation: Any = None,
         class_weight: Any = None,
         warm_start: bool = False,
         shuffle: bool = True,
@@ -155,57 +156,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         tags.target_tags.multi_output = False
         return tags
 
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> Self:
-        """Train the network.
-
-        Parameters
-        ----------
-        X : array of shape (n, features), (n, H, W), (n, C, H, W) or (n, H, W, C)
-        y : array of shape (n,) or, for several labels a sample, (n, labels) of 0 and 1
-        sample_weight : array of shape (n,), optional
-        X_val, y_val, sample_weight_val : array, optional
-            Measured after every epoch; with `early_stopping` they decide in place of a part of X.
-
-        Returns
-        -------
-        self
-        """
-        self._validate_params()
-        before = self.__dict__.get("classes_") if self.warm_start and hasattr(self, "model_") else None
-        images = self._read(X, reset=before is None)
-        y = self._check_y(X, y)
-        weight = self._check_weights(sample_weight, images)
-        if before is None:
-            self._settle_classes(y)
-        else:
-            self._expect_classes(y, before)
-        encoded = self._encode(y)
-        validation = None
-        if X_val is not None:
-            y_val = self._check_y(X_val, y_val)
-            self._check_known(y_val)
-            held = self._read(X_val, reset=False)
-            validation = held, self._encode(y_val), self._check_weights(sample_weight_val, held)
-        elif y_val is not None:
-            raise ValueError("X_val: expected the samples of y_val; got None")
-        weight = self._weighted(y, weight)
-        if self.early_stopping and validation is None:
-            images, encoded, weight, validation = self._held_out(images, encoded, weight)
-        images, encoded, weight = _weighing(images, encoded, weight)
-        if before is None:
-            self._begin(images, weight, self._outputs_wanted)
-        self._train(images, encoded, weight, validation)
-        return self
-
+    @watched
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over the samples, at a constant learning rate, going on where the last call ended.
 
@@ -222,27 +173,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         -------
         self
         """
-        self._validate_params()
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        first = not hasattr(self, "model_")
-        images = self._read(X, reset=first)
-        y = self._check_y(X, y)
-        if first:
-            if classes is None and y.ndim == 1:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            self._settle_classes(y if classes is None or y.ndim == 2 else unique_labels(classes))
-        elif classes is not None and self._labels is None and not np.array_equal(self.classes_, unique_labels(classes)):
-            raise ValueError(
-                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
-            )
-        self._check_known(y)
-        weight = self._weighted(y, self._check_weights(sample_weight, images))
-        images, encoded, weight = _weighing(images, self._encode(y), weight)
-        if first:
-            self._begin(images, weight, self._outputs_wanted)
-        self._train_partly(images, encoded, weight)
-        return self
+        return self._fit_partly(X, y, sample_weight, classes=classes)
 
     def decision_function(self, X: Any) -> Array:
         """Return the logits: (n,) for two classes, the second's advantage; else (n, classes)."""
@@ -270,37 +201,43 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
 
     # Classes.
 
-    def _check_y(self, X: Any, y: Any) -> Array:
-        if y is None:
-            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+    def _check_y(self, y: Any) -> Array:
         if np.asarray(y).dtype.kind == "f":
             assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         if type_of_target(y) == "multilabel-indicator":
-            y = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
-        else:
-            y = column_or_1d(y, warn=True)
-        check_consistent_length(X, y)
-        return y  # type: ignore[no-any-return]
+            return np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+        return column_or_1d(y, warn=True)  # type: ignore[no-any-return]
+
+    def _meet(self, y: Array, *, again: bool) -> None:
+        if not again:
+            self._settle_classes(y)
+            return
+        now = np.unique(y) if y.ndim == 1 else np.arange(y.shape[1])
+        if (y.ndim == 2) != (self._labels is not None) or not np.array_equal(now, self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {now}"
+            )
+
+    def _meet_partly(self, y: Array, *, first: bool, **known: Any) -> None:
+        classes = known["classes"]
+        if first:
+            if classes is None and y.ndim == 1:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            self._settle_classes(y if classes is None or y.ndim == 2 else unique_labels(classes))
+        elif classes is not None and self._labels is None and not np.array_equal(self.classes_, unique_labels(classes)):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
+            )
+        self._check_targets(y)
 
     def _settle_classes(self, y: Array) -> None:
         self._labels = y.shape[1] if y.ndim == 2 else None
         self.classes_ = np.unique(y) if y.ndim == 1 else np.arange(y.shape[1])
-        self.n_classes_ = len(self.classes_)
+        self.n_classes_ = self._outputs_wanted = len(self.classes_)
 
-    @property
-    def _outputs_wanted(self) -> int:
-        return self.n_classes_
-
-    def _expect_classes(self, y: Array, before: Array) -> None:
-        now = np.unique(y) if y.ndim == 1 else np.arange(y.shape[1])
-        if (y.ndim == 2) != (self._labels is not None) or not np.array_equal(now, before):
-            raise ValueError(
-                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
-                f"Previously got {before}, `y` has {now}"
-            )
-
-    def _check_known(self, y: Array) -> None:
+    def _check_targets(self, y: Array) -> None:
         if (y.ndim == 2) != (self._labels is not None) or (y.ndim == 2 and y.shape[1] != self._labels):
             raise ValueError(f"y: expected the same kind of labels as before; got shape {y.shape}")
         if y.ndim == 1:
@@ -313,16 +250,14 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     def _encode(self, y: Array) -> Array:
         return y.astype(np.float32) if y.ndim == 2 else np.searchsorted(self.classes_, y)
 
-    def _weighted(self, y: Array, weight: Array | None) -> Array | None:
+    def _weighted(self, samples: Samples) -> Array | None:
         if self.class_weight is None:
-            return weight
-        factor = compute_sample_weight(self.class_weight, y)
-        return factor if weight is None else factor * weight  # type: ignore[no-any-return]
+            return samples.weight
+        factor = compute_sample_weight(self.class_weight, samples.y)
+        return factor if samples.weight is None else factor * samples.weight  # type: ignore[no-any-return]
 
-    def _held_out(self, images: Array, y: Array, weight: Array | None) -> tuple[Any, ...]:
-        return hold_out(
-            images, y, weight, self.validation_fraction, self.random_state, y if self._labels is None else None
-        )
+    def _strata(self, y: Array) -> Array | None:
+        return y if self._labels is None else None
 
     # What the training asks for.
 
@@ -331,31 +266,11 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
             return self.loss
         if self._labels is not None:
             return BinaryCrossEntropy()
-        return CrossEntropy(0.1 if self.loss == "auto" and min(self._reading.shape[1:]) >= 5 else 0.0)
+        return CrossEntropy(0.1 if self.loss == "auto" and not self._strips else 0.0)
 
-    def _validation_score(self, epoch: Epoch) -> float:
-        return epoch.val_accuracy
-
-
-def _weighing(images: Array, y: Array, weight: Array | None) -> tuple[Array, Array, Array | None]:
-    """Leave out what has no weight."""
-    if weight is None or weight.all():
-        return images, y, weight
-    return images[weight > 0], y[weight > 0], weight[weight > 0]
-
-
-def hold_out(
-    images: Array, y: Array, weight: Array | None, share: float, random_state: Any, classes: Array | None
-) -> tuple[Any, ...]:
-    """Return a training set and a validation set, of the same shares of classes."""
-    indices = np.arange(len(images))
-    seed = random_state if isinstance(random_state, int | np.integer | None) else 0
-    try:
-        kept, held = train_test_split(indices, test_size=share, random_state=seed, stratify=classes)
-    except ValueError as error:
-        raise ValueError(
-            f"early_stopping: {len(images)} samples are too few for a validation split of "
-            f"validation_fraction={share}: {error}. Pass X_val and y_val, or set early_stopping=False."
-        ) from None
-    parts = [None if weight is None else weight[chosen] for chosen in (kept, held)]
-    return images[kept], y[kept], parts[0], (images[held], y[held], parts[1])
+    def _validation_score(self, epoch: Epoch, held: Samples) -> float:
+        if held.weight is None:
+            return epoch.val_accuracy
+        z = self.model_.predict(held.images, threads=self._threads)
+        right = z.argmax(axis=1) == held.y if self._labels is None else ((z > 0) == held.y).mean(axis=1)
+        return float(np.average(right, weights=held.weight))

@@ -71,7 +71,7 @@ def _as_said(given: Shape, shape: Shape, name: str) -> Reading:
     if len(given) == 1 and given[0] == math.prod(shape):
         return Reading(given, shape)
     if len(given) == 1:
-        fitting = sorted({_squared(given[0]), (1, 1, given[0])})
+        fitting = dict.fromkeys((_squared(given[0]), _rectangle(given[0]), (1, 1, given[0])))
         raise ValueError(
             f"{name}: X has {given[0]} features, but input_shape={shape} has {math.prod(shape)} numbers; "
             f"shapes that would do: {', '.join(map(str, fitting))}"
@@ -98,6 +98,12 @@ def _squared(width: int) -> Shape:
     return 1, 1, width
 
 
+def _rectangle(width: int) -> Shape:
+    """Return the rectangle of one channel that is nearest to a square."""
+    height = next(side for side in range(math.isqrt(width), 0, -1) if width % side == 0)
+    return 1, height, width // height
+
+
 class Scaler:
     """Scales images to variance 1, their darkest value to 0; strips, feature by feature, to mean 0 and variance 1.
 
@@ -110,15 +116,18 @@ class Scaler:
 
     def __init__(self, X: Array, weight: Array | None, *, strips: bool) -> None:
         axes = (0,) if strips else (0, 2, 3)
-        weights = np.ones(len(X)) if weight is None else weight
-        total = weights.sum() * (1 if strips else X.shape[2] * X.shape[3])
-        mean, square = np.zeros(()), np.zeros(())
-        for rows in _chunks(X):
-            share = weights[rows].reshape(-1, 1, 1, 1)
-            mean = mean + (X[rows].astype(np.float64) * share).sum(axis=axes, keepdims=True)[0] / total
-        for rows in _chunks(X):
-            share = weights[rows].reshape(-1, 1, 1, 1)
-            square = square + ((X[rows] - mean) ** 2 * share).sum(axis=axes, keepdims=True)[0] / total
+        total = (len(X) if weight is None else weight.sum()) * (1 if strips else X.shape[2] * X.shape[3])
+
+        def summed(rows: slice, values: Array) -> Array:
+            weighted = values if weight is None else values * weight[rows].reshape(-1, 1, 1, 1)
+            numbers: Array = weighted.sum(axis=axes, keepdims=True, dtype=np.float64)[0]
+            return numbers
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = sum(summed(rows, X[rows]) for rows in _chunks(X)) / total
+            square = sum(summed(rows, (X[rows] - mean) ** 2) for rows in _chunks(X)) / total
+        if not np.isfinite(square).all():
+            raise ValueError("X: its numbers are too large: the sum of their squares is beyond float64; scale them")
         deviation = np.sqrt(square)
         # What becomes 0 is what convolutions and shifts add beyond the edge.
         self.zero = mean if strips else X.min(axis=axes, keepdims=True)[0].astype(np.float64)

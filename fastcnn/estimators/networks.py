@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,15 +18,22 @@ from ..layers.shape import Flatten
 from ..model import Sequential
 from ..typing import Shape
 
-NAMES = ("digits_default", "keras_mnist", "lenet5", "mobilenet_small", "resnet20", "vgg6")
+NAMES = tuple(
+    name
+    for name, value in vars(models).items()
+    if inspect.isfunction(value) and [*inspect.signature(value).parameters][:2] == ["input_shape", "num_classes"]
+)
+SMALLEST = 5  # pixels: with fewer on a side, samples are no images but numbers in a row
 LARGEST = 512  # the side up to which a larger image is looked for
 
 
-def choose_network(layers: str | Sequence[Layer], input_shape: Shape, outputs: int, name: str) -> Sequential:
+def choose_network(
+    layers: str | Sequence[Layer], input_shape: Shape, outputs: int, name: str, *, places: bool
+) -> Sequential:
     """Return a network for images of `input_shape`, not built yet; layers of a person's own are copied."""
     if isinstance(layers, str):
         if layers == "auto":
-            return automatic(input_shape, outputs)
+            return automatic(input_shape, outputs, places=places)
         try:
             return getattr(models, layers)(input_shape, outputs)  # type: ignore[no-any-return]
         except ValueError as error:
@@ -45,26 +53,28 @@ def choose_network(layers: str | Sequence[Layer], input_shape: Shape, outputs: i
     return Sequential(row)
 
 
-def automatic(input_shape: Shape, outputs: int) -> Sequential:
+def automatic(input_shape: Shape, outputs: int, *, places: bool) -> Sequential:
     """Return a network for images of any size.
 
     Strips and images below 5 pixels: a convolution that keeps the size, and a hidden dense layer. Larger ones: 3 x 3
-    convolutions with batch normalisation (32, 32, pooling, 64, pooling), with one more group (128, pooling) for each
-    doubling of the size beyond 16 pixels.
+    convolutions with batch normalisation (32, 32, pooling, 64, 64); before them one more (32, pooling) for each
+    doubling of the size beyond 16 pixels. Behind them the mean over all places, which is what tells classes best; where
+    `places` matter, as to numbers that say how much is where, a pooling and everything that is left.
     """
     _, height, width = input_shape
     side = min(height, width)
-    if side < 5:
+    if side < SMALLEST:
         convolution = Conv2D(16, (min(height, 3), 3), padding=(min(height, 3) // 2, 1))
         if height == 2:
             convolution = Conv2D(16, 3, padding=1)
         return Sequential([convolution, ReLU(), Flatten(), Dense(64), ReLU(), Dense(outputs)])
-    row = [*_group(32), *_group(32), MaxPool2D(2), *_group(64), MaxPool2D(2)]
-    side //= 4
-    while side > 4:
-        row += [*_group(128), MaxPool2D(2)]
+    row: list[Layer] = []
+    while side > 16:
+        row += [*_group(32), MaxPool2D(2)]
         side //= 2
-    return Sequential([*row, Flatten(), Dense(outputs)])
+    row += [*_group(32), *_group(32), MaxPool2D(2), *_group(64), *_group(64)]
+    end = [MaxPool2D(2), Flatten()] if places and side >= 4 else [Flatten()] if places else [GlobalAvgPool2D()]
+    return Sequential([*row, *end, Dense(outputs)])
 
 
 def _group(width: int) -> list[Layer]:
@@ -84,14 +94,3 @@ def _too_small(try_shape: Any, input_shape: Shape, name: str, error: ValueError)
             f"the smallest that would do: {shape} ({error})"
         )
     return ValueError(f"{name}: layers: they do not fit images of shape {input_shape}: {error}")
-
-
-def with_arguments(layer: Layer, changed: dict[str, Any], name: str) -> Layer:
-    """Return a new layer like `layer`, with some constructor arguments changed."""
-    known = layer._arguments()
-    for argument in changed:
-        if argument not in known:
-            raise ValueError(
-                f"Invalid parameter {argument!r} for layer {layer.name} of {name}. Valid parameters are: {[*known]}."
-            )
-    return type(layer)(**{**known, **changed})

@@ -8,13 +8,14 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from ..history import Epoch
 from ..losses import Huber, Loss, MeanAbsoluteError, MeanSquaredError
 from ..typing import Array
 from .base import BaseCNN
-from .classifier import _weighing, hold_out
+from .samples import Samples
+from .watching import watched
 
 LOSSES = {"squared_error": MeanSquaredError, "absolute_error": MeanAbsoluteError, "huber": Huber}
 
@@ -41,7 +42,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         The first two end at `max_iter`. With "constant" the training ends once the loss has not improved by `tol` for
         `n_iter_no_change` epochs.
     batch_size : int or "auto"
-        "auto": 32, and 200 for strips and images below 5 pixels; at most the number of samples.
+        "auto": a twentieth of the images, but at least 8 and at most 64; 200 strips, or images below 5 pixels. At most
+        the number of samples.
     max_iter : int
         Epochs.
     alpha : float
@@ -50,9 +52,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         Hold out `validation_fraction` of the samples, unless `fit` gets `X_val`; stop once its score has not improved
         by `tol` for `n_iter_no_change` epochs; restore the weights of the best.
     validation_fraction, n_iter_no_change, tol : float, int, float
-    augmentation : Augmentation, "auto" or None
-        "auto" moves images by up to one pixel, turns them by up to 10 degrees and scales them by up to a tenth; not
-        strips, nor images below 5 pixels.
+    augmentation : Augmentation, optional
+        Changes the images on the way in, anew in each epoch.
     warm_start : bool
         Whether `fit` goes on with the network that is there.
     shuffle : bool
@@ -148,59 +149,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> Self:
-        """Train the network.
-
-        Parameters
-        ----------
-        X : array of shape (n, features), (n, H, W), (n, C, H, W) or (n, H, W, C)
-        y : array of shape (n,) or (n, outputs)
-        sample_weight : array of shape (n,), optional
-        X_val, y_val, sample_weight_val : array, optional
-            Measured after every epoch; with `early_stopping` they decide in place of a part of X.
-
-        Returns
-        -------
-        self
-        """
-        self._validate_params()
-        again = self.warm_start and hasattr(self, "model_")
-        images = self._read(X, reset=not again)
-        targets = self._check_y(X, y)
-        weight = self._check_weights(sample_weight, images)
-        validation: Any = None
-        if X_val is not None:
-            held = self._read(X_val, reset=False)
-            validation = held, self._check_y(X_val, y_val), self._check_weights(sample_weight_val, held)
-        elif y_val is not None:
-            raise ValueError("X_val: expected the samples of y_val; got None")
-        if self.early_stopping and validation is None:
-            images, targets, weight, validation = hold_out(
-                images, targets, weight, self.validation_fraction, self.random_state, None
-            )
-        images, targets, weight = _weighing(images, targets, weight)
-        if again:
-            self._expect_outputs(targets)
-        else:
-            self._settle(y, targets, weight)
-            self._begin(images, weight, targets.shape[1])
-        if validation is not None:
-            held, held_y, held_weight = validation
-            self._expect_outputs(held_y)
-            validation = held, self._encode(held_y), held_weight
-            self._validation_variance = float(np.var(validation[1], axis=0).mean()) or 1.0
-        self._train(images, self._encode(targets), weight, validation)
-        return self
-
+    @watched
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one pass over the samples, at a constant learning rate, going on where the last call ended.
 
@@ -214,52 +163,50 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         -------
         self
         """
-        self._validate_params()
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        first = not hasattr(self, "model_")
-        images = self._read(X, reset=first)
-        targets = self._check_y(X, y)
-        images, targets, weight = _weighing(images, targets, self._check_weights(sample_weight, images))
-        if first:
-            self._settle(y, targets, weight)
-            self._begin(images, weight, targets.shape[1])
-        self._expect_outputs(targets)
-        self._train_partly(images, self._encode(targets), weight)
-        return self
+        return self._fit_partly(X, y, sample_weight)
 
     def predict(self, X: Any) -> Array:
         """Return the predicted numbers, (n,) or (n, outputs) as `y` was."""
         values: Array = self._outputs(X) * self._y_deviation + self._y_mean
         return values[:, 0] if self._flat_y else values
 
-    def _check_y(self, X: Any, y: Any) -> Array:
-        """Return the targets as (n, outputs), float64."""
-        if y is None:
-            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+    def _check_y(self, y: Any) -> Array:
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=self)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        check_consistent_length(X, y)
         return y.reshape(len(y), -1)  # type: ignore[no-any-return]
 
-    def _settle(self, y: Any, targets: Array, weight: Array | None) -> None:
-        self.n_outputs_ = targets.shape[1]
-        self._flat_y = self.n_outputs_ == 1
-        self._y_mean = np.average(targets, axis=0, weights=weight)
-        deviation = np.sqrt(np.average((targets - self._y_mean) ** 2, axis=0, weights=weight))
+    def _meet(self, y: Array, *, again: bool) -> None:
+        if again:
+            self._check_targets(y)
+        else:
+            self.n_outputs_ = self._outputs_wanted = y.shape[1]
+            self._flat_y = self.n_outputs_ == 1
+
+    def _meet_partly(self, y: Array, *, first: bool, **known: Any) -> None:
+        self._meet(y, again=not first)
+
+    def _check_targets(self, y: Array) -> None:
+        if y.shape[1] != self.n_outputs_:
+            raise ValueError(f"y: expected {self.n_outputs_} outputs, as before; got {y.shape[1]}")
+
+    def _begin(self, samples: Samples) -> None:
+        y, weight = samples.y, samples.weight
+        self._y_mean = np.average(y, axis=0, weights=weight)
+        deviation = np.sqrt(np.average((y - self._y_mean) ** 2, axis=0, weights=weight))
         self._y_deviation = np.where(deviation > 1e-12 * np.abs(self._y_mean), deviation, 1.0)
+        super()._begin(samples)
 
-    def _expect_outputs(self, targets: Array) -> None:
-        if targets.shape[1] != self.n_outputs_:
-            raise ValueError(f"y: expected {self.n_outputs_} outputs, as before; got {targets.shape[1]}")
-
-    def _encode(self, targets: Array) -> Array:
-        encoded: Array = (targets - self._y_mean) / self._y_deviation
+    def _encode(self, y: Array) -> Array:
+        encoded: Array = (y - self._y_mean) / self._y_deviation
         return encoded
 
     def _loss(self) -> Loss:
         return self.loss if isinstance(self.loss, Loss) else LOSSES[self.loss]()
 
-    def _validation_score(self, epoch: Epoch) -> float:
-        return 1 - epoch.val_loss / self._validation_variance if self.loss == "squared_error" else -epoch.val_loss
+    def _validation_score(self, epoch: Epoch, held: Samples) -> float:
+        if self.loss != "squared_error":
+            return -epoch.val_loss
+        mean = np.average(held.y, axis=0, weights=held.weight)
+        variance = float(np.average((held.y - mean) ** 2, axis=0, weights=held.weight).mean())
+        return 1 - epoch.val_loss / (variance or 1.0)
