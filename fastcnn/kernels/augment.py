@@ -52,15 +52,25 @@ def turn(x, n, C, H, W, scale, moves, matrix, mode, fill, y):
     """As `move`, between flip and shift turned and scaled about the middle: `matrix` (n, 4) leads back; bilinear."""
     middle_h, middle_w = (H - 1) / 2, (W - 1) / 2
     for i in range(n):
-        upset, mirrored = moves[i, 0], moves[i, 1]
+        upset, mirrored, down, right = moves[i, 0], moves[i, 1], moves[i, 2], moves[i, 3]
+        m0, m1, m2, m3 = matrix[i, 0], matrix[i, 1], matrix[i, 2], matrix[i, 3]
+        below, beside = -W if upset else W, -1 if mirrored else 1
         for h in range(H):
+            u = h - down - middle_h
             for w in range(W):
-                u, v = h - moves[i, 2] - middle_h, w - moves[i, 3] - middle_w
-                row = middle_h + matrix[i, 0] * u + matrix[i, 1] * v
-                col = middle_w + matrix[i, 2] * u + matrix[i, 3] * v
+                v = w - right - middle_w
+                row, col = middle_h + m0 * u + m1 * v, middle_w + m2 * u + m3 * v
                 top, left = int(np.floor(row)), int(np.floor(col))
                 row -= top
                 col -= left
+                if 0 <= top < H - 1 and 0 <= left < W - 1:  # nearly everywhere: all four pixels are there
+                    first = (H - 1 - top if upset else top) * W + (W - 1 - left if mirrored else left)
+                    for c in range(C):
+                        k = (i * C + c) * H * W + first
+                        upper = (1.0 - col) * x[k] + col * x[k + beside]
+                        lower = (1.0 - col) * x[k + below] + col * x[k + below + beside]
+                        y[((i * C + c) * H + h) * W + w] = scale * ((1.0 - row) * upper + row * lower)
+                    continue
                 for c in range(C):
                     total = 0.0
                     for corner in range(4):
