@@ -69,7 +69,9 @@ class Plan:
 PLANS = {
     ("digits", "default"): Plan(epochs=20, batch_size=32),
     ("mnist", "default"): Plan("compact", 6, learning_rate=0.1, augment="shift=2,rotation=10,scale=0.1"),
-    ("fashion-mnist", "default"): Plan("compact", 6, learning_rate=0.1, augment="flip", label_smoothing=0.05),
+    ("fashion-mnist", "default"): Plan(
+        "compact", 7, learning_rate=0.1, augment="alternating-flip", label_smoothing=0.05
+    ),
     ("fashion-mnist", "long"): Plan(
         "resnet6", 14, learning_rate=0.1, augment="alternating-flip,shift=1", label_smoothing=0.05
     ),
