@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .layers.base import Layer
-from .layers.block import Graph
+from .layers.block import Graph, Store
 from .layers.container import Container
 from .typing import Array, Shape
 
@@ -79,8 +79,9 @@ def step_memory(model: Container, images: int) -> int:
         graph = Graph(model.input_shape, n, model._flat.dtype)
         graph.output = model._connect(graph, 0)
         graph.finish()
-        memory = graph.allocate()
-        arrays = {id(array): array for array in _arrays([memory.values, memory.gradients, memory.kept])}
+        stores: tuple[Store, Store] = ({}, {})
+        graph.allocate(*stores)
+        arrays = {id(array): array for array in _arrays(stores)}
         sizes.append(sum(array.nbytes for array in arrays.values()))
     return 2 * model._flat.nbytes + sizes[0] + (images - 1) * (sizes[1] - sizes[0])
 

@@ -14,7 +14,7 @@ from .kernels import update as update_kernels
 from .kernels.tape import Tape
 from .layers import checks
 from .layers.base import Layer
-from .layers.block import Call, Gradients, Graph, Memory, Pass, record_calls
+from .layers.block import Call, Gradients, Graph, Memory, Pass, Store, record_calls
 from .layers.layout import aligned_zeros
 from .losses import LOSSES, End, Loss, Targets
 from .model import Sequential
@@ -190,15 +190,19 @@ class Trainer:
         graph, cuts, stages = plan.graph, batch.cuts, len(plan.graph.cuts)
         threads = self.threads or parallel.get_num_threads()
 
+        def turn(s: int) -> int:
+            """Go back and forth: what was written last is still in the caches."""
+            return len(cuts) - 1 - s if stage % 2 else s
+
         def forward(s: int, worker: int) -> None:
-            place = plan.place(s, worker)
+            s = turn(s)
             if stage == 0:
                 first, last = cuts[s]
-                graph.load(x if last - first == n else x[first:last], last - first, plan.memory(place))
-            batch.play("forward", stage, s, place)
+                graph.load(x if last - first == n else x[first:last], last - first, plan.memory(s, worker))
+            batch.play("forward", stage, s, worker)
 
         def backward(s: int, worker: int) -> None:
-            batch.play("backward", stage, s, plan.place(s, worker))
+            batch.play("backward", stage, turn(s), worker)
 
         for run, (first, _) in zip(plan.passes, cuts, strict=False):
             run.step, run.first = self.steps, first
@@ -235,7 +239,7 @@ class Trainer:
 
         def forward(s: int, worker: int) -> None:
             first, last = cuts[s]
-            memory = plan.memory(plan.place(s, worker))
+            memory = plan.memory(s, worker)
             graph.load(x[first:last], last - first, memory)
             for block in graph.blocks:
                 block.forward(last - first, memory, run)
@@ -343,7 +347,8 @@ class _Plan:
         self.gradients_by_layer: list[dict[Layer, Gradients]] = [model._gradients_by_layer(row) for row in rows]
         self.totals = np.zeros((SHARDS, 3))
         self.passes = [Pass() for _ in range(SHARDS)]
-        self.memories: dict[int, Memory] = {}
+        self.memories: dict[tuple[int, int], Memory] = {}
+        self.stores: dict[tuple[str, int], Store] = {}
         self.batches: dict[Any, _Batch] = {}
 
     def batch(self, loss: Loss, targets: Targets, n: int) -> _Batch:
@@ -369,19 +374,17 @@ class _Plan:
         """Tell whether the plan serves a batch of `n`, for the same parameters."""
         return self.flat is model._flat and max(last - first for first, last in self.cuts(n)) <= self.graph.images
 
-    def place(self, shard: int, worker: int) -> int:
-        """Return whose memory a shard uses: the worker's, or its own where shards wait for each other."""
-        return shard if self.graph.cuts else worker
-
-    def memory(self, place: int) -> Memory:
-        """Return the buffers of a worker or shard."""
+    def memory(self, shard: int, worker: int) -> Memory:
+        """Return the buffers of a worker, with the shard's own where shards wait for each other."""
+        place = (shard if self.graph.cuts else worker), worker
         if place not in self.memories:
-            self.memories[place] = self.graph.allocate()
+            own, shared = ("own", place[0]), ("shared", worker)
+            self.memories[place] = self.graph.allocate(*(self.stores.setdefault(key, {}) for key in (own, shared)))
         return self.memories[place]
 
     def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Memory]]:
         """Return the size and the memory of each shard, in order."""
-        return [(last - first, self.memories[s]) for s, (first, last) in enumerate(cuts)]
+        return [(last - first, self.memory(s, 0)) for s, (first, last) in enumerate(cuts)]
 
 
 class _Batch:
@@ -395,23 +398,23 @@ class _Batch:
         self.targets = targets._replace(arrays=tuple(array.copy() for array in targets.arrays))
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
 
-    def play(self, direction: str, stage: int = 0, shard: int = 0, place: int = 0) -> None:
+    def play(self, direction: str, stage: int = 0, shard: int = 0, worker: int = 0) -> None:
         """Run a stage of a shard; what the first time records is repeated later."""
-        key = direction, stage, shard, place
+        key = direction, stage, shard, worker
         tape = self.tapes.get(key)
         if tape is None:
             self.tapes[key] = record_calls(self._calls(*key))
         else:
             tape.play()
 
-    def _calls(self, direction: str, stage: int, shard: int, place: int) -> Iterator[Call]:
+    def _calls(self, direction: str, stage: int, shard: int, worker: int) -> Iterator[Call]:
         """Yield the calls of a stage; the last one forward goes on with the loss, and back again."""
         plan, graph = self.plan, self.plan.graph
         if direction == "prepare":
             yield from graph.prepare_calls()
             return
         first, last = self.cuts[shard]
-        n, memory, run = last - first, plan.memory(place), plan.passes[shard]
+        n, memory, run = last - first, plan.memory(shard, worker), plan.passes[shard]
         if direction == "forward":
             yield from graph.forward_calls(stage, n, memory, run)
             if stage < len(graph.cuts):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -310,15 +308,3 @@ def test_a_built_one_takes_the_shape_that_it_was_built_for():
     layer = fastcnn.Residual([conv(fastcnn, 4)]).build((4, 6, 6))
     with pytest.raises(ValueError, match=r"Residual: input: expected samples of shape \(4, 6, 6\); got \(4, 5, 6\)"):
         layer.forward(normal(2, 4, 5, 6))
-
-
-def test_gradient_buffers_are_nobody_elses():
-    """Blocks mask gradients in place, so no two edges may share a buffer."""
-    for shape, make in ROWS.values():
-        graph = fastcnn.layers.block.Graph(shape[1:], 2, np.dtype(np.float64), input_gradient=True)
-        model = fastcnn.Sequential(make(fastcnn)).build(shape[1:], dtype=np.float64)
-        graph.output = model._connect(graph, 0)
-        graph.finish()
-        buffers = [buffer for buffer in graph.allocate().gradients if buffer is not None]
-        places = sorted((b.ctypes.data, b.ctypes.data + b.nbytes) for b in buffers)
-        assert all(end <= start for (_, end), (start, _) in pairwise(places))

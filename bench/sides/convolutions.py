@@ -29,7 +29,7 @@ def directions(
     block = graph.blocks[0]
     y, gradient = memory.values[block.y], memory.gradients[block.y]
     graph.gradients[block.y].view(gradient, n)[...] = dL_dout
-    dx, scratch = memory.gradients[0], memory.kept[0].scratch
+    dx, scratch = memory.gradients[0], memory.scratch[0]
     dw, dbias = np.zeros_like(layer._flat), np.zeros_like(memory.kept[0].dbias)
 
     def forward() -> None:

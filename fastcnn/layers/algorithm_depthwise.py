@@ -25,6 +25,7 @@ class Depthwise(TwoPasses):
         super().__init__(convolution)
         c = convolution
         self.times = c.filters // c.channels
+        self.fills = self.times == 1
         self.none, self.zeros = c.dtype.type(-np.inf), aligned_zeros(c.y.pitch, c.dtype)
         self.x, self.dx = c.x, c.dx
         if self.times > 1:

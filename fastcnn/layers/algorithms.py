@@ -6,6 +6,7 @@ All have the same functions: `pack` for new filters, `forward`, `input_gradient`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,11 +102,14 @@ class Algorithm(ABC):
         Whether it does nothing but call kernels.
     spreads_pooling : bool
         Whether it has `filter_gradient_pool`: the filter gradient straight from the pooled gradient.
+    fills : bool
+        Whether the input gradient is written as a whole, padding channels too.
     """
 
     reads_any_pitch = True
     replayable = True
     spreads_pooling = False
+    fills = False
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
@@ -124,6 +128,11 @@ class Algorithm(ABC):
 
     def __init__(self, convolution: Convolution) -> None:
         self.convolution = convolution
+
+    @property
+    def scratch_key(self) -> Hashable:
+        """What algorithms have in common that can take turns with their scratch: here nobody else."""
+        return self
 
     def allocate(self) -> Any:
         """Return the scratch of one worker."""
@@ -189,6 +198,11 @@ class Direct(Algorithm):
     """The indirect matrix product on haloed channels-last maps: no copy of the input is ever made."""
 
     spreads_pooling = True
+    fills = True
+
+    @property
+    def scratch_key(self) -> Hashable:
+        return self.convolution.columns_of_y
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:

@@ -8,15 +8,17 @@ buffer of feature maps between two blocks, and any number of `Memory` objects ca
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..kernels.tape import Tape, recording
 from ..typing import Array, Shape
-from .layout import Halo, Layout, padded
+from .layout import ALIGNMENT, Halo, Layout, aligned_zeros, padded
+from .rooms import Room, gradient_rooms, passing_values, value_rooms
 
 if TYPE_CHECKING:
     from .base import Layer
@@ -52,6 +54,8 @@ class Memory:
         Flat buffers of each edge's maps, and of the gradients with respect to them (None where nobody asks).
     kept : list
         What each block wants kept between forward and backward, or as scratch.
+    scratch : list
+        What each block has borrowed, and others write to as well.
     input : array
         The first edge as (N, C, H, W).
     """
@@ -59,7 +63,11 @@ class Memory:
     values: list[Array]
     gradients: list[Array | None]
     kept: list[Any]
+    scratch: list[Any]
     input: Array
+
+
+Store = dict[Hashable, Any]  # what the memories that are made with it have in common
 
 
 class Block(ABC):
@@ -79,6 +87,8 @@ class Block(ABC):
     replayable : bool
         Whether it does nothing but call kernels, with the same arguments at every step: then a training step repeats
         the recorded calls and spares the Python around them.
+    reads_values_again : bool
+        Whether its backward pass reads the values of its inputs.
     link : str
         "softmax" or "logistic" if it is that and nothing else: a loss that has the function in itself takes it out.
     """
@@ -87,6 +97,7 @@ class Block(ABC):
     reads_any_pitch = False
     meets = False
     replayable = False
+    reads_values_again = True
     index: int
 
     def __init__(self, layer: Layer, x: int, y: int) -> None:
@@ -96,6 +107,15 @@ class Block(ABC):
     def reads(self) -> tuple[int, ...]:
         """The edges that it reads: `x`, where there is but one."""
         return (self.x,)
+
+    @property
+    def writes(self) -> tuple[int, ...]:
+        """The edges that it writes, and whose gradients it reads: `y`, where there is but one."""
+        return (self.y,)
+
+    def fills(self, edge: int) -> bool:
+        """Tell whether backward writes every number of the gradient of `edge`, which it reads, but the halo's."""
+        return False
 
     def input_halo(self, graph: Graph) -> Halo:
         """Return the zeros that it needs around its inputs; asked from the last block to the first."""
@@ -115,6 +135,10 @@ class Block(ABC):
 
     def allocate(self, graph: Graph) -> Any:
         """Return what it keeps between forward and backward, and its scratch."""
+        return None
+
+    def borrow(self, shared: Store) -> Any:
+        """Return scratch that blocks take turns in; `shared` has what others have left there."""
         return None
 
     def prepare(self) -> None:
@@ -206,6 +230,8 @@ class Graph:
     gradients: list[Layout | None] = field(default_factory=list)
     aliases: dict[int, int] = field(default_factory=dict)
     cuts: list[int] = field(default_factory=list)
+    rooms: tuple[list[Room], list[Room | None]] = ([], [])
+    recalled: set[int] = field(default_factory=set)
     output: int = 0
 
     def __post_init__(self) -> None:
@@ -257,19 +283,51 @@ class Graph:
         for block in self.blocks:
             block.plan(self)
         self.cuts = [block.index for block in self.blocks if block.meets and self.training]
+        self.rooms = value_rooms(self), gradient_rooms(self)
+        self.recalled = {edge for edge, again in passing_values(self).items() if again}
 
-    def allocate(self) -> Memory:
-        """Return zeroed buffers for one shard."""
-        values: list[Array] = []
-        for edge, layout in enumerate(self.values):
-            alias = self.aliases.get(edge)
-            values.append(layout.allocate(self.images, self.dtype) if alias is None else values[alias])
+    def allocate(self, own: Store | None = None, shared: Store | None = None) -> Memory:
+        """Return zeroed buffers for one shard.
+
+        Parameters
+        ----------
+        own : dict, optional
+            Of the shard: where it finds again what must last from stage to stage.
+        shared : dict, optional
+            Of the worker: where its shards take turns.
+        """
+        own, shared = {} if own is None else own, {} if shared is None else shared
+        values, gradients = self.rooms
+        for store, lasts in ((own, True), (shared, False)):
+            if "rooms" not in store:
+                store["rooms"] = self._build(
+                    [room for room in chain(values, gradients) if room and room.lasts == lasts]
+                )
+        if "kept" not in own:
+            own["kept"] = [block.allocate(self) for block in self.blocks]
+
+        def buffer(room: Room) -> Array:
+            whole: Array = (own if room.lasts else shared)["rooms"][room.name]
+            return whole[: self.images * room.size]
+
+        buffers = [buffer(room) for room in values]
         return Memory(
-            values,
-            [None if layout is None else layout.allocate(self.images, self.dtype) for layout in self.gradients],
-            [block.allocate(self) for block in self.blocks],
-            self.values[0].view(values[0], self.images),
+            buffers,
+            [None if room is None else buffer(room) for room in gradients],
+            own["kept"],
+            [block.borrow(shared) for block in self.blocks],
+            self.values[0].view(buffers[0], self.images),
         )
+
+    def _build(self, rooms: Sequence[Room]) -> dict[Hashable, Array]:
+        """Return zeroed buffers for all rooms, in one piece: the system then gives large pages."""
+        sizes: dict[Hashable, int] = {}
+        for room in rooms:
+            sizes[room.name] = max(self.images * room.size, sizes.get(room.name, 0))
+        step = ALIGNMENT // self.dtype.itemsize
+        *starts, end = np.cumsum([0, *(-(-size // step) * step for size in sizes.values())]).tolist()
+        whole = aligned_zeros(end, self.dtype)
+        return {name: whole[start : start + sizes[name]] for name, start in zip(sizes, starts, strict=True)}
 
     def prepare(self) -> None:
         """Let all blocks bring their parameters into the kernels' order."""
@@ -303,6 +361,8 @@ class Graph:
         """Yield the calls of one stage backward, from the meeting that ends it to the one before it."""
         first = self.cuts[stage - 1] if stage else -1
         last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks) - 1
+        if stage and self.blocks[first].y in self.recalled:
+            yield Call(self.blocks[first], self.blocks[first].forward, (n, memory, run))
         for block in reversed(self.blocks[first + 1 : last + 1]):
             yield Call(block, block.backward, (n, memory, gradients[block.layer], run))
         if stage:

@@ -19,7 +19,7 @@ from .algorithm_depthwise import Depthwise
 from .algorithm_groups import Grouped
 from .algorithms import Algorithm, Convolution
 from .base import Layer, Parameter
-from .block import Block, Gradients, Graph, Memory, Pass
+from .block import Block, Gradients, Graph, Memory, Pass, Store
 from .convolving import WithFilters, he_filters
 from .geometry import Pair, Window
 from .layout import Halo, Layout, aligned_zeros
@@ -197,12 +197,21 @@ class _ConvBlock(Block):
             self.lines = y.line_table(graph.images), dy.line_table(graph.images), y.height, y.width * y.pitch
 
     def allocate(self, graph: Graph) -> _Kept:
-        kept = _Kept(self.algorithm.allocate(), aligned_zeros(self.pitch, self.dtype))
+        kept = _Kept(aligned_zeros(self.pitch, self.dtype))
         if self.pooling:
             kept.winners = np.zeros(graph.images * self.pixels * self.pitch, np.uint8)
             if self.gradient and not self.spreads_pooling:
                 kept.gradient = self.gradient.allocate(graph.images, self.dtype)
         return kept
+
+    def borrow(self, shared: Store) -> Any:
+        key = "scratch", self.algorithm.scratch_key
+        if key not in shared:
+            shared[key] = self.algorithm.allocate()
+        return shared[key]
+
+    def fills(self, edge: int) -> bool:
+        return self.algorithm.fills
 
     def prepare(self) -> None:
         filters = self.layer._values(self.conv.filters, self.dtype)
@@ -213,21 +222,21 @@ class _ConvBlock(Block):
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         x, y, kept = memory.values[self.x], memory.values[self.y], memory.kept[self.index]
+        scratch = memory.scratch[self.index]
         if self.pooling:
-            self.algorithm.forward_pool(
-                n, x, self.biases, self.floor, self.pooling.every, y, kept.winners, kept.scratch
-            )
+            self.algorithm.forward_pool(n, x, self.biases, self.floor, self.pooling.every, y, kept.winners, scratch)
         else:
-            self.algorithm.forward(n, x, self.biases, self.floor, y, kept.scratch)
+            self.algorithm.forward(n, x, self.biases, self.floor, y, scratch)
 
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         kept, dy, dx = memory.kept[self.index], memory.gradients[self.y], memory.gradients[self.x]
+        scratch = memory.scratch[self.index]
         assert dy is not None
         dw = gradients[self.conv.filters]
         dbias = gradients["biases"] if self.conv.bias else kept.dbias
         if self.pooling and self.spreads_pooling:
             x = memory.values[self.x]
-            self.algorithm.filter_gradient_pool(n, x, dy, self.dy_row, kept.winners, dw, dbias, kept.scratch)
+            self.algorithm.filter_gradient_pool(n, x, dy, self.dy_row, kept.winners, dw, dbias, scratch)
             return
         if self.pooling:
             pool_kernels.pool2_backward(
@@ -240,14 +249,13 @@ class _ConvBlock(Block):
             activation_kernels.relu_backward(
                 memory.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length, False
             )
-        self.algorithm.backward(n, memory.values[self.x], dy, dx, dw, dbias, kept.scratch)
+        self.algorithm.backward(n, memory.values[self.x], dy, dx, dw, dbias, scratch)
 
 
 @dataclass
 class _Kept:
-    """What a convolution block keeps, and its scratch."""
+    """What a convolution block keeps."""
 
-    scratch: Any
     dbias: Array
     winners: Array | None = None
     gradient: Array | None = None

@@ -277,6 +277,9 @@ class _NormBlock(Block):
         own = aligned_zeros(self._tables(graph) * ROWS * self.pitch, self.dtype)
         return _Kept(own, own, aligned_zeros(2 * self.pitch, self.dtype), aligned_zeros(2 * self.pitch, np.float64))
 
+    def fills(self, edge: int) -> bool:
+        return True
+
     @abstractmethod
     def _tables(self, graph: Graph) -> int:
         """Return how many sets of statistics a shard has."""

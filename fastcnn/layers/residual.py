@@ -169,10 +169,19 @@ class _ForkBlock(Block):
 
     reads_any_pitch = True
     replayable = True
+    reads_values_again = False
 
     def __init__(self, layer: Layer, x: int, branches: list[int]) -> None:
         super().__init__(layer, x, branches[0])
         self.branches = branches
+
+    @property
+    def writes(self) -> tuple[int, ...]:
+        """All branches."""
+        return tuple(self.branches)
+
+    def fills(self, edge: int) -> bool:
+        return True
 
     def plan(self, graph: Graph) -> None:
         dx = graph.gradients[self.x]
@@ -203,6 +212,7 @@ class _AddBlock(Block):
     """`a + b` [+ ReLU]; where b is smaller, every s-th pixel of b, and its channels are the first ones of a."""
 
     replayable = True
+    reads_values_again = False
 
     def __init__(self, layer: Layer, a: int, b: int, y: int, has_relu: bool) -> None:
         super().__init__(layer, a, y)
@@ -212,6 +222,9 @@ class _AddBlock(Block):
     def reads(self) -> tuple[int, ...]:
         """Both summands."""
         return self.x, self.b
+
+    def fills(self, edge: int) -> bool:
+        return edge == self.x or self.alike
 
     def plan(self, graph: Graph) -> None:
         a, b, y = (graph.values[edge] for edge in (self.x, self.b, self.y))

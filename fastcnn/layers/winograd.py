@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +28,7 @@ class Winograd(Algorithm):
     about the same for the filter gradient: its sums are shorter. `tests/test_winograd.py` holds both to their bounds.
     """
 
+    fills = True
     reads_any_pitch = False
     kernels: ModuleType = conv_winograd
 
@@ -73,11 +75,17 @@ class Winograd(Algorithm):
             self.u_flipped = aligned_zeros(self.u.size, c.dtype)
             self.u_back = aligned_zeros(points * c.filters * c.dx.pitch, c.dtype)
 
-    def allocate(self) -> tuple[Array, ...]:
-        c = self.convolution
+    @property
+    def scratch_key(self) -> Hashable:
+        return type(self), *self._scratch_sizes()
+
+    def _scratch_sizes(self) -> list[int]:
         passes = [self.tiles] if self.back is None else [self.tiles, self.back]
-        sizes = [max(t.v_size for t in passes), max(t.m_size for t in passes), self.u.size if c.dy else 0]
-        return tuple(aligned_zeros(size, c.dtype) for size in sizes)
+        products = self.u.size if self.convolution.dy else 0
+        return [max(t.v_size for t in passes), max(t.m_size for t in passes), products]
+
+    def allocate(self) -> tuple[Array, ...]:
+        return tuple(aligned_zeros(size, self.convolution.dtype) for size in self._scratch_sizes())
 
     def pack(self, filters: Array) -> None:
         c = self.convolution

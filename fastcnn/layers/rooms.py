@@ -1,0 +1,124 @@
+"""Which edges of a network stand in the same memory, because they are never needed at the same time.
+
+A step of a network with batch normalisation goes through all maps of the whole batch many times. What is written where
+something else has just been read is still in the caches; what has a place of its own comes from memory each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from .layout import Halo, Layout
+
+if TYPE_CHECKING:
+    from .block import Graph
+
+
+class Room(NamedTuple):
+    """Where the maps of an edge stand: edges with rooms of the same name take turns.
+
+    Attributes
+    ----------
+    lasts : bool
+        Whether they are needed in several stages. If not, the shards of a worker take turns too.
+    name : hashable
+    size : int
+        Numbers for each image.
+    """
+
+    lasts: bool
+    name: Hashable
+    size: int
+
+
+class Span(NamedTuple):
+    """An edge that is in use from one block to another, both included, in the order of the pass."""
+
+    first: int
+    last: int
+    edge: int
+    layout: Layout
+    lasts: bool
+
+
+def value_rooms(graph: Graph) -> list[Room]:
+    """Return the room of each edge's values; an alias has that of its root."""
+    edges = range(len(graph.values))
+    rooms = [Room(True, ("values", graph.aliases.get(edge, edge)), graph.values[edge].image_size) for edge in edges]
+    if graph.training:
+        taken = {edge: ("passing values", graph.values[edge]) for edge in passing_values(graph)}
+        shared = {edge: Room(False, name, graph.values[edge].image_size) for edge, name in taken.items()}
+    else:
+        shared = _take_turns("values", _value_spans(graph))
+    return [shared.get(graph.aliases.get(edge, edge), room) for edge, room in enumerate(rooms)]
+
+
+def gradient_rooms(graph: Graph) -> list[Room | None]:
+    """Return the room of each edge's gradient, None where there is none."""
+    shared = _take_turns("gradients", _gradient_spans(graph))
+    return [
+        None if layout is None else shared.get(edge, Room(True, ("gradients", edge), layout.image_size))
+        for edge, layout in enumerate(graph.gradients)
+    ]
+
+
+def passing_values(graph: Graph) -> dict[int, bool]:
+    """Return the edges behind a meeting that nobody reads beyond the next one, and whether backward reads them.
+
+    They are not kept: whoever needs them backward has them computed again.
+    """
+    found = {}
+    for block in (graph.blocks[cut] for cut in graph.cuts):
+        readers = [graph.blocks[r] for r in _readers(graph, block.y)]
+        stage = _stage(graph, block.index + 1)
+        here = all(_stage(graph, reader.index) == stage and reader.index not in graph.cuts for reader in readers)
+        if readers and here and block.y != graph.output:
+            found[block.y] = any(reader.reads_values_again for reader in readers)
+    return found
+
+
+def _stage(graph: Graph, index: int) -> int:
+    """Return the stage of a block: how many meetings are before it."""
+    return sum(cut < index for cut in graph.cuts)
+
+
+def _readers(graph: Graph, edge: int) -> list[int]:
+    """Return the blocks that read an edge's values, by any of its names."""
+    names = {edge, *(alias for alias, root in graph.aliases.items() if root == edge)}
+    return [block.index for block in graph.blocks if names & set(block.reads)]
+
+
+def _value_spans(graph: Graph) -> Iterable[Span]:
+    """Yield the edges that live between two blocks of a pass without backward."""
+    for block in graph.blocks:
+        readers = _readers(graph, block.y)
+        if readers and block.y not in graph.aliases and block.y != graph.output:
+            yield Span(block.index, max(readers), block.y, graph.values[block.y], lasts=True)
+
+
+def _gradient_spans(graph: Graph) -> Iterable[Span]:
+    """Yield the edges whose gradient one block writes, all of it, and another reads: in backward's order."""
+    for block in reversed(graph.blocks):
+        for edge in block.reads:
+            layout, producers = graph.gradients[edge], [one.index for one in graph.blocks if edge in one.writes]
+            if layout and producers and block.fills(edge) and edge != graph.output:
+                first, last = block.index, producers[0]
+                lasts = _stage(graph, first) != _stage(graph, last)
+                yield Span(-first, -last, edge, layout, lasts)
+
+
+def _take_turns(kind: str, spans: Iterable[Span]) -> dict[int, Room]:
+    """Return the rooms of edges in the order in which they begin: each takes the first that is free by then.
+
+    Rooms with halos are for one layout, whose zeros stay zeros.
+    """
+    free: dict[Hashable, list[int]] = {}
+    rooms = {}
+    for span in spans:
+        kinds = kind, span.lasts, None if span.layout.halo == Halo() else span.layout
+        ends = free.setdefault(kinds, [])
+        number = next((n for n, end in enumerate(ends) if end < span.first), len(ends))
+        ends[number : number + 1] = [span.last]
+        rooms[span.edge] = Room(span.lasts, (*kinds, number), span.layout.image_size)
+    return rooms

@@ -1,0 +1,80 @@
+"""Edges that take turns in one buffer: a step computes the same, bit for bit, as where each has its own."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import SGD, Trainer, models, training
+from fastcnn.layers import rooms
+from fastcnn.layers.block import Graph
+
+NETWORKS = {
+    "residuals": lambda: models.resnet20((3, 8, 8), 4),
+    "depthwise": lambda: models.mobilenet_small((3, 8, 8), 4),
+    "plain": lambda: models.vgg6((3, 8, 8), 4),
+    "branches": lambda: fastcnn.Sequential([
+        fastcnn.Conv2D(5, 3, padding=1), fastcnn.BatchNorm(),
+        fastcnn.Concat([[fastcnn.Conv2D(3, 1), fastcnn.BatchNorm(), fastcnn.ReLU()], [fastcnn.BatchNorm()], []]),
+        fastcnn.Conv2D(8, 3, padding=1, groups=1, algorithm="im2col"), fastcnn.BatchNorm(), fastcnn.MaxPool2D(),
+        fastcnn.Residual([fastcnn.DepthwiseConv2D(3, padding=1, depth_multiplier=2), fastcnn.BatchNorm()], "pad"),
+        fastcnn.Residual([fastcnn.BatchNorm(), fastcnn.GELU(), fastcnn.Conv2D(16, 3, padding=1)]),
+        fastcnn.GroupNorm(4), fastcnn.Dropout(0.3), fastcnn.Flatten(), fastcnn.Dense(4),
+    ]),
+}  # fmt: skip
+each_network = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+
+
+def trained(make, threads):
+    """Return what two steps and a prediction come to."""
+    generator = np.random.RandomState(3)
+    x, y = generator.standard_normal((12, 3, 8, 8)).astype(np.float32), generator.randint(4, size=12)
+    model = make().build((3, 8, 8), random_state=0)
+    trainer = Trainer(model, optimizer=SGD(0.1), threads=threads, random_state=0)
+    losses = [trainer.step(x, y) for _ in range(2)]
+    return losses, model._flat.copy(), model.predict(x)
+
+
+@each_network
+@pytest.mark.parametrize("threads", [1, 3])
+def test_buffers_of_ones_own_change_no_bit(monkeypatch, make, threads):
+    monkeypatch.setattr(training, "SHARD_WORK", 1.0)
+    losses, flat, output = trained(make, threads)
+    monkeypatch.setattr(rooms, "_take_turns", lambda kind, spans: {})
+    monkeypatch.setattr(rooms, "passing_values", lambda graph: {})
+    monkeypatch.setattr(fastcnn.layers.block, "passing_values", lambda graph: {})
+    expected_losses, expected_flat, expected_output = trained(make, threads)
+    assert losses == expected_losses
+    np.testing.assert_array_equal(flat, expected_flat)
+    np.testing.assert_array_equal(output, expected_output)
+
+
+@each_network
+def test_edges_in_one_room_are_never_in_use_at_the_same_time(make):
+    """Blocks mask gradients in place; only whoever is done leaves its buffer to others."""
+    graph = Graph((3, 8, 8), 2, np.dtype(np.float32))
+    graph.output = make().build((3, 8, 8))._connect(graph, 0)
+    graph.finish()
+    uses = {}
+    for edge, room in enumerate(graph.rooms[1]):
+        if room:
+            blocks = [block.index for block in graph.blocks if edge in (*block.reads, *block.writes)]
+            uses.setdefault(room.name, []).append((min(blocks), max(blocks)))
+    assert any(len(edges) > 1 for edges in uses.values())
+    for edges in uses.values():
+        assert all(a[1] < b[0] or b[1] < a[0] for a, b in combinations(edges, 2))
+
+
+def test_what_lies_behind_a_batch_norm_is_not_kept():
+    """Behind a normalisation, a convolution reads what is computed again backward; a sum reads it once."""
+    graph = Graph((3, 8, 8), 2, np.dtype(np.float32))
+    graph.output = models.resnet20((3, 8, 8)).build((3, 8, 8))._connect(graph, 0)
+    graph.finish()
+    passing = rooms.passing_values(graph)
+    assert len(passing) == 18  # all but the first, which goes into a convolution and around it
+    assert sum(passing.values()) == 9
+    names = {graph.rooms[0][edge].name for edge in passing}
+    assert len(names) < 9
