@@ -287,8 +287,7 @@ def test_a_recorded_prediction_reads_the_arrays_as_they_are():
     graph.load(x, 3, memory)
     tape = record_calls(Call(block, block.forward, (3, memory, Pass(training=False))) for block in graph.blocks)
     model.layers[0].running_mean = np.arange(5)
-    for function, arguments in tape:
-        function(*arguments)
+    tape.play()
     output = graph.values[graph.output].view(memory.values[graph.output], 3).reshape(3, 5)
     assert_alike(output, ((x - np.arange(5)) / np.sqrt(1 + 1e-5)).astype(np.float32), 1e-6)
 
