@@ -6,12 +6,20 @@ even if no other thread is free: two fits at once, a forked child, an interprete
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from numbers import Integral
+
+from .kernels.team import FINISHED, TABLE, new_state, team, ticket
+from .typing import IntArray
+
+PATIENCE = 4000  # turns of a native loop, about 0.1 ms, that are waited before other threads get the processor
 
 _chosen: int | None = None
 
@@ -104,3 +112,99 @@ def run(count: int, task: Callable[[int, int], None], threads: int) -> None:
         errors = [error for future in running if (error := future.exception())]
     if errors:
         raise errors[0]
+
+
+class _Team:
+    """Helpers that take recorded calls without the GIL; for one job at a time."""
+
+    def __init__(self) -> None:
+        self.state = new_state()
+        self.functions = team()
+        self.helpers: list[_Helper] = []
+
+    def play(self, table: IntArray, count: int, threads: int) -> None:
+        """Do a job, on fewer threads if the interpreter is closing and gives no more."""
+        while len(self.helpers) < threads - 1 and _closing is False:
+            try:
+                self.helpers.append(_Helper(self.functions.serve, self.state.ctypes.data, len(self.helpers) + 1))
+            except RuntimeError:
+                break
+        self.state[TABLE], self.state[FINISHED] = table.ctypes.data, 0
+        for helper in self.helpers[: threads - 1]:
+            helper.wake()
+        address, finished = self.state.ctypes.data, 0
+        try:
+            finished = self.functions.lead(address, ticket(count, threads), count, PATIENCE)
+        finally:
+            while not finished:
+                time.sleep(0)  # a helper with a task left may be waiting for this processor
+                finished = self.functions.wait(address, count, PATIENCE)
+
+
+class _Helper:
+    """A thread that serves a team: it waits in native code for a while, then asleep."""
+
+    def __init__(self, serve: Callable[[int, int, int], None], state: int, worker: int) -> None:
+        self.asleep, self.closing = False, False
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.thread = threading.Thread(
+            target=self._work, args=(serve, state, worker), name=f"fastcnn_{worker}", daemon=True
+        )
+        self.thread.start()
+
+    def _work(self, serve: Callable[[int, int, int], None], state: int, worker: int) -> None:
+        while not self.closing:
+            serve(state, worker, PATIENCE)
+            # A job that begins just now does not see that this thread sleeps, and goes without it.
+            self.asleep = True
+            self.lock.acquire()
+
+    def wake(self) -> None:
+        """Let the thread look for tasks, if it does not."""
+        if self.asleep:
+            self.asleep = False
+            self.lock.release()
+
+
+_teams: list[_Team] = []  # those that nobody uses just now
+_everyone: list[_Team] = []
+_closing = False
+
+
+def play(table: IntArray, threads: int) -> None:
+    """Do recorded calls on up to `threads` threads, each task once; as `run`, without Python in between.
+
+    Parameters
+    ----------
+    table : int64 array of shape (threads, tasks, 2)
+        What each worker would call for each task: address and number, see `Tape.native`.
+    """
+    try:
+        crew = _teams.pop()
+    except IndexError:
+        crew = _Team()
+        _everyone.append(crew)
+    crew.play(table, table.shape[1], threads)
+    _teams.append(crew)  # unless something went wrong
+
+
+def _close() -> None:
+    """Let all helpers end: when the interpreter goes, so does the code that they wait in."""
+    global _closing  # noqa: PLW0603
+    _closing = True
+    for helper in [helper for crew in _everyone for helper in crew.helpers]:
+        helper.closing = True
+        helper.wake()
+        helper.thread.join(timeout=1)
+
+
+def _forget_teams() -> None:
+    """Begin anew: a fork copies no threads."""
+    _teams.clear()
+    _everyone.clear()
+
+
+atexit.register(_close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_teams)

@@ -19,7 +19,7 @@ from .layers.layout import aligned_zeros
 from .losses import LOSSES, End, Loss, Targets
 from .model import Sequential
 from .optimizers import SGD, Optimizer
-from .typing import Array, RandomState
+from .typing import Array, IntArray, RandomState
 
 if TYPE_CHECKING:
     from .augmentation import Augmentation
@@ -186,35 +186,19 @@ class Trainer:
         n = len(x)
         plan = self._planned(x)
         targets = self.loss.targets(plan.end, y, n, sample_weight)
-        batch = plan.batch(self.loss, targets, n)
+        batch = plan.batch(self.loss, targets, x)
         graph, cuts, stages = plan.graph, batch.cuts, len(plan.graph.cuts)
         threads = self.threads or parallel.get_num_threads()
-
-        def turn(s: int) -> int:
-            """Go back and forth: what was written last is still in the caches."""
-            return len(cuts) - 1 - s if stage % 2 else s
-
-        def forward(s: int, worker: int) -> None:
-            s = turn(s)
-            if stage == 0:
-                first, last = cuts[s]
-                graph.load(x if last - first == n else x[first:last], last - first, plan.memory(s, worker))
-            batch.play("forward", stage, s, worker)
-
-        def backward(s: int, worker: int) -> None:
-            batch.play("backward", stage, turn(s), worker)
-
         for run, (first, _) in zip(plan.passes, cuts, strict=False):
             run.step, run.first = self.steps, first
-        plan.totals[: len(cuts)] = 0.0
         batch.play("prepare")
         for stage in range(stages + 1):
             if stage:
                 graph.blocks[graph.cuts[stage - 1]].meet_forward(plan.meeting(cuts))
-            parallel.run(len(cuts), forward, threads)
+            batch.run("forward", stage, threads)
         for stage in range(stages - 1, -1, -1):
             graph.blocks[graph.cuts[stage]].meet_backward(plan.meeting(cuts))
-            parallel.run(len(cuts), backward, threads)
+            batch.run("backward", stage, threads)
         loss, accuracy = self._means(plan, targets, len(cuts), n)
         if self.schedule is not None:
             self.optimizer.learning_rate = float(self.schedule(self.steps))
@@ -351,15 +335,17 @@ class _Plan:
         self.stores: dict[tuple[str, int], Store] = {}
         self.batches: dict[Any, _Batch] = {}
 
-    def batch(self, loss: Loss, targets: Targets, n: int) -> _Batch:
-        """Return what there is for batches of `n` with such targets, which are copied to it."""
-        key = n, *((array.shape, array.dtype) for array in targets.arrays)
+    def batch(self, loss: Loss, targets: Targets, x: Array) -> _Batch:
+        """Return what there is for such batches; the targets are copied to it, and it knows where `x` is."""
+        key = len(x), x.dtype.char, *[(array.size, array.dtype.char) for array in targets.arrays]
         batch = self.batches.get(key)
         if batch is None:
-            self.batches[key] = batch = _Batch(self, loss, targets, n)
+            self.batches[key] = batch = _Batch(self, loss, targets, x)
         else:
             for own, array in zip(batch.targets.arrays, targets.arrays, strict=True):
                 own[...] = array
+        batch.source[0] = x.ctypes.data
+        self.totals[...] = 0.0
         return batch
 
     def cuts(self, n: int) -> list[tuple[int, int]]:
@@ -388,15 +374,52 @@ class _Plan:
 
 
 class _Batch:
-    """Batches of one length, with targets of one kind: their slices, and the recorded calls of a step.
+    """Batches of one length and dtype, with targets of one kind: their slices, and the recorded calls of a step.
 
-    The targets are copied to where the recorded calls read them.
+    The targets are copied to where the recorded calls read them; `source` has the address of the images.
     """
 
-    def __init__(self, plan: _Plan, loss: Loss, targets: Targets, n: int) -> None:
-        self.plan, self.loss, self.cuts = plan, loss, plan.cuts(n)
+    def __init__(self, plan: _Plan, loss: Loss, targets: Targets, x: Array) -> None:
+        self.plan, self.loss, self.cuts = plan, loss, plan.cuts(len(x))
         self.targets = targets._replace(arrays=tuple(array.copy() for array in targets.arrays))
+        self.source, self.like = np.zeros(1, np.int64), np.zeros(0, x.dtype)
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
+        self.tables: dict[tuple[str, int, int], IntArray | None] = {}
+        self.turns: dict[tuple[str, int, int], int] = {}
+
+    def run(self, direction: str, stage: int, threads: int) -> None:
+        """Run a stage of all shards: without Python, as soon as every worker has recorded every shard."""
+        # Back and forth: what was written last is still in the caches.
+        shards = range(len(self.cuts))[:: -1 if stage % 2 else 1]
+        threads = min(threads, len(shards))
+        key = direction, stage, threads
+        table = self.tables.get(key)
+        if threads == 1:
+            for shard in shards:
+                self.play(direction, stage, shard)
+        elif table is not None:
+            parallel.play(table, threads)
+        elif key in self.tables:
+            parallel.run(len(shards), lambda i, worker: self.play(direction, stage, shards[i], worker), threads)
+        else:
+            self._take_turns(direction, stage, shards, threads)
+
+    def _take_turns(self, direction: str, stage: int, shards: range, threads: int) -> None:
+        """Run a stage, each worker with shards that it has not had in this way before."""
+        key = direction, stage, threads
+        turn = self.turns.get(key, 0)
+        self.turns[key] = turn + 1
+
+        def group(worker: int, _: int) -> None:
+            for shard in shards[(worker + turn) % threads :: threads]:
+                self.play(direction, stage, shard, worker)
+
+        parallel.run(threads, group, threads)
+        tapes = [self.tapes.get((direction, stage, shard, worker)) for worker in range(threads) for shard in shards]
+        if None not in tapes:
+            calls = [tape.native() for tape in tapes if tape is not None]
+            table = None if None in calls else np.array(calls, np.int64).reshape(threads, len(shards), 2)
+            self.tables[key] = table
 
     def play(self, direction: str, stage: int = 0, shard: int = 0, worker: int = 0) -> None:
         """Run a stage of a shard; what the first time records is repeated later."""
@@ -416,6 +439,8 @@ class _Batch:
         first, last = self.cuts[shard]
         n, memory, run = last - first, plan.memory(shard, worker), plan.passes[shard]
         if direction == "forward":
+            if stage == 0:
+                yield Call(graph, graph.load_from, (self.source, self.like, first, n, memory))
             yield from graph.forward_calls(stage, n, memory, run)
             if stage < len(graph.cuts):
                 return
@@ -425,9 +450,9 @@ class _Batch:
 
 
 def _as_batch(x: Any) -> Array:
-    """Return a batch as real numbers; uint8 stays."""
+    """Return a batch as real numbers, C-ordered; uint8 stays."""
     array = np.asarray(x)
-    return array if array.dtype == np.uint8 else checks.as_images(array, "Trainer", "x")
+    return np.ascontiguousarray(array if array.dtype == np.uint8 else checks.as_images(array, "Trainer", "x"))
 
 
 def _as_loss(loss: Any) -> Loss:

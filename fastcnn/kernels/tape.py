@@ -21,9 +21,9 @@ from numba.core.compiler_lock import global_compiler_lock
 
 Function = Callable[..., Any]
 
-_WORD = ir.IntType(64)
-_WORDS = _WORD.as_pointer()
-_REPEATED = ir.FunctionType(ir.VoidType(), [_WORDS])
+WORD = ir.IntType(64)
+WORDS = WORD.as_pointer()
+_REPEATED = ir.FunctionType(ir.VoidType(), [WORDS])
 
 
 class Tape:
@@ -36,6 +36,7 @@ class Tape:
     def __init__(self) -> None:
         self._calls: list[tuple[Any, Function, tuple[Any, ...]]] = []
         self._steps: list[tuple[Function, tuple[Any, ...]]] | None = None
+        self._tables: list[tuple[Any, ...]] = []
 
     def add(self, function: Function, arguments: tuple[Any, ...], compiled: Any = None) -> None:
         """Append a call; `compiled` is Numba's result for the kernel that it calls."""
@@ -45,6 +46,14 @@ class Tape:
         """Make all calls."""
         for function, arguments in self._steps or self._join():
             function(*arguments)
+
+    def native(self) -> tuple[int, int] | None:
+        """Return the address and the number of its kernel calls, if it is nothing else."""
+        steps = self._steps or self._join()
+        if not all(function is _loop() for function, _ in steps):
+            return None
+        address, count = steps[0][1] if steps else (0, 0)
+        return address, count
 
     def _join(self) -> list[tuple[Function, tuple[Any, ...]]]:
         """Turn each run of kernel calls into one."""
@@ -57,13 +66,19 @@ class Tape:
                 run.append((entry.caller, words))
                 continue
             if run:
-                steps.append(_native(run))
+                steps.append(self._native(run))
                 run = []
             steps.append((function, arguments))
         if run:
-            steps.append(_native(run))
+            steps.append(self._native(run))
         self._steps = steps
         return steps
+
+    def _native(self, run: list[tuple[int, np.ndarray]]) -> tuple[Function, tuple[Any, ...]]:
+        """Return one call for a run of (machine code that makes a call, words that it takes it from)."""
+        table = np.array([(caller, words.ctypes.data) for caller, words in run], np.int64)
+        self._tables.append((table, run))
+        return _loop(), (table.ctypes.data, len(run))
 
 
 class _Recorder(threading.local):
@@ -90,18 +105,6 @@ def recording(tape: Tape) -> Iterator[None]:
         _recorder.tape = None
 
 
-def _native(run: list[tuple[int, np.ndarray]]) -> tuple[Function, tuple[Any, ...]]:
-    """Return one call for a run of (machine code that makes a call, words that it takes it from)."""
-    table = np.array([(caller, words.ctypes.data) for caller, words in run], np.int64)
-    kept = table, [words for _, words in run]
-
-    def repeat(address: int, count: int, _kept: Any = kept) -> None:
-        loop(address, count)
-
-    loop = _loop()
-    return repeat, (table.ctypes.data, len(run))
-
-
 class _Entry(NamedTuple):
     """A kernel as machine code: its address, that of the code that calls it, and Numba's types of its arguments."""
 
@@ -120,7 +123,7 @@ def _entry(compiled: Any) -> _Entry:
     if name not in _entries:
         convention, signature = compiled.target_context.call_conv, compiled.signature
         function = convention.get_function_type(compiled.fndesc.restype, compiled.fndesc.argtypes)
-        kinds = (str(_WORD) if isinstance(kind, ir.PointerType) else str(kind) for kind in function.args[2:])
+        kinds = (str(WORD) if isinstance(kind, ir.PointerType) else str(kind) for kind in function.args[2:])
         _entries[name] = _Entry(compiled.library.get_pointer_to_function(name), _caller(tuple(kinds)), signature.args)
     return _entries[name]
 
@@ -154,22 +157,22 @@ def _caller(kinds: tuple[str, ...]) -> int:
     function = ir.Function(module, _REPEATED, "call")
     builder = ir.IRBuilder(function.append_basic_block())
     # Numba's convention: places for a result and for an exception, then the arguments; a status is returned.
-    place = _WORDS.as_pointer()
+    place = WORDS.as_pointer()
     arguments = [builder.alloca(place), builder.alloca(place)]
     target_type = ir.FunctionType(ir.IntType(32), [place.as_pointer()] * 2 + [_TYPES[kind] for kind in kinds])
-    words = [builder.load(builder.gep(function.args[0], [_WORD(k)])) for k in range(len(kinds) + 1)]
+    words = [builder.load(builder.gep(function.args[0], [WORD(k)])) for k in range(len(kinds) + 1)]
     target = builder.inttoptr(words[0], target_type.as_pointer())
     for word, kind in zip(words[1:], kinds, strict=True):
         arguments.append(_from_word(builder, word, _TYPES[kind]))
     builder.call(target, arguments)
     builder.ret_void()
-    return _compile(module, "call")
+    return compile_module(module, "call")[0]
 
 
 def _from_word(builder: ir.IRBuilder, word: Any, kind: ir.Type) -> Any:
     """Emit the argument that the low bits of a word stand for."""
     if isinstance(kind, ir.IntType):
-        return word if kind == _WORD else builder.trunc(word, kind)
+        return word if kind == WORD else builder.trunc(word, kind)
     if isinstance(kind, ir.FloatType):
         return builder.bitcast(builder.trunc(word, ir.IntType(32)), kind)
     return builder.bitcast(word, kind)
@@ -179,36 +182,41 @@ def _from_word(builder: ir.IRBuilder, word: Any, kind: ir.Type) -> Any:
 def _loop() -> Function:
     """Return `loop(table, count)`, which makes the calls of a table of (caller, words)."""
     module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WORDS, _WORD]), "loop")
-    table, count = function.args
-    before, head, body, after = (function.append_basic_block(name) for name in ("before", "head", "body", "after"))
-    builder = ir.IRBuilder(before)
-    builder.branch(head)
-    builder.position_at_end(head)
-    i = builder.phi(_WORD)
-    builder.cbranch(builder.icmp_unsigned("<", i, count), body, after)
-    builder.position_at_end(body)
-    row = builder.mul(i, _WORD(2))
-    caller, words = (builder.load(builder.gep(table, [builder.add(row, _WORD(k))])) for k in range(2))
-    builder.call(builder.inttoptr(caller, _REPEATED.as_pointer()), [builder.inttoptr(words, _WORDS)])
-    i.add_incoming(_WORD(0), before)
-    i.add_incoming(builder.add(i, _WORD(1)), body)
-    builder.branch(head)
-    builder.position_at_end(after)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORDS, WORD]), "loop")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit_calls(builder, *function.args)
     builder.ret_void()
     # ctypes lets go of the GIL during the call.
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(_compile(module, "loop"))
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(*compile_module(module, "loop"))
+
+
+def emit_calls(builder: ir.IRBuilder, table: ir.Value, count: ir.Value) -> None:
+    """Emit the calls of a table of (caller, words)."""
+    before, function = builder.block, builder.function
+    head, body, after = (function.append_basic_block(name) for name in ("head", "body", "after"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(WORD)
+    builder.cbranch(builder.icmp_unsigned("<", i, count), body, after)
+    builder.position_at_end(body)
+    row = builder.mul(i, WORD(2))
+    caller, words = (builder.load(builder.gep(table, [builder.add(row, WORD(k))])) for k in range(2))
+    builder.call(builder.inttoptr(caller, _REPEATED.as_pointer()), [builder.inttoptr(words, WORDS)])
+    i.add_incoming(WORD(0), before)
+    i.add_incoming(builder.add(i, WORD(1)), body)
+    builder.branch(head)
+    builder.position_at_end(after)
 
 
 _engines: list[Any] = []  # machine code lives as long as its engine
 
 
-def _compile(module: ir.Module, name: str) -> int:
-    """Return the address of a function; little is gained by optimising it, and much time lost."""
+def compile_module(module: ir.Module, *names: str) -> list[int]:
+    """Return the addresses of functions; little would be gained by optimising them, and much time lost."""
     with global_compiler_lock:
         module.triple = binding.get_process_triple()
         machine = binding.Target.from_default_triple().create_target_machine(opt=0)
         engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
         engine.finalize_object()
         _engines.append(engine)
-        return int(engine.get_function_address(name))
+        return [int(engine.get_function_address(name)) for name in names]

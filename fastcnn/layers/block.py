@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..kernels.load import load
 from ..kernels.tape import Tape, recording
-from ..typing import Array, Shape
+from ..typing import Array, IntArray, Shape
 from .layout import ALIGNMENT, Halo, Layout, aligned_zeros, padded
 from .rooms import Room, gradient_rooms, passing_values, value_rooms
 
@@ -233,6 +234,7 @@ class Graph:
     rooms: tuple[list[Room], list[Room | None]] = ([], [])
     recalled: set[int] = field(default_factory=set)
     output: int = 0
+    replayable = True  # so far as `load_from` goes
 
     def __post_init__(self) -> None:
         self.edge(self.input_shape)
@@ -345,6 +347,19 @@ class Graph:
             np.multiply(images, self.dtype.type(1 / 255), out=memory.input[:n])
         else:
             memory.input[:n] = images
+
+    def load_from(self, source: IntArray, like: Array, first: int, n: int, memory: Memory) -> None:
+        """Write `n` images from `first` on, as `load`; they are C-ordered, of the dtype of `like`, at `source[0]`."""
+        layout, values = self.values[0], memory.values[0]
+        scale = self.dtype.type(1 / 255 if like.dtype == np.uint8 else 1)
+        if layout.pixels == 1:  # features: channels of one pixel, that stand side by side
+            shape, pitch = (1, 1, layout.channels), 1
+        else:
+            shape, pitch = layout.shape, layout.pitch
+        load(
+            source, like, first, n, *shape, values, int(layout.offset(0, 0)), layout.image_size, layout.row_size, pitch,
+            scale,
+        )  # fmt: skip
 
     def forward_calls(self, stage: int, n: int, memory: Memory, run: Pass) -> Iterator[Call]:
         """Yield the calls of one stage, to the next meeting."""
