@@ -18,7 +18,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fastcnn import SGD, Callback, CNNClassifier, CNNRegressor, Conv2D, Dropout, EarlyStopping, MaxPool2D, ReLU
 
@@ -244,7 +244,7 @@ class Watcher:
     """Follows scikit-learn's protocol."""
 
     def __init__(self, stops=False):
-        self.seen, self.stops = [], stops
+        self.seen, self.kept, self.stops = [], [], stops
 
     def setup(self, estimator, context):
         self.seen.append("setup")
@@ -258,6 +258,7 @@ class Watcher:
     def on_fit_task_end(self, estimator, context, *, X=None, y=None, metadata=None, fitted_estimator=None):
         score = fitted_estimator.score(X, y, **metadata)
         self.seen.append(("end", context.task_name, context.task_id, fitted_estimator.n_iter_, score))
+        self.kept.append(fitted_estimator)
         return self.stops
 
 
@@ -273,6 +274,8 @@ def test_scikit_learns_callbacks_see_every_epoch(kind):
     assert begins == [("begin", "fit", 0, 2), ("begin", "epoch", 0, 0), ("begin", "epoch", 1, 0)]
     assert [seen[:4] for seen in ends] == [("end", "epoch", 0, 1), ("end", "epoch", 1, 2), ("end", "fit", 0, 2)]
     assert ends[0][4] != ends[1][4] == ends[2][4] == last
+    assert [kept.score(X, Y, sample_weight=WEIGHT) for kept in watcher.kept] == [seen[4] for seen in ends]
+    assert [len(kept.loss_curve_) for kept in watcher.kept] == [1, 2, 2]
     model.set_callbacks(Watcher()).partial_fit(X, Y)
     assert [seen[1] for seen in model._skl_callbacks[0].seen if seen[0] == "end"] == ["epoch", "fit"]
 
@@ -324,16 +327,17 @@ class Look(Callback):
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_n_jobs_caps_all_threads_and_gives_them_back(n_jobs):
-    look, before = Look(), blas_threads()
-    model = quick(callbacks=[look], n_jobs=n_jobs).fit(X, Y)
-    assert look.own == {n_jobs}
-    assert max(look.blas, default=1) <= n_jobs
-    assert blas_threads() == before
-    model.predict(X)
-    assert blas_threads() == before
-    with pytest.raises(ValueError, match="non-finite"):
-        model.set_params(solver="sgd", learning_rate_init=1e30, schedule="constant").fit(1e30 * X, Y)
-    assert blas_threads() == before
+    with threadpool_limits(3, user_api="blas"):
+        look, before = Look(), blas_threads()
+        model = quick(callbacks=[look], n_jobs=n_jobs).fit(X, Y)
+        assert look.own == {n_jobs}
+        assert look.blas == {min(n_jobs, threads) for threads in before}
+        assert blas_threads() == before
+        model.predict(X)
+        assert blas_threads() == before
+        with pytest.raises(ValueError, match="non-finite"), np.errstate(all="ignore"):
+            model.set_params(solver="sgd", learning_rate_init=1e30, schedule="constant").fit(X, Y)
+        assert blas_threads() == before
 
 
 def test_a_worker_of_joblibs_takes_one_thread():

@@ -1,5 +1,6 @@
 """How the estimators train: what scikit-learn's own tests ask of its MLPs, and what they promise beyond."""
 
+import signal
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastcnn import (
     SGD,
     Augmentation,
     BatchNorm,
+    Callback,
     CNNClassifier,
     CNNRegressor,
     Conv2D,
@@ -122,6 +124,18 @@ def test_a_warm_start_goes_on(kind):
 
 
 @BOTH
+def test_two_warm_fits_are_one_of_twice_the_epochs(kind):
+    """Where the solver remembers nothing: the second goes on with orders of its own."""
+    parameters = {"schedule": "constant", "n_iter_no_change": np.inf, "solver": SGD(0.01)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole = quick(kind, max_iter=4, **parameters).fit(X, Y)
+        twice = quick(kind, max_iter=2, warm_start=True, **parameters).fit(X, Y).fit(X, Y)
+    assert_same(twice, whole)
+    assert twice.loss_curve_ == whole.loss_curve_
+
+
+@BOTH
 def test_a_warm_start_with_early_stopping(kind):
     model = quick(kind, warm_start=True, early_stopping=True).fit(X, Y).fit(X, Y)
     assert len(model.validation_scores_) == len(model.validation_loss_curve_) == 4
@@ -193,6 +207,19 @@ def test_what_validation_asks_for(kind):
         quick(kind).fit(X, Y, y_val=Y)
     with pytest.raises(ValueError, match=r"X has 49 features"):
         quick(kind).fit(X, Y, X_val=X[:, :49], y_val=Y)
+
+
+@BOTH
+def test_ctrl_c_leaves_what_was_trained(kind):
+    class Interrupt(Callback):
+        def batch(self, run):
+            if run.step == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model = quick(kind, max_iter=50, callbacks=[Interrupt()]).fit(X, Y)
+    assert model.n_iter_ == len(model.loss_curve_) == 1
+    assert model.predict(X).shape == (200,)
 
 
 def test_warnings_where_they_are_due():
