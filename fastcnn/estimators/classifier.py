@@ -57,7 +57,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         Changes the images on the way in, anew in each epoch.
     class_weight : dict, "balanced" or None
     warm_start : bool
-        Whether `fit` goes on with the network that is there.
+        Whether `fit` goes on with the network that is there; schedule and solver begin anew. (`partial_fit` goes on
+        with everything, in a pickled copy too.)
     shuffle : bool
     random_state : int, RandomState or None
         The same seed gives the same bits, for any number of threads.
@@ -65,6 +66,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         The most threads, BLAS included; None: all, or one inside of a parallel call of joblib's.
     verbose : bool or int
     callbacks : list of Callback, optional
+        fastcnn's own. Those of scikit-learn's protocol, from its version 1.9 on, are set by `set_callbacks`; each epoch
+        is a task to them.
 
     Attributes
     ----------
@@ -77,7 +80,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         Epochs of the last `fit`.
     loss_, best_loss_, loss_curve_ : float, float, list of float
     validation_loss_curve_, validation_scores_ : list of float or None
-        The scores are accuracies.
+        The scores are accuracies, of single labels where a sample has several.
     history_ : History
     model_ : Sequential
     n_parameters_ : int

@@ -55,7 +55,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     augmentation : Augmentation, optional
         Changes the images on the way in, anew in each epoch.
     warm_start : bool
-        Whether `fit` goes on with the network that is there.
+        Whether `fit` goes on with the network that is there; schedule and solver begin anew. (`partial_fit` goes on
+        with everything, in a pickled copy too.)
     shuffle : bool
     random_state : int, RandomState or None
         The same seed gives the same bits, for any number of threads.
@@ -63,6 +64,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         The most threads, BLAS included; None: all, or one inside of a parallel call of joblib's.
     verbose : bool or int
     callbacks : list of Callback, optional
+        fastcnn's own. Those of scikit-learn's protocol, from its version 1.9 on, are set by `set_callbacks`; each epoch
+        is a task to them.
 
     Attributes
     ----------
