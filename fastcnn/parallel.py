@@ -15,11 +15,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from numbers import Integral
+from queue import SimpleQueue
 
-from .kernels.team import FINISHED, TABLE, new_state, team, ticket
+from .kernels.team import FINISHED, TABLE, TICKET, has_tasks, new_state, team, ticket
 from .typing import IntArray
 
-PATIENCE = 4000  # turns of a native loop, about 0.1 ms, that are waited before other threads get the processor
+PATIENCE = 10000  # turns of a native loop, about 0.2 ms, that are waited before other threads get the processor
 
 _chosen: int | None = None
 
@@ -126,7 +127,7 @@ class _Team:
         """Do a job, on fewer threads if the interpreter is closing and gives no more."""
         while len(self.helpers) < threads - 1 and _closing is False:
             try:
-                self.helpers.append(_Helper(self.functions.serve, self.state.ctypes.data, len(self.helpers) + 1))
+                self.helpers.append(_Helper(self.functions.serve, self.state, len(self.helpers) + 1))
             except RuntimeError:
                 break
         self.state[TABLE], self.state[FINISHED] = table.ctypes.data, 0
@@ -144,27 +145,27 @@ class _Team:
 class _Helper:
     """A thread that serves a team: it waits in native code for a while, then asleep."""
 
-    def __init__(self, serve: Callable[[int, int, int], None], state: int, worker: int) -> None:
+    def __init__(self, serve: Callable[[int, int, int], None], state: IntArray, worker: int) -> None:
         self.asleep, self.closing = False, False
-        self.lock = threading.Lock()
-        self.lock.acquire()
+        self.calls: SimpleQueue[None] = SimpleQueue()
         self.thread = threading.Thread(
             target=self._work, args=(serve, state, worker), name=f"fastcnn_{worker}", daemon=True
         )
         self.thread.start()
 
-    def _work(self, serve: Callable[[int, int, int], None], state: int, worker: int) -> None:
+    def _work(self, serve: Callable[[int, int, int], None], state: IntArray, worker: int) -> None:
         while not self.closing:
-            serve(state, worker, PATIENCE)
-            # A job that begins just now does not see that this thread sleeps, and goes without it.
+            serve(state.ctypes.data, worker, PATIENCE)
             self.asleep = True
-            self.lock.acquire()
+            # Until it had the GIL to say so, a job may have begun that counts on this thread.
+            if not has_tasks(int(state[TICKET]), worker):
+                self.calls.get()
+            self.asleep = False
 
     def wake(self) -> None:
-        """Let the thread look for tasks, if it does not."""
+        """Let the thread look for tasks, if it does not; a call too many does no harm."""
         if self.asleep:
-            self.asleep = False
-            self.lock.release()
+            self.calls.put(None)
 
 
 _teams: list[_Team] = []  # those that nobody uses just now

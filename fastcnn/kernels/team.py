@@ -49,6 +49,11 @@ def ticket(count: int, threads: int) -> int:
     return threads << 32 | count << 16
 
 
+def has_tasks(now: int, worker: int) -> bool:
+    """Tell whether the job with this ticket has tasks left for a worker."""
+    return now & MOST < now >> 16 & MOST and worker < now >> 32
+
+
 @cache
 def team() -> Team:
     """Return the functions, compiled at the first call; ctypes lets go of the GIL while they run."""
