@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .data import Dataset
     from .history import Epoch as FitEpoch
     from .plans import Plan
-    from .recipes import Epoch, Recipe
     from .training import Trainer
     from .typing import Array, IntArray
 
@@ -148,10 +147,7 @@ def _add_train(verbs: Any) -> None:
     parser.add_argument("--epochs", type=_whole(1), metavar="N", help="passes over the training images")
     parser.add_argument("--batch-size", type=_whole(1), metavar="N", help="images in a step (digits 32, a path 128)")
     parser.add_argument(
-        "--learning-rate",
-        type=_positive,
-        metavar="RATE",
-        help="step length (digits 0.1; notebook 0.001; else by optimizer)",
+        "--learning-rate", type=_between(0), metavar="RATE", help="step length (notebook 0.001; else by optimizer)"
     )
     parser.add_argument("--model", metavar="NAME", help="a network of fastcnn.models (digits_default, compact, ...)")
     parser.add_argument("--optimizer", metavar="NAME", help="sgd, momentum, adam, adamw, rmsprop, lion (momentum)")
@@ -161,10 +157,13 @@ def _add_train(verbs: Any) -> None:
         help="changes of the images, such as flip,shift=2,rotation=10,scale=0.1,cutout=8,mixup=0.2; none (the default)",
     )  # fmt: skip
     parser.add_argument(
-        "--label-smoothing", type=_share, metavar="SHARE", help="share of each target for all classes (0)"
+        "--label-smoothing", type=_between(0, 1), metavar="SHARE", help="share of each target for all classes (0)"
     )
     parser.add_argument(
-        "--validation", type=_share, metavar="SHARE", help="share of the images to hold out (0.2 without a test set)"
+        "--validation",
+        type=_between(0, 1),
+        metavar="SHARE",
+        help="share of the images to hold out (0.2 without a test set)",
     )
     parser.add_argument("--quiet", action="store_true", default=None, help="write the last line only")
     parser.add_argument(
@@ -191,50 +190,35 @@ def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
     return read
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"expected a number above 0; got {reprlib.repr(text)}")
-    return value
+def _between(low: float, high: float = math.inf) -> Callable[[str], float]:
+    """Return a reader of numbers between two, neither of them included."""
+    wanted = f"above {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
 
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(f"expected a number {wanted}; got {reprlib.repr(text)}")
+        return value
 
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1; got {reprlib.repr(text)}")
-    return value
+    return read
 
 
 def _train(options: argparse.Namespace) -> None:
     """Train, and write what comes of it."""
     began = time.perf_counter()
-    from . import data, set_num_threads
+    from . import set_num_threads
 
     source = _source(options.data, options.recipe)
     set_num_threads(options.threads)
-    special = [name for name in CHOICES if getattr(options, name) is not None]
-    if special and options.recipe == "notebook":
-        raise CommandError(f"--{special[0].replace('_', '-')}: the notebook's recipe leaves no choice")
-    if options.data not in data.LOADERS or special:
-        if options.recipe == "notebook" or options.engine != "fastcnn":
-            raise CommandError("--recipe notebook and --engine take digits alone")
+    if options.recipe == "notebook":
+        _train_as_the_notebook(options)
+    elif options.engine != "fastcnn":
+        raise CommandError(f"--engine {options.engine} takes --recipe notebook: the loops are too slow for the others")
+    else:
         _train_by_plan(options, source, began)
-        return
-    recipe = _recipe(options)
-    split = data.hold_out(*data.LOADERS[options.data]())
-    with warnings.catch_warnings():
-        # A loss that is not finite is an error below: one line, and no words on the way to it.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        if options.recipe == "notebook":
-            _train_as_the_notebook(recipe, *split)
-        else:
-            _train_by_default(recipe, *split, began=began)
 
 
 def _source(name: str, recipe: str) -> str:
@@ -256,19 +240,6 @@ def _source(name: str, recipe: str) -> str:
     raise CommandError(f"unknown data {reprlib.repr(name)}; known: {known}, or the path of a file or folder")
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
-    """Return the recipe with the settings of the command line."""
-    from . import recipes
-
-    given = {name: getattr(options, name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if options.recipe == "notebook":
-        return recipes.Notebook(replace(recipes.Notebook.defaults, **chosen), _engine(options.engine))
-    if options.engine != "fastcnn":
-        raise CommandError(f"--engine {options.engine} takes --recipe notebook: the loops are too slow for the others")
-    return recipes.Digits(replace(recipes.Digits.defaults, **chosen))
-
-
 def _engine(name: str) -> Any:
     """Return the package that computes."""
     try:
@@ -279,28 +250,29 @@ def _engine(name: str) -> Any:
     return engine
 
 
-def _train_by_default(recipe: Recipe, X: Array, X_test: Array, y: IntArray, y_test: IntArray, *, began: float) -> None:
-    print(f"{len(X)} images to train on, {len(X_test)} held out.")
-    print("Loading the kernels (the first run compiles them) ... ", end="", flush=True)
-    before = time.perf_counter()
-    recipe.prepare(X, y)
-    print(f"{time.perf_counter() - before:.1f} s", flush=True)
-    seconds, accuracy = 0.0, 0.0
+def _train_as_the_notebook(options: argparse.Namespace) -> None:
+    """Train as the notebook does, with its lines."""
+    from .data import hold_out, load_digits
+    from .notebook import Notebook
+    from .progress import progress
 
-    def line(epoch: Epoch) -> str:
-        nonlocal seconds, accuracy
-        seconds += epoch.seconds
-        accuracy = _accuracy(recipe, X_test, y_test)
-        return f"{_line(epoch)} | Held-out: {accuracy:.2%} | {len(X) / epoch.seconds:,.0f} images/s"
-
-    _follow(recipe, X, y, line)
-    total = time.perf_counter() - began
-    print(f"Test Accuracy: {accuracy:.2%} | {seconds:.2f} s of training, {total:.2f} s in all")
-
-
-def _train_as_the_notebook(recipe: Recipe, X: Array, X_test: Array, y: IntArray, y_test: IntArray) -> None:
-    _follow(recipe, X, y, _line)
-    print(f"Test Accuracy: {_accuracy(recipe, X_test, y_test):.2%}")
+    if options.data != "digits":
+        raise CommandError(f"--recipe notebook: there is one for digits; got {reprlib.repr(options.data)}")
+    for name in CHOICES:
+        if getattr(options, name) is not None:
+            raise CommandError(f"--{name.replace('_', '-')}: the notebook's recipe leaves no choice")
+    given = {name: getattr(options, name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
+    settings = replace(Notebook.defaults, **{name: value for name, value in given.items() if value is not None})
+    recipe = Notebook(settings, _engine(options.engine))
+    X, X_test, y, y_test = hold_out(*load_digits())
+    # A loss that is not finite is an error here: one line, and no words on the way to it.
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning), progress(settings.steps(len(X))) as shown:
+        for epoch in recipe.train(X, y, shown.advance):
+            if not math.isfinite(epoch.loss):
+                words = f"the loss is not finite in epoch {epoch.number}; try a smaller --learning-rate"
+                raise CommandError(words, status=1)
+            shown.write(f"Epoch {epoch.number} | Loss: {epoch.loss:.4f} | Accuracy: {epoch.accuracy:.2%}")
+    print(f"Test Accuracy: {(recipe.predict(X_test) == y_test).mean():.2%}")
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -340,21 +312,22 @@ def _train_by_plan(options: argparse.Namespace, source: str, began: float) -> No
     def trainer() -> Trainer:
         return plan.trainer(len(X), X.shape[1:], len(found.classes), options.seed or 0, options.threads)
 
-    silent = options.quiet or options.json
-    try:
-        if not silent:
-            print(f"{len(X)} images to train on, {len(X_held)} held out.")
-            print("Loading the kernels (the first run compiles them) ... ", end="", flush=True)
-        before = time.perf_counter()
+    def rehearse() -> None:
         few = slice(0, plan.batch_size)
         trainer().fit(X[few], y[few], epochs=1, X_val=X_held[few], y_val=y_held[few], verbose=0, **batches)
-        if not silent:
-            print(f"{time.perf_counter() - before:.1f} s", flush=True)
+
+    try:
+        if options.quiet or options.json:
+            rehearse()
+        else:
+            print(f"{len(X)} images to train on, {len(X_held)} held out.")
+            with _timed("Loading the kernels (the first run compiles them) ... "):
+                rehearse()
         chosen = trainer()
         with _first_ends_the_fit():
             _fit(chosen, options, plan.steps(len(X)), X=X, y=y, X_val=X_held, y_val=y_held, epochs=plan.epochs,
                  **batches)  # fmt: skip
-    except (FloatingPointError, ValueError) as error:
+    except (FloatingPointError, TypeError, ValueError) as error:
         raise CommandError(str(error), status=1) from None
     history = chosen.history
     if history is None or not len(history):
@@ -369,13 +342,28 @@ def _train_by_plan(options: argparse.Namespace, source: str, began: float) -> No
         raise CommandError("interrupted", status=130)
 
 
+@contextmanager
+def _timed(words: str) -> Iterator[None]:
+    """Write what is done, and behind it how long it took; the line ends whatever happens."""
+    print(words, end="", flush=True)
+    before, took = time.perf_counter(), ""
+    try:
+        yield
+        took = f"{time.perf_counter() - before:.1f} s"
+    finally:
+        print(took, flush=True)
+
+
 def _split(found: Dataset, share: float | None) -> tuple[Array, IntArray, Array, IntArray]:
     """Return the images to train on and those to measure on: a share of the training images, or the test set."""
     from .data import hold_out
 
     if share is None and found.X_test is not None and found.y_test is not None:
         return found.X, found.y, found.X_test, found.y_test
-    X, X_held, y, y_held = hold_out(found.X, found.y, 0.2 if share is None else share)
+    share = 0.2 if share is None else share
+    if not 0 < math.ceil(share * len(found.X)) < len(found.X):
+        raise CommandError(f"--validation {share:g}: nothing is left of {len(found.X)} images to train on", status=1)
+    X, X_held, y, y_held = hold_out(found.X, found.y, share)
     return X, y, X_held, y_held
 
 
@@ -418,24 +406,3 @@ def _first_ends_the_fit() -> Iterator[None]:
         handler(signal.SIGINT, None)
     finally:
         signal.signal(signal.SIGINT, handler)
-
-
-def _follow(recipe: Recipe, X: Array, y: IntArray, line: Callable[[Epoch], str]) -> None:
-    """Train, with a line an epoch."""
-    from .progress import progress
-
-    with progress(recipe.settings.steps(len(X))) as shown:
-        for epoch in recipe.train(X, y, shown.advance):
-            if not math.isfinite(epoch.loss):
-                raise CommandError(
-                    f"the loss is not finite in epoch {epoch.number}; try a smaller --learning-rate", status=1
-                )
-            shown.write(line(epoch))
-
-
-def _line(epoch: Epoch) -> str:
-    return f"Epoch {epoch.number} | Loss: {epoch.loss:.4f} | Accuracy: {epoch.accuracy:.2%}"
-
-
-def _accuracy(recipe: Recipe, X: Array, y: IntArray) -> float:
-    return float((recipe.predict(X) == y).mean())

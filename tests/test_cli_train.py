@@ -107,6 +107,20 @@ def test_a_file_that_is_wrong_is_one_line_and_status_1(folder, capsys):
     assert err.count("\n") == 1
 
 
+def test_a_share_that_leaves_nothing_to_train_on(folder, capsys):
+    assert main(["train", str(folder), "--validation", "0.999"]) == 1
+    assert capsys.readouterr() == (
+        "", "fastcnn train: --validation 0.999: nothing is left of 60 images to train on\n"
+    )  # fmt: skip
+
+
+def test_an_error_while_kernels_are_loaded_begins_a_line(folder, capsys):
+    assert main(["train", str(folder), "--model", "lenet5"]) == 1
+    out, err = capsys.readouterr()
+    assert out.endswith(" ... \n")
+    assert err.startswith("fastcnn train: lenet5: input_shape: ")
+
+
 def test_a_loss_that_is_not_finite(folder, capsys):
     arguments = ["--optimizer", "sgd", "--schedule", "constant", "--learning-rate", "1e30", "--epochs", "3"]
     assert main(["train", str(folder), *arguments, "--batch-size", "10", "--quiet"]) == 1
@@ -127,7 +141,7 @@ def test_a_loss_that_is_not_finite(folder, capsys):
         ("--recipe long", "--recipe long: there is one for fashion-mnist; got 'digits'"),
         ("--recipe notebook --label-smoothing 0.1", "--label-smoothing: the notebook's recipe leaves no choice"),
         ("--recipe notebook --model lenet5", "--model: the notebook's recipe leaves no choice"),
-        ("--engine reference --quiet", "--recipe notebook and --engine take digits alone"),
+        ("--engine reference --quiet", "--engine reference takes --recipe notebook: the loops are too slow"),
     ],
 )
 def test_nonsense_is_one_clear_line_and_status_2(arguments, words, capsys):

@@ -69,16 +69,6 @@ def test_they_are_the_networks_of_the_bench(name):
             assert getattr(layer, argument) == getattr(again, argument)
 
 
-def test_the_network_of_the_command_line():
-    from fastcnn.recipes import Digits
-
-    ours, theirs = models.digits_default().build((1, 8, 8), random_state=0), Digits().model
-    assert list(map(type, ours.layers)) == list(map(type, theirs.layers))
-    assert ours.parameters.keys() == theirs.parameters.keys()
-    for name, array in ours.parameters.items():
-        np.testing.assert_array_equal(array, theirs.parameters[name])
-
-
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: models.lenet5((1, 8, 8)), ValueError, r"lenet5: input_shape: .* \(1, 8, 8\): Sequential: layer 3: Conv2D"),
     (lambda: models.vgg6((3, 4, 4)), ValueError, r"vgg6: input_shape: .* Sequential: layer 14: MaxPool2D"),
