@@ -46,7 +46,6 @@ examples:
   fastcnn train cifar-10-batches-bin --augment flip,shift=4 --optimizer adamw --schedule cosine --json
 """
 
-
 CHOICES = ("model", "optimizer", "schedule", "augment", "label_smoothing", "validation", "quiet", "json")
 
 
@@ -146,9 +145,7 @@ def _add_train(verbs: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--epochs", type=_whole(1), metavar="N", help="passes over the training images")
     parser.add_argument("--batch-size", type=_whole(1), metavar="N", help="images in a step (digits 32, a path 128)")
-    parser.add_argument(
-        "--learning-rate", type=_between(0), metavar="RATE", help="step length (notebook 0.001; else by optimizer)"
-    )
+    parser.add_argument("--learning-rate", type=_between(0), metavar="RATE", help="(notebook 0.001; else by optimizer)")
     parser.add_argument("--model", metavar="NAME", help="a network of fastcnn.models (digits_default, compact, ...)")
     parser.add_argument("--optimizer", metavar="NAME", help="sgd, momentum, adam, adamw, rmsprop, lion (momentum)")
     parser.add_argument("--schedule", metavar="NAME", help="constant, cosine, one-cycle, step, exponential (one-cycle)")
@@ -156,19 +153,11 @@ def _add_train(verbs: Any) -> None:
         "--augment", metavar="WORDS",
         help="changes of the images, such as flip,shift=2,rotation=10,scale=0.1,cutout=8,mixup=0.2; none (the default)",
     )  # fmt: skip
-    parser.add_argument(
-        "--label-smoothing", type=_between(0, 1), metavar="SHARE", help="share of each target for all classes (0)"
-    )
-    parser.add_argument(
-        "--validation",
-        type=_between(0, 1),
-        metavar="SHARE",
-        help="share of the images to hold out (0.2 without a test set)",
-    )
+    share = _between(0, 1)
+    parser.add_argument("--label-smoothing", type=share, metavar="SHARE", help="of each target for all classes (0)")
+    parser.add_argument("--validation", type=share, metavar="SHARE", help="to hold out (0.2 without a test set)")
     parser.add_argument("--quiet", action="store_true", default=None, help="write the last line only")
-    parser.add_argument(
-        "--json", action="store_true", default=None, help="write one line of JSON an epoch, and nothing else"
-    )
+    parser.add_argument("--json", action="store_true", default=None, help="write a line of JSON an epoch, nothing else")
     parser.add_argument("--seed", type=_whole(0, 2**32 - 1), metavar="N", help="of weights, order and shifts (0)")
     parser.add_argument("--threads", type=_whole(1), metavar="N", help="the most threads (all processors)")
     parser.set_defaults(run=_train)
