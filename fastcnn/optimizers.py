@@ -355,10 +355,13 @@ class RMSprop(Optimizer):
         return self.weight_decay, self.alpha, 1 - self.alpha, epsilon, self.momentum, -self.learning_rate
 
     def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
+        if len(self._vectors) == 1:
+            kernels.rmsprop(self._theta, gradients, shards, first, last, *self._vectors, self._rates)
+            return
         have = dict(zip(self._quantities, self._vectors, strict=True))
         nothing = self._theta[:0]
         square, mean, velocity = (have.get(name, nothing) for name in ("mean_square", "mean", "velocity"))
-        kernels.rmsprop(self._theta, gradients, shards, first, last, square, mean, velocity, self._rates)
+        kernels.rmsprop_with_means(self._theta, gradients, shards, first, last, square, mean, velocity, self._rates)
 
 
 @final

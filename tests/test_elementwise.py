@@ -249,6 +249,25 @@ def test_past_the_caches_the_same_is_written_and_no_more(name, dtype):
 
 
 @both_dtypes
+@pytest.mark.parametrize("channels", [1, 8, 17])
+def test_softmax_of_channels_writes_whole_vectors_and_no_more(channels, dtype):
+    guards, width, pixels = Guards(), vector_set().lanes(dtype), activation.BLOCK + 3
+    whole = -(-channels // width) * width
+    row = (np.arange(pixels) * (whole + width)).astype(np.int32)
+    arrays = [guards.zeros(pixels * (whole + width), dtype, align=64) for _ in range(4)]
+    x, y, dy, dx = arrays
+    scratch = guards.empty(activation.BLOCK * (whole + width), dtype)
+    x[...], y[...], dx[...] = normal(x.size), 7, 7
+    dy.reshape(pixels, -1)[:, :channels] = normal(pixels, channels, seed=1)
+    activation.channel_softmax(x, row, pixels, channels, y, row, scratch, True)
+    activation.channel_softmax_backward(y, row, dy, row, pixels, channels, dx, row, True)
+    guards.check()
+    for array in (y, dx):
+        np.testing.assert_array_equal(array.reshape(pixels, -1)[:, whole:], 7)
+        np.testing.assert_array_equal(array.reshape(pixels, -1)[:, channels:whole], 0)
+
+
+@both_dtypes
 def test_layers_write_large_maps_past_the_caches(monkeypatch, dtype):
     """Whether a buffer is large is the only question: the bits are the same."""
     makes = [*ACTIVATIONS.values(), lambda m: m.Dropout(random_state=0), lambda m: m.MaxPool2D(3, 2, 1)]
@@ -442,6 +461,25 @@ def test_the_trainer_counts_steps_and_images():
         masked = 2 * x * mask_of(layer, x.shape, step)
         np.testing.assert_allclose(loss, cross_entropy(model.forward(masked), y), rtol=1e-12)
         model.train()
+
+
+@pytest.mark.parametrize("random_state", [None, 3])
+def test_dropouts_of_a_model_draw_different_masks(random_state):
+    """Also inside other layers, and also those that were given the same int; each build draws the same again."""
+
+    def build():
+        inside = [fastcnn.Dropout(0.5, random_state) for _ in range(3)]
+        outside = fastcnn.SpatialDropout2D(0.5, random_state)
+        model = fastcnn.Sequential([inside[0], fastcnn.Residual([inside[1]]), outside, inside[2]])
+        model.build((4, 8, 8), random_state=0)
+        return [layer._seed for layer in (inside[0], inside[1], outside, inside[2])]
+
+    seeds = build()
+    assert len(set(seeds)) == 4
+    assert build() == seeds
+    if random_state is not None:
+        alone = fastcnn.Dropout(0.5, random_state).build((4, 8, 8))
+        assert seeds[0] == alone._seed
 
 
 def cross_entropy(logits: np.ndarray, y: np.ndarray) -> float:

@@ -377,7 +377,7 @@ def test_kernels_write_only_their_piece(shards, dtype):
     rates, spans = guards.array(np.linspace(0.9, 0.1, 16), dtype), (edges, decayed)
     for function, states, extra in [
         (update.sgd, 0, ()), (update.sgd_momentum, 1, ()), (update.adam, 2, spans), (update.lion, 1, spans),
-        (update.rmsprop, 3, ()),
+        (update.rmsprop, 1, ()), (update.rmsprop_with_means, 3, ()),
     ]:  # fmt: skip
         theta, g = vector(0), guards.array(normal(8, size, seed=1), dtype)
         state = [vector(2 + k) for k in range(states)]

@@ -9,7 +9,19 @@ from __future__ import annotations
 import math
 
 from .cache import kernel
-from .vector import fma, keep_positive, lanes, load, maximum, put, splat
+from .vector import (
+    first_lanes,
+    fma,
+    keep_positive,
+    lanes,
+    largest_lane,
+    load,
+    maximum,
+    put,
+    splat,
+    store,
+    sum_of_lanes,
+)
 from .vector_math import (
     clamp,
     exp_negative,
@@ -23,6 +35,7 @@ from .vector_math import (
     where_positive,
 )
 
+BLOCK = 16  # pixels of a softmax at a time
 TANH_SCALE, TANH_CUBE = math.sqrt(8 / math.pi), 0.044715  # of the approximation of GELU: twice √(2/π)
 FAR = 1e4  # where the slope of that approximation is 0 or 1 to the last bit, and its square is still finite
 
@@ -211,3 +224,51 @@ def copy(x, x_row, y, y_row, rows, length, past):
         i, o = x_row[r], y_row[r]
         for k in range(0, length, lanes(x)):
             put(y, o + k, load(x, i + k), past)
+
+
+@kernel
+def channel_softmax(x, x_row, n, channels, y, y_row, scratch, past):
+    """y = softmax(x) along the channels of n pixels.
+
+    Three passes over BLOCK pixels, so that one pixel's sums need not be waited for: the largest number of each, the
+    exponentials, the quotients. `scratch` (BLOCK, lanes + channels in whole vectors): a pixel's largest, exponentials.
+    """
+    low, zero = splat(x, x.dtype.type(-math.inf)), splat(x, x.dtype.type(0))
+    whole = channels - channels % lanes(x)
+    size = lanes(x) + (channels + lanes(x) - 1) // lanes(x) * lanes(x)
+    for first in range(0, n, BLOCK):
+        count = min(BLOCK, n - first)
+        for i in range(count):
+            r, top = x_row[first + i], low
+            for k in range(0, whole, lanes(x)):
+                top = maximum(top, load(x, r + k))
+            if whole < channels:
+                top = maximum(top, first_lanes(load(x, r + whole), channels - whole, low))
+            store(scratch, i * size, splat(x, largest_lane(top)))
+        for i in range(count):
+            r, s, largest = x_row[first + i], i * size + lanes(x), load(scratch, i * size)
+            for k in range(0, whole, lanes(x)):
+                store(scratch, s + k, exp_negative(load(x, r + k) - largest))
+            if whole < channels:
+                rest = first_lanes(load(x, r + whole), channels - whole, low)
+                store(scratch, s + whole, exp_negative(rest - largest))
+        for i in range(count):
+            o, s, total = y_row[first + i], i * size + lanes(x), zero
+            for k in range(0, channels, lanes(x)):
+                total = total + load(scratch, s + k)
+            factor = splat(x, x.dtype.type(1) / sum_of_lanes(total))
+            for k in range(0, channels, lanes(x)):
+                put(y, o + k, factor * load(scratch, s + k), past)
+
+
+@kernel
+def channel_softmax_backward(y, y_row, dy, dy_row, n, channels, dx, dx_row, past):
+    """dx = y · (dy - Σ y · dy); y and dy are zero behind the channels."""
+    for i in range(n):
+        s, g, o = y_row[i], dy_row[i], dx_row[i]
+        total = splat(y, y.dtype.type(0))
+        for k in range(0, channels, lanes(y)):
+            total = fma(load(y, s + k), load(dy, g + k), total)
+        expected = splat(y, sum_of_lanes(total))
+        for k in range(0, channels, lanes(y)):
+            put(dx, o + k, load(y, s + k) * (load(dy, g + k) - expected), past)

@@ -39,19 +39,6 @@ def softmax(x, x_row, n, classes, y, y_row):
 
 
 @kernel
-def softmax_backward(y, y_row, dy, dy_row, n, classes, dx, dx_row):
-    """dx = y · (dy - Σ y · dy); y and dy are zero behind the classes."""
-    for i in range(n):
-        s, g, o = y_row[i], dy_row[i], dx_row[i]
-        total = splat(y, y.dtype.type(0))
-        for k in range(0, classes, lanes(y)):
-            total = total + load(y, s + k) * load(dy, g + k)
-        expected = splat(y, sum_of_lanes(total))
-        for k in range(0, classes, lanes(y)):
-            store(dx, o + k, load(y, s + k) * (load(dy, g + k) - expected))
-
-
-@kernel
 def softmax_cross_entropy(x, x_row, n, classes, target, t0, scale, dx, dx_row, totals):
     """dx = scale · (softmax(x) - onehot(target[t0:])); add loss, hits and classes out of range to `totals` (3,)."""
     loss = 0.0

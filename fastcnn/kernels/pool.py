@@ -8,10 +8,27 @@ With `past`, what is written goes past the caches.
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import register_jitable
 
 from .cache import kernel
-from .vector import fma, lanes, load, put, splat, store, where_beaten
+from .vector import (
+    FOUR,
+    TWO,
+    fma,
+    lanes,
+    load,
+    load_like,
+    put,
+    splat,
+    splat_four,
+    splat_like,
+    splat_two,
+    store,
+    where_beaten,
+)
 from .vector_bits import keep_equal, keep_where, load_bits, splat_bits, store_bits, winners_of_four
+
+inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
 
 
 @kernel
@@ -53,17 +70,26 @@ def pool(x, x_row, window, tap, y, y_row, winner, winner_row, P, N):
 
     Row `kind` of `window` is (count, offsets...), of `tap` the numbers (taps...) of the pixels in their window.
     """
+    one, two, wide = splat(x, x.dtype.type(0)), splat_two(x, x.dtype.type(0)), TWO * lanes(x)
     for p in range(P):
-        i, kind, o = x_row[p, 0], x_row[p, 1], y_row[p]
-        for n in range(0, N, lanes(x)):
-            best = load(x, i + window[kind, 1] + n)
-            which = splat_bits(best, tap[kind, 0])
-            for q in range(1, window[kind, 0]):
-                value = load(x, i + window[kind, 1 + q] + n)
-                which = where_beaten(best, value, splat_bits(best, tap[kind, q]), which)
-                best = where_beaten(best, value, value, best)
-            store(y, o + n, best)
-            store_bits(winner, winner_row[p] + n, which)
+        i, kind, o, w = x_row[p, 0], x_row[p, 1], y_row[p], winner_row[p]
+        for n in range(0, N - N % wide, wide):
+            _largest(two, x, i + n, window, tap, kind, y, o + n, winner, w + n)
+        for n in range(N - N % wide, N, lanes(x)):
+            _largest(one, x, i + n, window, tap, kind, y, o + n, winner, w + n)
+
+
+@inlined
+def _largest(like, x, i, window, tap, kind, y, o, winner, w):
+    """As many channels of `pool` as `like` has lanes."""
+    best = load_like(like, x, i + window[kind, 1])
+    which = splat_bits(like, tap[kind, 0])
+    for q in range(1, window[kind, 0]):
+        value = load_like(like, x, i + window[kind, 1 + q])
+        which = where_beaten(best, value, splat_bits(like, tap[kind, q]), which)
+        best = where_beaten(best, value, value, best)
+    store(y, o, best)
+    store_bits(winner, w, which)
 
 
 @kernel
@@ -72,15 +98,23 @@ def pool_backward(dy, dy_row, window, tap, winner, P, N, dx, dx_row, past):
 
     `winner` lies like dy.
     """
+    one, four, wide = splat(dy, dy.dtype.type(0)), splat_four(dy, dy.dtype.type(0)), FOUR * lanes(dy)
     for p in range(P):
         i, kind, o = dy_row[p, 0], dy_row[p, 1], dx_row[p]
-        for n in range(0, N, lanes(dy)):
-            total = splat(dy, dy.dtype.type(0))
-            for q in range(window[kind, 0]):
-                place = i + window[kind, 1 + q] + n
-                value = load(dy, place)
-                total = total + keep_equal(value, load_bits(winner, place, value), splat_bits(value, tap[kind, q]))
-            put(dx, o + n, total, past)
+        for n in range(0, N - N % wide, wide):
+            put(dx, o + n, _won(four, dy, i + n, window, tap, kind, winner), past)
+        for n in range(N - N % wide, N, lanes(dy)):
+            put(dx, o + n, _won(one, dy, i + n, window, tap, kind, winner), past)
+
+
+@inlined
+def _won(total, dy, i, window, tap, kind, winner):
+    """Add to `total` what `pool_backward` sums, as many channels as it has lanes."""
+    for q in range(window[kind, 0]):
+        place = i + window[kind, 1 + q]
+        value = load_like(total, dy, place)
+        total = total + keep_equal(value, load_bits(winner, place, value), splat_bits(value, tap[kind, q]))
+    return total
 
 
 @kernel
@@ -89,51 +123,73 @@ def window_sum(x, x_row, window, weight, P, N, y, y_row, past):
 
     Averages of windows, copies of pixels, and the gradients of both.
     """
+    one, four, wide = splat(x, x.dtype.type(0)), splat_four(x, x.dtype.type(0)), FOUR * lanes(x)
     for p in range(P):
         i, kind, o = x_row[p, 0], x_row[p, 1], y_row[p]
-        for n in range(0, N, lanes(x)):
-            total = splat(x, x.dtype.type(0))
-            for q in range(window[kind, 0]):
-                total = fma(splat(x, weight[kind, q]), load(x, i + window[kind, 1 + q] + n), total)
-            put(y, o + n, total, past)
+        for n in range(0, N - N % wide, wide):
+            put(y, o + n, _weighted(four, x, i + n, window, weight, kind), past)
+        for n in range(N - N % wide, N, lanes(x)):
+            put(y, o + n, _weighted(one, x, i + n, window, weight, kind), past)
+
+
+@inlined
+def _weighted(total, x, i, window, weight, kind):
+    """Add to `total` what `window_sum` sums, as many channels as it has lanes."""
+    for q in range(window[kind, 0]):
+        total = fma(splat_like(total, weight[kind, q]), load_like(total, x, i + window[kind, 1 + q]), total)
+    return total
 
 
 @kernel
 def global_average(x, x_row, n, lines, width, N, y, y_row, scale):
     """y[i] = scale · the sum of all pixels of image i, each line (they begin at `x_row`) summed alone."""
-    zero, factor = splat(x, x.dtype.type(0)), splat(x, scale)
+    zero, four, wide = splat(x, x.dtype.type(0)), splat_four(x, x.dtype.type(0)), FOUR * lanes(x)
     for i in range(n):
         o = y_row[i]
         for c in range(0, N, lanes(x)):
             store(y, o + c, zero)
         for r in range(i * lines, (i + 1) * lines):
-            for c in range(0, N, lanes(x)):
-                total = zero
-                for k in range(x_row[r] + c, x_row[r] + c + width * N, N):
-                    total = total + load(x, k)
-                store(y, o + c, fma(factor, total, load(y, o + c)))
+            for c in range(0, N - N % wide, wide):
+                _add_line(four, x, x_row[r] + c, width, N, y, o + c, scale)
+            for c in range(N - N % wide, N, lanes(x)):
+                _add_line(zero, x, x_row[r] + c, width, N, y, o + c, scale)
+
+
+@inlined
+def _add_line(total, x, i, width, N, y, o, scale):
+    """Add scale · the pixels of a line to y, as many channels as `total`, zero, has lanes."""
+    for k in range(i, i + width * N, N):
+        total = total + load_like(total, x, k)
+    store(y, o, fma(splat_like(total, scale), total, load_like(total, y, o)))
 
 
 @kernel
 def global_maximum(x, x_row, n, lines, width, N, y, y_row, winner):
     """y[i] = the largest of all pixels of image i; `winner` (n, N) the number of the first."""
-    low = splat(x, x.dtype.type(-np.inf))
+    low, two, wide = splat(x, x.dtype.type(-np.inf)), splat_two(x, x.dtype.type(0)), TWO * lanes(x)
     for i in range(n):
-        o = y_row[i]
+        o, w = y_row[i], i * N
         for c in range(0, N, lanes(x)):
             store(y, o + c, low)
-            store_bits(winner, i * N + c, splat_bits(low, 0))
+            store_bits(winner, w + c, splat_bits(low, 0))
         for line in range(lines):
             r = x_row[i * lines + line]
-            for c in range(0, N, lanes(x)):
-                best = load(y, o + c)
-                which = load_bits(winner, i * N + c, best)
-                for w in range(width):
-                    value = load(x, r + c + w * N)
-                    which = where_beaten(best, value, splat_bits(best, line * width + w), which)
-                    best = where_beaten(best, value, value, best)
-                store(y, o + c, best)
-                store_bits(winner, i * N + c, which)
+            for c in range(0, N - N % wide, wide):
+                _beat_line(two, x, r + c, width, N, y, o + c, winner, w + c, line * width)
+            for c in range(N - N % wide, N, lanes(x)):
+                _beat_line(low, x, r + c, width, N, y, o + c, winner, w + c, line * width)
+
+
+@inlined
+def _beat_line(like, x, i, width, N, y, o, winner, w, first):
+    """Let the pixels of a line, numbered from `first`, beat what stands in y: as many channels as `like` has lanes."""
+    best, which = load_like(like, y, o), load_bits(winner, w, like)
+    for pixel in range(width):
+        value = load_like(like, x, i + pixel * N)
+        which = where_beaten(best, value, splat_bits(like, first + pixel), which)
+        best = where_beaten(best, value, value, best)
+    store(y, o, best)
+    store_bits(winner, w, which)
 
 
 @kernel

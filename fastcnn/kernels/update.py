@@ -14,13 +14,14 @@ from .vector import fma, lanes, load, maximum, sign, splat, sqrt, store
 
 
 @register_jitable(inline="always")  # a call would count references to the arrays, for every vector
-def _gradient(theta, g, shards, i, scale):
-    """Return scale · Σ g at `i`, and leave it in the first row."""
+def _gradient(theta, g, shards, i, scale, changes):
+    """Return scale · Σ g at `i`, and leave it in the first row, unless nothing `changes` there: a store is traffic."""
     total = load(g, i)
     for s in range(1, shards):
         total = total + load(g, s * theta.size + i)
     total = scale * total
-    store(g, i, total)
+    if changes:
+        store(g, i, total)
     return total
 
 
@@ -28,19 +29,21 @@ def _gradient(theta, g, shards, i, scale):
 def sgd(theta, g, shards, first, last, rates):
     """theta -= learning_rate · (g + decay · theta); rates: scale, decay, -learning_rate."""
     scale, decay, rate = splat(theta, rates[0]), splat(theta, rates[1]), splat(theta, rates[2])
+    changes = shards > 1 or rates[0] != theta.dtype.type(1)
     for i in range(first, last, lanes(theta)):
         p = load(theta, i)
-        store(theta, i, fma(rate, fma(decay, p, _gradient(theta, g, shards, i, scale)), p))
+        store(theta, i, fma(rate, fma(decay, p, _gradient(theta, g, shards, i, scale, changes)), p))
 
 
 @kernel
 def sgd_momentum(theta, g, shards, first, last, velocity, rates):
     """v = μ · v + g + decay · theta; theta += a · (g + decay · theta) + b · v; rates: scale, decay, μ, a, b."""
     scale, decay, momentum = splat(theta, rates[0]), splat(theta, rates[1]), splat(theta, rates[2])
+    changes = shards > 1 or rates[0] != theta.dtype.type(1)
     a, b = splat(theta, rates[3]), splat(theta, rates[4])
     for i in range(first, last, lanes(theta)):
         p = load(theta, i)
-        total = fma(decay, p, _gradient(theta, g, shards, i, scale))
+        total = fma(decay, p, _gradient(theta, g, shards, i, scale, changes))
         v = fma(momentum, load(velocity, i), total)
         store(velocity, i, v)
         store(theta, i, fma(b, v, fma(a, total, p)))
@@ -53,6 +56,7 @@ def adam(theta, g, shards, first, last, edges, decayed, moment, square, rates):
     rates: scale, coupled decay, -learning_rate · decoupled decay, β₁, 1 - β₁, β₂, 1 - β₂, root, ε, rate.
     """
     scale = splat(theta, rates[0])
+    changes = shards > 1 or rates[0] != theta.dtype.type(1)
     beta1, rest1, beta2, rest2 = (
         splat(theta, rates[3]), splat(theta, rates[4]), splat(theta, rates[5]), splat(theta, rates[6]),
     )  # fmt: skip
@@ -61,7 +65,7 @@ def adam(theta, g, shards, first, last, edges, decayed, moment, square, rates):
         coupled, shrink = splat(theta, decayed[k] * rates[1]), splat(theta, decayed[k] * rates[2])
         for i in range(max(first, edges[k]), min(last, edges[k + 1]), lanes(theta)):
             p = load(theta, i)
-            total = fma(coupled, p, _gradient(theta, g, shards, i, scale))
+            total = fma(coupled, p, _gradient(theta, g, shards, i, scale, changes))
             m = fma(beta1, load(moment, i), rest1 * total)
             v = fma(beta2, load(square, i), rest2 * total * total)
             store(moment, i, m)
@@ -70,19 +74,37 @@ def adam(theta, g, shards, first, last, edges, decayed, moment, square, rates):
 
 
 @kernel
-def rmsprop(theta, g, shards, first, last, square, mean, velocity, rates):
-    """v = αv + (1 - α)g²; b = μb + g / (√v + ε); theta += rate · b; an empty `mean` or `velocity` is not wanted.
+def rmsprop(theta, g, shards, first, last, square, rates):
+    """v = αv + (1 - α)g²; theta += rate · g / (√v + ε); rates: scale, decay, α, 1 - α, ε, unused, rate."""
+    scale = splat(theta, rates[0])
+    changes = shards > 1 or rates[0] != theta.dtype.type(1)
+    decay, alpha, rest, epsilon = (
+        splat(theta, rates[1]), splat(theta, rates[2]), splat(theta, rates[3]), splat(theta, rates[4]),
+    )  # fmt: skip
+    rate = splat(theta, rates[6])
+    for i in range(first, last, lanes(theta)):
+        p = load(theta, i)
+        total = fma(decay, p, _gradient(theta, g, shards, i, scale, changes))
+        v = fma(alpha, load(square, i), rest * total * total)
+        store(square, i, v)
+        store(theta, i, fma(rate, total / (sqrt(v) + epsilon), p))
+
+
+@kernel
+def rmsprop_with_means(theta, g, shards, first, last, square, mean, velocity, rates):
+    """Do the same with b = μb + g / (√v + ε), theta += rate · b; an empty `mean` or `velocity` is not wanted.
 
     With a mean a = αa + (1 - α)g the root is that of v - a². rates: scale, decay, α, 1 - α, ε, μ, rate.
     """
     scale = splat(theta, rates[0])
+    changes = shards > 1 or rates[0] != theta.dtype.type(1)
     decay, alpha, rest, epsilon = (
         splat(theta, rates[1]), splat(theta, rates[2]), splat(theta, rates[3]), splat(theta, rates[4]),
     )  # fmt: skip
     momentum, rate, zero = splat(theta, rates[5]), splat(theta, rates[6]), splat(theta, theta.dtype.type(0))
     for i in range(first, last, lanes(theta)):
         p = load(theta, i)
-        total = fma(decay, p, _gradient(theta, g, shards, i, scale))
+        total = fma(decay, p, _gradient(theta, g, shards, i, scale, changes))
         v = fma(alpha, load(square, i), rest * total * total)
         store(square, i, v)
         if mean.size:
@@ -103,6 +125,7 @@ def lion(theta, g, shards, first, last, edges, decayed, moment, rates):
     rates: scale, shrink = -learning_rate · decay, β₁, 1 - β₁, β₂, 1 - β₂, rate.
     """
     scale = splat(theta, rates[0])
+    changes = shards > 1 or rates[0] != theta.dtype.type(1)
     beta1, rest1, beta2, rest2 = (
         splat(theta, rates[2]), splat(theta, rates[3]), splat(theta, rates[4]), splat(theta, rates[5]),
     )  # fmt: skip
@@ -110,7 +133,7 @@ def lion(theta, g, shards, first, last, edges, decayed, moment, rates):
     for k in range(decayed.size):
         shrink = splat(theta, decayed[k] * rates[1])
         for i in range(max(first, edges[k]), min(last, edges[k + 1]), lanes(theta)):
-            p, m, total = load(theta, i), load(moment, i), _gradient(theta, g, shards, i, scale)
+            p, m, total = load(theta, i), load(moment, i), _gradient(theta, g, shards, i, scale, changes)
             store(theta, i, fma(rate, sign(fma(beta1, m, rest1 * total)), fma(shrink, p, p)))
             store(moment, i, fma(beta2, m, rest2 * total))
 

@@ -20,14 +20,16 @@ from numba.np.numpy_support import as_dtype
 
 from .machine import vector_set
 
+TWO, FOUR = 2, 4  # registers of wide vectors: independent sums hide each other's waiting, as far as registers go
+
 
 class Vector(types.Type):
-    """The Numba type of one register of `dtype`."""
+    """The Numba type of one register of `dtype`, or of several that are calculated with side by side."""
 
-    def __init__(self, dtype: types.Float) -> None:
+    def __init__(self, dtype: types.Float, registers: int = 1) -> None:
         self.dtype = dtype
         self.itemsize = as_dtype(dtype).itemsize
-        self.lanes = vector_set().lanes(as_dtype(dtype))
+        self.lanes = registers * vector_set().lanes(as_dtype(dtype))
         super().__init__(name=f"Vector({dtype}, {self.lanes})")
 
     @property
@@ -101,6 +103,46 @@ def load(typingctx: Any, a: Any, i: Any) -> Any:
 
 
 @intrinsic
+def load_like(typingctx: Any, v: Any, a: Any, i: Any) -> Any:
+    """Load a vector such as `v` from `a[i:]`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_load(builder, v, emit_address(context, builder, a, *arguments[1:]))
+
+    return v(v, a, types.int64), codegen
+
+
+@intrinsic
+def splat_like(typingctx: Any, v: Any, x: Any) -> Any:
+    """Return a vector such as `v` whose lanes all hold `x`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_splat(builder, v, arguments[1])
+
+    return v(v, v.dtype), codegen
+
+
+@intrinsic
+def splat_four(typingctx: Any, a: Any, x: Any) -> Any:
+    """Return four registers of `a`'s dtype whose lanes all hold `x`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_splat(builder, signature.return_type, arguments[1])
+
+    return Vector(a.dtype, FOUR)(a, a.dtype), codegen
+
+
+@intrinsic
+def splat_two(typingctx: Any, a: Any, x: Any) -> Any:
+    """Return two registers of `a`'s dtype whose lanes all hold `x`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_splat(builder, signature.return_type, arguments[1])
+
+    return Vector(a.dtype, TWO)(a, a.dtype), codegen
+
+
+@intrinsic
 def store(typingctx: Any, a: Any, i: Any, v: Any) -> Any:
     """Store `v` to `a[i : i + lanes]`."""
 
@@ -114,7 +156,7 @@ def store(typingctx: Any, a: Any, i: Any, v: Any) -> Any:
 
 @intrinsic
 def put(typingctx: Any, a: Any, i: Any, v: Any, past: Any) -> Any:
-    """Store `v` to `a[i : i + lanes]`; with `past`, past the caches: then the address must be aligned to the vector.
+    """Store `v` to `a[i : i + lanes]`; with `past`, past the caches: then the address must be aligned to a register.
 
     A line that is stored past the caches need not be read first, which halves the traffic of a large target. The GIL
     is a lock, so the stores of a kernel have arrived when another thread goes on.
@@ -126,7 +168,7 @@ def put(typingctx: Any, a: Any, i: Any, v: Any, past: Any) -> Any:
         with builder.if_else(past_value) as (then, otherwise):
             with then:
                 target = builder.bitcast(pointer, v.ir.as_pointer())
-                stream = builder.store(value, target, align=v.lanes * v.itemsize)
+                stream = builder.store(value, target, align=vector_set().bits // 8)
                 hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
                 stream.set_metadata("nontemporal", hint)
             with otherwise:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ..kernels import activation as kernels
-from ..kernels import loss as softmax_kernels
-from ..typing import Shape
+from ..typing import Array, Shape
 from . import checks
 from .base import Layer
 from .block import Block, Gradients, Graph, Memory, Pass
+from .layout import aligned_zeros, padded
 
 
 @dataclass(frozen=True)
@@ -250,17 +250,23 @@ class _SoftmaxActivationBlock(Block):
         dx, dy = graph.gradients[self.x], graph.gradients[self.y]
         self.x_row, self.y_row = x.pixel_table(graph.images), y.pixel_table(graph.images)
         self.pixels, self.channels = x.pixels, x.channels
+        self.past = y.outlasts_cache(graph.images, graph.dtype)
         if dx and dy:
             self.dx_row, self.dy_row = dx.pixel_table(graph.images), dy.pixel_table(graph.images)
+            self.dx_past = dx.outlasts_cache(graph.images, graph.dtype)
+
+    def allocate(self, graph: Graph) -> Array:
+        return aligned_zeros(kernels.BLOCK * (padded(1) + padded(self.channels)), graph.dtype)
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
-        softmax_kernels.softmax(
-            memory.values[self.x], self.x_row, n * self.pixels, self.channels, memory.values[self.y], self.y_row
-        )
+        kernels.channel_softmax(
+            memory.values[self.x], self.x_row, n * self.pixels, self.channels, memory.values[self.y], self.y_row,
+            memory.kept[self.index], self.past,
+        )  # fmt: skip
 
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         if memory.gradients[self.x] is not None:
-            softmax_kernels.softmax_backward(
+            kernels.channel_softmax_backward(
                 memory.values[self.y], self.y_row, memory.gradients[self.y], self.dy_row, n * self.pixels,
-                self.channels, memory.gradients[self.x], self.dx_row,
+                self.channels, memory.gradients[self.x], self.dx_row, self.dx_past,
             )  # fmt: skip

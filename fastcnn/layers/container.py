@@ -11,6 +11,7 @@ from ..typing import Array, RandomState, Shape
 from . import checks
 from .base import Layer
 from .block import Gradients
+from .dropout import tell_streams_apart
 from .layout import aligned_zeros
 
 
@@ -30,6 +31,7 @@ class Container(Layer):
         self._session = None
         for layer, inside in self._inner_shapes(shape):
             layer.build(inside, dtype=dtype, random_state=generator)
+        tell_streams_apart(self._modes())
         self.input_shape = shape
         self._gather(dtype)
         self._flat_gradients, self.gradients = np.zeros(0, dtype), {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from . import checks
 from .base import Layer
 from .block import Block, Gradients, Graph, Memory, Pass
 
+LARGEST_SEED = 1 << 63
 WORD = 1 << 32  # random numbers of a unit are 32 bits
 
 
@@ -56,6 +57,19 @@ class _Dropout(Layer):
         return graph.add(_DropoutBlock(self, x, graph.edge(graph.shapes[x])))
 
 
+def tell_streams_apart(layers: Iterable[Layer]) -> None:
+    """Give each dropout of a model a seed of its own: of equal ones the first is kept, the others count on from it.
+
+    Two layers with one seed would drop the same units of maps of one shape.
+    """
+    taken: set[int] = set()
+    for layer in layers:
+        if isinstance(layer, _Dropout):
+            while layer._seed in taken:
+                layer._seed = (layer._seed + 1) % LARGEST_SEED
+            taken.add(layer._seed)
+
+
 class Dropout(_Dropout):
     """Dropout of single numbers: `y = x · m / (1 - rate)`, m = 0 with probability `rate`, else 1.
 
@@ -66,7 +80,8 @@ class Dropout(_Dropout):
     rate : float
         Probability of being dropped, in [0, 1).
     random_state : None, int, RandomState or Generator
-        For the seed, which is drawn when the layer is built; by None from the model's generator.
+        For the seed, which is drawn when the layer is built; by None from the model's generator. No two layers of a
+        model have the same seed: where the same int was given to several, the first has the masks that it has alone.
 
     Attributes
     ----------
