@@ -8,6 +8,7 @@
 ``python -m bench.winograd_training``   whether Winograd's rounding changes what a network learns
 ``python -m bench.memory``              peak resident memory of a training step, each side in its own process
 ``python -m bench.startup``             import, compilation and loading: cold, warm and steady
+``python -m bench.elementwise``         elementwise layers, poolings and optimizers as a share of a memory copy
 ``python -m bench.peak``                what the processor can do: FMA peak and memory copy
 ``pytest bench``                        single layers with pytest-benchmark
 ======================================  =====================================================================
