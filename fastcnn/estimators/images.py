@@ -10,7 +10,8 @@ import numpy as np
 from ..typing import Array, Shape
 
 CHANNELS = (1, 2, 3, 4)  # what may be a number of channels where nothing else is said
-CHUNK = 1 << 20  # numbers that are converted at once
+CHUNK = 1 << 20  # numbers that are summed at once
+IN_CACHE = 1 << 15  # numbers that are scaled at once
 
 
 class Reading(NamedTuple):
@@ -125,7 +126,7 @@ class Scaler:
 
         with np.errstate(over="ignore", invalid="ignore"):
             mean = sum(summed(rows, X[rows]) for rows in _chunks(X)) / total
-            square = sum(summed(rows, (X[rows] - mean) ** 2) for rows in _chunks(X)) / total
+            square = sum(summed(rows, _square(X[rows] - mean)) for rows in _chunks(X)) / total
         if not np.isfinite(square).all():
             raise ValueError("X: its numbers are too large: the sum of their squares is beyond float64; scale them")
         deviation = np.sqrt(square)
@@ -137,11 +138,18 @@ class Scaler:
     def __call__(self, X: Array, dtype: Any) -> Array:
         """Return the images in float32 or float64."""
         out = np.empty(X.shape, dtype)
-        for rows in _chunks(X):
-            out[rows] = (X[rows] - self.zero) / self.deviation
+        for rows in _chunks(X, IN_CACHE):
+            centred = X[rows] - self.zero
+            centred /= self.deviation
+            out[rows] = centred
         return out
 
 
-def _chunks(X: Array) -> list[slice]:
-    step = max(1, CHUNK // max(1, X[:1].size))
+def _square(x: Array) -> Array:
+    np.square(x, out=x)
+    return x
+
+
+def _chunks(X: Array, numbers: int = CHUNK) -> list[slice]:
+    step = max(1, numbers // max(1, X[:1].size))
     return [slice(first, first + step) for first in range(0, len(X), step)]
