@@ -26,7 +26,8 @@ from .sides.pytorch_training import Twin
 from .timing import about, cores, table
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
-ROUNDS, STEPS = 5, 8  # of the choice of the memory order
+# Turns, and the steps of each: those that are timed, and some before, while the other side's threads come to rest.
+ROUNDS, STEPS, SETTLING = 4, 16, 3
 
 
 class Training:
@@ -62,10 +63,10 @@ class Training:
             yield batch.x, batch.y
 
 
-def ours_on_few(training: Training, trainer: Trainer, first: int) -> float:
-    """Return the seconds of STEPS steps of `fit`, with the batches made in them."""
+def ours_on_few(training: Training, trainer: Trainer, steps: int) -> float:
+    """Return the seconds of so many steps of `fit`, with the batches made in them."""
     size, found = training.plan.batch_size, training.found
-    few = slice(first * size, (first + STEPS) * size)
+    few = slice(0, steps * size)
     history = trainer.fit(
         found.X[few], found.y[few], epochs=1, batch_size=size, augmentation=training.changes, verbose=0
     )
@@ -77,11 +78,14 @@ def choose(training: Training) -> dict[str, float]:
     trainer, twins = training.trainer(), {"NCHW": training.twin(False), "channels_last": training.twin(True)}
     supply = itertools.chain.from_iterable(map(training.batches, itertools.count()))
     seconds: dict[str, list[float]] = {"fastcnn": [], **{name: [] for name in twins}}
-    for index in range(ROUNDS + 1):
-        turns = {"fastcnn": ours_on_few(training, trainer, index)}
-        turns |= {name: twin.train(itertools.islice(supply, STEPS)) for name, twin in twins.items()}
-        for name, taken in turns.items():
-            seconds[name] += [taken / STEPS] if index else []  # the first turn warms up
+    for _ in range(ROUNDS):
+        for steps in (SETTLING, STEPS):
+            turn = ours_on_few(training, trainer, steps)
+        seconds["fastcnn"].append(turn / STEPS)
+        for name, twin in twins.items():
+            for steps in (SETTLING, STEPS):
+                turn = twin.train(itertools.islice(supply, steps))
+            seconds[name].append(turn / STEPS)
     return {name: median(found) for name, found in seconds.items()}
 
 
