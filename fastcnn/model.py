@@ -109,9 +109,10 @@ class Sequential(Container):
         """
         self._expect_built("predict")
         images = np.asarray(x)
-        if images.dtype.kind not in "iub" and images.dtype != np.float16:
-            images = checks.as_images(images, self.name, "x")
-        self._check_input(images)
+        if images.dtype != self._flat.dtype or images.shape[1:] != self.input_shape or not len(images):
+            if images.dtype.kind not in "iub" and images.dtype != np.float16:
+                images = checks.as_images(images, self.name, "x")
+            self._check_input(images)
         checks.as_positive_int(batch_size, self.name, "batch_size")
         workers = parallel.get_num_threads() if threads is None else parallel.check_threads(threads)
         predictors = self._predictors

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from . import parallel
-from .kernels.compare import same_words
-from .kernels.tape import Tape
+from .kernels.compare import note_change
+from .kernels.tape import Tape, recording
 from .layers.block import Call, Graph, Memory, Pass, record_calls
 from .layers.layout import padded
 from .typing import Array
@@ -59,67 +60,92 @@ class Predictor:
 
     def __init__(self, model: Container, images: int) -> None:
         assert model.input_shape is not None
-        self.images, self.numbers = images, [model._flat, *model._state().values()]
+        self.images = images
         self.graph = Graph(model.input_shape, images, model._flat.dtype, training=False)
         self.graph.output = model._connect(self.graph, 0)
         self.graph.finish()
         self.output_shape = model.output_shape(model.input_shape)
         self.work = sum(block.work(self.graph) for block in self.graph.blocks)
         self.memories: dict[int, Memory] = {}
-        self.tapes: dict[tuple[int, int], Tape] = {}
-        self.packed: list[Array] = []
+        self.pieces: dict[tuple[int, int], _Piece] = {}
+        self.copies = _Copies(array for block in self.graph.blocks for array in block.copied())
         self.run = Pass(training=False)
 
     def predict(self, x: Array, threads: int) -> Array:
         """Return the outputs for a batch, in pieces."""
-        self._prepare()
-        n, graph = len(x), self.graph
-        output = np.empty((n, *self.output_shape), graph.dtype)
-        maps = output.reshape(n, *graph.shapes[graph.output])
-        layout = graph.values[graph.output]
+        if self.copies.are_stale():
+            self.pieces.clear()
+            self.graph.prepare()
+        n = len(x)
+        output = np.empty((n, *self.output_shape), self.graph.dtype)
+        maps = output.reshape(n, *self.graph.shapes[self.graph.output])
         pieces = -(-n // self.images)
+        if pieces == 1:
+            self._predict(x, maps, 0)
+            return output
 
         def task(piece: int, worker: int) -> None:
             # Pieces of nearly equal length: no thread waits for a long last one.
             first, last = piece * n // pieces, (piece + 1) * n // pieces
-            memory = self._memory(worker)
-            graph.load(x[first:last], last - first, memory)
-            self._play(worker, last - first, memory)
-            maps[first:last] = layout.view(memory.values[graph.output], last - first)
+            self._predict(x[first:last], maps[first:last], worker)
 
         parallel.run(pieces, task, threads if n * self.work >= 2 * WORK else 1)
         return output
 
-    def _prepare(self) -> None:
-        """Pack the parameters, unless they are, bit by bit, those that have been packed."""
-        now = [_words(array) for array in self.numbers]
-        if self.packed and all(same_words(old, new, new.size) for old, new in zip(self.packed, now, strict=True)):
+    def _predict(self, x: Array, output: Array, worker: int) -> None:
+        """Write the output of one piece; what the first of its length records is repeated later."""
+        n, graph = len(x), self.graph
+        piece = self.pieces.get((worker, n))
+        if piece is not None:
+            graph.load(x, n, piece.memory)
+            piece.tape.play()
+            output[...] = piece.output
             return
-        # What is written meanwhile differs from these copies, and is packed by the next call.
-        self.packed = [array.copy() for array in now]
-        self.tapes.clear()
-        self.graph.prepare()
-
-    def _memory(self, worker: int) -> Memory:
         if worker not in self.memories:
-            self.memories[worker] = self.graph.allocate()
-        return self.memories[worker]
-
-    def _play(self, worker: int, n: int, memory: Memory) -> None:
-        tape = self.tapes.get((worker, n))
-        if tape is not None:
-            tape.play()
-            return
-        tape = record_calls(Call(block, block.forward, (n, memory, self.run)) for block in self.graph.blocks)
-        if len(self.tapes) < TAPES:
-            self.tapes[worker, n] = tape
+            self.memories[worker] = graph.allocate()
+        memory = self.memories[worker]
+        graph.load(x, n, memory)
+        tape = record_calls(Call(block, block.forward, (n, memory, self.run)) for block in graph.blocks)
+        piece = _Piece(memory, tape, graph.values[graph.output].view(memory.values[graph.output], n))
+        output[...] = piece.output
+        if len(self.pieces) < TAPES:
+            self.pieces[worker, n] = piece
 
 
-def _words(array: Array) -> Array:
-    """Return the bits of an array as whole words."""
-    flat = np.ascontiguousarray(array).reshape(-1)
-    odd = -flat.nbytes % 8
-    return np.append(flat.view(np.uint8), np.zeros(odd, np.uint8)).view(np.uint64) if odd else flat.view(np.uint64)
+class _Piece(NamedTuple):
+    """A worker's memory, what computes the output of so many images in it, and where that stands."""
+
+    memory: Memory
+    tape: Tape
+    output: Array
+
+
+class _Copies:
+    """Copies of arrays, to see whether a bit of them has changed."""
+
+    def __init__(self, arrays: Iterable[Array]) -> None:
+        # As whole words: the arrays are contiguous, of 4 or 8 bytes a number.
+        distinct = {array.ctypes.data: array.reshape(-1).view(np.uint32) for array in arrays if array.size}
+        self.now = list(distinct.values())
+        self.then = [np.empty_like(words) for words in self.now]
+        self.changed = np.ones(1, np.int64)  # nothing has been copied yet
+        self.look: Tape | None = None
+
+    def are_stale(self) -> bool:
+        """Tell whether the arrays have changed since the last call; what is written meanwhile, the next one tells."""
+        if self.look is None:
+            self.look = Tape()
+            with recording(self.look):
+                for now, then in zip(self.now, self.then, strict=True):
+                    note_change(now, then, now.size, self.changed)
+        else:
+            self.look.play()
+        if not self.changed[0]:
+            return False
+        for now, then in zip(self.now, self.then, strict=True):
+            then[...] = now
+        self.changed[0] = 0
+        return True
 
 
 def _images_in_cache(model: Container) -> int:

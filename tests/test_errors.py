@@ -234,6 +234,17 @@ def model() -> Sequential:
         ([ReLU(), Softmax(9, 3)], (1, 8, 8), "Sequential: layer 1: Softmax: input: expected .* 9 numbers; got 64"),
         ([ReLU(), Sequential([Flatten(), Conv2D(4, 3)])], (1, 8, 8),
          "Sequential: layer 1: Sequential: layer 1: Conv2D: "),
+        ([Conv2D(4, 3), fastcnn.GroupNorm(3)], (1, 8, 8),
+         "Sequential: layer 1: GroupNorm: num_groups: expected a divisor of 4 channels; got 3"),
+        ([ReLU(), fastcnn.Residual([Conv2D(8, 3, padding=1)])], (4, 6, 6),
+         r"Sequential: layer 1: Residual: shortcut: expected .* \(8, 6, 6\); got \(4, 6, 6\)"),
+        ([ReLU(), fastcnn.Concat([[Conv2D(2, 3)], []])], (4, 6, 6),
+         r"Sequential: layer 1: Concat: branches: expected .* got \(2, 4, 4\), \(4, 6, 6\)"),
+        ([Flatten(), fastcnn.DepthwiseConv2D(3)], (4, 6, 6),
+         r"Sequential: layer 1: DepthwiseConv2D: input: .*\(144,\)"),
+        ([Flatten(), fastcnn.GlobalAvgPool2D()], (4, 6, 6),
+         r"Sequential: layer 1: GlobalAvgPool2D: input: .*\(144,\)"),
+        ([Flatten(), fastcnn.UpSample2D(2)], (4, 6, 6), r"Sequential: layer 1: UpSample2D: input: .*\(144,\)"),
     ],
 )  # fmt: skip
 def test_layers_that_do_not_fit_together(layers, shape, message):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from .cache import kernel
 
+BLOCK = 1024
+
 
 @kernel
-def same_words(a, b, size):
-    """Tell whether a[:size] and b[:size] are the same, as unsigned integers of 64 bits."""
-    block = 1024
-    for start in range(0, size, block):
+def note_change(a, b, size, changed):
+    """changed[0] = 1 if a[:size] and b[:size] differ, as unsigned integers: bit by bit, NaN and zeros too."""
+    for start in range(0, size, BLOCK):
         different = a[start] ^ b[start]
-        for i in range(start, min(start + block, size)):
+        for i in range(start, min(start + BLOCK, size)):
             different |= a[i] ^ b[i]
         if different != 0:
-            return False
-    return True
+            changed[0] = 1
+            return

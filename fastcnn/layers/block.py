@@ -145,6 +145,11 @@ class Block(ABC):
     def prepare(self) -> None:
         """Bring the parameters into the order that the kernels read; once for each new value of the parameters."""
 
+    def copied(self) -> list[Array]:
+        """Return the numbers that `prepare` takes copies of: when they change, it is time for it again."""
+        idle = type(self).prepare is Block.prepare
+        return [] if idle else [self.layer._flat, *self.layer._state().values()]
+
     @abstractmethod
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         """Compute the output of `n` images."""

@@ -213,6 +213,10 @@ class _ConvBlock(Block):
     def fills(self, edge: int) -> bool:
         return self.algorithm.fills
 
+    def copied(self) -> list[Array]:
+        folded = [self.norm._flat, *self.norm._state().values()] if self.norm else []
+        return [*super().copied(), *folded]
+
     def prepare(self) -> None:
         filters = self.layer._values(self.conv.filters, self.dtype)
         self.biases = self.layer._values("biases", self.dtype) if self.conv.bias else self.no_biases

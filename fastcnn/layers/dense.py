@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import activation as activation_kernels
+from ..kernels import dense as kernels
 from ..kernels import loss as loss_kernels
 from ..kernels import product
 from ..typing import Array, RandomState, Shape
@@ -16,6 +17,8 @@ from . import checks
 from .base import Layer, Parameter
 from .block import Block, Gradients, Graph, Memory, Pass
 from .layout import aligned_zeros, padded
+
+FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones
 
 
 def dense_parameters(inputs: int, nodes: int, bias: bool) -> dict[str, Parameter]:
@@ -181,7 +184,8 @@ class DenseBlock(Block):
         self.w_row = (numbers * y.pitch).astype(np.int32)
         self.x_row = (np.arange(images) * x.image_size).astype(np.int32)
         self.y_row = y.pixel_table(images)
-        self.packed = aligned_zeros(self.inputs * y.pitch, graph.dtype)
+        self.few = not graph.training and images <= FEW
+        self.packed = aligned_zeros(0 if self.few else self.inputs * y.pitch, graph.dtype)
         self.no_biases = aligned_zeros(y.pitch, graph.dtype)
         self.none = graph.dtype.type(-np.inf)
         self.floor = graph.dtype.type(0) if self.has_relu else self.none
@@ -203,10 +207,13 @@ class DenseBlock(Block):
     def allocate(self, graph: Graph) -> tuple[Array, Array]:
         return aligned_zeros(product.PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
 
+    def copied(self) -> list[Array]:
+        return [] if self.few else super().copied()
+
     def prepare(self) -> None:
         weights = self.layer._values("weights", self.dtype)
         self.biases = self.layer._values("biases", self.dtype) if "biases" in self.layer.parameters else self.no_biases
-        if self.is_panel:
+        if self.is_panel or self.few:
             self.packed = weights
         else:
             product.pack(weights, self.w_row, self.inputs, self.pitch, self.packed)
@@ -216,6 +223,12 @@ class DenseBlock(Block):
             )
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
+        if self.few:
+            kernels.few_rows(
+                memory.values[self.x], self.x_row, n, self.x_col, self.inputs, self.packed, self.w_row,
+                memory.values[self.y], self.y_row, self.pitch, self.biases, self.floor,
+            )  # fmt: skip
+            return
         product.product(
             memory.values[self.x], self.x_row, 0, n, self.x_col, self.inputs, self.packed, 0,
             memory.values[self.y], self.y_row, self.pitch, self.biases, self.floor,

@@ -1,0 +1,53 @@
+"""Resident memory stays flat: over a thousand steps, and over fifty models that are built, trained and dropped."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcnn import SGD, BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Residual, Sequential, Trainer
+
+STATM = Path("/proc/self/statm")
+pytestmark = pytest.mark.skipif(not STATM.exists(), reason="the system does not tell the resident memory so")
+SHAPE = (1, 16, 16)
+
+
+def resident() -> int:
+    """Return the bytes of this process that are in memory."""
+    gc.collect()
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def stepped(images: int, steps: int) -> Trainer:
+    """Return a trainer after some steps of a small network with everything in it, and a prediction."""
+    inside = [Conv2D(16, 3, padding=1), BatchNorm()]
+    layers = [Conv2D(16, 3, padding=1), BatchNorm(), ReLU(), Residual(inside), ReLU(), MaxPool2D(), Dropout(0.1)]
+    model = Sequential([*layers, Flatten(), Dense(4)]).build(SHAPE, random_state=0)
+    trainer = Trainer(model, optimizer=SGD(0.01, momentum=0.9), threads=2)
+    x, y = np.ones((images, *SHAPE), np.float32), np.arange(images) % 4
+    for _ in range(steps):
+        trainer.step(x, y)
+    model.predict(x)
+    return trainer
+
+
+def test_over_a_thousand_steps():
+    trainer, x, y = stepped(8, 50), np.ones((8, *SHAPE), np.float32), np.arange(8) % 4
+    before = resident()
+    for _ in range(1000):
+        trainer.step(x, y)
+    assert resident() - before < 4 << 20
+
+
+def test_over_fifty_models():
+    """The maps alone of such a step are 8 MB: if only every tenth model stayed, it would be seen."""
+    for _ in range(8):
+        stepped(64, 1)
+    before = resident()
+    for _ in range(50):
+        stepped(64, 1)
+    assert resident() - before < 32 << 20

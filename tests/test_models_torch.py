@@ -1,0 +1,87 @@
+"""Ten float32 steps of each ready network beside PyTorch, an independent witness: the same losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastcnn import SGD, Trainer, models
+from fastcnn.layers.residual import Residual
+from tests.test_models import READY
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+STEPS, IMAGES, RATE = 10, 8, 0.01
+NAMES = {"filters": "weight", "weights": "weight", "gamma": "weight", "biases": "bias", "beta": "bias"}
+
+
+class TorchResidual(nn.Module):  # noqa: D101
+    def __init__(self, layer):
+        super().__init__()
+        self.layers, self.pads = row(layer.layers), layer.shortcut == "pad"
+        assert self.pads or layer.shortcut is None
+
+    def forward(self, x):
+        y, short = self.layers(x), x
+        if self.pads:
+            step = -(-x.shape[2] // y.shape[2])
+            short = nn.functional.pad(x[:, :, ::step, ::step], (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
+        return y + short
+
+
+def row(chain):
+    return nn.Sequential(*(twin(layer) for layer in chain))
+
+
+def twin(layer):
+    """Return PyTorch's twin of a built layer, with its parameters."""
+    kind, shape = layer.name, layer.input_shape
+    if isinstance(layer, Residual):
+        return TorchResidual(layer)
+    if kind in ("Conv2D", "DepthwiseConv2D"):
+        outputs = layer.output_shape(shape)[0]
+        groups = shape[0] if kind == "DepthwiseConv2D" else layer.groups
+        arguments = {"stride": layer.stride, "padding": layer.padding, "groups": groups, "bias": layer.bias}
+        module = nn.Conv2d(shape[0], outputs, layer.filter_size, **arguments)
+    elif kind == "Dense":
+        module = nn.Linear(*layer.weights.shape)
+    elif kind == "BatchNorm":
+        module = nn.BatchNorm2d(shape[0], layer.epsilon, layer.momentum)
+    else:
+        return {
+            "ReLU": nn.ReLU,
+            "MaxPool2D": lambda: nn.MaxPool2d(layer.pool_size, layer.stride),
+            "GlobalAvgPool2D": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            "Flatten": nn.Flatten,
+        }[kind]()
+    for name, value in layer.parameters.items():
+        getattr(module, NAMES[name]).data.copy_(torch.from_numpy((value.T if name == "weights" else value).copy()))
+    return module
+
+
+@pytest.mark.parametrize("name", READY)
+def test_ten_steps(name):
+    shape = READY[name][1]
+    generator = np.random.RandomState(1)
+    batches = [
+        (generator.standard_normal((IMAGES, *shape)).astype(np.float32), generator.randint(10, size=IMAGES))
+        for _ in range(STEPS)
+    ]
+    model = getattr(models, name)(shape).build(shape, random_state=0)
+    witness = row(model.layers)
+    optimizer = torch.optim.SGD(witness.parameters(), lr=RATE)
+    trainer = Trainer(model, optimizer=SGD(RATE))
+    ours, theirs = [], []
+    for x, y in batches:
+        ours.append(trainer.step(x, y))
+        loss = nn.functional.cross_entropy(witness(torch.from_numpy(x)), torch.from_numpy(y))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        theirs.append(loss.item())
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+    witness.eval()
+    images = batches[0][0]
+    expected = witness(torch.from_numpy(images)).detach().numpy()
+    np.testing.assert_allclose(model.predict(images), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
