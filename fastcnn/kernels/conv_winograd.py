@@ -14,13 +14,15 @@ Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVP
 
 from __future__ import annotations
 
+import numpy as np
+
 from .cache import kernel
 from .pool import larger
 from .vector import lanes, load, maximum, splat, store
 from .vector_bits import store_bits, winners_of_four
 from .winograd_products import point_gradients, point_products
 
-TILE, POINTS = 2, 16
+TILE, POINTS = 2, np.int64(16)  # a literal would be a type of its own, and the products compiled for each
 
 
 @kernel
