@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import parallel
 from .averaging import ExponentialMovingAverage
 from .kernels import update as update_kernels
-from .kernels.tape import Tape
+from .kernels.tape import Tape, recording
 from .layers import checks
 from .layers.base import Layer
 from .layers.block import Call, Gradients, Graph, Memory, Pass, Store, record_calls
@@ -242,9 +243,6 @@ class Trainer:
         if ema is not None:
             ema._begin(self.model)
         optimizer._begin(self.model)
-        if pieces == 1 and optimizer.clip_norm is None and ema is None:
-            optimizer._update(gradients, shards, 0, size)
-            return
         if optimizer.clip_norm is not None:
             squares, scratch = np.zeros(pieces), optimizer._scratch(pieces)
 
@@ -256,14 +254,17 @@ class Trainer:
             optimizer._clip(squares)
 
         rows = shards if optimizer.clip_norm is None else 1
-
-        def sweep(piece: int, worker: int) -> None:
-            first, last = piece * step, min((piece + 1) * step, size)
-            optimizer._update(gradients, rows, first, last)
-            if ema is not None:
-                ema._update(first, last)
-
-        parallel.run(pieces, sweep, threads)
+        arrays = optimizer._rates, *optimizer._vectors, *(() if ema is None else (ema._rates, *ema._vectors))
+        if plan.sweep is None or not plan.sweep.fits(arrays, rows, pieces):
+            plan.sweep = _Sweep(arrays, rows, [])
+            for first in range(0, size, step):
+                with recording(Tape()) as tape:
+                    optimizer._update(gradients, rows, first, min(first + step, size))
+                    if ema is not None:
+                        ema._update(first, min(first + step, size))
+                plan.sweep.tapes.append(tape)
+        else:
+            plan.sweep.play(threads)
 
     def _build(self, x: Array) -> None:
         """Build the model from a batch, or from all samples, unless it is built."""
@@ -334,6 +335,7 @@ class _Plan:
         self.memories: dict[tuple[int, int], Memory] = {}
         self.stores: dict[tuple[str, int], Store] = {}
         self.batches: dict[Any, _Batch] = {}
+        self.sweep: _Sweep | None = None
 
     def batch(self, loss: Loss, targets: Targets, x: Array) -> _Batch:
         """Return what there is for such batches; the targets are copied to it, and it knows where `x` is."""
@@ -447,6 +449,38 @@ class _Batch:
             arguments = plan.end, n, memory, self.targets, first, plan.totals[shard]
             yield Call(self.loss, self.loss.evaluate, arguments)
         yield from graph.backward_calls(stage, n, memory, plan.gradients_by_layer[shard], run)
+
+
+class _Sweep(NamedTuple):
+    """The recorded update, in pieces of the flat vector.
+
+    Attributes
+    ----------
+    arrays : tuple of array
+        What the optimizer and the average work on: with others the record is void.
+    rows : int
+        Gradients that are summed.
+    tapes : list of Tape
+        One a piece.
+    """
+
+    arrays: tuple[Array, ...]
+    rows: int
+    tapes: list[Tape]
+
+    def fits(self, arrays: tuple[Array, ...], rows: int, pieces: int) -> bool:
+        """Tell whether this is the update of these very arrays."""
+        same = len(arrays) == len(self.arrays) and all(map(operator.is_, arrays, self.arrays))
+        return same and rows == self.rows and pieces == len(self.tapes)
+
+    def play(self, threads: int) -> None:
+        """Update all pieces."""
+        threads = min(threads, len(self.tapes))
+        if threads == 1:
+            for tape in self.tapes:
+                tape.play()
+        else:
+            parallel.play(np.array([[tape.native() for tape in self.tapes]] * threads, np.int64), threads)
 
 
 def _as_batch(x: Any) -> Array:

@@ -371,3 +371,19 @@ def test_batches_of_all_sizes_do_not_pile_up(monkeypatch):
     finally:
         tracemalloc.stop()
     assert kept < 4 << 20
+
+
+def test_another_optimizer_later_is_the_one_that_counts():
+    """The recorded update is void with other arrays: a new optimizer goes the way that it goes in a new trainer."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((4, 1, 6, 6)).astype(np.float32), np.arange(4)
+    model = Sequential([Conv2D(4, 3), ReLU(), Flatten(), Dense(4)]).build((1, 6, 6), random_state=0)
+    trainer = Trainer(model, optimizer=SGD(0.1, momentum=0.9))
+    for _ in range(3):
+        trainer.step(x, y)
+    copy = model.copy()
+    trainer.optimizer, other = SGD(0.2, momentum=0.5), Trainer(copy, optimizer=SGD(0.2, momentum=0.5))
+    for _ in range(3):
+        assert trainer.step(x, y) == other.step(x, y)
+    for name, parameter in model.parameters.items():
+        np.testing.assert_array_equal(parameter, copy.parameters[name], err_msg=name)

@@ -96,11 +96,11 @@ def recorder() -> Tape | None:
 
 
 @contextmanager
-def recording(tape: Tape) -> Iterator[None]:
+def recording(tape: Tape) -> Iterator[Tape]:
     """Note down every kernel call of this thread."""
     _recorder.tape = tape
     try:
-        yield
+        yield tape
     finally:
         _recorder.tape = None
 
