@@ -52,6 +52,7 @@ class ExponentialMovingAverage(FlatState):
     Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017, section 2.
     """
 
+    replayable = True  # as an optimizer's `_update`
     _quantities = ("averages",)
 
     def __init__(self, decay: float = 0.999) -> None:

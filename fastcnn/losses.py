@@ -358,10 +358,15 @@ class Huber(_Elementwise):
     name = "huber"
 
     def __init__(self, delta: float = 1.0) -> None:
-        self.delta = checks.as_number(delta, "Huber", "delta", above=0)
+        self._delta = checks.as_number(delta, "Huber", "delta", above=0)
+
+    @property
+    def delta(self) -> float:
+        """δ; it cannot be changed, for recorded steps would not see it."""
+        return self._delta
 
     def _run(self, x: Array, *arguments: Any) -> None:
-        kernels.huber(x, *arguments, x.dtype.type(self.delta))
+        kernels.huber(x, *arguments, x.dtype.type(self._delta))
 
 
 def _class_weight(value: Any) -> Array:

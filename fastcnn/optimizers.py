@@ -36,6 +36,8 @@ class Optimizer(FlatState, ABC):
         ‖g‖ of the last step, before it was shortened; NaN without `clip_norm`.
     steps : int
         Steps taken.
+    replayable : bool
+        Whether `_update` does nothing but call kernels, with the same arguments at every step: then they are recorded.
     state : dict of str to dict of str to array
         What the rule remembers of each parameter: `state[quantity][name]`, writable views, zeros before the first step.
 
@@ -45,6 +47,7 @@ class Optimizer(FlatState, ABC):
     """
 
     no_decay: tuple[str, ...] = ()
+    replayable = False
 
     def __init__(self, learning_rate: float, clip_norm: float | None) -> None:
         super().__init__()
@@ -157,6 +160,8 @@ class SGD(Optimizer):
     importance of initialization and momentum in deep learning", ICML 2013, section 2.
     """
 
+    replayable = True
+
     def __init__(
         self,
         learning_rate: float = 0.01,
@@ -192,6 +197,7 @@ class SGD(Optimizer):
 class _AdaptiveMoments(Optimizer):
     """What Adam and AdamW share."""
 
+    replayable = True
     _quantities = ("first_moment", "second_moment")
     _coupled: bool
 
@@ -330,6 +336,8 @@ class RMSprop(Optimizer):
     recurrent neural networks", 2013, section 4.2 (centered).
     """
 
+    replayable = True
+
     def __init__(
         self,
         learning_rate: float = 0.01,
@@ -386,6 +394,7 @@ class Lion(Optimizer):
     authors' own implementation (github.com/google/automl, lion) is the same.
     """
 
+    replayable = True
     _quantities = ("momentum",)
 
     def __init__(

@@ -12,7 +12,7 @@ import numpy as np
 from . import parallel
 from .averaging import ExponentialMovingAverage
 from .kernels import update as update_kernels
-from .kernels.tape import Tape, recording
+from .kernels.tape import Tape
 from .layers import checks
 from .layers.base import Layer
 from .layers.block import Call, Gradients, Graph, Memory, Pass, Store, record_calls
@@ -187,7 +187,7 @@ class Trainer:
         n = len(x)
         plan = self._planned(x)
         targets = self.loss.targets(plan.end, y, n, sample_weight)
-        batch = plan.batch(self.loss, targets, x)
+        batch = plan.batch(targets, x)
         graph, cuts, stages = plan.graph, batch.cuts, len(plan.graph.cuts)
         threads = self.threads or parallel.get_num_threads()
         for run, (first, _) in zip(plan.passes, cuts, strict=False):
@@ -255,14 +255,14 @@ class Trainer:
 
         rows = shards if optimizer.clip_norm is None else 1
         arrays = optimizer._rates, *optimizer._vectors, *(() if ema is None else (ema._rates, *ema._vectors))
-        if plan.sweep is None or not plan.sweep.fits(arrays, rows, pieces):
-            plan.sweep = _Sweep(arrays, rows, [])
+        if plan.sweep is None or not plan.sweep.fits(optimizer, arrays, rows, pieces):
+            plan.sweep = _Sweep(optimizer, arrays, rows, [])
             for first in range(0, size, step):
-                with recording(Tape()) as tape:
-                    optimizer._update(gradients, rows, first, min(first + step, size))
-                    if ema is not None:
-                        ema._update(first, min(first + step, size))
-                plan.sweep.tapes.append(tape)
+                last = min(first + step, size)
+                calls = [Call(optimizer, optimizer._update, (gradients, rows, first, last))]
+                if ema is not None:
+                    calls.append(Call(ema, ema._update, (first, last)))
+                plan.sweep.tapes.append(record_calls(calls))
         else:
             plan.sweep.play(threads)
 
@@ -298,12 +298,12 @@ class Trainer:
     def _planned(self, x: Array) -> _Plan:
         """Return the plan for such batches; the last one is kept."""
         model, plan = self.model, self._plan
-        if plan is not None and plan.flat is model._flat and x.shape in plan.shapes:
+        if plan is not None and plan.is_for(model, self.loss) and x.shape in plan.shapes:
             return plan
         self._build(x)
         self._check_modes()
         model._check_input(x)
-        if plan is None or not plan.fits(model, len(x)):
+        if plan is None or not (plan.is_for(model, self.loss) and plan.has_room(len(x))):
             self._plan = plan = _Plan(model, self.loss, len(x))
             model.gradients = model._show(plan.gradients[: model._size])
             self._bind()
@@ -316,7 +316,7 @@ class _Plan:
 
     def __init__(self, model: Sequential, loss: Loss, n: int) -> None:
         assert model.input_shape is not None
-        self.flat, self.input_shape = model._flat, model.input_shape
+        self.flat, self.loss, self.input_shape = model._flat, loss, model.input_shape
         self.graph = Graph(model.input_shape, 1, model._flat.dtype)
         self.graph.output = model._connect(self.graph, 0)
         loss.attach(self.graph)
@@ -337,12 +337,12 @@ class _Plan:
         self.batches: dict[Any, _Batch] = {}
         self.sweep: _Sweep | None = None
 
-    def batch(self, loss: Loss, targets: Targets, x: Array) -> _Batch:
+    def batch(self, targets: Targets, x: Array) -> _Batch:
         """Return what there is for such batches; the targets are copied to it, and it knows where `x` is."""
         key = len(x), x.dtype.char, *[(array.size, array.dtype.char) for array in targets.arrays]
         batch = self.batches.get(key)
         if batch is None:
-            self.batches[key] = batch = _Batch(self, loss, targets, x)
+            self.batches[key] = batch = _Batch(self, targets, x)
         else:
             for own, array in zip(batch.targets.arrays, targets.arrays, strict=True):
                 own[...] = array
@@ -358,9 +358,13 @@ class _Plan:
             self._cuts[n] = [(s * n // count, (s + 1) * n // count) for s in range(count)]
         return self._cuts[n]
 
-    def fits(self, model: Sequential, n: int) -> bool:
-        """Tell whether the plan serves a batch of `n`, for the same parameters."""
-        return self.flat is model._flat and max(last - first for first, last in self.cuts(n)) <= self.graph.images
+    def is_for(self, model: Sequential, loss: Loss) -> bool:
+        """Tell whether it was made for these very parameters and this loss."""
+        return self.flat is model._flat and self.loss is loss
+
+    def has_room(self, n: int) -> bool:
+        """Tell whether a batch of `n` fits its memory."""
+        return max(last - first for first, last in self.cuts(n)) <= self.graph.images
 
     def memory(self, shard: int, worker: int) -> Memory:
         """Return the buffers of a worker, with the shard's own where shards wait for each other."""
@@ -381,8 +385,8 @@ class _Batch:
     The targets are copied to where the recorded calls read them; `source` has the address of the images.
     """
 
-    def __init__(self, plan: _Plan, loss: Loss, targets: Targets, x: Array) -> None:
-        self.plan, self.loss, self.cuts = plan, loss, plan.cuts(len(x))
+    def __init__(self, plan: _Plan, targets: Targets, x: Array) -> None:
+        self.plan, self.cuts = plan, plan.cuts(len(x))
         self.targets = targets._replace(arrays=tuple(array.copy() for array in targets.arrays))
         self.source, self.like = np.zeros(1, np.int64), np.zeros(0, x.dtype)
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
@@ -447,7 +451,7 @@ class _Batch:
             if stage < len(graph.cuts):
                 return
             arguments = plan.end, n, memory, self.targets, first, plan.totals[shard]
-            yield Call(self.loss, self.loss.evaluate, arguments)
+            yield Call(plan.loss, plan.loss.evaluate, arguments)
         yield from graph.backward_calls(stage, n, memory, plan.gradients_by_layer[shard], run)
 
 
@@ -456,6 +460,7 @@ class _Sweep(NamedTuple):
 
     Attributes
     ----------
+    optimizer : Optimizer
     arrays : tuple of array
         What the optimizer and the average work on: with others the record is void.
     rows : int
@@ -464,23 +469,24 @@ class _Sweep(NamedTuple):
         One a piece.
     """
 
+    optimizer: Optimizer
     arrays: tuple[Array, ...]
     rows: int
     tapes: list[Tape]
 
-    def fits(self, arrays: tuple[Array, ...], rows: int, pieces: int) -> bool:
+    def fits(self, optimizer: Optimizer, arrays: tuple[Array, ...], rows: int, pieces: int) -> bool:
         """Tell whether this is the update of these very arrays."""
         same = len(arrays) == len(self.arrays) and all(map(operator.is_, arrays, self.arrays))
-        return same and rows == self.rows and pieces == len(self.tapes)
+        return optimizer is self.optimizer and same and rows == self.rows and pieces == len(self.tapes)
 
     def play(self, threads: int) -> None:
         """Update all pieces."""
         threads = min(threads, len(self.tapes))
-        if threads == 1:
-            for tape in self.tapes:
-                tape.play()
+        calls = [tape.native() for tape in self.tapes]
+        if threads == 1 or None in calls:
+            parallel.run(len(self.tapes), lambda piece, worker: self.tapes[piece].play(), threads)
         else:
-            parallel.play(np.array([[tape.native() for tape in self.tapes]] * threads, np.int64), threads)
+            parallel.play(np.array([calls] * threads, np.int64), threads)
 
 
 def _as_batch(x: Any) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -258,6 +260,35 @@ def test_one_loss_serves_many_trainers():
     for _ in range(3):
         first, _, last = (trainer.step(x, K % 3) for trainer in trainers)
         assert first == last
+
+
+def test_another_loss_later_is_the_one_that_counts():
+    """In the middle of training too: with targets of the same kind, and of another."""
+    trainer = Trainer(build(rows), optimizer=SGD(0.1))
+    for loss, y in (
+        (fastcnn.CrossEntropy(), K),
+        (fastcnn.MeanSquaredError(), normal(13, 5)),
+        (fastcnn.MeanAbsoluteError(), normal(13, 5)),
+        (fastcnn.CrossEntropy(0.1, W5), K),
+        (fastcnn.Huber(0.1), normal(13, 5)),
+    ):
+        trainer.loss, twin = loss, Trainer(trainer.model.copy(), loss, SGD(0.1))
+        assert [trainer.step(x, y) for _ in range(3)] == [twin.step(x, y) for _ in range(3)]
+    trainer.loss = fastcnn.CrossEntropy(class_weight=[1, 1])
+    with pytest.raises(ValueError, match="class_weight: expected 5"):
+        trainer.step(x, K)
+
+
+def test_settings_that_are_changed_later_count_or_cannot_be():
+    trainer = Trainer(build(rows), "cross_entropy", SGD(0.1))
+    for smoothing in (0.0, 0.2, 0.4):
+        trainer.loss.label_smoothing = smoothing
+        twin = Trainer(trainer.model.copy(), fastcnn.CrossEntropy(smoothing), SGD(0.1))
+        assert [trainer.step(x, K) for _ in range(3)] == [twin.step(x, K) for _ in range(3)]
+    huber = fastcnn.Huber(0.5)
+    with pytest.raises(AttributeError):
+        huber.delta = 1.0
+    assert (huber.delta, copy.deepcopy(huber).delta) == (0.5, 0.5)
 
 
 def test_a_single_number_may_have_targets_without_an_axis():

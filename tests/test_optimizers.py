@@ -240,6 +240,35 @@ def test_the_same_bits_for_any_number_of_threads(make, clip_norm, dtype):
     assert all(result == results[0] for result in results)
 
 
+class Descent(fastcnn.Optimizer):
+    """SGD as a user would write it, without a kernel."""
+
+    def __init__(self, learning_rate: float) -> None:
+        super().__init__(learning_rate, None)
+
+    def _coefficients(self):
+        return ()
+
+    def _update(self, gradients, shards, first, last):
+        for shard in gradients.reshape(-1, self._theta.size)[:shards]:
+            self._theta[first:last] -= self.learning_rate * shard[first:last]
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "in pieces"])
+@pytest.mark.parametrize("ema", [None, ExponentialMovingAverage(0.7)], ids=["plain", "averaged"])
+def test_an_optimizer_in_python(cut, ema, request):
+    """What is no kernel is called at each step, not only at the first."""
+    if cut:
+        request.getfixturevalue("many_shards")
+    trainer = Trainer(build(), optimizer=Descent(0.1), ema=copy.copy(ema), threads=2)
+    twin = Trainer(build(), optimizer=fastcnn.SGD(0.1), ema=copy.copy(ema), threads=2)
+    for _ in range(4):
+        assert trainer.step(x, y) == pytest.approx(twin.step(x, y), rel=1e-10)
+    assert_close(trainer.model.parameters, twin.model.parameters)
+    if ema is not None:
+        assert_close(trainer.ema.averages, twin.ema.averages)
+
+
 @every_optimizer
 def test_a_training_is_taken_up_again_exactly(make):
     """Parameters, the optimizer's state and the average, through files: the same bits as without a break."""

@@ -387,3 +387,21 @@ def test_another_optimizer_later_is_the_one_that_counts():
         assert trainer.step(x, y) == other.step(x, y)
     for name, parameter in model.parameters.items():
         np.testing.assert_array_equal(parameter, copy.parameters[name], err_msg=name)
+
+
+def test_another_average_later_is_the_one_that_counts():
+    """One that comes, one that takes its place, none: each has seen the steps that it was there for."""
+    case, averages = MODEL_CASES[2], [fastcnn.ExponentialMovingAverage(decay) for decay in (0.5, 0.9)]
+    model, x, y = case.build(), case.batch(6), labels(case, 6)
+    trainer, expected = Trainer(model, optimizer=SGD(0.1)), [{}, {}]
+    for turn in (None, 0, 1, None):
+        trainer.ema = None if turn is None else averages[turn]
+        for _ in range(3):
+            trainer.step(x, y)
+            if turn is not None:
+                decay, mean = averages[turn].decay, expected[turn]
+                for name, parameter in model.parameters.items():
+                    mean[name] = decay * mean.get(name, parameter) + (1 - decay) * parameter
+    for average, mean in zip(averages, expected, strict=True):
+        for name, array in average.averages.items():
+            np.testing.assert_allclose(array, mean[name], rtol=1e-12, atol=1e-14, err_msg=name)
