@@ -4,8 +4,8 @@ All that is memory-bound here: one sweep for the sums, one for the result, in ei
 
 Shape legend: maps are `rows` lines of W pixels that begin where a `_row` table says; a pixel is P numbers, a multiple
 of the vector's lanes, of which the first C are channels. `k` (6, P) holds what a channel is normalised with, zero where
-there is none: its mean μ, scale γ/σ, shift β; for the gradient slope and rest; 1/σ. `block` lines stay in the
-first-level cache. `floor` is 0 where a ReLU follows, else -∞.
+there is none: its mean μ, scale γ/σ, shift β; for the gradient slope and rest; 1/σ. `block` lines are summed by
+themselves. `floor` is 0 where a ReLU follows, else -∞.
 """
 
 from __future__ import annotations
@@ -20,57 +20,64 @@ MEAN, SCALE, SHIFT, SLOPE, REST, INVERSE = range(6)
 
 
 @kernel
-def _line_mean(x, x_row, r0, r1, step, W, P, c):
-    """Mean of every `step`-th line, of one vector of channels."""
-    total = splat(x, x.dtype.type(0))
+def _clear(a, first, end):
+    """a[first:end] = 0."""
+    for c in range(first, end, lanes(a)):
+        store(a, c, splat(a, a.dtype.type(0)))
+
+
+@kernel
+def _add_to(a, i, v):
+    """a[i] += v."""
+    store(a, i, load(a, i) + v)
+
+
+@kernel
+def _carry(s, P):
+    """Add the sums of a block of lines, s[2P:], to those of all before it, s[:2P]: short sums round less."""
+    for c in range(0, 2 * P, lanes(s)):
+        _add_to(s, c, load(s, 2 * P + c))
+
+
+@kernel
+def _line_mean(x, x_row, r0, r1, step, W, P, mean):
+    """mean (P,) = that of every `step`-th line."""
+    _clear(mean, 0, P)
     for r in range(r0, r1, step):
-        for w in range(W):
-            total = total + load(x, x_row[r] + w * P + c)
-    return total * splat(x, x.dtype.type(1.0 / (W * ((r1 - r0 + step - 1) // step))))
-
-
-@kernel
-def _add(x, i, shift, total, squares):
-    """Add x - shift and its square to their sums."""
-    d = load(x, i) - shift
-    return total + d, fma(d, d, squares)
-
-
-@kernel
-def _shifted_sums(x, x_row, r0, r1, W, P, c, shift):
-    """Σ (x - shift) and Σ (x - shift)² of one vector of channels."""
-    s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = splat(x, x.dtype.type(0))
-    for r in range(r0, r1):
-        i = x_row[r] + c
-        for _ in range(W // 4):
-            s0, t0 = _add(x, i, shift, s0, t0)
-            s1, t1 = _add(x, i + P, shift, s1, t1)
-            s2, t2 = _add(x, i + 2 * P, shift, s2, t2)
-            s3, t3 = _add(x, i + 3 * P, shift, s3, t3)
-            i += 4 * P
-        for _ in range(W % 4):
-            s0, t0 = _add(x, i, shift, s0, t0)
-            i += P
-    return (s0 + s1) + (s2 + s3), (t0 + t1) + (t2 + t3)
+        for i in range(x_row[r], x_row[r] + W * P, P):
+            for c in range(0, P, lanes(x)):
+                _add_to(mean, c, load(x, i + c))
+    share = splat(x, x.dtype.type(1.0 / (W * ((r1 - r0 + step - 1) // step))))
+    for c in range(0, P, lanes(x)):
+        store(mean, c, load(mean, c) * share)
 
 
 @kernel
 def moments(x, x_row, r0, r1, W, P, block, k, s, m):
-    """m (2, P) = each channel's mean and Σ (x - mean)², in float64; the means in k and s (2, P) are scratch.
+    """m (2, P) = each channel's mean and Σ (x - mean)², in float64; the means in k and s (4, P) are scratch.
 
     One sweep, relative to the mean of SAMPLED lines, d = x - shift: mean = shift + Σd/n, Σ (x - mean)² = Σd² - (Σd)²/n.
     That shift is at most sqrt(lines / SAMPLED) standard deviations off, so that little is lost wherever the mean lies.
     """
-    step = max(1, (r1 - r0) // SAMPLED)
-    for c in range(0, P, lanes(x)):
-        store(k, c, _line_mean(x, x_row, r0, r1, step, W, P, c))
-    for a in range(r0, r1, block):
-        for c in range(0, P, lanes(x)):
-            total, squares = _shifted_sums(x, x_row, a, min(a + block, r1), W, P, c, load(k, c))
-            if a > r0:
-                total, squares = total + load(s, c), squares + load(s, P + c)
-            store(s, c, total)
-            store(s, P + c, squares)
+    _line_mean(x, x_row, r0, r1, max(1, (r1 - r0) // SAMPLED), W, P, k)
+    _clear(s, 0, 2 * P)
+    for first in range(r0, r1, block):
+        _clear(s, 2 * P, 4 * P)
+        for r in range(first, min(first + block, r1)):
+            end = x_row[r] + W * P
+            for i in range(x_row[r], end - 3 * P, 4 * P):
+                for c in range(0, P, lanes(x)):
+                    shift = load(k, c)
+                    d0, d1 = load(x, i + c) - shift, load(x, i + P + c) - shift
+                    d2, d3 = load(x, i + 2 * P + c) - shift, load(x, i + 3 * P + c) - shift
+                    _add_to(s, 2 * P + c, (d0 + d1) + (d2 + d3))
+                    _add_to(s, 3 * P + c, fma(d0, d0, d1 * d1) + fma(d2, d2, d3 * d3))
+            for i in range(end - W % 4 * P, end, P):
+                for c in range(0, P, lanes(x)):
+                    d = load(x, i + c) - load(k, c)
+                    _add_to(s, 2 * P + c, d)
+                    _add_to(s, 3 * P + c, d * d)
+        _carry(s, P)
     count = float((r1 - r0) * W)
     for c in range(P):
         total = float(s[c])
@@ -83,13 +90,13 @@ def normalise(x, x_row, y, y_row, r0, r1, W, P, k, floor):
     """y = max(floor, (x - μ) · γ/σ + β)."""
     low = splat(x, floor)
     for r in range(r0, r1):
-        for c in range(0, P, lanes(x)):
-            mean, scale, shift = load(k, c), load(k, P + c), load(k, 2 * P + c)
-            i, o = x_row[r] + c, y_row[r] + c
-            for _ in range(W):
-                store(y, o, maximum(low, fma(load(x, i) - mean, scale, shift)))
-                i += P
-                o += P
+        i, o = x_row[r], y_row[r]
+        for _ in range(W):
+            for c in range(0, P, lanes(x)):
+                value = fma(load(x, i + c) - load(k, c), load(k, P + c), load(k, 2 * P + c))
+                store(y, o + c, maximum(low, value))
+            i += P
+            o += P
 
 
 @kernel
@@ -101,34 +108,28 @@ def _masked(x, i, dy, o, mean, scale, shift, low):
 
 @kernel
 def gradient_sums(x, x_row, dy, dy_row, r0, r1, W, P, block, k, floor, s):
-    """s (2, P) = Σ g and Σ g · (x - μ), where g is dy where y was above the floor."""
+    """s[:2P] = Σ g and Σ g · (x - μ), where g is dy where y was above the floor; s (4, P) is scratch."""
     low = splat(x, floor)
-    zero = splat(x, x.dtype.type(0))
-    for a in range(r0, r1, block):
-        b = min(a + block, r1)
-        for c in range(0, P, lanes(x)):
-            mean, scale, shift = load(k, c), load(k, P + c), load(k, 2 * P + c)
-            s0 = s1 = t0 = t1 = zero
-            for r in range(a, b):
-                i, o = x_row[r] + c, dy_row[r] + c
-                for _ in range(W // 2):
-                    d, g = _masked(x, i, dy, o, mean, scale, shift, low)
-                    s0 = s0 + g
-                    t0 = fma(g, d, t0)
-                    d, g = _masked(x, i + P, dy, o + P, mean, scale, shift, low)
-                    s1 = s1 + g
-                    t1 = fma(g, d, t1)
-                    i += 2 * P
-                    o += 2 * P
-                if W % 2:
-                    d, g = _masked(x, i, dy, o, mean, scale, shift, low)
-                    s0 = s0 + g
-                    t0 = fma(g, d, t0)
-            if a > r0:
-                s1 = s1 + load(s, c)
-                t1 = t1 + load(s, P + c)
-            store(s, c, s0 + s1)
-            store(s, P + c, t0 + t1)
+    _clear(s, 0, 2 * P)
+    for first in range(r0, r1, block):
+        _clear(s, 2 * P, 4 * P)
+        for r in range(first, min(first + block, r1)):
+            i, o = x_row[r], dy_row[r]
+            for _ in range(W // 2):
+                for c in range(0, P, lanes(x)):
+                    mean, scale, shift = load(k, c), load(k, P + c), load(k, 2 * P + c)
+                    d0, g0 = _masked(x, i + c, dy, o + c, mean, scale, shift, low)
+                    d1, g1 = _masked(x, i + P + c, dy, o + P + c, mean, scale, shift, low)
+                    _add_to(s, 2 * P + c, g0 + g1)
+                    _add_to(s, 3 * P + c, fma(g0, d0, g1 * d1))
+                i += 2 * P
+                o += 2 * P
+            if W % 2:
+                for c in range(0, P, lanes(x)):
+                    d, g = _masked(x, i + c, dy, o + c, load(k, c), load(k, P + c), load(k, 2 * P + c), low)
+                    _add_to(s, 2 * P + c, g)
+                    _add_to(s, 3 * P + c, g * d)
+        _carry(s, P)
 
 
 @kernel
@@ -136,16 +137,15 @@ def normalise_backward(x, x_row, dy, dy_row, dx, dx_row, r0, r1, W, P, k, floor)
     """dx = γ/σ · g + slope · (x - μ) + rest, where g is dy where y was above the floor."""
     low = splat(x, floor)
     for r in range(r0, r1):
-        for c in range(0, P, lanes(x)):
-            mean, scale, shift = load(k, c), load(k, P + c), load(k, 2 * P + c)
-            slope, rest = load(k, 3 * P + c), load(k, 4 * P + c)
-            i, o, q = x_row[r] + c, dy_row[r] + c, dx_row[r] + c
-            for _ in range(W):
-                d, g = _masked(x, i, dy, o, mean, scale, shift, low)
-                store(dx, q, fma(scale, g, fma(slope, d, rest)))
-                i += P
-                o += P
-                q += P
+        i, o, q = x_row[r], dy_row[r], dx_row[r]
+        for _ in range(W):
+            for c in range(0, P, lanes(x)):
+                scale = load(k, P + c)
+                d, g = _masked(x, i + c, dy, o + c, load(k, c), scale, load(k, 2 * P + c), low)
+                store(dx, q + c, fma(scale, g, fma(load(k, 3 * P + c), d, load(k, 4 * P + c))))
+            i += P
+            o += P
+            q += P
 
 
 @kernel
@@ -239,7 +239,7 @@ def _group_gradient_coefficients(s, count, C, groups, P, k):
 
 @kernel
 def group_norm(x, x_row, y, y_row, n, H, W, P, C, groups, block, gamma, beta, epsilon, floor, s, m, k):
-    """y = max(floor, (x - μ) · γ/σ + β), μ and σ of each example's groups of channels; s and m (2, P) are scratch."""
+    """y = max(floor, (x - μ) · γ/σ + β), μ and σ of each example's groups of channels; s (4, P), m (2, P): scratch."""
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
         moments(x, x_row, i * H, (i + 1) * H, W, P, block, own, s, m)
@@ -252,7 +252,7 @@ def group_norm(x, x_row, y, y_row, n, H, W, P, C, groups, block, gamma, beta, ep
 
 @kernel
 def group_norm_sums(x, x_row, dy, dy_row, n, H, W, P, C, groups, block, gamma, floor, s, k, dgamma, dbeta):
-    """dγ = Σ g · (x - μ)/σ and dβ = Σ g over all examples, and what k needs for dx; `s` (2, P) is scratch."""
+    """dγ = Σ g · (x - μ)/σ and dβ = Σ g over all examples, and what k needs for dx; `s` (4, P) is scratch."""
     for c in range(P):
         dgamma[c] = 0
         dbeta[c] = 0
@@ -277,7 +277,7 @@ def group_norm_backward(x, x_row, dy, dy_row, dx, dx_row, n, H, W, P, k, floor):
 
 @kernel
 def layer_norm(x, x_row, y, y_row, n, H, W, P, C, block, gamma, beta, epsilon, floor, s, m, k):
-    """y = max(floor, (x - μ)/σ · γ + β), μ and σ of each example; γ and β (H, W, P); s and m (2, P) are scratch."""
+    """y = max(floor, (x - μ)/σ · γ + β), μ and σ of each example; γ and β (H, W, P); s (4, P), m (2, P): scratch."""
     low = splat(x, floor)
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
@@ -301,7 +301,7 @@ def _masked_element(x, i, dy, o, k, P, c, gamma, beta, e, low):
 
 @kernel
 def layer_norm_sums(x, x_row, dy, dy_row, n, H, W, P, C, gamma, beta, floor, s, k, dgamma, dbeta):
-    """dγ = Σ g · (x - μ)/σ and dβ = Σ g over all examples, and what k needs for dx; `s` (2, P) is scratch."""
+    """dγ = Σ g · (x - μ)/σ and dβ = Σ g over all examples, and what k needs for dx; `s` (4, P) is scratch."""
     low = splat(x, floor)
     zero = splat(x, x.dtype.type(0))
     for e in range(0, H * W * P, lanes(x)):

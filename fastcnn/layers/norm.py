@@ -16,7 +16,7 @@ from .base import Layer, Parameter
 from .block import Block, Gradients, Graph, Memory, Pass
 from .layout import aligned_zeros, padded
 
-BLOCK = 8192  # bytes of one map that a sweep of sums takes at once: two maps stay in the first-level cache
+BLOCK = 256  # pixels whose sums are added up before they meet those of all others
 ROWS = 6  # of the table `k` of the kernels
 FIRST = {"gamma": 1.0, "beta": 0.0}
 
@@ -238,8 +238,8 @@ class _Kept:
     k : array
         The table that the kernels read: the memory's own, or, after a meeting, that of the first shard.
     own : array
-    sums : array of shape (2 · pitch,)
-        What the gradient needs.
+    sums : array of shape (4 · pitch,)
+        What the gradient needs, and scratch.
     moments : array of shape (2 · pitch,)
         Means and sums of squares, in float64.
     by_batch : bool
@@ -271,11 +271,11 @@ class _NormBlock(Block):
         self.channels, self.height, self.width, self.pitch = x.channels, x.height, x.width, x.pitch
         self.dtype = graph.dtype
         self.floor = graph.dtype.type(0 if self.has_relu else -np.inf)
-        self.block = max(1, BLOCK // (x.width * x.pitch * graph.dtype.itemsize))
+        self.block = max(1, BLOCK // x.width)
 
     def allocate(self, graph: Graph) -> _Kept:
         own = aligned_zeros(self._tables(graph) * ROWS * self.pitch, self.dtype)
-        return _Kept(own, own, aligned_zeros(2 * self.pitch, self.dtype), aligned_zeros(2 * self.pitch, np.float64))
+        return _Kept(own, own, aligned_zeros(4 * self.pitch, self.dtype), aligned_zeros(2 * self.pitch, np.float64))
 
     def fills(self, edge: int) -> bool:
         return True
@@ -343,7 +343,7 @@ class _BatchNormBlock(_NormBlock):
         kept = [memory.kept[self.index] for _, memory in shards]
         if kept[0].by_batch:
             count = sum(n for n, _ in shards) * self.height * self.width
-            sums = np.concatenate([one.sums for one in kept])
+            sums = np.concatenate([one.sums[: 2 * self.pitch] for one in kept])
             kernels.gradient_coefficients(sums, len(kept), count, self.channels, self.pitch, kept[0].k)
 
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
