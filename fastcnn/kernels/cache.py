@@ -20,11 +20,13 @@ from typing import Any
 
 import llvmlite
 import numba
+from numba import types
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
 from numba.core.registry import CPUDispatcher
 
 from .machine import vector_set
+from .panel import ready
 from .tape import recorder
 
 FOLDER = Path(__file__).resolve().parent
@@ -131,6 +133,9 @@ class _Files(IndexDataCacheFile):
 
     def load(self, key: object) -> object | None:
         path = self._path(key)
+        for argument in key[0]:  # type: ignore[index]
+            if isinstance(getattr(argument, "dtype", None), types.Float):
+                ready(argument.dtype)  # the machine code may call it by name
         try:
             data = self._load_data(str(path))
         except Exception:  # a file that a crash cut off may fail in any way: compile anew

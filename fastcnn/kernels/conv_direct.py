@@ -10,8 +10,9 @@ padded to whole vectors.
 from __future__ import annotations
 
 from .cache import kernel
+from .panel import panel_product
 from .pool import larger
-from .product import BAND, PIXELS, ZERO, _panel, product
+from .product import BAND, PIXELS, product
 from .simd import tile_sums
 from .vector import lanes, load, maximum, splat, store
 from .vector_bits import keep_where, load_bits, store_bits, winners_of_four
@@ -92,4 +93,6 @@ def filter_gradient_pool(
                     store(panel, o + 3 * line, d)
                     total = total + ((a + b) + (c + d))
                 store(dbias, column, total)
-            _panel(x, x_col, ZERO, K, x_row, 4 * p0, 4 * p1, panel, ZERO, dw, dw_row, c0, vectors, zeros, p0 == 0, none)
+            panel_product(
+                x, x_col, 0, K, x_row, 4 * p0, 4 * p1, panel, 0, dw, dw_row, c0, vectors, zeros, p0 == 0, none
+            )

@@ -11,7 +11,7 @@ import numpy as np
 
 from .cache import kernel
 from .machine import vector_set
-from .simd import tile_product
+from .panel import panel_product
 from .vector import lanes, load, splat, store
 from .vector_bits import store_transposed
 
@@ -19,32 +19,10 @@ BAND = 96  # rows of A that stay in the first-level cache while all panels of B 
 DEPTH = 1200  # columns of A that are taken at once: more of B's panel would not stay in the caches beside A
 PIXELS = 256  # rows of A and B that a filter gradient takes at once: a panel of B stays in the first-level cache
 
-ZERO = np.int64(0)  # a literal 0 would be a type of its own, and `_panel` would be compiled once more for it
-
-_ROWS = vector_set().tile_rows(2)
-_ROWS_OF_TAIL = vector_set().tile_rows(1)
-
 
 def is_panel(N: int, dtype: np.dtype) -> bool:
     """Tell whether a matrix of N columns is one panel, so that it is packed as it stands."""
     return vector_set().lanes(dtype) * 2 >= N
-
-
-@kernel
-def _panel(a, a_row, i0, i1, a_col, k0, k1, b, b0, c, c_row, c0, vectors, start, fresh, floor):
-    """C[i0:i1, c0:c0+width] for one panel of B, in tiles of nearly equal height: a low tile waits for itself."""
-    most = _ROWS if vectors == 2 else _ROWS_OF_TAIL
-    tiles = (i1 - i0 + most - 1) // most
-    low = (i1 - i0) // max(tiles, 1)
-    higher = i1 - i0 - low * tiles  # so many tiles are one row higher
-    i = i0
-    for tile in range(tiles):
-        rows = low + 1 if tile < higher else low
-        if vectors == 2:
-            tile_product(2, rows, a, a_row, i, a_col, k0, k1, b, b0, c, c_row, c0, start, fresh, floor)
-        else:
-            tile_product(1, rows, a, a_row, i, a_col, k0, k1, b, b0, c, c_row, c0, start, fresh, floor)
-        i += rows
 
 
 @kernel
@@ -60,7 +38,7 @@ def product(a, a_row, i0, i1, a_col, K, b, b0, c, c_row, N, start, floor):
             for c0 in range(0, N, width):
                 vectors = min(N - c0, width) // lanes(a)
                 at = b0 + c0 * K + k0 * vectors * lanes(a)
-                _panel(a, a_row, i, end, a_col, k0, k1, b, at, c, c_row, c0, vectors, start, k0 == 0, low)
+                panel_product(a, a_row, i, end, a_col, k0, k1, b, at, c, c_row, c0, vectors, start, k0 == 0, low)
 
 
 @kernel
@@ -83,7 +61,7 @@ def gradient_product(a, a_row, K, a_col, n, g, g_row, N, panel, c, c_row, zeros,
                     store(panel, ((p - p0) * vectors + v) * lanes(a), value)
                     total = total + value
                 store(column_sums, column, total)
-            _panel(a, a_row, ZERO, K, a_col, p0, p1, panel, ZERO, c, c_row, c0, vectors, zeros, p0 == 0, none)
+            panel_product(a, a_row, 0, K, a_col, p0, p1, panel, 0, c, c_row, c0, vectors, zeros, p0 == 0, none)
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""The micro-kernel generator: one register tile of an indirect matrix product, emitted as LLVM vector instructions.
+"""The micro-kernel generator: register tiles of an indirect matrix product, emitted as LLVM vector instructions.
 
 Convolution, its two gradients, dense layers and Winograd's products are all one operation here,
 
@@ -17,30 +17,30 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .machine import vector_set
+from .machine import MAX_ROWS, vector_set
 from .vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store
 
 UNROLL = 4  # values of k per loop turn
-INT64 = ir.IntType(64)
+WIDTHS = (1, 2)  # registers per tile row: 6 x 16 for AVX2 is the shape of BLIS on Zen; one where the panels end
+INT64, INT32, BOOL = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
 
-class _Tile:
-    """Emits one tile of `rows` rows; holds what all row counts have in common."""
+class Tile:
+    """Emits a tile of any number of rows; `values` are its arguments by name, arrays as pointers."""
 
-    def __init__(self, context: Any, builder: ir.IRBuilder, types_of: dict[str, Any], values: dict[str, Any]) -> None:
-        self.context, self.builder, self.types_of, self.values = context, builder, types_of, values
-        self.vector = Vector(types_of["a"].dtype)
-        self.lanes = self.vector.lanes
+    def __init__(self, builder: ir.IRBuilder, vector: Vector, values: dict[str, Any]) -> None:
+        self.builder, self.vector, self.values = builder, vector, values
+        self.lanes = vector.lanes
 
     def at(self, name: str, index: Any) -> Any:
-        """Emit the address of entry `index` of the array argument `name`."""
-        data = self.context.make_array(self.types_of[name])(self.context, self.builder, self.values[name]).data
-        return self.builder.gep(data, [index])
+        """Emit the address of entry `index` of an array."""
+        return self.builder.gep(self.values[name], [index])
 
     def plus(self, x: Any, n: int) -> Any:
-        return self.builder.add(x, ir.Constant(INT64, n)) if n else x
+        return self.builder.add(x, INT64(n)) if n else x
 
     def offset(self, pointer: Any) -> Any:
         """Emit the load of a 32-bit table entry, widened to an address offset."""
@@ -50,29 +50,23 @@ class _Tile:
         """Emit the load of one vector."""
         return emit_load(self.builder, self.vector, pointer)
 
-    def emit(self, rows: int, vectors: int) -> None:
+    def product(self, rows: int, vectors: int) -> None:
         """Emit a tile: start values, the loop over k, the stores."""
         builder, values, i = self.builder, self.values, self.values["i"]
-        a_pointers = [self.at("a", self.offset(self.at("a_row", self.plus(i, m)))) for m in range(rows)]
         c_starts = [builder.add(self.offset(self.at("c_row", self.plus(i, m))), values["c0"]) for m in range(rows)]
         c_pointers = [self.at("c", self.plus(start, j * self.lanes)) for start in c_starts for j in range(vectors)]
-        sums = self._start(rows, vectors, c_pointers)
-        k, b_pointer = values["k0"], self.at("b", values["b0"])
-        for steps in (UNROLL, 1):
-            sums, k, b_pointer = self._loop(steps, sums, k, b_pointer, a_pointers, vectors)
+        sums = self._sums(rows, vectors, self._start(rows, vectors, c_pointers))
         floor = emit_splat(builder, self.vector, values["floor"])
         for total, pointer in zip(sums, c_pointers, strict=True):
             emit_store(builder, self.vector, emit_maximum(builder, floor, total), pointer)
 
     def sums(self, rows: int, vectors: int) -> list[Any]:
         """Emit a tile without stores, that begins at the bias, and return its accumulators row by row."""
-        values, i = self.values, self.values["i"]
-        a_pointers = [self.at("a", self.offset(self.at("a_row", self.plus(i, m)))) for m in range(rows)]
-        bias = [self.load(self.at("start", self.plus(values["c0"], j * self.lanes))) for j in range(vectors)]
-        sums, k, b_pointer = bias * rows, ir.Constant(INT64, 0), self.at("b", values["b0"])
-        for steps in (UNROLL, 1):
-            sums, k, b_pointer = self._loop(steps, sums, k, b_pointer, a_pointers, vectors)
-        return sums
+        return self._sums(rows, vectors, self._bias(vectors) * rows)
+
+    def _bias(self, vectors: int) -> list[Any]:
+        c0 = self.values["c0"]
+        return [self.load(self.at("start", self.plus(c0, j * self.lanes))) for j in range(vectors)]
 
     def _start(self, rows: int, vectors: int, c_pointers: list[Any]) -> list[Any]:
         """Emit where the sums begin: the bias, or what an earlier band has left in C."""
@@ -80,13 +74,13 @@ class _Tile:
         fresh, again, join = (builder.append_basic_block(f"tile.{name}") for name in ("fresh", "again", "join"))
         builder.cbranch(self.values["fresh"], fresh, again)
         builder.position_at_end(fresh)
-        bias = [self.load(self.at("start", self.plus(self.values["c0"], j * self.lanes))) for j in range(vectors)]
+        bias = self._bias(vectors) * rows
         builder.branch(join)
         builder.position_at_end(again)
         partial = [self.load(pointer) for pointer in c_pointers]
         builder.branch(join)
         builder.position_at_end(join)
-        return [self._phi((bias * rows)[j], fresh, partial[j], again) for j in range(rows * vectors)]
+        return [self._phi(x, fresh, y, again) for x, y in zip(bias, partial, strict=True)]
 
     def _phi(self, x: Any, from_x: Any, y: Any, from_y: Any) -> Any:
         phi = self.builder.phi(x.type)
@@ -94,8 +88,16 @@ class _Tile:
         phi.add_incoming(y, from_y)
         return phi
 
+    def _sums(self, rows: int, vectors: int, sums: list[Any]) -> list[Any]:
+        """Emit the loops over k: several values a turn, then the rest."""
+        i, k, b = self.values["i"], self.values["k0"], self.values["b"]
+        a_pointers = [self.at("a", self.offset(self.at("a_row", self.plus(i, m)))) for m in range(rows)]
+        for steps in (UNROLL, 1):
+            sums, k, b = self._loop(steps, sums, k, b, a_pointers, vectors)
+        return sums
+
     def _loop(
-        self, steps: int, sums: list[Any], k: Any, b_pointer: Any, a_pointers: list[Any], vectors: int
+        self, steps: int, sums: list[Any], k: Any, b: Any, a_pointers: list[Any], vectors: int
     ) -> tuple[list[Any], Any, Any]:
         """Emit `while k + steps <= k1:` with `steps` values of k in its body; return the variables after it."""
         builder = self.builder
@@ -103,7 +105,7 @@ class _Tile:
         test, body, after = (builder.append_basic_block(f"tile.{name}") for name in ("test", "body", "after"))
         builder.branch(test)
         builder.position_at_end(test)
-        variables = [k, b_pointer, *sums]
+        variables = [k, b, *sums]
         phis = [builder.phi(x.type) for x in variables]
         builder.cbranch(builder.icmp_signed("<=", self.plus(phis[0], steps), self.values["k1"]), body, after)
         builder.position_at_end(body)
@@ -111,10 +113,7 @@ class _Tile:
         new = phis[2:]
         for u in range(steps):
             offset = self.offset(self.at("a_col", self.plus(phis[0], u)))
-            right = [
-                self.load(builder.gep(phis[1], [ir.Constant(INT64, u * width + j * self.lanes)]))
-                for j in range(vectors)
-            ]
+            right = [self.load(builder.gep(phis[1], [INT64(u * width + j * self.lanes)])) for j in range(vectors)]
             left = (
                 emit_splat(builder, self.vector, builder.load(builder.gep(pointer, [offset]))) for pointer in a_pointers
             )
@@ -123,7 +122,7 @@ class _Tile:
                 emit_call(builder, self.vector, "fmuladd", [x, y, total])
                 for (x, y), total in zip(factors, new, strict=True)
             ]
-        next_b = builder.gep(phis[1], [ir.Constant(INT64, steps * width)])
+        next_b = builder.gep(phis[1], [INT64(steps * width)])
         for phi, first, later in zip(phis, variables, [self.plus(phis[0], steps), next_b, *new], strict=True):
             phi.add_incoming(first, before)
             phi.add_incoming(later, builder.block)
@@ -132,58 +131,54 @@ class _Tile:
         return phis[2:], phis[0], phis[1]
 
 
-@intrinsic(prefer_literal=True)
-def tile_product(
-    typingctx: Any,
-    vectors: Any,
-    rows: Any,
-    a: Any,
-    a_row: Any,
-    i: Any,
-    a_col: Any,
-    k0: Any,
-    k1: Any,
-    b: Any,
-    b0: Any,
-    c: Any,
-    c_row: Any,
-    c0: Any,
-    start: Any,
-    fresh: Any,
-    floor: Any,
-) -> Any:
-    """Emit a tile, `c[c_row[i+m] + c0 + n] = max(floor, s + Σ_k a[a_row[i+m] + a_col[k]] · b[b0 + (k-k0)·width + n])`.
+def panel_type(vector: Vector) -> tuple[ir.FunctionType, list[str]]:
+    """Return the type of the function that `emit_panel` emits, and the names of its arguments."""
+    numbers, table = vector.ir.element.as_pointer(), INT32.as_pointer()
+    arguments = {
+        "a": numbers, "a_row": table, "i0": INT64, "i1": INT64, "a_col": table, "k0": INT64, "k1": INT64,
+        "b": numbers, "c": numbers, "c_row": table, "c0": INT64, "vectors": INT64, "start": numbers, "fresh": BOOL,
+        "floor": vector.ir.element,
+    }  # fmt: skip
+    return ir.FunctionType(ir.VoidType(), arguments.values()), list(arguments)
 
-    `s` is `start[c0 + n]` where `fresh`, else what stands in `c`; m < rows, n < width = vectors · lanes, k0 <= k < k1.
-    `vectors` is a literal; `rows` is at most `tile_rows(vectors)` of the vector set.
+
+def emit_panel(module: ir.Module, name: str, vector: Vector) -> None:
+    """Emit the function C[i0:i1, c0:c0+width] = max(floor, s + A · B) for one panel of B, which begins at `b`.
+
+    `s` is `start[c0:]` where `fresh`, else what stands in C. The tiles are of nearly equal height: a low tile waits for
+    itself.
     """
-    if not isinstance(vectors, types.IntegerLiteral):
-        return None
-    size = types.int64
-    signature = types.void(
-        vectors, size, a, a_row, size, a_col, size, size, b, size, c, c_row, size, start, types.boolean, a.dtype
-    )
-    names = (
-        "vectors", "rows", "a", "a_row", "i", "a_col", "k0", "k1", "b", "b0", "c", "c_row", "c0", "start",
-        "fresh", "floor",
-    )  # fmt: skip
+    function_type, names = panel_type(vector)
+    function = ir.Function(module, function_type, name)
+    values = dict(zip(names, function.args, strict=True))
+    builder = ir.IRBuilder(function.append_basic_block())
+    narrow = builder.icmp_signed("==", values["vectors"], INT64(1))
+    most = builder.select(narrow, *(INT64(vector_set().tile_rows(vectors)) for vectors in WIDTHS))
+    height = builder.sub(values["i1"], values["i0"])
+    tiles = builder.sdiv(builder.sub(builder.add(height, most), INT64(1)), most)
+    low = builder.sdiv(height, builder.select(builder.icmp_signed(">", tiles, INT64(0)), tiles, INT64(1)))
+    higher = builder.sub(height, builder.mul(low, tiles))  # so many tiles are one row higher
+    with cgutils.for_range(builder, tiles) as loop:
+        is_higher = builder.icmp_signed("<", loop.index, higher)
+        before = builder.select(is_higher, loop.index, higher)
+        values["i"] = builder.add(values["i0"], builder.add(builder.mul(loop.index, low), before))
+        _emit_tile(Tile(builder, vector, values), builder.add(low, builder.zext(is_higher, INT64)))
+    builder.ret_void()
 
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        tile = _Tile(
-            context, builder, dict(zip(names, signature.args, strict=True)), dict(zip(names, arguments, strict=True))
-        )
-        done = builder.append_basic_block("tile.done")
-        choice = builder.switch(tile.values["rows"], done)
-        for count in range(1, vector_set().tile_rows(vectors.literal_value) + 1):
-            block = builder.append_basic_block(f"tile.rows{count}")
-            choice.add_case(ir.Constant(INT64, count), block)
+
+def _emit_tile(tile: Tile, rows: Any) -> None:
+    """Emit the choice among the tiles of all heights and widths."""
+    builder = tile.builder
+    done = builder.append_basic_block("tile.done")
+    choice = builder.switch(builder.add(builder.mul(tile.values["vectors"], INT64(MAX_ROWS + 1)), rows), done)
+    for vectors in WIDTHS:
+        for count in range(1, vector_set().tile_rows(vectors) + 1):
+            block = builder.append_basic_block(f"tile.{count}x{vectors}")
+            choice.add_case(INT64(vectors * (MAX_ROWS + 1) + count), block)
             builder.position_at_end(block)
-            tile.emit(count, vectors.literal_value)
+            tile.product(count, vectors)
             builder.branch(done)
-        builder.position_at_end(done)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    builder.position_at_end(done)
 
 
 @intrinsic(prefer_literal=True)
@@ -203,20 +198,29 @@ def tile_sums(
 ) -> Any:
     """Return the registers of a tile, row by row: `start[c0 + n] + Σ_k a[a_row[i+m] + a_col[k]] · b[b0 + k·width + n]`.
 
-    As `tile_product`, for sums that go on being worked on; `vectors` and `rows` are literals.
+    For sums that go on being worked on; `vectors` and `rows` are literals.
     """
     if not (isinstance(vectors, types.IntegerLiteral) and isinstance(rows, types.IntegerLiteral)):
         return None
     height, width = rows.literal_value, vectors.literal_value
     size = types.int64
-    result = types.UniTuple(Vector(a.dtype), height * width)
-    signature = result(vectors, rows, a, a_row, size, a_col, size, b, size, start, size)
-    names = ("vectors", "rows", "a", "a_row", "i", "a_col", "k1", "b", "b0", "start", "c0")
+    signature = types.UniTuple(Vector(a.dtype), height * width)(
+        vectors, rows, a, a_row, size, a_col, size, b, size, start, size
+    )
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        tile = _Tile(
-            context, builder, dict(zip(names, signature.args, strict=True)), dict(zip(names, arguments, strict=True))
-        )
+        names = ("vectors", "rows", "a", "a_row", "i", "a_col", "k1", "b", "b0", "start", "c0")
+        values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
+        values["b"], values["k0"] = builder.gep(values["b"], [values["b0"]]), INT64(0)
+        tile = Tile(builder, Vector(a.dtype), values)
         return context.make_tuple(builder, signature.return_type, tile.sums(height, width))
 
     return signature, codegen
+
+
+def pointers(context: Any, builder: ir.IRBuilder, arguments: dict[str, tuple[types.Type, Any]]) -> dict[str, Any]:
+    """Return arguments of a kernel as LLVM has them, where arrays are addresses."""
+    return {
+        name: context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
+        for name, (kind, value) in arguments.items()
+    }

@@ -7,7 +7,8 @@ W [point][panel][TB][width] with points `plane` apart, dU [point][C][FP].
 from __future__ import annotations
 
 from .cache import kernel
-from .product import ZERO, _panel, product
+from .panel import panel_product
+from .product import product
 from .vector import lanes
 from .vector_bits import store_transposed
 
@@ -29,8 +30,8 @@ def point_gradients(points, v, vc_row, t_col, tiles, C, w, plane, TB, FP, du, du
         for f0 in range(0, FP, width):
             vectors = min(FP - f0, width) // lanes(v)
             b0 = p * plane + f0 * TB
-            _panel(
-                v, vc_row, p * C, (p + 1) * C, t_col, ZERO, tiles, w, b0, du, du_row, f0, vectors, zeros, fresh, none
+            panel_product(
+                v, vc_row, p * C, (p + 1) * C, t_col, 0, tiles, w, b0, du, du_row, f0, vectors, zeros, fresh, none
             )
 
 
