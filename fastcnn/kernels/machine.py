@@ -43,7 +43,6 @@ class VectorSet:
 
 
 MAX_ROWS = 10
-VECTORS = 2  # registers per tile row: 6 x 16 for AVX2 is the shape of BLIS on Zen
 
 SETS = {
     "sse": VectorSet("sse", 128, 16),
