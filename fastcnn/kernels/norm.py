@@ -149,30 +149,33 @@ def normalise_backward(x, x_row, dy, dy_row, dx, dx_row, r0, r1, W, P, k, floor)
 
 
 @kernel
-def join(parts, counts, P, total):
-    """Total (2, P) = mean and Σ (x - mean)² of all from those of S parts (S, 2, P), in their order: Chan's formula.
+def join(m, before, part, count, P):
+    """Let `count` numbers a channel with the moments `part` (2, P) join the `before` that m stands for: Chan's formula.
 
     Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
     """
+    share = count / (before + count)
     for c in range(P):
-        mean = squares = before = 0.0
-        for s in range(counts.size):
-            after = before + counts[s]
-            delta = float(parts[2 * P * s + c]) - mean
-            mean += delta * (counts[s] / after)
-            squares += float(parts[2 * P * s + P + c]) + delta * delta * (before * counts[s] / after)
-            before = after
-        total[c] = mean
-        total[P + c] = squares
+        delta = part[c] - m[c]
+        m[c] += delta * share
+        m[P + c] += part[P + c] + delta * delta * (before * share)
 
 
 @kernel
-def coefficients(mean, variance, C, P, gamma, beta, epsilon, k):
-    """k for channels of this mean and variance; slope and rest are zero, as if μ and σ did not depend on x."""
+def update_running(m, count, P, mean, variance, momentum):
+    """Let the moments of `count` numbers take part in the running mean and variance (C,)."""
+    for c in range(mean.size):
+        mean[c] = (1 - momentum) * mean[c] + momentum * m[c]
+        variance[c] = (1 - momentum) * variance[c] + momentum * (m[P + c] / (count - 1))
+
+
+@kernel
+def coefficients(mean, squares, count, C, P, gamma, beta, epsilon, k):
+    """k for channels of this mean and variance squares / count; slope and rest are zero: neither depends on x."""
     for i in range(6 * P):
         k[i] = 0
     for c in range(C):
-        inverse = 1.0 / math.sqrt(variance[c] + epsilon)
+        inverse = 1.0 / math.sqrt(squares[c] / count + epsilon)
         k[MEAN * P + c] = mean[c]
         k[SCALE * P + c] = gamma[c] * inverse
         k[SHIFT * P + c] = beta[c]
@@ -180,16 +183,19 @@ def coefficients(mean, variance, C, P, gamma, beta, epsilon, k):
 
 
 @kernel
-def gradient_coefficients(parts, S, count, C, P, k):
-    """Slope and rest of k from the sums (S, 2, P) of all parts: μ and σ depend on each of `count` numbers."""
+def add_sums(total, s, P, fresh):
+    """total (2, P), in float64, += the sums s (2, P); it begins with them if `fresh`."""
+    for c in range(2 * P):
+        total[c] = s[c] if fresh else total[c] + s[c]
+
+
+@kernel
+def gradient_coefficients(total, count, C, P, k):
+    """Slope and rest of k from the sums (2, P) of the batch: μ and σ depend on each of `count` numbers."""
     for c in range(C):
-        total = moment = 0.0
-        for s in range(S):
-            total += float(parts[2 * P * s + c])
-            moment += float(parts[2 * P * s + P + c])
         scale, inverse = float(k[SCALE * P + c]), float(k[INVERSE * P + c])
-        k[SLOPE * P + c] = -scale * inverse * inverse * moment / count
-        k[REST * P + c] = -scale * total / count
+        k[SLOPE * P + c] = -scale * inverse * inverse * total[P + c] / count
+        k[REST * P + c] = -scale * total[c] / count
 
 
 @kernel
