@@ -22,7 +22,7 @@ from .timing import about, table
 RUN = ["train", "digits", "--epochs", "1", "--seed", "0"]
 TWICE = """
 import json, sys, time
-import numba, sklearn.datasets, sklearn.model_selection
+import sklearn.datasets, sklearn.model_selection
 import fastcnn.cli, fastcnn.training
 seconds = []
 for _ in range(2):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from . import parallel
-from .kernels.compare import note_change
+from .kernels import compare
 from .kernels.tape import Tape, recording
 from .layers.block import Call, Graph, Memory, Pass, record_calls
 from .layers.layout import padded
@@ -137,7 +137,7 @@ class _Copies:
             self.look = Tape()
             with recording(self.look):
                 for now, then in zip(self.now, self.then, strict=True):
-                    note_change(now, then, now.size, self.changed)
+                    compare.note_change(now, then, now.size, self.changed)
         else:
             self.look.play()
         if not self.changed[0]:

@@ -14,6 +14,7 @@ import pytest
 import fastcnn
 import reference
 from fastcnn.kernels import activation, dropout, vector_math
+from fastcnn.kernels.blocking import SOFTMAX
 from fastcnn.kernels.machine import vector_set
 from fastcnn.kernels.vector import lanes, load, put, store
 from tests.arrays import both_dtypes, normal
@@ -251,12 +252,12 @@ def test_past_the_caches_the_same_is_written_and_no_more(name, dtype):
 @both_dtypes
 @pytest.mark.parametrize("channels", [1, 8, 17])
 def test_softmax_of_channels_writes_whole_vectors_and_no_more(channels, dtype):
-    guards, width, pixels = Guards(), vector_set().lanes(dtype), activation.BLOCK + 3
+    guards, width, pixels = Guards(), vector_set().lanes(dtype), SOFTMAX + 3
     whole = -(-channels // width) * width
     row = (np.arange(pixels) * (whole + width)).astype(np.int32)
     arrays = [guards.zeros(pixels * (whole + width), dtype, align=64) for _ in range(4)]
     x, y, dy, dx = arrays
-    scratch = guards.empty(activation.BLOCK * (whole + width), dtype)
+    scratch = guards.empty(SOFTMAX * (whole + width), dtype)
     x[...], y[...], dx[...] = normal(x.size), 7, 7
     dy.reshape(pixels, -1)[:, :channels] = normal(pixels, channels, seed=1)
     activation.channel_softmax(x, row, pixels, channels, y, row, scratch, True)

@@ -173,9 +173,10 @@ def test_no_float_copy_of_the_set_is_made():
 
     X, y = np.zeros((20000, 1, 8, 8), np.uint8), np.zeros(20000, int)
     one = trainer()
-    one.fit(X[:64], y[:64], epochs=1, batch_size=32, X_val=X[:32], y_val=y[:32], verbose=0)
+    shifted = Augmentation(shift=1)
+    one.fit(X[:64], y[:64], epochs=1, batch_size=32, X_val=X[:32], y_val=y[:32], augmentation=shifted, verbose=0)
     tracemalloc.start()
-    one.fit(X, y, epochs=1, batch_size=32, X_val=X, y_val=y, augmentation=Augmentation(shift=1), verbose=0)
+    one.fit(X, y, epochs=1, batch_size=32, X_val=X, y_val=y, augmentation=shifted, verbose=0)
     assert tracemalloc.get_traced_memory()[1] < X.nbytes  # the order of an epoch, 8 bytes a sample, and buffers
     tracemalloc.stop()
 

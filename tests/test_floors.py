@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastcnn import kernels
 from tests.processes import ROOT, run_python
 
 LOOP = {"loop", "feed", "guard", "callbacks", "interrupts"}
@@ -143,6 +144,18 @@ def test_nothing_compiles_code_from_text():
 
 
 # ------------------------------------------------------------------------------------------------ what an import costs
+
+
+def declares_kernels(path: Path) -> bool:
+    functions = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)
+    ]
+    return any(ast.unparse(decorator) == "kernel" for function in functions for decorator in function.decorator_list)
+
+
+def test_every_file_with_kernels_is_a_family_and_no_other():
+    """A file that is no family is imported by its users, and Numba with it."""
+    assert {path.stem for path in FILES if path.parent.name == "kernels" and declares_kernels(path)} == kernels.FAMILIES
 
 
 def test_import_fastcnn_loads_neither_numba_nor_scikit_learn():

@@ -7,6 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn.kernels import activation, conv_direct, loss, pool, product, update
+from fastcnn.kernels.blocking import DEPTH, PIXELS
 from fastcnn.kernels.machine import vector_set
 from fastcnn.layers.winograd import ALGORITHMS
 from tests.arrays import both_dtypes
@@ -66,7 +67,7 @@ def packed(guards: Guards, matrix: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("rows", [*range(1, 24), 95, 96, 97, 193])
 def test_product(guards, rows, vectors, dtype):
     rng, N, gap = np.random.RandomState(rows), vectors * lanes(dtype), lanes(dtype)
-    for K, first in ((0, 0), (1, 0), (3, 2), (4, 0), (9, 1), (product.DEPTH + 5, 0)):
+    for K, first in ((0, 0), (1, 0), (3, 2), (4, 0), (9, 1), (DEPTH + 5, 0)):
         A, B, start = (integers(rng, *shape, dtype=dtype) for shape in ((rows + first, K), (K, N), (N,)))
         # A[i, k] = a[a_row[i] + a_col[k]]: each row lies somewhere, its numbers somewhere in it.
         a_row, a_col = spread(rng, rows + first, K, 3), rng.permutation(K)
@@ -88,7 +89,7 @@ def test_product(guards, rows, vectors, dtype):
 @pytest.mark.parametrize("K", [*range(1, 14), 27, 144])
 def test_gradient_product(guards, K, vectors, dtype):
     rng, N, gap = np.random.RandomState(K), vectors * lanes(dtype), lanes(dtype)
-    for n in (1, 5, product.PIXELS - 1, product.PIXELS, product.PIXELS + 1, 2 * product.PIXELS + 3):
+    for n in (1, 5, PIXELS - 1, PIXELS, PIXELS + 1, 2 * PIXELS + 3):
         A, G = integers(rng, K, n, dtype=dtype), integers(rng, n, N, dtype=dtype)
         a_row, a_col = spread(rng, K, n, 2), rng.permutation(n)
         a = guards.empty(K * (n + 2) + 2, dtype)
@@ -96,7 +97,7 @@ def test_gradient_product(guards, K, vectors, dtype):
         g_row, c_row = spread(rng, n, N, gap), spread(rng, K, N, gap)
         g, c = guards.empty(n * (N + gap) + gap, dtype), guards.empty(K * (N + gap) + gap, dtype)
         g[g_row[:, None] + np.arange(N)] = G
-        sums, panel = guards.empty(N, dtype), guards.empty(product.PIXELS * min(vectors, 2) * lanes(dtype), dtype)
+        sums, panel = guards.empty(N, dtype), guards.empty(PIXELS * min(vectors, 2) * lanes(dtype), dtype)
         product.gradient_product(
             a, table(guards, a_row), K, table(guards, a_col), n, g, table(guards, g_row), N, panel,
             c, table(guards, c_row), guards.zeros(N, dtype), sums,

@@ -65,9 +65,8 @@ def test_other_calls_keep_their_place():
     theta, seen = counter(), []
     tape = recorded(theta)
     tape.add(lambda: seen.append(theta[0]), ())
-    for step in tape._calls[:1] * 2:
-        compiled, function, arguments = step
-        tape.add(function, arguments, compiled)
+    for call in tape._calls[:1] * 2:
+        tape.add_kernel(*call)
     tape.play()
     tape.play()
     assert seen == [2, 5]

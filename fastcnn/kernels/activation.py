@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from .cache import kernel
+from .blocking import SOFTMAX
+from .compiler import kernel
 from .vector import (
     first_lanes,
     fma,
@@ -35,7 +36,6 @@ from .vector_math import (
     where_positive,
 )
 
-BLOCK = 16  # pixels of a softmax at a time
 TANH_SCALE, TANH_CUBE = math.sqrt(8 / math.pi), 0.044715  # of the approximation of GELU: twice √(2/π)
 FAR = 1e4  # where the slope of that approximation is 0 or 1 to the last bit, and its square is still finite
 
@@ -230,14 +230,15 @@ def copy(x, x_row, y, y_row, rows, length, past):
 def channel_softmax(x, x_row, n, channels, y, y_row, scratch, past):
     """y = softmax(x) along the channels of n pixels.
 
-    Three passes over BLOCK pixels, so that one pixel's sums need not be waited for: the largest number of each, the
-    exponentials, the quotients. `scratch` (BLOCK, lanes + channels in whole vectors): a pixel's largest, exponentials.
+    Three passes over SOFTMAX pixels, so that one pixel's sums need not be waited for: the largest number of each,
+    the exponentials, the quotients. `scratch` (SOFTMAX, lanes + channels in whole vectors): a pixel's largest number,
+    its exponentials.
     """
     low, zero = splat(x, x.dtype.type(-math.inf)), splat(x, x.dtype.type(0))
     whole = channels - channels % lanes(x)
     size = lanes(x) + (channels + lanes(x) - 1) // lanes(x) * lanes(x)
-    for first in range(0, n, BLOCK):
-        count = min(BLOCK, n - first)
+    for first in range(0, n, SOFTMAX):
+        count = min(SOFTMAX, n - first)
         for i in range(count):
             r, top = x_row[first + i], low
             for k in range(0, whole, lanes(x)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cache import kernel
+from .compiler import kernel
 
 
 @kernel

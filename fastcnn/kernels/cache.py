@@ -1,33 +1,27 @@
 """Where compiled kernels are kept on disk, and when they go stale.
 
-Numba stamps a cached function with the one file that holds it, so an edit in a helper file would go unseen. Here the
-stamp is the source of the whole `kernels/` folder, the versions of Numba and llvmlite, and the vector set. What another
-source has left and nobody loads is deleted in the end.
+A file holds one kernel for one combination of kinds of arguments: a checksum, a line of JSON, and an object file as
+LLVM has made it. Its name says what it depends on: the source of the whole `kernels/` folder, the versions of Numba and
+llvmlite, the processor and the vector set. What another source has left and nobody loads is deleted in the end.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import llvmlite
-import numba
-from numba import types
-from numba.core import config
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
-from numba.core.registry import CPUDispatcher
+from llvmlite import binding
 
 from .machine import vector_set
-from .panel import ready
-from .tape import recorder
 
 FOLDER = Path(__file__).resolve().parent
 DAY = 86400.0  # seconds
@@ -45,8 +39,14 @@ def source_mark() -> str:
 @cache
 def source_stamp() -> str:
     """Return all that a compiled kernel depends on, besides its argument types."""
-    settings = (numba.__version__, llvmlite.__version__, vector_set().name, config.BOUNDSCHECK, config.OPT)
-    return f"{source_mark()} {settings!r}"
+    settings = [os.environ.get(f"NUMBA_{name}") for name in ("OPT", "CPU_NAME", "CPU_FEATURES")]
+    processor = (
+        binding.get_process_triple(),
+        binding.get_host_cpu_name(),
+        binding.get_host_cpu_features().flatten(),
+        vector_set().name,
+    )
+    return f"{source_mark()} {version('numba')} {version('llvmlite')} {processor} {settings}"
 
 
 def _user_folders() -> list[Path]:
@@ -60,7 +60,7 @@ def _user_folders() -> list[Path]:
 
 
 def _is_usable(folder: Path) -> bool:
-    """Tell whether files can be written to `folder`, and by nobody that we do not trust: they are pickles."""
+    """Tell whether files can be written to `folder`, and by nobody that we do not trust: they are machine code."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.name != "nt" and folder.stat().st_mode & stat.S_IWOTH:
@@ -74,10 +74,9 @@ def _is_usable(folder: Path) -> bool:
 @cache
 def cache_folder() -> Path | None:
     """Return the folder for compiled kernels: `FASTCNN_CACHE_DIR`, the package, the user's cache; else None."""
-    name = vector_set().name + ("-boundscheck" if config.BOUNDSCHECK else "")
     chosen = os.environ.get("FASTCNN_CACHE_DIR")
     roots = [Path(chosen)] if chosen else [FOLDER / "__pycache__", *(folder / "fastcnn" for folder in _user_folders())]
-    return next((root / name for root in roots if _is_usable(root / name)), None)
+    return next((folder for root in roots if _is_usable(folder := root / vector_set().name)), None)
 
 
 @cache
@@ -88,100 +87,65 @@ def forget_stale(folder: Path) -> None:
     shared by several versions: there it takes a month. Who loads a file at this moment has it, or compiles anew.
     """
     patience = DAY if FOLDER in folder.parents else 30 * DAY
-    for path in folder.glob("*.nbc*"):  # and what is left of a writing that was cut off
+    for path in folder.glob("*.kernel*"):  # and what is left of a writing that was cut off
         with suppress(OSError):
             if source_mark() not in path.name and time.time() - path.stat().st_mtime > patience:
                 path.unlink()
 
 
-class _Locator(_CacheLocator):
-    """Tells Numba the folder and the stamp."""
-
-    def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
-        self._py_file = py_file
-
-    def get_cache_path(self) -> str:
-        return str(cache_folder())
-
-    def get_source_stamp(self) -> str:
-        return source_stamp()
-
-    def get_disambiguator(self) -> str:
-        return "kernel"
-
-    @classmethod
-    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator:
-        return cls(py_func, py_file)
+def file_name(kernel: str, kinds: str) -> str:
+    """Return the name of a kernel's file, made of all that it depends on: it cannot be mistaken for another."""
+    digest = hashlib.sha256(f"{source_stamp()} {kernel} {kinds}".encode()).hexdigest()[:24]
+    return f"{kernel}.{source_mark()}.{digest}.kernel"
 
 
-class _Files(IndexDataCacheFile):
-    """One file per kernel and signature, named by what it depends on.
+class ObjectFile(NamedTuple):
+    """Compiled machine code.
 
-    Numba's own index file numbers the signatures; two processes that compile at the same time can hand out one number
-    twice, and then one loads the other's machine code. A name made of the key cannot be mistaken.
+    Attributes
+    ----------
+    entry : str
+        Name of the function in it that is called.
+    needs : list of str
+        Functions elsewhere that it calls.
+    code : bytes
     """
 
-    def _path(self, key: object) -> Path:
-        digest = hashlib.sha256(f"{self._source_stamp} {key!r}".encode()).hexdigest()[:24]
-        return Path(self._cache_path) / self._index_name.replace(".nbi", f".{source_mark()}.{digest}.nbc")
+    entry: str
+    needs: list[str]
+    code: bytes
 
-    def save(self, key: object, data: object) -> None:
-        # A full disk is no reason to stop: the kernel is there, and is compiled again next time.
-        with suppress(OSError):
-            self._save_data(str(self._path(key)), data)
-        forget_stale(Path(self._cache_path))
 
-    def load(self, key: object) -> object | None:
-        path = self._path(key)
-        for argument in key[0]:  # type: ignore[index]
-            if isinstance(getattr(argument, "dtype", None), types.Float):
-                ready(argument.dtype)  # the machine code may call it by name
+def write(name: str, compiled: ObjectFile) -> None:
+    """Keep machine code on disk."""
+    folder = cache_folder()
+    if folder is None:
+        return
+    content = json.dumps([compiled.entry, compiled.needs]).encode() + b"\n" + compiled.code
+    # A full disk is no reason to stop: the kernel is there, and is compiled again next time.
+    with suppress(OSError):
+        descriptor, draft = tempfile.mkstemp(prefix=f"{name}.", dir=folder)
         try:
-            data = self._load_data(str(path))
-        except Exception:  # a file that a crash cut off may fail in any way: compile anew
-            return None
-        with suppress(OSError):
-            os.utime(path)  # it is in use
-        return data
-
-    def flush(self) -> None:
-        """Forget nothing here: a stale kernel has another name, and goes with `forget_stale`."""
+            with open(descriptor, "wb") as file:
+                file.write(hashlib.sha256(content).digest() + content)
+            os.replace(draft, folder / name)  # whole, or not at all
+        except OSError:
+            os.unlink(draft)
+    forget_stale(folder)
 
 
-class _Implementation(CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
-
-
-class _Cache(FunctionCache):
-    _impl_class = _Implementation
-
-    def __init__(self, py_func: Callable[..., Any]) -> None:
-        super().__init__(py_func)
-        self._cache_file = _Files(self._cache_path, self._impl.filename_base, source_stamp())
-
-
-class Kernel(CPUDispatcher):
-    """A compiled function that can note its calls down, see `tape.recording`."""
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Run the kernel."""
-        result = super().__call__(*arguments)
-        tape = recorder()
-        if tape is not None:
-            compiled = self.overloads[tuple(numba.typeof(argument) for argument in arguments)]
-            tape.add(compiled.entry_point, arguments, compiled)
-        return result
-
-
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile `function` at its first call for each combination of argument types; keep the result on disk.
-
-    Kernels release the GIL and never check, allocate or print. Division by zero follows IEEE 754.
-    """
-    if config.DISABLE_JIT:
-        return function
-    options = {"nopython": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "boundscheck": None}
-    dispatcher = Kernel(function, targetoptions=options)
-    if cache_folder() is not None:
-        dispatcher._cache = _Cache(function)
-    return dispatcher
+def read(name: str) -> ObjectFile | None:
+    """Return what `write` was given; None if there is nothing, or if a crash has cut it off."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        with open(folder / name, "rb") as file:
+            checksum, content = file.read(32), file.read()
+        os.utime(folder / name)  # it is in use
+    except OSError:
+        return None
+    if hashlib.sha256(content).digest() != checksum:
+        return None
+    header, _, code = content.partition(b"\n")
+    return ObjectFile(*json.loads(header), code)

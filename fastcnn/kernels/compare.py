@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cache import kernel
+from .compiler import kernel
 
 BLOCK = 1024
 

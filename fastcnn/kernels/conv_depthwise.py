@@ -11,7 +11,7 @@ of channel n of pixel j of line l is `x[x_line[l] + j·x_step + x_col[k] + n]`, 
 
 from __future__ import annotations
 
-from .cache import kernel
+from .compiler import kernel
 from .vector import fma, lanes, load, maximum, splat, store
 
 

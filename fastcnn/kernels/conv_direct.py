@@ -9,10 +9,11 @@ padded to whole vectors.
 
 from __future__ import annotations
 
-from .cache import kernel
+from .blocking import BAND, PIXELS
+from .compiler import kernel
 from .panel import panel_product
 from .pool import larger
-from .product import BAND, PIXELS, product
+from .product import product
 from .simd import tile_sums
 from .vector import lanes, load, maximum, splat, store
 from .vector_bits import keep_where, load_bits, store_bits, winners_of_four

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cache import kernel
+from .compiler import kernel
 from .pool import larger
 from .vector import lanes, load, maximum, splat, store
 from .vector_bits import store_bits, winners_of_four
 from .winograd_products import point_gradients, point_products
 
-TILE, POINTS = 2, np.int64(16)  # a literal would be a type of its own, and the products compiled for each
+POINTS = np.int64(16)  # a literal would be a type of its own, and the products compiled for each
 
 
 @kernel

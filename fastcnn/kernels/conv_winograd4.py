@@ -16,13 +16,13 @@ import math
 
 import numpy as np
 
-from .cache import kernel
+from .compiler import kernel
 from .pool import larger
 from .vector import fma, lanes, load, maximum, splat, store
 from .vector_bits import store_bits, winners_of_four
 from .winograd_products import point_gradients, point_products
 
-TILE, POINTS = 4, np.int64(36)
+POINTS = np.int64(36)
 
 A = math.sqrt(0.5)
 B = math.sqrt(2.0)

@@ -8,7 +8,7 @@ Shape legend: y (n, N) = start (N,) + A (n, K) · W (K, N); A[i, k] = a[a_row[i]
 
 from __future__ import annotations
 
-from .cache import kernel
+from .compiler import kernel
 from .vector import fma, lanes, load, maximum, splat, store
 
 

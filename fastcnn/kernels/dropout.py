@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cache import kernel
+from .compiler import kernel
 from .vector import lanes, load, put, splat
 from .vector_bits import keep_hashed
 

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .cache import kernel
+from .compiler import kernel
 
 
 @intrinsic

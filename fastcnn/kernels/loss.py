@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cache import kernel
+from .compiler import kernel
 from .vector import first_lanes, lanes, largest_lane, load, maximum, splat, store, sum_of_lanes
 from .vector_math import exp_negative
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from .cache import kernel
+from .compiler import kernel
 from .vector import fma, keep_above, lanes, load, maximum, splat, store
 
 SAMPLED = 8  # lines whose mean is near enough to that of all

@@ -13,18 +13,15 @@ from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
+from .kernel import find, keep
 from .simd import emit_panel, panel_type, pointers
 from .vector import Vector
-
-_engines: list[Any] = []
 
 
 def ready(dtype: types.Float) -> str:
     """See to it that machine code can call the micro-kernel for `dtype`, and return its name."""
     name = f"fastcnn_panel_{dtype}"
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    if binding.address_of_symbol(name) is None:
+    if not find(name):
         module = ir.Module()
         module.triple = binding.get_process_triple()
         emit_panel(module, name, Vector(dtype))
@@ -34,10 +31,7 @@ def ready(dtype: types.Float) -> str:
         parsed = binding.parse_assembly(str(module))
         builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=1))
         builder.getModulePassManager().run(parsed, builder)  # tiles of one vector gain a tenth by it
-        engine = binding.create_mcjit_compiler(parsed, machine)
-        engine.finalize_object()
-        _engines.append(engine)
-        binding.add_symbol(name, engine.get_function_address(name))
+        keep(name, machine.emit_object(parsed))
     return name
 
 

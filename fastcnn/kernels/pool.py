@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from .cache import kernel
+from .compiler import kernel
 from .vector import (
     FOUR,
     TWO,

@@ -7,22 +7,11 @@ number of vectors. Row i of C begins at `c[c_row[i]]`. N is a multiple of the ve
 
 from __future__ import annotations
 
-import numpy as np
-
-from .cache import kernel
-from .machine import vector_set
+from .blocking import BAND, DEPTH, PIXELS
+from .compiler import kernel
 from .panel import panel_product
 from .vector import lanes, load, splat, store
 from .vector_bits import store_transposed
-
-BAND = 96  # rows of A that stay in the first-level cache while all panels of B pass by
-DEPTH = 1200  # columns of A that are taken at once: more of B's panel would not stay in the caches beside A
-PIXELS = 256  # rows of A and B that a filter gradient takes at once: a panel of B stays in the first-level cache
-
-
-def is_panel(N: int, dtype: np.dtype) -> bool:
-    """Tell whether a matrix of N columns is one panel, so that it is packed as it stands."""
-    return vector_set().lanes(dtype) * 2 >= N
 
 
 @kernel

@@ -6,7 +6,7 @@ Shape legend: `rows` runs of numbers, lines of an image or single pixels, that b
 
 from __future__ import annotations
 
-from .cache import kernel
+from .compiler import kernel
 from .vector import keep_positive, lanes, load, maximum, splat, store
 
 

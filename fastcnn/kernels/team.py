@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import binding, ir
 
-from .tape import WORD, WORDS, compile_module, emit_calls
+from .native import WORD, WORDS, compile_module
+from .tape import emit_calls
 
 TICKET, FINISHED, TABLE = 0, 8, 16  # words of the state, each in a cache line of its own
 SIZE = 24

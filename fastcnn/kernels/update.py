@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from numba.extending import register_jitable
 
-from .cache import kernel
+from .compiler import kernel
 from .vector import fma, lanes, load, maximum, sign, splat, sqrt, store
 
 

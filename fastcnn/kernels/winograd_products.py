@@ -6,7 +6,7 @@ W [point][panel][TB][width] with points `plane` apart, dU [point][C][FP].
 
 from __future__ import annotations
 
-from .cache import kernel
+from .compiler import kernel
 from .panel import panel_product
 from .product import product
 from .vector import lanes

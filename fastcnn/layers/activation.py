@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ..kernels import activation as kernels
+from ..kernels.blocking import SOFTMAX
 from ..typing import Array, Shape
 from . import checks
 from .base import Layer
@@ -256,7 +257,7 @@ class _SoftmaxActivationBlock(Block):
             self.dx_past = dx.outlasts_cache(graph.images, graph.dtype)
 
     def allocate(self, graph: Graph) -> Array:
-        return aligned_zeros(kernels.BLOCK * (padded(1) + padded(self.channels)), graph.dtype)
+        return aligned_zeros(SOFTMAX * (padded(1) + padded(self.channels)), graph.dtype)
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         kernels.channel_softmax(

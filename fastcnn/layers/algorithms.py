@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import conv_direct, conv_im2col, product
-from ..kernels.pool import pool2
+from ..kernels import conv_direct, conv_im2col, pool, product
+from ..kernels.blocking import BAND, PIXELS, is_panel
 from ..typing import Array, IntArray
 from .geometry import Pair, Window, windows_of_2
 from .layout import Halo, Layout, aligned_zeros
@@ -191,7 +191,7 @@ class TwoPasses(Algorithm):
     ) -> None:
         c, maps = self.convolution, scratch[0]
         self.forward(n, x, biases, floor, maps, scratch)
-        pool2(maps, self.conv_row, 0, y, self.pooled_row, winners, 0, n * c.pixels // 4, c.y.pitch, floor, every)
+        pool.pool2(maps, self.conv_row, 0, y, self.pooled_row, winners, 0, n * c.pixels // 4, c.y.pitch, floor, every)
 
 
 class Direct(Algorithm):
@@ -238,7 +238,7 @@ class Direct(Algorithm):
         Where the filters are one panel, the rows of taps that a phase reaches are a piece of it: phases share panels.
         """
         vertical, horizontal = c.window.vertical, c.window.horizontal
-        narrow = product.is_panel(c.columns_of_dx, c.dtype)
+        narrow = is_panel(c.columns_of_dx, c.dtype)
         phases = []
         for h, r in vertical.clipped_phases():
             for w, s in horizontal.clipped_phases() if narrow else horizontal.phases():
@@ -275,11 +275,11 @@ class Direct(Algorithm):
     def allocate(self) -> Array:
         # A panel of the output's gradient, or a band of the convolution that is pooled at once.
         c = self.convolution
-        return aligned_zeros(max(product.PIXELS, product.BAND) * c.columns_of_y, c.dtype)
+        return aligned_zeros(max(PIXELS, BAND) * c.columns_of_y, c.dtype)
 
     def pack(self, filters: Array) -> None:
         c = self.convolution
-        if product.is_panel(c.columns_of_y, c.dtype):
+        if is_panel(c.columns_of_y, c.dtype):
             self.packed = filters
         else:
             product.pack(filters, self.w_row, c.taps, c.columns_of_y, self.packed)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..kernels.load import load
+from ..kernels import load as load_kernels
 from ..kernels.tape import Tape, recording
 from ..typing import Array, IntArray, Shape
 from .layout import ALIGNMENT, Halo, Layout, aligned_zeros, padded
@@ -361,7 +361,7 @@ class Graph:
             shape, pitch = (1, 1, layout.channels), 1
         else:
             shape, pitch = layout.shape, layout.pitch
-        load(
+        load_kernels.load(
             source, like, first, n, *shape, values, int(layout.offset(0, 0)), layout.image_size, layout.row_size, pitch,
             scale,
         )  # fmt: skip

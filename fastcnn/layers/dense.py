@@ -12,6 +12,7 @@ from ..kernels import activation as activation_kernels
 from ..kernels import dense as kernels
 from ..kernels import loss as loss_kernels
 from ..kernels import product
+from ..kernels.blocking import PIXELS, is_panel
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .base import Layer, Parameter
@@ -176,7 +177,7 @@ class DenseBlock(Block):
         # Features in memory order; `numbers` are their rows in the weights. Weights of one panel are packed as they
         # stand, if the features are read in the public order.
         self.x_col, numbers = x.physical_order
-        self.is_panel = product.is_panel(y.pitch, graph.dtype)
+        self.is_panel = is_panel(y.pitch, graph.dtype)
         if self.is_panel:
             order = np.argsort(numbers)
             self.x_col, numbers = self.x_col[order], numbers[order]
@@ -205,7 +206,7 @@ class DenseBlock(Block):
             self.zeros = aligned_zeros(dx.image_size, graph.dtype)
 
     def allocate(self, graph: Graph) -> tuple[Array, Array]:
-        return aligned_zeros(product.PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
+        return aligned_zeros(PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
 
     def copied(self) -> list[Array]:
         return [] if self.few else super().copied()

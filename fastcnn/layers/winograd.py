@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import conv_winograd, conv_winograd4
+from ..kernels import conv_winograd, conv_winograd4, winograd_products
 from ..kernels.machine import vector_set
-from ..kernels.winograd_products import transpose_points
 from ..typing import Array, IntArray
 from .algorithms import Algorithm, Convolution, Direct, Im2col
 from .geometry import Pair, Window
@@ -31,6 +30,7 @@ class Winograd(Algorithm):
     fills = True
     reads_any_pitch = False
     kernels: ModuleType = conv_winograd
+    tile, points = 2, 16  # pixels along a side of an output tile, and of a patch of the input in all
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
@@ -40,7 +40,7 @@ class Winograd(Algorithm):
     @classmethod
     def _rest(cls, rows: int, columns: int) -> Halo:
         """Return the rows and columns by which the last tiles reach beyond an output of that size."""
-        return Halo(bottom=-rows % cls.kernels.TILE, right=-columns % cls.kernels.TILE)
+        return Halo(bottom=-rows % cls.tile, right=-columns % cls.tile)
 
     @classmethod
     def input_halo(cls, window: Window) -> Halo:
@@ -54,10 +54,10 @@ class Winograd(Algorithm):
 
     def __init__(self, convolution: Convolution) -> None:
         super().__init__(convolution)
-        c, tile, points = convolution, self.kernels.TILE, self.kernels.POINTS
+        c, tile, points = convolution, self.tile, self.points
         v, h = c.window.vertical, c.window.horizontal
         self.none = c.dtype.type(-np.inf)
-        self.tiles = Tiles(self.kernels, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
+        self.tiles = Tiles(self, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
         if c.pooled:
             self.y_row = c.pooled.pixel_table(c.images)
         taps = np.arange(9) * c.channels * c.y.pitch
@@ -70,7 +70,7 @@ class Winograd(Algorithm):
             self.du_row = (np.arange(points * c.channels) * c.y.pitch).astype(np.int32)
         if c.dy and c.dx:
             origin = v.before - 2, h.before - 2
-            self.back = Tiles(self.kernels, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
+            self.back = Tiles(self, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
             self.u_row = _panel_rows(c)
             self.u_flipped = aligned_zeros(self.u.size, c.dtype)
             self.u_back = aligned_zeros(points * c.filters * c.dx.pitch, c.dtype)
@@ -92,8 +92,8 @@ class Winograd(Algorithm):
         self.kernels.transform_filters(filters, self.tap, c.channels, c.y.pitch, self.u)
         if c.dx and self.back:
             self.kernels.transform_filters(filters, self.flipped_tap, c.channels, c.y.pitch, self.u_flipped)
-            transpose_points(
-                self.kernels.POINTS,
+            winograd_products.transpose_points(
+                self.points,
                 self.u_flipped,
                 self.u_row,
                 c.channels,
@@ -132,6 +132,7 @@ class Winograd4(Winograd):
     """Minimal filtering F(4 x 4, 3 x 3): 4 times fewer multiplications than direct, about twice its rounding error."""
 
     kernels: ModuleType = conv_winograd4
+    tile, points = 4, 36
 
     def __init__(self, convolution: Convolution) -> None:
         super().__init__(convolution)
@@ -145,7 +146,7 @@ class Winograd4(Winograd):
             self.window = np.where(window < 0, -1, image + window).ravel().astype(np.int32)
 
     def allocate(self) -> tuple[Array, ...]:
-        lines = aligned_zeros(self.kernels.POINTS * vector_set().lanes(self.convolution.dtype), self.convolution.dtype)
+        lines = aligned_zeros(self.points * vector_set().lanes(self.convolution.dtype), self.convolution.dtype)
         return (*super().allocate(), lines)
 
     def forward_pool(
@@ -159,10 +160,10 @@ class Tiles:
     """Tables of one pass: square tiles of outputs in `y`, patches with one more pixel on each side in `x`."""
 
     def __init__(
-        self, kernels: ModuleType, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int
+        self, algorithm: Winograd, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int
     ) -> None:
         self.x, self.y, self.channels = x, y, channels
-        side, points = kernels.TILE, kernels.POINTS
+        side, points = algorithm.tile, algorithm.points
         rows, columns = -(-size[0] // side), -(-size[1] // side)
         self.per_image = rows * columns
         top, left = side * np.arange(rows)[:, None] + origin[0], side * np.arange(columns)[None, :] + origin[1]
@@ -239,13 +240,13 @@ def _fewest_products(window: Window) -> str:
     """Return the algorithm for 3 x 3 windows of stride 1 that multiplies least; the more accurate, if two do."""
     rows, columns = window.outputs
 
-    def products(kernels: ModuleType) -> float:
-        tiles = -(-rows // kernels.TILE) * -(-columns // kernels.TILE)
-        return float(kernels.POINTS * (tiles + FILTERS))
+    def products(winograd: type[Winograd]) -> float:
+        tiles = -(-rows // winograd.tile) * -(-columns // winograd.tile)
+        return float(winograd.points * (tiles + FILTERS))
 
     counts = {
         "direct": 9.0 * rows * columns,
-        "winograd": products(conv_winograd),
-        "winograd4": products(conv_winograd4),
+        "winograd": products(Winograd),
+        "winograd4": products(Winograd4),
     }
     return min(counts, key=counts.__getitem__)

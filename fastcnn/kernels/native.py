@@ -1,0 +1,65 @@
+"""Machine code in this process: compiled from LLVM's intermediate representation, or read as it was compiled before."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import binding, ir
+
+WORD = ir.IntType(64)
+WORDS = WORD.as_pointer()
+
+_engines: list[Any] = []  # machine code lives as long as its engine
+
+
+@cache
+def _initialize() -> None:
+    """Let LLVM learn of this processor, once."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+
+
+def _engine(module: Any) -> Any:
+    """Return an engine for a module; optimising it would gain little, and cost much time."""
+    machine = binding.Target.from_default_triple().create_target_machine(opt=0)
+    engine = binding.create_mcjit_compiler(module, machine)
+    _engines.append(engine)
+    return engine
+
+
+def compile_module(module: ir.Module, *names: str) -> list[int]:
+    """Return the addresses of functions of a module."""
+    _initialize()
+    module.triple = binding.get_process_triple()
+    engine = _engine(binding.parse_assembly(str(module)))
+    engine.finalize_object()
+    return [int(engine.get_function_address(name)) for name in names]
+
+
+def load_object(code: bytes, name: str) -> int:
+    """Return the address of a function of an object file.
+
+    Raises
+    ------
+    LookupError
+        If the file has no such function.
+    """
+    _initialize()
+    engine = _engine(binding.parse_assembly(""))
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    address = int(engine.get_function_address(name))
+    if not address:
+        raise LookupError(name)
+    return address
+
+
+def define(symbol: str, address: int) -> None:
+    """Let machine code that is loaded later refer to this address by a name."""
+    binding.add_symbol(symbol, address)
+
+
+def is_known(symbol: str) -> bool:
+    """Tell whether machine code that refers to this symbol can be loaded."""
+    return binding.address_of_symbol(symbol) is not None
