@@ -148,4 +148,5 @@ def read(name: str) -> ObjectFile | None:
     if hashlib.sha256(content).digest() != checksum:
         return None
     header, _, code = content.partition(b"\n")
-    return ObjectFile(*json.loads(header), code)
+    entry, needs = json.loads(header)
+    return ObjectFile(entry, needs, code)
