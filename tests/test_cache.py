@@ -300,3 +300,18 @@ def test_a_new_shape_compiles_nothing_that_is_compiled_already():
         twice = {"pool.pool", "pool.pool_backward", "load.load"}
         most = 2 if name in twice else 1
         assert max(counts) <= most, f"{name} was compiled {max(counts)} times: {counts}"
+
+
+def test_a_kernel_is_one_object_wherever_it_is_named():
+    """Its file, once it is imported to be compiled, holds the source; calls of that are counted with the others."""
+    code = (
+        "import numpy as np\n"
+        "from fastcnn.kernels import compare\n"
+        "import fastcnn.kernels.compare as file\n"
+        "a, changed = np.zeros(8, np.uint64), np.zeros(1, np.int64)\n"
+        "for function in (compare.note_change, file.note_change):\n"
+        "    function(a, a, 8, changed)\n"
+        "from fastcnn.kernels.kernel import kernel_of\n"
+        "assert len(kernel_of('compare', 'note_change').entries) == 1\n"
+    )
+    run_python(code)

@@ -30,7 +30,7 @@ class Source(CPUDispatcher):
 
     def __call__(self, *arguments: Any) -> None:
         """Run the kernel."""
-        kernel_of(self.py_func.__module__, self.py_func.__name__)(*arguments)
+        kernel_of(self.py_func.__module__.rpartition(".")[2], self.py_func.__name__)(*arguments)
 
 
 def kernel(function: Callable[..., Any]) -> Any:

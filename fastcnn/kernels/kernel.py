@@ -151,20 +151,19 @@ def words_of(arguments: Sequence[Any]) -> np.ndarray:
     words: list[int] = []
     for argument in arguments:
         if isinstance(argument, np.ndarray):
-            data = argument.ctypes.data
-            words += (0, 0, argument.size, argument.itemsize, data, *argument.shape, *argument.strides)
+            words += (0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides)
         elif isinstance(argument, float | np.floating):
             form = "<f" if isinstance(argument, np.float32) else "<d"
             words.append(int.from_bytes(struct.pack(form, argument), "little"))
         else:
-            words.append(int(argument) % 2**64)
+            words.append(int(argument))
     return np.array([word % 2**64 for word in words], np.uint64)
 
 
 @cache
-def kernel_of(module: str, name: str) -> Kernel:
-    """Return the kernel that a function of a module of this folder stands for."""
-    return Kernel(module.rpartition(".")[2], name)
+def kernel_of(family: str, name: str) -> Kernel:
+    """Return a kernel; there is one object for each."""
+    return Kernel(family, name)
 
 
 class Family:

@@ -22,7 +22,7 @@ def _initialize() -> None:
 
 def _engine(module: Any) -> Any:
     """Return an engine for a module; optimising it would gain little, and cost much time."""
-    machine = binding.Target.from_default_triple().create_target_machine(opt=0)
+    machine = binding.Target.from_triple(binding.get_process_triple()).create_target_machine(opt=0)
     engine = binding.create_mcjit_compiler(module, machine)
     _engines.append(engine)
     return engine
