@@ -49,7 +49,7 @@ _ROOMS = {
     "MeanSquaredError": "losses",
     "OneCycle": "schedules",
     "Optimizer": "optimizers",
-    "Parameter": "layers.base",
+    "Parameter": "layers.parameter",
     "RMSprop": "optimizers",
     "ReLU": "layers.activation",
     "ReduceOnPlateau": "schedules",

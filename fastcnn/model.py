@@ -59,16 +59,25 @@ class Sequential(Container):
     ) -> Sequential:
         """Create all parameters for inputs of `input_shape`, (C, H, W) or (D,), and return the model.
 
+        A layer that was built before it came here, alone or in a model of which it is a copy, brings its weights. A
+        model that is built already begins anew: all its weights are drawn again.
+
         Parameters
         ----------
         input_shape : tuple of int
         random_state : None, int, RandomState or Generator
             One generator serves all layers in order, except those with a `random_state` of their own.
         dtype : float32 or float64
+
+        Raises
+        ------
+        ValueError
+            If a layer does not take the shape that comes to it, or is a part of another model already: the parameters
+            of a model are one vector, so that two models cannot share them. `layer.copy()` has the same weights.
+        RuntimeError
+            If this model is itself a part of another one.
         """
-        shape = checks.check_input_shape(input_shape, self.name)
-        self.output_shape(shape)
-        self._create(shape, checks.as_float_dtype(dtype, self.name), random_state)
+        super().build(input_shape, dtype, random_state)
         return self
 
     def forward(self, input: Any) -> Array:

@@ -185,7 +185,7 @@ def test_decay_leaves_what_it_is_told():
     """With a learning rate that is all decay: named parameters stay, of every layer, also inside of others."""
     layers = [fastcnn.Residual([Conv2D(4, 3, padding=1), ReLU()], None), fastcnn.BatchNorm(), Flatten(), Dense(3)]
     for optimizer in (fastcnn.AdamW(0.1, weight_decay=5, no_decay=NO_DECAY), fastcnn.Lion(0.1, (0, 0), 5, NO_DECAY)):
-        model = Sequential(layers).build((4, 5, 5), random_state=0)
+        model = Sequential([layer.copy() for layer in layers]).build((4, 5, 5), random_state=0)
         for parameter in model.parameters.values():
             parameter[...] = 1
         model.forward(np.zeros((2, 4, 5, 5), np.float32))

@@ -297,7 +297,7 @@ def test_the_same_bits_with_shards_as_they_are_cut_in_earnest():
     x, y = np.random.RandomState(0).rand(24, 3, 20, 20).astype(np.float32), np.arange(24) % 10
     results = []
     for threads in (1, 2, 3, 4):
-        model = Sequential(layers).build((3, 20, 20), random_state=0)
+        model = Sequential([layer.copy() for layer in layers]).build((3, 20, 20), random_state=0)
         trainer = Trainer(model, threads=threads)
         losses = [trainer.step(x, y) for _ in range(3)]
         assert len(trainer._plan.cuts(24)) > 1

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -16,51 +14,9 @@ from . import checks
 from .block import Gradients, Graph
 from .custom import NumpyBlock
 from .layout import aligned_zeros
+from .parameter import Parameter
 from .session import Session
 from .written import call
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """How one parameter is stored, and how it is shown.
-
-    A layer in plain NumPy says `Parameter(shape)`, with the `initial` values if they are not zeros.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Public shape.
-    storage : tuple of int or None
-        Shape in the flat vector: the kernels' order, padded to whole vector registers. None: the public shape.
-    view : callable or None
-        From the stored array to its public view, writable, nothing copied. None: as it is stored.
-    initial : callable or float
-        From a random generator to the first values, in the public shape; or a number for all of them.
-    """
-
-    shape: Shape
-    storage: Shape | None = None
-    view: Callable[[Array], Array] | None = None
-    initial: Callable[[Any], Array] | float = 0.0
-
-    @property
-    def stored_size(self) -> int:
-        """Numbers that are stored."""
-        return math.prod(self.shape if self.storage is None else self.storage)
-
-    @property
-    def size(self) -> int:
-        """Numbers in the flat vector, padded so that the next parameter begins at a cache line."""
-        return -(-self.stored_size // 16) * 16
-
-    def show(self, flat: Array) -> Array:
-        """Return the public view of the stored numbers."""
-        stored = flat.reshape(self.shape if self.storage is None else self.storage)
-        return stored if self.view is None else self.view(stored)
-
-    def draw(self, generator: Any) -> Any:
-        """Return the first values."""
-        return self.initial(generator) if callable(self.initial) else self.initial
 
 
 class Layer:
@@ -114,6 +70,7 @@ class Layer:
         self.input_shape: Shape | None = None
         self._specs: dict[str, Parameter] = {}
         self._flat: Array = np.zeros(0)
+        self._owner: Array | None = None  # the flat vector of the model that the layer is a part of
         self._stored: Gradients = {}
         self._flat_gradients: Array = np.zeros(0)
         self.parameters: dict[str, Array] = {}
@@ -184,13 +141,52 @@ class Layer:
     def build(self, input_shape: Shape, dtype: Any = np.float64, random_state: RandomState = None) -> Layer:
         """Create the parameters for inputs of `input_shape`, (C, H, W) or (D,), and return the layer.
 
-        `random_state` serves where the layer has none of its own.
+        `random_state` serves where the layer has none of its own. A layer that is built already begins anew.
+
+        Raises
+        ------
+        RuntimeError
+            If the layer is a part of a model: its parameters are that model's.
         """
         shape = checks.check_input_shape(input_shape, self.name)
+        if self._owner is not None:
+            raise RuntimeError(
+                f"{self.name}: build: it is a part of a model: build that, or a copy of it"
+            )
         self.output_shape(shape)
-        own = self.random_state is not None
-        self._create(shape, checks.as_float_dtype(dtype, self.name), self.random_state if own else random_state)
+        self._create(shape, checks.as_float_dtype(dtype, self.name), self._draws_from(random_state))
         return self
+
+    def _draws_from(self, random_state: RandomState) -> RandomState:
+        """Return the layer's own random state, or, if it has none, that of the caller."""
+        return random_state if self.random_state is None else self.random_state
+
+    def _join(self, owner: Array, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
+        """Build as a part of a model, known by its flat vector: a layer that comes with weights keeps them."""
+        if self._owner is not None and self._owner is not owner:
+            raise ValueError(
+                f"{self.name}: this object is a part of another model, and a layer has room for the parameters of one: "
+                "give each model layers of its own, such as layer.copy(), which has the same weights"
+            )
+        brought = self.get_weights() if self._owner is None and self._has_weights() else []
+        before, precision = self.input_shape, self._flat.dtype
+        self._create(shape, dtype, self._draws_from(random_state))
+        if not brought:
+            return
+        try:
+            self.set_weights(brought)
+        except ValueError:
+            assert before is not None
+            self._create(before, precision, 0)
+            self.set_weights(brought)
+            raise ValueError(
+                f"{self.name}: input: expected samples of shape {before}, for which the weights that the layer brings "
+                f"were made; got {shape}"
+            ) from None
+
+    def _has_weights(self) -> bool:
+        """Tell whether there are weights that somebody has made."""
+        return self.input_shape is not None
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         generator = checks.as_generator(random_state)
@@ -392,7 +388,7 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what a call has left behind, plans and buffers, and how this machine stores parameters."""
-        left_out = {"_session", "_specs", "_stored", "_flat", "gradients", "_flat_gradients"}
+        left_out = {"_session", "_specs", "_stored", "_flat", "_owner", "gradients", "_flat_gradients"}
         kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
         parameters = {name: np.ascontiguousarray(array) for name, array in self.parameters.items()}
         return {**kept, "parameters": parameters, "dtype": self._flat.dtype}

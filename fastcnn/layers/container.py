@@ -29,8 +29,12 @@ class Container(Layer):
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         generator = checks.as_generator(random_state)
         self._session = None
-        for layer, inside in self._inner_shapes(shape):
-            layer.build(inside, dtype=dtype, random_state=generator)
+        for (place, _), (layer, inside) in zip(self._children(), self._inner_shapes(shape), strict=True):
+            try:
+                layer._join(self._flat, inside, dtype, generator)
+            except ValueError as error:
+                row, _, number = place.rpartition(".")
+                raise ValueError(f"{self.name}: {row and row + ': '}layer {number}: {error}") from None
         tell_streams_apart(self._modes())
         self.input_shape = shape
         self._gather(dtype)
@@ -72,6 +76,7 @@ class Container(Layer):
     def _bind(self, flat: Array) -> None:
         for _, layer, piece in self._split(flat):
             layer._bind(piece)
+            layer._owner = flat
         self._session = None
         self._flat = flat
         self.parameters = self._show(flat)

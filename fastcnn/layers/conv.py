@@ -18,12 +18,13 @@ from .activation import ReLU
 from .algorithm_depthwise import Depthwise
 from .algorithm_groups import Grouped
 from .algorithms import Algorithm, Convolution
-from .base import Layer, Parameter
+from .base import Layer
 from .block import Block, Gradients, Graph, Memory, Pass, Store
 from .convolving import WithFilters, he_filters
 from .geometry import Pair, Window
 from .layout import Halo, Layout, aligned_zeros
 from .norm import BatchNorm
+from .parameter import Parameter
 from .pool import Pooling
 from .winograd import ALGORITHMS, choose
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from ..typing import Array, RandomState, Shape
 from . import checks
-from .base import Layer, Parameter
+from .base import Layer
 from .geometry import Pair, Window, as_pair, resolve_window
 from .layout import padded
+from .parameter import Parameter
 
 
 class Convolving(Layer):

@@ -15,9 +15,10 @@ from ..kernels import product
 from ..kernels.blocking import PIXELS, is_panel
 from ..typing import Array, RandomState, Shape
 from . import checks
-from .base import Layer, Parameter
+from .base import Layer
 from .block import Block, Gradients, Graph, Memory, Pass
 from .layout import aligned_zeros, padded
+from .parameter import Parameter
 
 FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones
 
@@ -131,6 +132,7 @@ class Softmax(Layer):
         self.nodes = checks.as_positive_int(nodes, self.name, "nodes")
         self.random_state = random_state
         self._create((self.input_len,), np.dtype(np.float64), random_state)
+        self._drawn = self._flat.copy()
 
     weights = Dense.weights
     biases = Dense.biases
@@ -143,6 +145,10 @@ class Softmax(Layer):
                 f"got {math.prod(input_shape)} in shape {tuple(input_shape)}"
             )
         return (self.nodes,)
+
+    def _has_weights(self) -> bool:
+        """Tell whether they were used or changed: the notebook's layer draws its first ones before it has a model."""
+        return self._session is not None or not np.array_equal(self._flat, self._drawn)
 
     def _check_input(self, x: Array) -> None:
         super()._check_input(x)

@@ -7,11 +7,12 @@ from typing import Any
 
 from ..typing import Array, RandomState, Shape
 from . import checks
-from .base import Layer, Parameter
+from .base import Layer
 from .block import Graph
 from .conv import Part, connect_convolution
 from .convolving import Convolving, WithFilters, he_filters
 from .geometry import Pair, resolve_window
+from .parameter import Parameter
 
 
 class DepthwiseConv2D(WithFilters):

@@ -9,10 +9,11 @@ import numpy as np
 
 from ..typing import Array, RandomState, Shape
 from . import checks
-from .base import Layer, Parameter
+from .base import Layer
 from .block import Graph
 from .layout import padded
 from .norm_blocks import BatchNormBlock, GroupNormBlock, LayerNormBlock
+from .parameter import Parameter
 
 FIRST = {"gamma": 1.0, "beta": 0.0}
 

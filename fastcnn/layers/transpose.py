@@ -16,11 +16,12 @@ from . import checks
 from .activation import ReLU
 from .algorithm_groups import Grouped
 from .algorithms import Convolution, Direct
-from .base import Layer, Parameter
+from .base import Layer
 from .block import Block, Gradients, Graph, Memory, Pass
 from .convolving import WithFilters, filter_parameter
 from .geometry import Axis, Pair, Window, as_pair
 from .layout import Halo, aligned_zeros
+from .parameter import Parameter
 
 
 class Conv2DTranspose(WithFilters):
