@@ -28,6 +28,7 @@ from . import __version__
 # The engine is imported by the verbs, when they run: `--help` does not wait for it, and Ctrl-C ends it quietly.
 if TYPE_CHECKING:
     from .data import Dataset
+    from .feed import Rows
     from .history import Epoch as FitEpoch
     from .plans import Plan
     from .training import Trainer
@@ -343,17 +344,20 @@ def _timed(words: str) -> Iterator[None]:
         print(took, flush=True)
 
 
-def _split(found: Dataset, share: float | None) -> tuple[Array, IntArray, Array, IntArray]:
+def _split(found: Dataset, share: float | None) -> tuple[Array | Rows, IntArray, Array | Rows, IntArray]:
     """Return the images to train on and those to measure on: a share of the training images, or the test set."""
+    import numpy as np
+
     from .data import hold_out
+    from .feed import Rows
 
     if share is None and found.X_test is not None and found.y_test is not None:
         return found.X, found.y, found.X_test, found.y_test
     share = 0.2 if share is None else share
     if not 0 < math.ceil(share * len(found.X)) < len(found.X):
         raise CommandError(f"--validation {share:g}: nothing is left of {len(found.X)} images to train on", status=1)
-    X, X_held, y, y_held = hold_out(found.X, found.y, share)
-    return X, y, X_held, y_held
+    chosen, held, y, y_held = hold_out(np.arange(len(found.X)), found.y, share)
+    return Rows(found.X, chosen), y, Rows(found.X, held), y_held
 
 
 def _fit(trainer: Trainer, options: argparse.Namespace, steps: int, **arguments: Any) -> None:

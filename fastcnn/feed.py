@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, NamedTuple, final
@@ -21,6 +22,22 @@ class Batch(NamedTuple):
     x: Array
     y: Any
     weight: Array | None
+
+
+class Rows:
+    """Some samples of an array, by their places, read when they are needed: a part of a memory map, nothing copied."""
+
+    def __init__(self, array: Array, places: IntArray) -> None:
+        self.array, self.places = array, places
+        self.shape, self.dtype, self.ndim = (len(places), *array.shape[1:]), array.dtype, array.ndim
+        self.size = math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, chosen: Any) -> Array:
+        found: Array = self.array[self.places[chosen]]
+        return found
 
 
 class Feed(ABC):
@@ -45,8 +62,9 @@ class ArrayFeed(Feed):
 
     Parameters
     ----------
-    X, y : array
+    X : array or Rows
         A memory map stays one: only what a batch needs is read.
+    y : array
     weight : array or None
     batch_size : int
     seed : int or None
@@ -60,7 +78,7 @@ class ArrayFeed(Feed):
 
     def __init__(
         self,
-        X: Array,
+        X: Array | Rows,
         y: Array,
         weight: Array | None,
         batch_size: int,
@@ -74,7 +92,10 @@ class ArrayFeed(Feed):
         self.steps = -(-len(X) // batch_size)
         shape = (min(batch_size, len(X)), *X.shape[1:])
         # np.take copies an array whole unless it is laid out like this.
-        self._simple = X.flags.c_contiguous and X.flags.aligned and X.dtype.isnative
+        self._array = X.array if isinstance(X, Rows) else X
+        self._places: IntArray | None = X.places if isinstance(X, Rows) else None
+        flags = self._array.flags
+        self._simple = flags.c_contiguous and flags.aligned and X.dtype.isnative
         self._buffers = [np.empty(shape, X.dtype) if self._simple else None for _ in range(2)]
         self._images = np.empty((2, *shape), dtype) if augmentation else None
 
@@ -97,8 +118,9 @@ class ArrayFeed(Feed):
         buffer = self._buffers[which]
         if buffer is None:
             return self.X[chosen]
+        places = chosen if self._places is None else self._places[chosen]
         # "clip" since "raise" makes a copy in between; the indices are a permutation's.
-        return np.take(self.X, chosen, axis=0, out=buffer[: len(chosen)], mode="clip")
+        return np.take(self._array, places, axis=0, out=buffer[: len(chosen)], mode="clip")
 
     def _augmented(
         self, augmentation: Augmentation, x: Array, y: Array, chosen: IntArray, epoch: int
@@ -198,9 +220,10 @@ def check_set(X: Any, y: Any, weight: Any, what: str = "fit", end: str = "") -> 
     return x, targets, weights
 
 
-def _as_array(value: Any, name: str) -> Array:
+def _as_array(value: Any, name: str) -> Any:
+    """Return an array; rows of one stay what they are, which serves as well."""
     try:
-        return np.asarray(value)
+        return value if isinstance(value, Rows) else np.asarray(value)
     except ValueError as error:  # lists of unequal lengths
         raise ValueError(f"{name}: expected an array: {error}") from None
 

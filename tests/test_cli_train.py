@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from fastcnn import AdamW, plans
-from fastcnn.cli import main
+from fastcnn.cli import _split, main
+from fastcnn.data import hold_out, load
 from tests.test_data import idx
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +53,15 @@ def test_validation_holds_out_a_share(folder, capsys):
     arguments = ["--epochs", "1", "--validation", "0.25", "--model", "digits_default", "--optimizer", "adam"]
     assert main(["train", str(folder), *arguments, "--schedule", "cosine"]) == 0
     assert capsys.readouterr().out.startswith("45 images to train on, 15 held out.\n")
+
+
+def test_a_share_is_the_notebook_s_split_and_no_copy_of_a_mapped_file(folder):
+    found = load(folder)
+    X, y, X_held, y_held = _split(found, 0.25)
+    for ours, theirs in zip((X[:], X_held[:], y, y_held), hold_out(found.X, found.y, 0.25), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert isinstance(found.X.base, np.memmap)
+    assert X.array is X_held.array is found.X
 
 
 @pytest.mark.parametrize(("name", "recipe"), [key for key in plans.PLANS if key[0] != "digits"])
@@ -127,34 +137,6 @@ def test_a_loss_that_is_not_finite(folder, capsys):
     assert re.match(r"fastcnn train: fit: epoch 1, step \d, learning rate .*: .*layer \d", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ("--model vgg99", "--model: expected one of compact, digits_default, "),
-        ("--optimizer magic", "--optimizer: expected one of sgd, momentum, adam, adamw, rmsprop, lion; got 'magic'"),
-        ("--schedule never", "--schedule: expected one of constant, cosine, one-cycle, step, exponential"),
-        ("--augment spin", "--augment: expected words of flip, alternating-flip, vertical-flip, shift="),
-        ("--augment shift=-2", "--augment: shift: expected an int of at least 0; got -2"),
-        ("--augment scale=many", "--augment: scale: expected a number; got 'many'"),
-        ("--validation 1", "--validation: expected a number between 0 and 1; got '1'"),
-        ("--label-smoothing 1", "--label-smoothing: expected a number between 0 and 1; got '1'"),
-        ("--recipe long", "--recipe long: there is one for fashion-mnist; got 'digits'"),
-        ("--recipe notebook --label-smoothing 0.1", "--label-smoothing: the notebook's recipe leaves no choice"),
-        ("--recipe notebook --model lenet5", "--model: the notebook's recipe leaves no choice"),
-        ("--engine reference --quiet", "--engine reference takes --recipe notebook: the loops are too slow"),
-    ],
-)
-def test_nonsense_is_one_clear_line_and_status_2(arguments, words, capsys):
-    try:
-        status = main(["train", "digits", *arguments.split()])
-    except SystemExit as end:
-        status = end.code
-    out, err = capsys.readouterr()
-    assert (status, out) == (2, "")
-    assert words in err
-    assert err.count("\n") == 1
-
-
 def test_a_known_data_set_that_is_not_there(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FASTCNN_DATA", str(tmp_path))
     assert main(["train", "mnist"]) == 2
@@ -183,7 +165,8 @@ def test_every_optimizer_and_schedule_is_made(name):
 def test_ctrl_c_ends_the_fit_after_the_step_with_what_is_there(folder):
     code = f"""
 import signal
-from fastcnn.cli import main
+from fastcnn.cli import _split, main
+from fastcnn.data import hold_out, load
 signal.signal(signal.SIGINT, signal.default_int_handler)
 raise SystemExit(main(["train", {str(folder)!r}, "--epochs", "1000000", "--batch-size", "20"]))
 """

@@ -11,72 +11,23 @@ from fastcnn import (
     SGD,
     Augmentation,
     BatchNorm,
-    Callback,
     Conv2D,
     CrossEntropy,
     Dense,
     Dropout,
     EarlyStopping,
     Flatten,
-    Layer,
     MaxPool2D,
     ReduceOnPlateau,
     ReLU,
     Sequential,
     Trainer,
     WarmUp,
-    feed,
     training,
 )
 from fastcnn.history import Epoch, History
+from tests.fits import CLASSES, Each, network, samples, trainer, weights
 from tests.processes import run_python
-
-CLASSES = 4
-
-
-def samples(n: int = 90, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return bytes in which the bright corner tells the class."""
-    rng = np.random.RandomState(seed)
-    X, y = rng.randint(0, 100, size=(n, 1, 8, 8)).astype(np.uint8), rng.randint(CLASSES, size=n)
-    for image, label in zip(X, y, strict=True):
-        image[0, 4 * (label // 2) :, 4 * (label % 2) :][:4, :4] += 100
-    return X, y
-
-
-def network() -> Sequential:
-    return Sequential([Conv2D(8, 3, padding=1), ReLU(), MaxPool2D(2), Flatten(), Dense(CLASSES)])
-
-
-def trainer(seed: int = 0, rate: float = 0.2, **options) -> Trainer:
-    return Trainer(network(), optimizer=SGD(rate), random_state=seed, **options)
-
-
-def weights(one: Trainer) -> bytes:
-    return one.model._flat.tobytes()
-
-
-class Each(Callback):
-    """Notes every moment; `act` does what a test wants in one of them."""
-
-    def __init__(self, act=lambda moment, run: None) -> None:
-        self.moments, self.act = [], act
-
-    def _note(self, moment: str, run) -> None:
-        self.moments.append(moment)
-        self.act(moment, run)
-
-    def begin(self, run):
-        self._note("begin", run)
-
-    def batch(self, run):
-        self._note("batch", run)
-
-    def epoch(self, run, epoch):
-        self._note("epoch", run)
-
-    def end(self, run):
-        self._note("end", run)
-
 
 # ----------------------------------------------------------------------------------------------------------- the steps
 
@@ -147,58 +98,6 @@ def test_the_same_seed_gives_the_same_bits(tmp_path, monkeypatch):
     found = [bits(1), bits(2), bits(3), bits(4), bits(1, path), bits(4, path), *run_python(code).split()]
     assert len(found) == 8
     assert len(set(found)) == 1
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        np.asfortranarray,
-        lambda X: np.repeat(X, 2, axis=3)[..., ::2],
-        lambda X: X.tolist(),
-        lambda X: X.astype(">i2"),
-    ],
-    ids=["fortran", "strided", "list", "big-endian"],
-)
-def test_any_memory_order(change):
-    X, y = samples(40)
-    plain = X if change(X[:1]).__class__ is np.ndarray and change(X[:1]).dtype == np.uint8 else X.astype(np.float64)
-    one, other = trainer(), trainer(rate=0.2)
-    one.fit(change(X), y, epochs=1, batch_size=16, verbose=0)
-    other.fit(plain, y, epochs=1, batch_size=16, verbose=0)
-    assert weights(one) == weights(other)
-
-
-def test_no_float_copy_of_the_set_is_made():
-    import tracemalloc
-
-    X, y = np.zeros((20000, 1, 8, 8), np.uint8), np.zeros(20000, int)
-    one = trainer()
-    shifted = Augmentation(shift=1)
-    one.fit(X[:64], y[:64], epochs=1, batch_size=32, X_val=X[:32], y_val=y[:32], augmentation=shifted, verbose=0)
-    tracemalloc.start()
-    one.fit(X, y, epochs=1, batch_size=32, X_val=X, y_val=y, augmentation=shifted, verbose=0)
-    assert tracemalloc.get_traced_memory()[1] < X.nbytes  # the order of an epoch, 8 bytes a sample, and buffers
-    tracemalloc.stop()
-
-
-def test_batches_of_ones_own():
-    (X, y), one, other = samples(), trainer(), trainer()
-    one._build(X)
-    batches = [(X[i : i + 16], y[i : i + 16]) for i in range(0, 90, 16)]
-    history = one.fit(batches, epochs=2, X_val=batches[:2], verbose=0)
-    other._build(X)
-    for x, t in 2 * batches:
-        other.step(x, t)
-    assert weights(one) == weights(other)
-    assert history[-1].val_loss == pytest.approx(one.evaluate(X[:32], y[:32]).loss, rel=1e-6)
-
-    class Stream:
-        def __iter__(self):
-            return iter(batches)
-
-    third = trainer()
-    third.fit(Stream(), epochs=2, verbose=0)
-    assert weights(third) == weights(one)
 
 
 # ------------------------------------------------------------------------------------------------- what is measured
@@ -374,55 +273,6 @@ def test_early_stopping_wants_more_accuracy():
         EarlyStopping("val_cost")
 
 
-# ------------------------------------------------------------------------------------------------- not finite
-
-
-class Poison(Layer):
-    """Passes everything, until it is told to make it infinite, forward or backward."""
-
-    forward_bad = backward_bad = False
-
-    def _forward(self, x):
-        return np.full_like(x, np.inf) if self.forward_bad else x.copy()
-
-    def _backward(self, x, y, dL_dout):
-        return np.full_like(x, np.nan) if self.backward_bad else dL_dout.copy()
-
-
-@pytest.mark.parametrize(
-    ("where", "words"),
-    [
-        ("forward_bad", r"epoch 2, step 5, learning rate 0.1: the loss is not finite: layer 2 \(Poison\) is the first"),
-        (
-            "backward_bad",
-            r"epoch 2, step 5, learning rate 0.1: layer 0 \(Conv2D\): 0\.filters is not finite after the step",
-        ),
-    ],
-)
-def test_what_is_not_finite_is_named_and_taken_back(where, words):
-    poison, kept = Poison(), {}
-    model = Sequential([Conv2D(4, 3), ReLU(), poison, Flatten(), Dense(CLASSES)])
-    (X, y), one = samples(40), Trainer(model, optimizer=SGD(0.1), random_state=0)
-
-    def act(moment, run):
-        kept["weights"] = weights(run.trainer)
-        setattr(poison, where, run.step == 4)
-
-    with pytest.raises(FloatingPointError, match=words):
-        one.fit(X, y, epochs=3, batch_size=16, callbacks=[Each(act)], verbose=0)
-    assert weights(one) == kept["weights"]
-    assert len(one.history) == 1
-    setattr(poison, where, False)
-    assert np.isfinite(one.model.forward(X)).all()
-    assert np.isfinite(one.fit(X, y, epochs=1, batch_size=16, verbose=0)[0].loss)
-
-
-def test_pixels_that_are_not_scaled_are_the_first_suspect():
-    X, y = samples(40)
-    with pytest.raises(FloatingPointError, match=r"X, with numbers up to \d+, should be scaled to about 1"):
-        trainer(rate=1e30).fit(X.astype(float), y, epochs=9, batch_size=16, verbose=0)
-
-
 def test_no_layer_is_held_still_in_silence():
     """A model that predicts is trained all the same; a single layer inside that should is an error."""
     (X, y), one, other = samples(40), trainer(), trainer()
@@ -436,74 +286,3 @@ def test_no_layer_is_held_still_in_silence():
     with pytest.raises(ValueError, match=r"Trainer: model: layer 2 \(MaxPool2D\): expected training = True; got False"):
         one.fit(X, y, epochs=1, batch_size=16, verbose=0)
     assert weights(one) == weights(other)
-
-
-def test_a_rate_that_is_too_large():
-    X, y = samples(40)
-    with pytest.raises(FloatingPointError, match=r"fit: epoch 1, step \d"):
-        trainer(rate=1e38).fit(X, y, epochs=3, batch_size=16, verbose=0)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("kind", ["array", "map", "batches", "validation"])
-def test_data_that_are_not_finite_are_refused(value, kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(feed, "CHUNK", 500)
-    (X, y), one = samples(40), trainer()
-    bad = (X / 255).astype(np.float32)
-    bad[37, 0, 3, 3] = value
-    if kind == "map":
-        bad.tofile(tmp_path / "X")
-        bad = np.memmap(tmp_path / "X", np.float32, "r", shape=bad.shape)
-    arguments = {"X": bad, "y": y, "batch_size": 16}
-    if kind == "batches":
-        arguments = {"X": [(bad, y)]}
-    elif kind == "validation":
-        arguments = {"X": X, "y": y, "batch_size": 16, "X_val": bad, "y_val": y}
-    one._build(X)
-    before = weights(one)
-    with pytest.raises(ValueError, match=r"got -?(nan|inf) in sample 37"):
-        one.fit(**arguments, epochs=1, verbose=0)
-    assert weights(one) == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        ({"epochs": 0}, ValueError, "fit: epochs: expected a positive int; got 0"),
-        ({"batch_size": 0}, ValueError, "fit: batch_size: expected a positive int; got 0"),
-        ({"batch_size": None}, ValueError, "fit: batch_size"),
-        ({"y": np.zeros(3, int)}, ValueError, r"fit: y: expected 40 targets.*got shape \(3,\)"),
-        ({"X": np.zeros((40, 8, 8))}, ValueError, r"fit: X: expected images \(N, C, H, W\) or features"),
-        ({"X": np.zeros((40, 1, 8, 8), complex)}, TypeError, "fit: X: expected real numbers; got dtype complex128"),
-        ({"X": np.zeros((0, 1, 8, 8)), "y": np.zeros(0, int)}, ValueError, "at least one; got shape"),
-        ({"sample_weight": np.ones(3)}, ValueError, r"fit: sample_weight: expected shape \(40,\); got shape \(3,\)"),
-        ({"sample_weight": -np.ones(40)}, ValueError, "sample_weight: expected numbers of at least 0; got -1"),
-        ({"augmentation": "flip"}, TypeError, "fit: augmentation: expected an Augmentation or None; got 'flip'"),
-        ({"callbacks": [print]}, TypeError, "fit: callbacks: expected Callback objects; got <built-in"),
-        ({"callbacks": EarlyStopping()}, TypeError, "fit: callbacks: expected a list of Callback objects; got <"),
-        ({"X_val": np.zeros((3, 1, 8, 8))}, TypeError, "fit: X_val: expected arrays X and y, .*; got a ndarray and no"),
-        ({"X_val": np.zeros((3, 1, 8, 7)), "y_val": [0, 1, 2]}, ValueError, r"expected samples of shape \(1, 8, 8\)"),
-        ({"X_val": np.zeros((3, 1, 8, 8)), "y_val": [0, 4, 2]}, ValueError, "fit: y_val: .* from 0 to 3; got 4"),
-        ({"X": [[1, 2], [3]], "y": [1, 2]}, ValueError, "fit: X: expected an array: .*inhomogeneous"),
-        ({"y_val": np.zeros(3, int)}, ValueError, "fit: X_val"),
-        ({"X": iter([]), "y": None, "batch_size": None}, TypeError, "which ends after one pass"),
-        ({"X": [], "y": None, "batch_size": None}, ValueError, "at least one batch in each epoch"),
-        (
-            {"X": [3], "y": None, "batch_size": None},
-            TypeError,
-            r"fit: X: batch 1: expected \(x, y\) or \(x, y, weight\)",
-        ),
-        ({"X": 3, "y": None, "batch_size": None}, TypeError, "expected arrays X and y, or batches"),
-        ({"X": [3], "y": None}, ValueError, "batch_size, sample_weight: expected none with batches"),
-        ({"y": np.full(40, 9)}, ValueError, "fit: y: expected classes from 0 to 3; got 9"),
-        ({"y": np.full(40, -1), "augmentation": Augmentation(mixup=1)}, ValueError, "from 0 to 3; got -1"),
-    ],
-)
-def test_nonsense_is_refused(arguments, error, words):
-    X, y = samples(40)
-    one = trainer()
-    one._build(X)
-    before = weights(one)
-    with pytest.raises(error, match=words):
-        one.fit(**{"X": X, "y": y, "epochs": 1, "batch_size": 16, "verbose": 0, **arguments})
-    assert weights(one) == before

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastcnn import Callback
-from tests.test_fit import Each, samples, trainer, weights
+from tests.fits import Each, samples, trainer, weights
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 

@@ -150,9 +150,7 @@ class Layer:
         """
         shape = checks.check_input_shape(input_shape, self.name)
         if self._owner is not None:
-            raise RuntimeError(
-                f"{self.name}: build: it is a part of a model: build that, or a copy of it"
-            )
+            raise RuntimeError(f"{self.name}: build: it is a part of a model: build that, or a copy of it")
         self.output_shape(shape)
         self._create(shape, checks.as_float_dtype(dtype, self.name), self._draws_from(random_state))
         return self
