@@ -111,16 +111,11 @@ class Loss(ABC):
 
     @abstractmethod
     def evaluate(self, end: End, n: int, memory: Memory, targets: Targets, first: int, totals: Array) -> None:
-        """Write the gradient of L for the `n` samples from `first` on; add loss, hits and bad targets to `totals`."""
+        """Write the gradient of L for the `n` samples from `first` on; add loss and hits to `totals`."""
 
-    def mean(self, end: End, targets: Targets, totals: Sequence[float]) -> float:
+    def mean(self, targets: Targets, totals: Sequence[float]) -> float:
         """Return L from the totals of all shards, added up."""
-        loss, _, bad = totals
-        if bad:
-            raise ValueError(
-                f"{self.name}: {end.argument}: expected classes from 0 to {end.channels - 1}; got {int(bad)} beyond"
-            )
-        return float(loss / targets.total)
+        return totals[0] / targets.total
 
     def _alone(self, output: Any, target: Any, sample_weight: Any) -> tuple[float, Array]:
         z = checks.as_images(output, self.name, "output")
@@ -131,7 +126,7 @@ class Loss(ABC):
         graph = Graph(maps, n, z.dtype, input_gradient=True)
         graph.finish()
         self.check_end(graph.values[0])
-        end, memory, totals = End(graph, "target"), graph.allocate(), np.zeros(3)
+        end, memory, totals = End(graph, "target"), graph.allocate(), np.zeros(2)
         y = np.asarray(target)
         if y.shape == shape:
             y = y.reshape(n, *maps)
@@ -141,7 +136,7 @@ class Loss(ABC):
         gradient, layout = memory.gradients[0], graph.gradients[0]
         assert gradient is not None
         assert layout is not None
-        return self.mean(end, targets, totals.tolist()), layout.view(gradient, n).reshape(shape)
+        return self.mean(targets, totals.tolist()), layout.view(gradient, n).reshape(shape)
 
     def _sample_weight(self, sample_weight: Any, n: int) -> Array:
         """Return the checked sample weights in float64."""
@@ -220,11 +215,11 @@ class CrossEntropy(Loss):
                 f"got shape {array.shape}"
             )
         labels = np.ascontiguousarray(array, np.int64)
+        if labels[labels.argmin()] < 0 or labels[labels.argmax()] >= classes:
+            bad = np.count_nonzero((labels < 0) | (labels >= classes))
+            raise ValueError(f"{where}: expected classes from 0 to {classes - 1}; got {bad} beyond")
         if self.label_smoothing == 0 and self.class_weight is None and sample_weight is None:
             return Targets((labels,), float(n), float(n))
-        bad = np.count_nonzero((labels < 0) | (labels >= classes))
-        if bad:
-            raise ValueError(f"{where}: expected classes from 0 to {classes - 1}; got {bad} beyond")
         return self._soft(end, np.eye(classes)[labels], sample_weight)
 
     def _soft(self, end: End, rows: Array, sample_weight: Any) -> Targets:

@@ -23,8 +23,8 @@ from fastcnn import (
     Sequential,
     Trainer,
     WarmUp,
-    training,
 )
+from fastcnn import step as engine
 from fastcnn.history import Epoch, History
 from tests.fits import CLASSES, Each, network, samples, trainer, weights
 from tests.processes import run_python
@@ -76,7 +76,7 @@ def test_seeds():
 
 def bits(threads: int, path: str | None = None) -> str:
     """Return a digest of all that a fit comes to, with dropout, batch normalisation and augmentation; of a file's X."""
-    training.SHARD_WORK = 1.0  # as many shards as there can be
+    engine.SHARD_WORK = 1.0  # as many shards as there can be
     X, y = samples()
     if path:
         X = np.memmap(path, np.uint8, "r", shape=X.shape)
@@ -91,7 +91,7 @@ def bits(threads: int, path: str | None = None) -> str:
 
 def test_the_same_seed_gives_the_same_bits(tmp_path, monkeypatch):
     """For any number of threads, from an array or a memory map, and in another process."""
-    monkeypatch.setattr(training, "SHARD_WORK", training.SHARD_WORK)  # restored behind the test
+    monkeypatch.setattr(engine, "SHARD_WORK", engine.SHARD_WORK)  # restored behind the test
     path = str(tmp_path / "X")
     samples()[0].tofile(path)
     code = f"from tests.test_fit import bits; print(bits(2), bits(3, {path!r}))"

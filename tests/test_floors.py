@@ -22,7 +22,7 @@ FLOORS = [
     {"layers", "losses", "optimizers", "schedules", "initializers", "augmentation", "data", "formats"}
     | {"flat_state", "averaging", "history"},
     {"model", "fusion", "parallel", "progress", "prediction", "summary"},
-    {"training", "storage", "onnx", "distributed", "notebook", "models", "gradient_check", "plans", *LOOP},
+    {"training", "step", "storage", "onnx", "distributed", "notebook", "models", "gradient_check", "plans", *LOOP},
     {"estimators"},
     {"display", "cli", "__main__"},
 ]

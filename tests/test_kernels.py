@@ -276,7 +276,7 @@ def test_softmax_and_cross_entropy(guards, classes, dtype):
     tolerance = gamma(4 * classes + 40, dtype)  # exp of differences up to 8, the sum, the quotient
     np.testing.assert_allclose(gather(y, row, classes), exact, rtol=tolerance)
     np.testing.assert_array_equal(gather(y, row, whole)[:, classes:], 0)
-    totals, scale = guards.zeros(3, np.float64), dtype(0.25)
+    totals, scale = guards.zeros(2, np.float64), dtype(0.25)
     loss.softmax_cross_entropy(x, row, n, classes, guards.array(target), 2, scale, dx, row, totals)
     assert_only(dx, row, whole)
     labels = target[2:]
@@ -286,7 +286,6 @@ def test_softmax_and_cross_entropy(guards, classes, dtype):
     np.testing.assert_array_equal(gather(dx, row, whole)[:, classes:], 0)
     np.testing.assert_allclose(totals[0], -np.log(exact[np.arange(n), labels]).sum(), rtol=0, atol=n * tolerance)
     assert totals[1] == (X.argmax(axis=1) == labels).sum()
-    assert totals[2] == 0
 
 
 @both_dtypes
@@ -294,18 +293,9 @@ def test_of_equal_logits_the_first_is_the_answer(guards, dtype):
     n, pitch = 4, 2 * lanes(dtype)
     x, dx = guards.zeros(n * pitch, dtype), guards.zeros(n * pitch, dtype)
     x.reshape(n, pitch)[:, [2, 5]] = 1
-    row, totals = table(guards, np.arange(n) * pitch), guards.zeros(3, np.float64)
+    row, totals = table(guards, np.arange(n) * pitch), guards.zeros(2, np.float64)
     loss.softmax_cross_entropy(x, row, n, 6, guards.array(np.array([5, 2, 0, 2])), 0, dtype(1), dx, row, totals)
     assert totals[1] == 2
-
-
-@both_dtypes
-def test_classes_out_of_range_are_counted_and_index_nothing(guards, dtype):
-    target, pitch = guards.array(np.array([0, -1, 3, 2, 2**62, -(2**62)])), lanes(dtype)
-    row, dx, totals = table(guards, np.arange(6) * pitch), guards.empty(6 * pitch, dtype), guards.zeros(3, np.float64)
-    loss.softmax_cross_entropy(guards.zeros(6 * pitch, dtype), row, 6, 3, target, 0, dtype(1), dx, row, totals)
-    assert totals[2] == 4
-    assert np.isfinite(dx).all()
 
 
 @both_dtypes

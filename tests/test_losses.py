@@ -9,7 +9,7 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn import SGD, Conv2D, Dense, Flatten, ReLU, Sequential, Softmax, Trainer, training
+from fastcnn import SGD, Conv2D, Dense, Flatten, ReLU, Sequential, Softmax, Trainer
 from tests.arrays import ORDERS
 from tests.cases import directional_gradient_check
 
@@ -167,7 +167,7 @@ each_step = pytest.mark.parametrize(("layers", "loss", "y"), STEPS.values(), ids
 
 @pytest.fixture
 def many_shards(monkeypatch):
-    monkeypatch.setattr(training, "SHARD_WORK", 1.0)
+    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1.0)
 
 
 def build(layers, dtype=np.float64):

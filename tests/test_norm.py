@@ -10,7 +10,6 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn import training
 from fastcnn.layers import session
 from fastcnn.layers.block import Call, Graph, Pass, record_calls
 from tests.arrays import both_dtypes, normal
@@ -142,7 +141,7 @@ def digits(n, seed=0, dtype=np.float64):
 
 @pytest.fixture
 def many_shards(monkeypatch):
-    monkeypatch.setattr(training, "SHARD_WORK", 1.0)
+    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1.0)
 
 
 def reference_step(layers, loss, x, y, learning_rate):

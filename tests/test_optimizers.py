@@ -11,7 +11,7 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn import Conv2D, Dense, ExponentialMovingAverage, Flatten, ReLU, Sequential, Trainer, training
+from fastcnn import Conv2D, Dense, ExponentialMovingAverage, Flatten, ReLU, Sequential, Trainer
 from fastcnn.kernels import update
 from tests.arrays import both_dtypes
 from tests.bounds import Sum, gamma
@@ -203,8 +203,8 @@ def test_decay_leaves_what_it_is_told():
 @pytest.fixture
 def many_shards(monkeypatch):
     """Cut batches and the flat vector into as many pieces as there may be."""
-    monkeypatch.setattr(training, "SHARD_WORK", 1.0)
-    monkeypatch.setattr(training, "SWEEP", 1 << 10)
+    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1.0)
+    monkeypatch.setattr("fastcnn.step.SWEEP", 1 << 10)
 
 
 @pytest.mark.usefixtures("many_shards")

@@ -130,9 +130,9 @@ PROGRAM = '''
 import sys
 import numpy as np
 import fastcnn
-from fastcnn import Conv2D, Dense, Flatten, MaxPool2D, ReLU, SGD, Sequential, Trainer, parallel, training
+from fastcnn import Conv2D, Dense, Flatten, MaxPool2D, ReLU, SGD, Sequential, Trainer, parallel, step
 
-training.SHARD_WORK = 1e4
+step.SHARD_WORK = 1e4
 
 
 def make():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn import SGD, Trainer, models, training
+from fastcnn import SGD, Trainer, models
 from fastcnn.layers import rooms
 from fastcnn.layers.block import Graph
 
@@ -41,7 +41,7 @@ def trained(make, threads):
 @each_network
 @pytest.mark.parametrize("threads", [1, 3])
 def test_buffers_of_ones_own_change_no_bit(monkeypatch, make, threads):
-    monkeypatch.setattr(training, "SHARD_WORK", 1.0)
+    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1.0)
     losses, flat, output = trained(make, threads)
     monkeypatch.setattr(rooms, "_take_turns", lambda kind, spans: {})
     monkeypatch.setattr(rooms, "passing_values", lambda graph: {})

@@ -10,8 +10,9 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer, parallel, training
+from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer, parallel
 from fastcnn.layers.winograd import ALGORITHMS
+from fastcnn.losses import Targets
 from tests.arrays import ORDERS, both_dtypes
 from tests.models import MODEL_CASES
 
@@ -26,8 +27,8 @@ def labels(case, n: int, seed: int = 5) -> np.ndarray:
 @pytest.fixture
 def many_shards(monkeypatch):
     """Cut every batch into as many shards as there may be, however little work it is."""
-    monkeypatch.setattr(training, "SHARD_WORK", 1.0)
-    monkeypatch.setattr(training, "SWEEP", 1 << 10)
+    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1.0)
+    monkeypatch.setattr("fastcnn.step.SWEEP", 1 << 10)
 
 
 # -------------------------------------------------------------------------------------------------------------- curves
@@ -194,6 +195,49 @@ def test_integer_classes_of_any_kind(kind):
     assert Trainer(case.build()).step(x, y.tolist() if kind is list else y.astype(kind)) == expected
 
 
+def test_a_class_that_is_none_changes_nothing():
+    """It is found before anything is computed; the step after it is as if nothing had happened."""
+    model = Sequential([Conv2D(4, 3), fastcnn.BatchNorm(), ReLU(), Flatten(), Dense(3)]).build(
+        (1, 6, 6), random_state=0
+    )
+    trainer, twin, x = Trainer(model), Trainer(model.copy()), np.random.default_rng(0).random((4, 1, 6, 6), np.float32)
+    for _ in range(3):
+        for bad in (3, -1, 2**62):
+            weights = [array.copy() for array in model.get_weights()]
+            with pytest.raises(ValueError, match="y: expected classes from 0 to 2; got 1 beyond"):
+                trainer.step(x, [0, bad, 2, 1])
+            assert all(np.array_equal(*pair) for pair in zip(weights, model.get_weights(), strict=True))
+        assert trainer.step(x, [0, 1, 2, 0]) == twin.step(x, [0, 1, 2, 0])
+    assert trainer.steps == trainer.optimizer.steps == 3
+
+
+def test_a_loss_in_python():
+    """Its targets, and what their sum is divided by, change from batch to batch."""
+
+    class Scaled(fastcnn.Loss):
+        name = "scaled"
+
+        def targets(self, end, y, n, sample_weight=None):
+            return Targets((np.asarray(y, float),), float(np.sum(sample_weight)), float(np.sum(sample_weight)))
+
+        def evaluate(self, end, n, memory, targets, first, totals):
+            x, dx = memory.values[end.edge], memory.gradients[end.edge]
+            for i in range(n):
+                error = x[end.x_row[i]] - targets.arrays[0][first + i]
+                totals[0] += error**2
+                dx[end.dx_row[i]] = 2 * error / targets.total
+
+    model = Sequential([Flatten(), Dense(1)]).build((1, 2, 2), random_state=0, dtype=np.float64)
+    trainer, twin, rng = Trainer(model, Scaled(), SGD(0.1)), model.copy(), np.random.default_rng(0)
+    for _ in range(4):
+        x, y, weight = rng.random((5, 1, 2, 2)), rng.random(5), rng.random(5)
+        error = twin.forward(x)[:, 0] - y
+        assert trainer.step(x, y, sample_weight=weight) == pytest.approx((error**2).sum() / weight.sum(), rel=1e-12)
+        twin.backward(2 * error[:, None] / weight.sum())
+        SGD(0.1).step(twin)
+        np.testing.assert_allclose(model._flat, twin._flat, rtol=1e-12)
+
+
 def test_the_first_batch_builds():
     trainer = Trainer(Sequential([Conv2D(4, 3, random_state=0), Flatten(), Dense(3, random_state=1)]))
     assert np.isfinite(trainer.step(np.ones((2, 1, 6, 6), np.uint8), [0, 1]))
@@ -329,7 +373,7 @@ SMALL = 64 << 10  # bytes: Python's own objects of a step and its threads; the s
 @pytest.mark.parametrize("kind", [np.float32, np.uint8])
 def test_the_steady_state_allocates_nothing(threads, kind, monkeypatch):
     """Over 100 steps nothing grows, and no step needs, even for a moment, memory of the size of its arrays."""
-    monkeypatch.setattr(training, "SHARD_WORK", 1e5)
+    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1e5)
     features = [Conv2D(16, 3), ReLU(), MaxPool2D(), Conv2D(32, 3, padding=1), ReLU(), MaxPool2D(3, 2)]
     model = Sequential([*features, Flatten(), Dense(40), ReLU(), Dense(10)]).build((1, 28, 28), random_state=0)
     trainer = Trainer(model, threads=threads)
@@ -359,7 +403,7 @@ def test_the_steady_state_allocates_nothing(threads, kind, monkeypatch):
 
 def test_batches_of_all_sizes_do_not_pile_up(monkeypatch):
     """Plans for sizes that have come by are small, or are forgotten."""
-    monkeypatch.setattr(training, "SHARD_WORK", 1e5)
+    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1e5)
     model = Sequential([Conv2D(8, 3), ReLU(), MaxPool2D(), Flatten(), Dense(10)]).build((1, 12, 12), random_state=0)
     trainer, x, y = Trainer(model), np.ones((64, 1, 12, 12), np.float32), np.arange(64) % 10
     trainer.step(x, y)

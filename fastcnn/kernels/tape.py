@@ -49,6 +49,12 @@ class Tape:
         for function, arguments in self._steps or self._join():
             function(*arguments)
 
+    def __add__(self, other: Tape) -> Tape:
+        """Return the calls of both in one tape."""
+        both = Tape()
+        both._calls = self._calls + other._calls
+        return both
+
     def native(self) -> tuple[int, int] | None:
         """Return the address and the number of its kernel calls, if it is nothing else."""
         steps = self._steps or self._join()

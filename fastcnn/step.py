@@ -1,0 +1,347 @@
+"""What a training step is made of: calls that are recorded once and repeated without Python between them.
+
+The first step of a kind walks through the layers' blocks and writes down every call of a kernel; those after it play
+the records. Nothing in a record ever moves: a step only writes other numbers into the same arrays, those of the batch,
+of its targets, of the optimizer's rates. In their order:
+
+1. *prepare*: parameters are brought into the order that the kernels read;
+2. *forward and backward*: each shard, a slice of the batch, is loaded, goes through the blocks and the loss, and back;
+   what it leaves is a row of gradients and a row of totals. Where a layer needs the whole batch (`Graph.cuts`), all
+   shards meet: one stage ends there, and the next begins;
+3. *update*: pieces of the flat vector sum the rows, in the order of the shards, and take the optimizer's step.
+
+Shards and pieces are what threads share out. How they are cut depends on the work alone, never on the threads, and so
+do the bits. A batch that is not worth a cut is one shard, and its three parts are one native call.
+
+`Plan` is a model with a loss, bound to memory; `Step` what batches of one kind do in it; `Update` the optimizer's part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import parallel
+from .averaging import ExponentialMovingAverage
+from .kernels.tape import Tape
+from .kernels.update import sum_squares
+from .layers.base import Layer
+from .layers.block import Call, Gradients, Graph, Memory, Pass, Store, record_calls
+from .layers.layout import aligned_zeros
+from .losses import End, Loss, Targets
+from .model import Sequential
+from .optimizers import Optimizer
+from .typing import Array, IntArray
+
+SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
+SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
+SWEEP = 1 << 17  # numbers that are worth a thread in the update
+COPIED = 1 << 14  # bytes of a batch that are copied in less time than it takes to find out where they are
+
+
+class Plan:
+    """A model's blocks for training with a loss, with memory for each worker and a row of gradients for each shard.
+
+    It serves any batch whose shards have room in its memory, as long as model and loss stay what they are.
+    """
+
+    def __init__(self, model: Sequential, loss: Loss, n: int) -> None:
+        assert model.input_shape is not None
+        self.model, self.flat, self.loss = model, model._flat, loss
+        self.graph = Graph(model.input_shape, 1, model._flat.dtype)
+        self.graph.output = model._connect(self.graph, 0)
+        loss.attach(self.graph)
+        self.work = 6 * sum(block.work(self.graph) for block in self.graph.blocks)
+        self.shapes: set[tuple[int, ...]] = set()  # of batches that were checked
+        self._cuts: dict[int, list[tuple[int, int]]] = {}
+        self.graph.images = max(last - first for first, last in self.cuts(n))
+        self.graph.finish()
+        loss.check_end(self.graph.values[self.graph.output])
+        self.end = End(self.graph)
+        self.gradients = aligned_zeros(SHARDS * model._size, model._flat.dtype)
+        rows = self.gradients.reshape(SHARDS, -1)
+        self.gradients_by_layer: list[dict[Layer, Gradients]] = [model._gradients_by_layer(row) for row in rows]
+        self.totals = np.zeros((SHARDS, 2))  # of each shard: loss, hits
+        self.passes = [Pass() for _ in range(SHARDS)]
+        self.memories: dict[tuple[int, int], Memory] = {}
+        self.stores: dict[tuple[str, int], Store] = {}
+        self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
+        self.steps: dict[Any, Step] = {}
+
+    def is_for(self, model: Sequential, loss: Loss) -> bool:
+        """Tell whether it was made for these very parameters and this loss."""
+        return self.flat is model._flat and self.loss is loss
+
+    def has_room(self, n: int) -> bool:
+        """Tell whether a batch of `n` fits its memory."""
+        return max(last - first for first, last in self.cuts(n)) <= self.graph.images
+
+    def step(self, x: Array, targets: Targets) -> Step:
+        """Return what there is for such batches, with this one in it."""
+        key = x.shape, x.dtype.char, *[(array.size, array.dtype.char) for array in targets.arrays]
+        step = self.steps.get(key)
+        if step is None:
+            self.steps[key] = step = Step(self, x, targets)
+        step.take_in(x, targets)
+        return step
+
+    def cuts(self, n: int) -> list[tuple[int, int]]:
+        """Return the slices of a batch of `n`: by its work alone, never by the number of threads."""
+        if n not in self._cuts:
+            worthwhile = min(SHARDS, n, int(n * self.work / SHARD_WORK))
+            count = 1 << (max(1, worthwhile).bit_length() - 1)
+            self._cuts[n] = [(s * n // count, (s + 1) * n // count) for s in range(count)]
+        return self._cuts[n]
+
+    def memory(self, shard: int, worker: int) -> Memory:
+        """Return the buffers of a worker, with the shard's own where shards wait for each other."""
+        place = (shard if self.graph.cuts else worker), worker
+        if place not in self.memories:
+            own, shared = ("own", place[0]), ("shared", worker)
+            self.memories[place] = self.graph.allocate(*(self.stores.setdefault(key, {}) for key in (own, shared)))
+        return self.memories[place]
+
+    def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Memory]]:
+        """Return the size and the memory of each shard, in order."""
+        return [(last - first, self.memory(s, 0)) for s, (first, last) in enumerate(cuts)]
+
+
+class Step:
+    """The steps on batches of one shape and dtype, with targets of one kind.
+
+    The recorded calls read the images where `source` says that they are, and the targets in `targets`. A record belongs
+    to a stage, a shard and a worker: who works on a shard has memory of his own.
+    """
+
+    def __init__(self, plan: Plan, x: Array, targets: Targets) -> None:
+        self.plan, self.n, self.cuts = plan, len(x), plan.cuts(len(x))
+        self.targets = targets._replace(arrays=tuple(np.empty_like(array) for array in targets.arrays))
+        self.images = np.ndarray(x.shape, x.dtype, plan.small) if x.nbytes <= COPIED else None
+        self.source, self.like = np.array([plan.small.ctypes.data]), np.zeros(0, x.dtype)
+        self.totals = plan.totals[: len(self.cuts)]
+        self.tapes: dict[tuple[str, int, int, int], Tape] = {}
+        self.tables: dict[tuple[str, int, int], IntArray | None] = {}
+        self.turns: dict[tuple[str, int, int], int] = {}
+        self.update: Update | None = None
+        self.whole: Tape | None = None  # all that a step does, where it is one call
+
+    def take_in(self, x: Array, targets: Targets) -> None:
+        """Put a batch where the recorded calls read it."""
+        if self.images is None:
+            self.source[0] = x.ctypes.data
+        else:
+            self.images[...] = x
+        for own, array in zip(self.targets.arrays, targets.arrays, strict=True):
+            own[...] = array
+        if targets[1:] != self.targets[1:]:
+            self.targets = targets._replace(arrays=self.targets.arrays)
+
+    def train(
+        self, number: int, optimizer: Optimizer, ema: ExponentialMovingAverage | None, threads: int
+    ) -> tuple[float, float]:
+        """Take the step of this `number`; return loss and accuracy before it."""
+        self.totals.fill(0)
+        update = self.update
+        if update is None or not update.is_for(optimizer, ema):
+            self.whole, update = None, Update(self.plan, len(self.cuts), optimizer, ema)
+        if self.whole is not None:
+            update.begin()
+            self.whole.play()
+        else:
+            self._forward_and_backward(number, threads)
+            update.begin()
+            update.run(threads)
+            if update is not self.update:
+                self.update, self.whole = update, self._join(update)
+        return self._means()
+
+    def measure(self, threads: int) -> tuple[float, float]:
+        """Return loss and accuracy of the model as it predicts."""
+        self.totals.fill(0)
+        self.play("prepare")
+        self.run("measure", 0, threads)
+        return self._means()
+
+    def _means(self) -> tuple[float, float]:
+        """Return mean loss and accuracy of the batch from its shards' totals, added up in their order."""
+        totals, *others = self.totals.tolist()
+        for other in others:
+            totals = [mine + theirs for mine, theirs in zip(totals, other, strict=True)]
+        loss = self.plan.loss
+        return loss.mean(self.targets, totals), totals[1] / self.n if loss.has_accuracy else float("nan")
+
+    def _join(self, update: Update) -> Tape | None:
+        """Return one record of the whole step: if there is one shard, and nothing but kernels."""
+        if len(self.cuts) > 1 or self.plan.graph.cuts or update.whole is None:
+            return None
+        whole = self.tapes["prepare", 0, 0, 0] + self.tapes["forward", 0, 0, 0] + update.whole
+        return whole if whole.native() else None
+
+    def _forward_and_backward(self, number: int, threads: int) -> None:
+        """Run the blocks on all shards, stage by stage."""
+        graph, meeting = self.plan.graph, self.plan.meeting(self.cuts)
+        for run, (first, _) in zip(self.plan.passes, self.cuts, strict=False):
+            run.step, run.first = number, first
+        self.play("prepare")
+        for stage in range(len(graph.cuts) + 1):
+            if stage:
+                graph.blocks[graph.cuts[stage - 1]].meet_forward(meeting)
+            self.run("forward", stage, threads)
+        for stage in range(len(graph.cuts) - 1, -1, -1):
+            graph.blocks[graph.cuts[stage]].meet_backward(meeting)
+            self.run("backward", stage, threads)
+
+    def run(self, direction: str, stage: int, threads: int) -> None:
+        """Run a stage of all shards: without Python, as soon as every worker has recorded every shard."""
+        # Back and forth: what was written last is still in the caches.
+        shards = range(len(self.cuts))[:: -1 if stage % 2 else 1]
+        threads = min(threads, len(shards))
+        key = direction, stage, threads
+        table = self.tables.get(key)
+        if threads == 1:
+            for shard in shards:
+                self.play(direction, stage, shard)
+        elif table is not None:
+            parallel.play(table, threads)
+        elif key in self.tables:
+            parallel.run(len(shards), lambda i, worker: self.play(direction, stage, shards[i], worker), threads)
+        else:
+            self._take_turns(direction, stage, shards, threads)
+
+    def _take_turns(self, direction: str, stage: int, shards: range, threads: int) -> None:
+        """Run a stage, each worker with shards that it has not had in this way before."""
+        key = direction, stage, threads
+        turn = self.turns.get(key, 0)
+        self.turns[key] = turn + 1
+
+        def group(worker: int, _: int) -> None:
+            for shard in shards[(worker + turn) % threads :: threads]:
+                self.play(direction, stage, shard, worker)
+
+        parallel.run(threads, group, threads)
+        tapes = [self.tapes.get((direction, stage, shard, worker)) for worker in range(threads) for shard in shards]
+        if None not in tapes:
+            calls = [tape.native() for tape in tapes if tape is not None]
+            table = None if None in calls else np.array(calls, np.int64).reshape(threads, len(shards), 2)
+            self.tables[key] = table
+
+    def play(self, direction: str, stage: int = 0, shard: int = 0, worker: int = 0) -> None:
+        """Run a stage of a shard; what the first time records is repeated later."""
+        key = direction, stage, shard, worker
+        tape = self.tapes.get(key)
+        if tape is None:
+            self.tapes[key] = record_calls(self._calls(*key))
+        else:
+            tape.play()
+
+    def _calls(self, direction: str, stage: int, shard: int, worker: int) -> Iterator[Call]:
+        """Yield the calls of a stage; the last one forward goes on with the loss, and back again."""
+        plan, graph = self.plan, self.plan.graph
+        if direction == "prepare":
+            yield from graph.prepare_calls()
+            return
+        first, last = self.cuts[shard]
+        n, memory, run = last - first, plan.memory(shard, worker), plan.passes[shard]
+        begin = Call(graph, graph.load_from, (self.source, self.like, first, n, memory))
+        end = Call(plan.loss, self._evaluate, (first, n, memory, plan.totals[shard]))
+        if direction == "measure":
+            predicting = Pass(training=False)
+            yield from [begin, *(Call(block, block.forward, (n, memory, predicting)) for block in graph.blocks), end]
+            return
+        if direction == "forward":
+            if stage == 0:
+                yield begin
+            yield from graph.forward_calls(stage, n, memory, run)
+            if stage < len(graph.cuts):
+                return
+            yield end
+        yield from graph.backward_calls(stage, n, memory, plan.gradients_by_layer[shard], run)
+
+    def _evaluate(self, first: int, n: int, memory: Memory, totals: Array) -> None:
+        """Let the loss see a shard, with the targets that stand here now."""
+        self.plan.loss.evaluate(self.plan.end, n, memory, self.targets, first, totals)
+
+
+class Update:
+    """The step of an optimizer and of an average, in pieces of the flat vector.
+
+    Attributes
+    ----------
+    whole : Tape or None
+        The record of all that it does, once it has run, if that is one piece and nothing is settled on the way.
+    """
+
+    replayable = True  # so far as `sum_squares` goes
+
+    def __init__(self, plan: Plan, rows: int, optimizer: Optimizer, ema: ExponentialMovingAverage | None) -> None:
+        self.model, self.optimizer, self.ema = plan.model, optimizer, ema
+        for one in (optimizer, ema):
+            if one is not None:
+                one._bind(plan.model)
+        self.rates = optimizer._rates, None if ema is None else ema._rates
+        self.clips = optimizer.clip_norm is not None
+        gradients, size = plan.gradients, plan.flat.size
+        pieces = min(SHARDS, 1 + size * rows // SWEEP)
+        length = -(-size // (16 * pieces)) * 16
+        spans = [(first, min(first + length, size)) for first in range(0, size, length)]
+        self.squares, scratch = np.zeros(pieces), optimizer._scratch(pieces)
+
+        def square(piece: int) -> Iterator[Call]:
+            arguments = gradients, rows, size, *spans[piece], scratch, self.squares, piece
+            yield Call(self, sum_squares, arguments)
+
+        def sweep(piece: int) -> Iterator[Call]:
+            yield Call(optimizer, optimizer._update, (gradients, 1 if self.clips else rows, *spans[piece]))
+            if ema is not None:
+                yield Call(ema, ema._update, spans[piece])
+
+        self.norm, self.sweep = _Pieces(len(spans), square), _Pieces(len(spans), sweep)
+
+    def is_for(self, optimizer: Optimizer, ema: ExponentialMovingAverage | None) -> bool:
+        """Tell whether it is the update by these two, in the arrays that they have now."""
+        return (
+            optimizer is self.optimizer
+            and ema is self.ema
+            and optimizer._rates is self.rates[0]
+            and (ema is None or ema._rates is self.rates[1])
+            and self.clips == (optimizer.clip_norm is not None)
+        )
+
+    def begin(self) -> None:
+        """Settle the numbers of this step."""
+        if self.ema is not None:
+            self.ema._begin(self.model)
+        self.optimizer._begin(self.model)
+
+    def run(self, threads: int) -> None:
+        """Change the parameters along the shards' gradients, which are summed into the first row."""
+        if self.clips:
+            self.norm.run(threads)
+            self.optimizer._clip(self.squares)
+        self.sweep.run(threads)
+
+    @property
+    def whole(self) -> Tape | None:
+        return None if self.clips or len(self.sweep.tapes) != 1 else self.sweep.tapes[0]
+
+
+class _Pieces:
+    """Calls for each piece of the flat vector, recorded by the first run, and shared out by the others."""
+
+    def __init__(self, count: int, calls: Callable[[int], Iterator[Call]]) -> None:
+        self.count, self.calls = count, calls
+        self.tapes: list[Tape] = []
+        self.table: list[tuple[int, int] | None] = []
+
+    def run(self, threads: int) -> None:
+        """Make the calls of all pieces."""
+        threads = min(threads, self.count)
+        if not self.tapes:
+            self.tapes = [record_calls(self.calls(piece)) for piece in range(self.count)]
+            self.table = [tape.native() for tape in self.tapes]
+        elif threads == 1 or None in self.table:
+            parallel.run(self.count, lambda piece, worker: self.tapes[piece].play(), threads)
+        else:
+            parallel.play(np.array([self.table] * threads, np.int64), threads)
