@@ -48,7 +48,7 @@ _ROOMS = {
     "MeanAbsoluteError": "losses",
     "MeanSquaredError": "losses",
     "OneCycle": "schedules",
-    "Optimizer": "optimizers",
+    "Optimizer": "descent",
     "Parameter": "layers.parameter",
     "RMSprop": "optimizers",
     "ReLU": "layers.activation",
@@ -69,7 +69,7 @@ _ROOMS = {
     "UpSample2D": "layers.pool",
     "WarmUp": "schedules",
     "check_gradients": "gradient_check",
-    "clip_by_global_norm": "optimizers",
+    "clip_by_global_norm": "descent",
     "set_num_threads": "parallel",
 }
 

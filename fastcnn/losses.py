@@ -204,23 +204,34 @@ class CrossEntropy(Loss):
             )
 
     def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
-        array, classes, where = np.asarray(y), end.channels, f"{self.name}: {end.argument}"
+        array, classes = np.asarray(y), end.channels
         if array.shape == (n, classes) and array.dtype.kind in "biuf":
-            return self._soft(end, _check_rows(array, where), sample_weight)
-        if array.dtype.kind not in "biu":
-            raise TypeError(f"{where}: expected integer classes; got dtype {array.dtype}")
-        if array.shape != (n,):
-            raise ValueError(
-                f"{where}: expected shape ({n},), one class per sample, or ({n}, {classes}), one row; "
-                f"got shape {array.shape}"
-            )
+            return self._soft(end, _check_rows(array, f"{self.name}: {end.argument}"), sample_weight)
+        if array.shape != (n,) or array.dtype.kind not in "biu":
+            raise self._wrong_kind(end, array, n)
         labels = np.ascontiguousarray(array, np.int64)
         if labels[labels.argmin()] < 0 or labels[labels.argmax()] >= classes:
-            bad = np.count_nonzero((labels < 0) | (labels >= classes))
-            raise ValueError(f"{where}: expected classes from 0 to {classes - 1}; got {bad} beyond")
-        if self.label_smoothing == 0 and self.class_weight is None and sample_weight is None:
+            raise self._wrong_classes(end, labels)
+        if sample_weight is None and self.class_weight is None and self.label_smoothing == 0:
             return Targets((labels,), float(n), float(n))
         return self._soft(end, np.eye(classes)[labels], sample_weight)
+
+    def _wrong_kind(self, end: End, array: Array, n: int) -> Exception:
+        """Return what to raise for targets that are neither classes nor rows."""
+        where, classes = f"{self.name}: {end.argument}", end.channels
+        if array.dtype.kind not in "biu":
+            return TypeError(f"{where}: expected integer classes; got dtype {array.dtype}")
+        return ValueError(
+            f"{where}: expected shape ({n},), one class per sample, or ({n}, {classes}), one row; "
+            f"got shape {array.shape}"
+        )
+
+    def _wrong_classes(self, end: End, labels: Array) -> Exception:
+        """Return what to raise for classes out of range."""
+        bad = np.count_nonzero((labels < 0) | (labels >= end.channels))
+        return ValueError(
+            f"{self.name}: {end.argument}: expected classes from 0 to {end.channels - 1}; got {bad} beyond"
+        )
 
     def _soft(self, end: End, rows: Array, sample_weight: Any) -> Targets:
         """Return s·w·y' / Σ s·m for each row, and the likeliest classes."""

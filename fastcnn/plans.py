@@ -10,9 +10,10 @@ from typing import Any
 
 from . import models, schedules
 from .augmentation import Augmentation
+from .descent import Optimizer
 from .losses import CrossEntropy
 from .model import Sequential
-from .optimizers import SGD, Adam, AdamW, Lion, Optimizer, RMSprop
+from .optimizers import SGD, Adam, AdamW, Lion, RMSprop
 from .training import Trainer
 from .typing import Shape
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from . import parallel
 from .averaging import ExponentialMovingAverage
+from .descent import Optimizer
 from .kernels.tape import Tape
 from .kernels.update import sum_squares
 from .layers.base import Layer
@@ -32,7 +33,6 @@ from .layers.block import Call, Gradients, Graph, Memory, Pass, Store, record_ca
 from .layers.layout import aligned_zeros
 from .losses import End, Loss, Targets
 from .model import Sequential
-from .optimizers import Optimizer
 from .typing import Array, IntArray
 
 SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
@@ -133,8 +133,8 @@ class Step:
             self.source[0] = x.ctypes.data
         else:
             self.images[...] = x
-        for own, array in zip(self.targets.arrays, targets.arrays, strict=True):
-            own[...] = array
+        for place, array in enumerate(targets.arrays):
+            self.targets.arrays[place][...] = array
         if targets[1:] != self.targets[1:]:
             self.targets = targets._replace(arrays=self.targets.arrays)
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from . import parallel
 from .averaging import ExponentialMovingAverage
+from .descent import Optimizer
 from .layers import checks
 from .losses import LOSSES, Loss
 from .model import Sequential
-from .optimizers import SGD, Optimizer
+from .optimizers import SGD
 from .step import Plan, Step
 from .typing import Array, RandomState
 

@@ -19,7 +19,7 @@ LOOP = {"loop", "feed", "guard", "callbacks", "interrupts"}
 FLOORS = [
     {"typing"},
     {"kernels"},
-    {"layers", "losses", "optimizers", "schedules", "initializers", "augmentation", "data", "formats"}
+    {"layers", "losses", "optimizers", "descent", "schedules", "initializers", "augmentation", "data", "formats"}
     | {"flat_state", "averaging", "history"},
     {"model", "fusion", "parallel", "progress", "prediction", "summary"},
     {"training", "step", "storage", "onnx", "distributed", "notebook", "models", "gradient_check", "plans", *LOOP},

@@ -20,9 +20,10 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from .. import parallel
 from ..augmentation import Augmentation
 from ..callbacks import Callback
+from ..descent import Optimizer
 from ..history import Epoch, History
 from ..losses import Loss
-from ..optimizers import SGD, Adam, AdamW, Optimizer
+from ..optimizers import SGD, Adam, AdamW
 from ..schedules import CosineDecay, OneCycle
 from ..training import Trainer
 from ..typing import Array
