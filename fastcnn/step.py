@@ -26,8 +26,8 @@ import numpy as np
 from . import parallel
 from .averaging import ExponentialMovingAverage
 from .descent import Optimizer
+from .kernels import update as kernels
 from .kernels.tape import Tape
-from .kernels.update import sum_squares
 from .layers.base import Layer
 from .layers.block import Call, Gradients, Graph, Memory, Pass, Store, record_calls
 from .layers.layout import aligned_zeros
@@ -290,7 +290,7 @@ class Update:
 
         def square(piece: int) -> Iterator[Call]:
             arguments = gradients, rows, size, *spans[piece], scratch, self.squares, piece
-            yield Call(self, sum_squares, arguments)
+            yield Call(self, kernels.sum_squares, arguments)
 
         def sweep(piece: int) -> Iterator[Call]:
             yield Call(optimizer, optimizer._update, (gradients, 1 if self.clips else rows, *spans[piece]))
