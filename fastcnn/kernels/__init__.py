@@ -10,8 +10,7 @@ from typing import Any
 
 FAMILIES = {
     "activation", "augment", "compare", "conv_depthwise", "conv_direct", "conv_groups", "conv_winograd",
-    "conv_winograd4", "dense", "dropout", "load", "loss", "norm", "pool", "product", "residual", "update",
-    "winograd_products",
+    "dense", "dropout", "load", "loss", "norm", "pool", "product", "residual", "update", "winograd_products",
 }  # fmt: skip
 
 

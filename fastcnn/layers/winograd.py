@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ..kernels import conv_winograd, conv_winograd4, winograd_products
+from ..kernels import conv_winograd, winograd_products
 from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
 from .algorithms import Algorithm, Convolution, Direct, Im2col
@@ -18,6 +17,9 @@ from .layout import Halo, Layout, aligned_zeros
 CACHED = 61440  # numbers of transformed input and output of one block of tiles: they stay in the second-level cache
 FEWEST = 36  # tiles of a block: fewer would not repay the loads of the filters
 FILTERS = 1.5  # tiles of each image that transforming the filters, and reading them, is worth in a shard of 16 images
+
+# What stands for `every`, `winners` and `window` where nothing is pooled.
+NO_POOLING = False, np.zeros(0, np.uint8), np.zeros(0, np.int32)
 
 
 class Winograd(Algorithm):
@@ -29,8 +31,7 @@ class Winograd(Algorithm):
 
     fills = True
     reads_any_pitch = False
-    kernels: ModuleType = conv_winograd
-    tile, points = 2, 16  # pixels along a side of an output tile, and of a patch of the input in all
+    tile = 2
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
@@ -54,12 +55,13 @@ class Winograd(Algorithm):
 
     def __init__(self, convolution: Convolution) -> None:
         super().__init__(convolution)
-        c, tile, points = convolution, self.tile, self.points
+        c, tile, points = convolution, self.tile, points_of(self.tile)
         v, h = c.window.vertical, c.window.horizontal
         self.none = c.dtype.type(-np.inf)
-        self.tiles = Tiles(self, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
+        self.tiles = Tiles(tile, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
+        self.window: IntArray = np.zeros(0, np.int32)
         if c.pooled:
-            self.y_row = c.pooled.pixel_table(c.images)
+            self.y_row, self.window = c.pooled.pixel_table(c.images), _windows(c.pooled, tile, c.images)
         taps = np.arange(9) * c.channels * c.y.pitch
         self.tap, self.flipped_tap = taps.astype(np.int32), taps[::-1].astype(np.int32)
         self.u = aligned_zeros(points * c.channels * c.y.pitch, c.dtype)
@@ -70,7 +72,7 @@ class Winograd(Algorithm):
             self.du_row = (np.arange(points * c.channels) * c.y.pitch).astype(np.int32)
         if c.dy and c.dx:
             origin = v.before - 2, h.before - 2
-            self.back = Tiles(self, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
+            self.back = Tiles(tile, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
             self.u_row = _panel_rows(c)
             self.u_flipped = aligned_zeros(self.u.size, c.dtype)
             self.u_back = aligned_zeros(points * c.filters * c.dx.pitch, c.dtype)
@@ -89,41 +91,37 @@ class Winograd(Algorithm):
 
     def pack(self, filters: Array) -> None:
         c = self.convolution
-        self.kernels.transform_filters(filters, self.tap, c.channels, c.y.pitch, self.u)
+        shape = c.channels, c.y.pitch
+        conv_winograd.transform_filters(self.tile, filters, self.tap, *shape, self.u)
         if c.dx and self.back:
-            self.kernels.transform_filters(filters, self.flipped_tap, c.channels, c.y.pitch, self.u_flipped)
+            conv_winograd.transform_filters(self.tile, filters, self.flipped_tap, *shape, self.u_flipped)
             winograd_products.transpose_points(
-                self.points,
-                self.u_flipped,
-                self.u_row,
-                c.channels,
-                c.filters,
-                c.y.pitch,
-                c.dx.pitch,
+                points_of(self.tile), self.u_flipped, self.u_row, c.channels, c.filters, c.y.pitch, c.dx.pitch,
                 self.u_back,
-            )
+            )  # fmt: skip
 
     def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
         t = self.tiles
-        self.kernels.forward(*t.arguments(n, x, self.u, scratch), biases, floor, y, t.y_pixel)
+        conv_winograd.forward(*t.arguments(n, x, self.u, scratch), biases, floor, y, t.y_pixel, *NO_POOLING)
 
     def forward_pool(
         self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
     ) -> None:
         arguments = self.tiles.arguments(n, x, self.u, scratch)
-        self.kernels.forward_pool(*arguments, biases, floor, every, y, self.y_row, winners)
+        conv_winograd.forward(*arguments, biases, floor, y, self.y_row, every, winners, self.window)
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
         t = self.back
         assert t is not None
-        self.kernels.forward(*t.arguments(n, dy, self.u_back, scratch), t.zeros, self.none, dx, t.y_pixel)
+        arguments = t.arguments(n, dy, self.u_back, scratch)
+        conv_winograd.forward(*arguments, t.zeros, self.none, dx, t.y_pixel, *NO_POOLING)
 
     def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
         c, t = self.convolution, self.tiles
-        v, w, du = scratch[:3]
-        self.kernels.filter_gradient(
-            x, t.x_tile, t.x.row_size, t.x.pitch, v, t.v_plane, t.point_col, t.tile_col, c.channels,
-            dy, self.dy_pixel, w, t.m_plane, c.y.pitch, t.block, n * t.per_image, t.zeros, *scratch[3:4],
+        v, w, du = scratch
+        conv_winograd.filter_gradient(
+            self.tile, x, t.x_tile, t.x.row_size, t.x.pitch, v, t.v_plane, t.point_col, t.tile_col, c.channels,
+            dy, self.dy_pixel, w, t.m_plane, c.y.pitch, t.block, n * t.per_image, t.zeros,
             du, self.du_row, dw, dbias,
         )  # fmt: skip
 
@@ -131,53 +129,31 @@ class Winograd(Algorithm):
 class Winograd4(Winograd):
     """Minimal filtering F(4 x 4, 3 x 3): 4 times fewer multiplications than direct, about twice its rounding error."""
 
-    kernels: ModuleType = conv_winograd4
-    tile, points = 4, 36
-
-    def __init__(self, convolution: Convolution) -> None:
-        super().__init__(convolution)
-        c = convolution
-        if c.pooled:
-            rows, columns = c.pooled.height, c.pooled.width
-            h, w = tile_pixels((rows, columns), 2)
-            inside = (h < rows) & (w < columns)
-            window = np.where(inside, h * columns + w, -1).ravel()
-            image = rows * columns * np.arange(c.images)[:, None]
-            self.window = np.where(window < 0, -1, image + window).ravel().astype(np.int32)
-
-    def allocate(self) -> tuple[Array, ...]:
-        lines = aligned_zeros(self.points * vector_set().lanes(self.convolution.dtype), self.convolution.dtype)
-        return (*super().allocate(), lines)
-
-    def forward_pool(
-        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
-    ) -> None:
-        arguments = self.tiles.arguments(n, x, self.u, scratch)
-        self.kernels.forward_pool(*arguments, biases, floor, every, y, self.y_row, winners, self.window)
+    tile = 4
 
 
 class Tiles:
     """Tables of one pass: square tiles of outputs in `y`, patches with one more pixel on each side in `x`."""
 
     def __init__(
-        self, algorithm: Winograd, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int
+        self, tile: int, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int
     ) -> None:
-        self.x, self.y, self.channels = x, y, channels
-        side, points = algorithm.tile, algorithm.points
-        rows, columns = -(-size[0] // side), -(-size[1] // side)
+        self.tile, self.x, self.y, self.channels = tile, x, y, channels
+        points = points_of(tile)
+        rows, columns = -(-size[0] // tile), -(-size[1] // tile)
         self.per_image = rows * columns
-        top, left = side * np.arange(rows)[:, None] + origin[0], side * np.arange(columns)[None, :] + origin[1]
+        top, left = tile * np.arange(rows)[:, None] + origin[0], tile * np.arange(columns)[None, :] + origin[1]
         self.x_tile = x.table(c.images, top, left)
-        h, w = tile_pixels(size, side)
+        h, w = tile_pixels(size, tile)
         inside = ((h < size[0]) & (w < size[1])).ravel()
         self.y_pixel = np.where(np.tile(inside, c.images), y.table(c.images, h, w), np.int32(-1))
         self.block = max(FEWEST, CACHED // (points * (x.pitch + y.pitch)) // 6 * 6)
         # The planes of the points must not begin at the same place of the first-level cache.
         self.v_plane, self.m_plane = self.block * x.pitch + 16, self.block * y.pitch + 16
         self.v_size, self.m_size = points * self.v_plane, points * self.m_plane
-        point, tile = np.arange(points)[:, None], np.arange(self.block)[None, :]
-        self.v_row = (point * self.v_plane + tile * x.pitch).ravel().astype(np.int32)
-        self.m_row = (point * self.m_plane + tile * y.pitch).ravel().astype(np.int32)
+        point, number = np.arange(points)[:, None], np.arange(self.block)[None, :]
+        self.v_row = (point * self.v_plane + number * x.pitch).ravel().astype(np.int32)
+        self.m_row = (point * self.m_plane + number * y.pitch).ravel().astype(np.int32)
         self.col = np.arange(channels, dtype=np.int32)
         # The same transformed input, read the other way round: rows are channels, columns are tiles.
         self.point_col = (point * self.v_plane + np.arange(channels)[None, :]).ravel().astype(np.int32)
@@ -188,9 +164,14 @@ class Tiles:
         """Return what the forward kernels want, for `n` images."""
         v, m = scratch[:2]
         return (
-            x, self.x_tile, self.x.row_size, self.x.pitch, v, self.v_plane, self.v_row, self.col, self.channels, u,
-            m, self.m_plane, self.m_row, self.y.pitch, self.block, n * self.per_image, self.zeros, *scratch[3:4],
+            self.tile, x, self.x_tile, self.x.row_size, self.x.pitch, v, self.v_plane, self.v_row, self.col,
+            self.channels, u, m, self.m_plane, self.m_row, self.y.pitch, self.block, n * self.per_image, self.zeros,
         )  # fmt: skip
+
+
+def points_of(tile: int) -> int:
+    """Return the numbers of the patch that a tile of outputs needs: one product for each."""
+    return (tile + 2) ** 2
 
 
 def tile_pixels(size: Pair, side: int) -> tuple[IntArray, IntArray]:
@@ -200,6 +181,15 @@ def tile_pixels(size: Pair, side: int) -> tuple[IntArray, IntArray]:
     w = side * np.arange(-(-size[1] // side))[None, :, None] + inside % side
     h, w = np.broadcast_arrays(h, w)
     return h, w
+
+
+def _windows(pooled: Layout, tile: int, images: int) -> IntArray:
+    """Return the numbers of the pooling windows of all tiles, -1 for those beyond the image."""
+    rows, columns = pooled.height, pooled.width
+    h, w = tile_pixels((rows, columns), tile // 2)
+    image = rows * columns * np.arange(images)[:, None]
+    window = np.where((h < rows) & (w < columns), h * columns + w, -1).ravel()
+    return np.where(window < 0, -1, image + window).ravel().astype(np.int32)
 
 
 def _panel_rows(c: Convolution) -> IntArray:
@@ -240,13 +230,8 @@ def _fewest_products(window: Window) -> str:
     """Return the algorithm for 3 x 3 windows of stride 1 that multiplies least; the more accurate, if two do."""
     rows, columns = window.outputs
 
-    def products(winograd: type[Winograd]) -> float:
-        tiles = -(-rows // winograd.tile) * -(-columns // winograd.tile)
-        return float(winograd.points * (tiles + FILTERS))
+    def products(tile: int) -> float:
+        return points_of(tile) * (-(-rows // tile) * -(-columns // tile) + FILTERS)
 
-    counts = {
-        "direct": 9.0 * rows * columns,
-        "winograd": products(Winograd),
-        "winograd4": products(Winograd4),
-    }
+    counts = {"direct": 9.0 * rows * columns, "winograd": products(2), "winograd4": products(4)}
     return min(counts, key=counts.__getitem__)
