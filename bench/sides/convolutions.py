@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import Conv2D
+from fastcnn.kernels.tape import Tape, recording
 from fastcnn.layers.block import Graph
 
 Direction = tuple[Callable[[], Any], Callable[[Any], np.ndarray]]
@@ -43,10 +44,18 @@ def directions(
     def filter_gradient() -> None:
         block.algorithm.filter_gradient(n, memory.values[0], gradient, dw, dbias, scratch)
 
+    call = recorded if block.replayable else lambda direction: direction
     found: dict[str, Direction] = {
-        "forward": (forward, lambda _: graph.values[block.y].view(y, n)),
-        "filter gradient": (filter_gradient, lambda _: layer._show(dw)["filters"]),
+        "forward": (call(forward), lambda _: graph.values[block.y].view(y, n)),
+        "filter gradient": (call(filter_gradient), lambda _: layer._show(dw)["filters"]),
     }
     if shape[0] > 3:  # the first layer of a network computes none
-        found["input gradient"] = (input_gradient, lambda _: graph.gradients[0].view(dx, n))
+        found["input gradient"] = (call(input_gradient), lambda _: graph.gradients[0].view(dx, n))
     return found
+
+
+def recorded(direction: Callable[[], Any]) -> Callable[[], Any]:
+    """Return what repeats the kernel calls of a direction, as training does."""
+    with recording(Tape()) as tape:
+        direction()
+    return tape.play
