@@ -22,7 +22,7 @@ class Guard:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self._copies: list[tuple[Array, Array]] = []
-        self._finite = np.empty(0, bool)
+        self._of_model: list[Array] = []
         self._beside: list[tuple[Any, dict[str, Any]]] = []
         self._trainer: dict[str, Any] = {}
 
@@ -59,12 +59,11 @@ class Guard:
         )
 
     def _remember(self) -> None:
-        arrays = self._arrays()
-        if [id(array) for array, _ in self._copies] != [id(array) for array in arrays]:
+        arrays, copies = self._arrays(), self._copies
+        if len(arrays) != len(copies) or any(array is not own for array, (own, _) in zip(arrays, copies, strict=True)):
             self._copies = [(array, array.copy()) for array in arrays]
-            self._finite = np.empty(self.trainer.model._flat.shape, bool)
         else:
-            for array, copy in self._copies:
+            for array, copy in copies:
                 copy[...] = array
         self._beside = [(thing, _shallow(thing)) for thing in self._things()]
         self._trainer = {name: value for name, value in vars(self.trainer).items() if _is_plain(value)}
@@ -80,12 +79,15 @@ class Guard:
     def _arrays(self) -> list[Array]:
         """Return every array that a step changes for good."""
         model = self.trainer.model
-        arrays = [model._flat, *model._state().values()]
+        if not self._of_model or self._of_model[0] is not model._flat:  # a model that is built anew has a new vector
+            self._of_model = [model._flat, *model._state().values()]
+        arrays = [*self._of_model]
         for thing in self._things():
             for value in vars(thing).values():
-                if isinstance(value, np.ndarray) and value is not model._flat:
-                    arrays.append(value)
-                elif isinstance(value, dict | list | tuple):
+                if isinstance(value, np.ndarray):
+                    if value is not model._flat:
+                        arrays.append(value)
+                elif isinstance(value, (dict, list, tuple)):
                     inner = value.values() if isinstance(value, dict) else value
                     arrays += [array for array in inner if isinstance(array, np.ndarray)]
         return arrays
@@ -95,9 +97,8 @@ class Guard:
         return [thing for thing in (self.trainer.optimizer, self.trainer.ema) if thing is not None]
 
     def _weights_are_finite(self) -> bool:
-        return bool(np.isfinite(self.trainer.model._flat, out=self._finite).all()) and all(
-            np.isfinite(array).all() for array in self.trainer.model._state().values()
-        )
+        # A sum of squares is finite only if all numbers are; it may overflow though they are, then all are looked at.
+        return all(math.isfinite(np.vdot(array, array)) or np.isfinite(array).all() for array in self._of_model)
 
     def _bad_weight(self) -> str:
         """Name the first weight that the step has spoilt."""
@@ -121,7 +122,7 @@ class Guard:
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, int | float | bool)
+    return value is None or isinstance(value, (int, float))
 
 
 def _shallow(thing: Any) -> dict[str, Any]:
