@@ -18,7 +18,7 @@ from numba.core.registry import CPUDispatcher, cpu_target
 from numba.np.numpy_support import from_dtype
 
 from .cache import ObjectFile
-from .kernel import ArrayKind, Kind, kernel_of
+from .kernel import ALIGNED, C_ORDER, FORTRAN_ORDER, WRITABLE, Kind, kernel_of
 from .native import WORD, WORDS
 
 # Kernels allocate nothing, so there is nothing to count references to; division by zero follows IEEE 754.
@@ -65,10 +65,12 @@ def compile_kernel(source: Source, kinds: Sequence[Kind]) -> ObjectFile:
 
 def _type(kind: Kind) -> types.Type:
     """Return Numba's type of an argument."""
-    if isinstance(kind, ArrayKind):
-        dtype = from_dtype(np.dtype(kind.dtype))
-        return types.Array(dtype, kind.ndim, kind.layout, readonly=not kind.writable, aligned=kind.aligned)
-    return from_dtype(np.dtype(kind))
+    if isinstance(kind, tuple):
+        dtype, ndim, flags = kind
+        layout = "C" if flags & C_ORDER else "F" if flags & FORTRAN_ORDER else "A"
+        readonly, aligned = not flags & WRITABLE, bool(flags & ALIGNED)
+        return types.Array(from_dtype(dtype), ndim, layout, readonly=readonly, aligned=aligned)
+    return types.int64 if kind is int else from_dtype(np.dtype(kind))
 
 
 def _add_entry(library: Any, descriptor: Any, environment: Any, helper: Any, release_gil: bool = False) -> None:

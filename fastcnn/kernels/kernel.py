@@ -20,25 +20,19 @@ from . import cache as disk
 from .native import define, is_known, load_object
 from .tape import recorder
 
-
-class ArrayKind(NamedTuple):
-    """What machine code depends on in an array; never its shape."""
-
-    dtype: str
-    ndim: int
-    layout: str
-    writable: bool
-    aligned: bool
-
-
-Kind = ArrayKind | str  # or the dtype of a number
+# What machine code depends on in an argument. Of an array: dtype, number of dimensions, flags, never its shape. Of a
+# number: its class.
+Kind = tuple[np.dtype, int, int] | type
+C_ORDER, FORTRAN_ORDER, ALIGNED, WRITABLE = 0x1, 0x2, 0x100, 0x400  # bits of `array.flags.num`
+FLAGS = C_ORDER | FORTRAN_ORDER | ALIGNED | WRITABLE
 
 
 class Entry(NamedTuple):
-    """Machine code that takes a kernel's arguments from words: its address, and a function that calls it."""
+    """Machine code that takes a kernel's arguments as words: its address, what calls it, and the form of the words."""
 
     address: int
-    call: Callable[[int], None]
+    call: Callable[[bytes], None]
+    form: struct.Struct
 
 
 _lock = threading.RLock()
@@ -77,8 +71,8 @@ class Kernel:
         """Run the kernel; a tape that records notes it down."""
         kinds = tuple([kind_of(argument) for argument in arguments])
         entry = self.entries.get(kinds) or self._enter(kinds)
-        words = words_of(arguments)
-        entry.call(words.ctypes.data)
+        words = entry.form.pack(*values_of(arguments))
+        entry.call(words)
         tape = recorder()
         if tape is not None:
             tape.add_kernel(entry.address, words, arguments)
@@ -87,13 +81,13 @@ class Kernel:
         """Read or compile the machine code for such arguments."""
         with _lock:
             if kinds not in self.entries:
-                # ctypes lets go of the GIL during the call.
                 address = self._read(kinds) or self._compile(kinds)
-                self.entries[kinds] = Entry(address, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address))
+                # ctypes lets go of the GIL during the call.
+                self.entries[kinds] = Entry(address, ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address), form_of(kinds))
             return self.entries[kinds]
 
     def _file_name(self, kinds: tuple[Kind, ...]) -> str:
-        return disk.file_name(f"{self.family}.{self.name}", str([tuple(kind) for kind in kinds]))
+        return disk.file_name(f"{self.family}.{self.name}", str(kinds))
 
     def _read(self, kinds: tuple[Kind, ...]) -> int | None:
         """Return the address of what was compiled before; None if there is nothing, or nothing that can be used."""
@@ -132,32 +126,35 @@ def keep(symbol: str, code: bytes) -> None:
 
 
 def kind_of(argument: Any) -> Kind:
-    """Return what machine code depends on in an argument: an array or a number of NumPy or Python."""
+    """Return the kind of an argument: an array, or a number of NumPy or Python."""
     if isinstance(argument, np.ndarray):
-        flags = argument.flags
-        layout = "C" if flags.c_contiguous else "F" if flags.f_contiguous else "A"
-        return ArrayKind(argument.dtype.str, argument.ndim, layout, flags.writeable, flags.aligned)
-    return str(np.result_type(argument)) if isinstance(argument, np.generic) else _NUMBERS[type(argument)]
+        return argument.dtype, argument.ndim, argument.flags.num & FLAGS
+    return type(argument)
 
 
-_NUMBERS = {bool: "bool", int: "int64", float: "float64"}
+def values_of(arguments: Sequence[Any]) -> list[Any]:
+    """Return arguments as Numba passes them: an array as owner, parent, size, item size, data, shape, strides.
 
-
-def words_of(arguments: Sequence[Any]) -> np.ndarray:
-    """Return arguments as Numba passes them, a word each.
-
-    An array is passed as owner, parent, size, item size, data, shape, strides; kernels ask for no owner.
+    Kernels ask for no owner.
     """
-    words: list[int] = []
+    values: list[Any] = []
     for argument in arguments:
         if isinstance(argument, np.ndarray):
-            words += (0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides)
-        elif isinstance(argument, float | np.floating):
-            form = "<f" if isinstance(argument, np.float32) else "<d"
-            words.append(int.from_bytes(struct.pack(form, argument), "little"))
+            values += (0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides)
         else:
-            words.append(int(argument))
-    return np.array([word % 2**64 for word in words], np.uint64)
+            values.append(argument)
+    return values
+
+
+def form_of(kinds: Sequence[Kind]) -> struct.Struct:
+    """Return how the values of such arguments become words of eight bytes."""
+    forms = {np.dtype(np.float64): "d", np.dtype(np.float32): "f4x", np.dtype(np.uint64): "Q", np.dtype(bool): "?7x"}
+    return struct.Struct(
+        "<"
+        + "".join(
+            f"{5 + 2 * kind[1]}q" if isinstance(kind, tuple) else forms.get(np.dtype(kind), "q") for kind in kinds
+        )
+    )
 
 
 @cache

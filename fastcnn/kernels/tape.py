@@ -40,7 +40,7 @@ class Tape:
         """Append a call of Python."""
         self._calls.append((function, None, arguments))
 
-    def add_kernel(self, address: int, words: np.ndarray, arguments: tuple[Any, ...]) -> None:
+    def add_kernel(self, address: int, words: bytes, arguments: tuple[Any, ...]) -> None:
         """Append the call of a kernel: of machine code that takes its arguments from `words`."""
         self._calls.append((address, words, arguments))
 
@@ -70,11 +70,16 @@ class Tape:
             if is_python:
                 steps += [(function, arguments) for function, _, arguments in calls if callable(function)]
             else:
-                table = np.array([(address, words.ctypes.data) for address, words, _ in calls], np.int64)
+                table = np.array([(address, _address(words)) for address, words, _ in calls], np.int64)
                 self._tables.append(table)
                 steps.append((_loop(), (table.ctypes.data, len(table))))
         self._steps = steps
         return steps
+
+
+def _address(words: bytes) -> int:
+    """Return where bytes lie."""
+    return int(np.frombuffer(words, np.uint8).ctypes.data)
 
 
 class _Recorder(threading.local):
