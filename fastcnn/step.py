@@ -29,7 +29,7 @@ from .descent import Optimizer
 from .kernels import update as kernels
 from .kernels.tape import Tape
 from .layers.base import Layer
-from .layers.block import Call, Gradients, Graph, Memory, Pass, Store, record_calls
+from .layers.block import Block, Call, Gradients, Graph, Memory, Pass, Store, record_calls
 from .layers.layout import aligned_zeros
 from .losses import End, Loss, Targets
 from .model import Sequential
@@ -69,6 +69,7 @@ class Plan:
         self.stores: dict[tuple[str, int], Store] = {}
         self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
         self.steps: dict[Any, Step] = {}
+        self.meetings: dict[tuple[Callable[..., None], int], Tape] = {}
 
     def is_for(self, model: Sequential, loss: Loss) -> bool:
         """Tell whether it was made for these very parameters and this loss."""
@@ -181,17 +182,27 @@ class Step:
 
     def _forward_and_backward(self, number: int, threads: int) -> None:
         """Run the blocks on all shards, stage by stage."""
-        graph, meeting = self.plan.graph, self.plan.meeting(self.cuts)
+        graph = self.plan.graph
         for run, (first, _) in zip(self.plan.passes, self.cuts, strict=False):
             run.step, run.first = number, first
         self.play("prepare")
         for stage in range(len(graph.cuts) + 1):
             if stage:
-                graph.blocks[graph.cuts[stage - 1]].meet_forward(meeting)
+                block = graph.blocks[graph.cuts[stage - 1]]
+                self._meet(block, block.meet_forward)
             self.run("forward", stage, threads)
         for stage in range(len(graph.cuts) - 1, -1, -1):
-            graph.blocks[graph.cuts[stage]].meet_backward(meeting)
+            block = graph.blocks[graph.cuts[stage]]
+            self._meet(block, block.meet_backward)
             self.run("backward", stage, threads)
+
+    def _meet(self, block: Block, method: Callable[..., None]) -> None:
+        """Let a block see all shards; what the first time records is repeated later."""
+        meetings, key = self.plan.meetings, (method, self.n)
+        if key in meetings:
+            meetings[key].play()
+        else:
+            meetings[key] = record_calls([Call(block, method, (self.plan.meeting(self.cuts),))])
 
     def run(self, direction: str, stage: int, threads: int) -> None:
         """Run a stage of all shards: without Python, as soon as every worker has recorded every shard."""
@@ -248,6 +259,7 @@ class Step:
         end = Call(plan.loss, self._evaluate, (first, n, memory, plan.totals[shard]))
         if direction == "measure":
             predicting = Pass(training=False)
+            plan.meetings.clear()  # blocks keep what they have predicted with, until the next meeting that is held
             yield from [begin, *(Call(block, block.forward, (n, memory, predicting)) for block in graph.blocks), end]
             return
         if direction == "forward":

@@ -319,9 +319,18 @@ def test_a_mean_far_from_zero_costs_no_digits_of_the_variance():
 
 
 @makers
+def test_settings_cannot_be_changed(make):
+    """Recorded steps hold them."""
+    layer = make(fastcnn)
+    for name in {"epsilon", "momentum"} & set(dir(layer)):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, 0.5)
+
+
+@makers
 def test_without_epsilon_padding_channels_stay_finite(make):
     layer = make(fastcnn)
-    layer.epsilon = 0.0
+    layer._epsilon = 0.0
     x = normal(4, 6, 3, 3)
     model = fastcnn.Sequential([layer, fastcnn.Conv2D(3, 3)]).build((6, 3, 3), dtype=np.float64)
     assert np.isfinite(model.forward(x)).all()

@@ -349,6 +349,25 @@ def test_the_same_bits_with_shards_as_they_are_cut_in_earnest():
     assert all(result == results[0] for result in results)
 
 
+@pytest.mark.usefixtures("many_shards")
+def test_what_is_measured_between_steps_changes_no_bit():
+    """Also while threads still record shards that they had not had before, between meetings of batch norm."""
+    x, y = np.random.default_rng(0).standard_normal((19, 3, 8, 8)).astype(np.float32), np.arange(19) % 5
+    results = []
+    for threads, measured in ((1, False), (1, True), (2, False), (2, True), (3, True)):
+        layers = [Conv2D(6, 3), fastcnn.BatchNorm(), ReLU(), Conv2D(5, 3), fastcnn.BatchNorm(), Flatten(), Dense(5)]
+        model = Sequential(layers).build((3, 8, 8), random_state=0)
+        trainer, losses = Trainer(model, threads=threads), []
+        for n in (19, 19, 7, 19, 19, 7):
+            losses.append(trainer.step(x[:n], y[:n]))
+            if measured:
+                mean, _ = trainer.evaluate(x[::-1], y)
+                expected = fastcnn.CrossEntropy()(model.predict(x[::-1]), y)
+                assert mean == pytest.approx(expected, rel=1e-5)
+        results.append([losses, *(array.tobytes() for array in model.get_weights())])
+    assert all(result == results[0] for result in results)
+
+
 def test_a_small_step_stays_on_one_thread(monkeypatch):
     """A network whose step takes 50 µs never pays for a thread; one with much work is shared out."""
     asked = []

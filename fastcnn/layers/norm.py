@@ -23,7 +23,12 @@ class _Normalisation(Layer):
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
-        self.epsilon = checks.as_number(epsilon, self.name, "epsilon", at_least=0)
+        self._epsilon = checks.as_number(epsilon, self.name, "epsilon", at_least=0)
+
+    @property
+    def epsilon(self) -> float:
+        """What is added to the variance; it cannot be changed, for recorded steps would not see it."""
+        return self._epsilon
 
     @property
     def gamma(self) -> Array:
@@ -100,7 +105,12 @@ class BatchNorm(_Normalisation):
     def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
         super().__init__(epsilon)
         self._running: dict[str, Array] = {}
-        self.momentum = checks.as_number(momentum, self.name, "momentum", at_least=0, at_most=1)
+        self._momentum = checks.as_number(momentum, self.name, "momentum", at_least=0, at_most=1)
+
+    @property
+    def momentum(self) -> float:
+        """The weight of the new batch; it cannot be changed, as epsilon cannot."""
+        return self._momentum
 
     @property
     def running_mean(self) -> Array:
