@@ -24,20 +24,21 @@ from .vector import (
     sum_of_lanes,
 )
 from .vector_math import (
+    GATE,
     clamp,
     exp_negative,
     expm1_negative,
+    gated,
+    gated_slope,
     logistic,
-    logistic_beside_slope,
-    logistic_slope,
-    normal_density,
-    normal_distribution,
+    normal_gated,
+    normal_gated_slope,
     tanh,
     where_positive,
 )
 
 TANH_SCALE, TANH_CUBE = math.sqrt(8 / math.pi), 0.044715  # of the approximation of GELU: twice √(2/π)
-FAR = 1e4  # where the slope of that approximation is 0 or 1 to the last bit, and its square is still finite
+FAR = 9.0  # where the slope of that approximation is 0 or 1 to the last bit, and 2u is within GATE
 
 
 @kernel
@@ -111,8 +112,7 @@ def gelu(x, x_row, y, y_row, rows, length, past):
     for r in range(rows):
         i, o = x_row[r], y_row[r]
         for k in range(0, length, lanes(x)):
-            v = load(x, i + k)
-            put(y, o + k, v * normal_distribution(v), past)
+            put(y, o + k, normal_gated(load(x, i + k)), past)
 
 
 @kernel
@@ -121,9 +121,7 @@ def gelu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
     for r in range(rows):
         i, g, o = x_row[r], dy_row[r], dx_row[r]
         for k in range(0, length, lanes(dy)):
-            v = load(x, i + k)
-            slope = fma(v, normal_density(v), normal_distribution(v))
-            put(dx, o + k, load(dy, g + k) * slope, past)
+            put(dx, o + k, load(dy, g + k) * normal_gated_slope(load(x, i + k)), past)
 
 
 @kernel
@@ -135,7 +133,7 @@ def gelu_tanh(x, x_row, y, y_row, rows, length, past):
         i, o = x_row[r], y_row[r]
         for k in range(0, length, lanes(x)):
             v = load(x, i + k)
-            put(y, o + k, v * logistic(v * fma(cube, v * v, scale)), past)
+            put(y, o + k, gated(v, v * fma(cube, v * v, scale)), past)
 
 
 @kernel
@@ -151,8 +149,7 @@ def gelu_tanh_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
         for k in range(0, length, lanes(dy)):
             v = clamp(load(x, i + k), low, high)
             square = v * v
-            u = v * fma(cube, square, scale)
-            slope = fma(v * fma(triple, square, scale), logistic_slope(u), logistic_beside_slope(u))
+            slope = gated_slope(v * fma(cube, square, scale), v * fma(triple, square, scale))
             put(dx, o + k, load(dy, g + k) * slope, past)
 
 
@@ -163,18 +160,18 @@ def silu(x, x_row, y, y_row, rows, length, past):
         i, o = x_row[r], y_row[r]
         for k in range(0, length, lanes(x)):
             v = load(x, i + k)
-            put(y, o + k, v * logistic(v), past)
+            put(y, o + k, gated(v, v), past)
 
 
 @kernel
 def silu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
     """dx = dy · (σ(x) + x · σ'(x))."""
+    low, high = splat(x, x.dtype.type(-GATE)), splat(x, x.dtype.type(GATE))
     for r in range(rows):
         i, g, o = x_row[r], dy_row[r], dx_row[r]
         for k in range(0, length, lanes(dy)):
-            v = load(x, i + k)
-            slope = fma(v, logistic_slope(v), logistic_beside_slope(v))
-            put(dx, o + k, load(dy, g + k) * slope, past)
+            v = clamp(load(x, i + k), low, high)
+            put(dx, o + k, load(dy, g + k) * gated_slope(v, v), past)
 
 
 @kernel

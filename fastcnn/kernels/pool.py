@@ -28,6 +28,8 @@ from .vector import (
 )
 from .vector_bits import keep_equal, keep_where, load_bits, splat_bits, store_bits, winners_of_four
 
+NEAR = 4  # pixels that a global pooling takes at once: whoever leaps farther outruns the prefetcher
+
 inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
 
 
@@ -173,18 +175,19 @@ def global_maximum(x, x_row, n, lines, width, N, y, y_row, winner):
             store(y, o + c, low)
             store_bits(winner, w + c, splat_bits(low, 0))
         for line in range(lines):
-            r = x_row[i * lines + line]
-            for c in range(0, N - N % wide, wide):
-                _beat_line(two, x, r + c, width, N, y, o + c, winner, w + c, line * width)
-            for c in range(N - N % wide, N, lanes(x)):
-                _beat_line(low, x, r + c, width, N, y, o + c, winner, w + c, line * width)
+            for first in range(0, width, NEAR):
+                r, count, number = x_row[i * lines + line] + first * N, min(NEAR, width - first), line * width + first
+                for c in range(0, N - N % wide, wide):
+                    _beat(two, x, r + c, count, N, y, o + c, winner, w + c, number)
+                for c in range(N - N % wide, N, lanes(x)):
+                    _beat(low, x, r + c, count, N, y, o + c, winner, w + c, number)
 
 
 @inlined
-def _beat_line(like, x, i, width, N, y, o, winner, w, first):
-    """Let the pixels of a line, numbered from `first`, beat what stands in y: as many channels as `like` has lanes."""
+def _beat(like, x, i, count, N, y, o, winner, w, first):
+    """Let neighbours, numbered from `first`, beat what stands in y: as many channels as `like` has lanes."""
     best, which = load_like(like, y, o), load_bits(winner, w, like)
-    for pixel in range(width):
+    for pixel in range(count):
         value = load_like(like, x, i + pixel * N)
         which = where_beaten(best, value, splat_bits(like, first + pixel), which)
         best = where_beaten(best, value, value, best)

@@ -1,4 +1,4 @@
-"""Functions of vectors: exp to one unit in the last place, tanh and the logistic function to three, Φ to seven.
+"""Functions of vectors: exp to one unit in the last place, tanh and the logistic function to three.
 
 They are branch-free polynomials, written once for both precisions. Ranges are reduced as by Cody and Waite, "Software
 manual for the elementary functions", 1980; the coefficients are interpolations at Chebyshev nodes, computed with 50
@@ -9,12 +9,15 @@ memory, is the bound of most activations. Results below the smallest normal numb
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 from llvmlite import ir
 from numba.extending import intrinsic
 
 from .vector import Vector, emit_call
+
+GATE = 80.0  # e^GATE and its products with what is no larger are finite
 
 
 class Value:
@@ -131,16 +134,16 @@ def _grown(r: Value) -> Value:
     return r.polynomial(r.either(*EXP)).fma(r * r, r)
 
 
-def _reduced(x: Value) -> tuple[Value, Value]:
-    """Return e^r - 1 and 2^n for x = n · ln 2 + r."""
+def _split(x: Value) -> tuple[Value, Value]:
+    """Return r and 2^n for x = n · ln 2 + r."""
     n, turns = _turns(x)
     high, low = x.either(*LN_2)
-    return _grown(n.fma(-low, n.fma(-high, x))), _power(turns)
+    return n.fma(-low, n.fma(-high, x)), _power(turns)
 
 
 def _exp_negative(x: Value) -> Value:
-    grown, power = _reduced(x.at_least(x.either(*FLUSHED)))
-    return power.fma(grown, power)
+    rest, power = _split(x.at_least(x.either(*FLUSHED)))
+    return power.fma(_grown(rest), power)
 
 
 def _expm1_negative(x: Value) -> Value:
@@ -149,7 +152,8 @@ def _expm1_negative(x: Value) -> Value:
         n, turns = _turns(x)
         grown, power = _grown(n.fma(-LN_2_ROUNDED, x)), _power(turns)
     else:
-        grown, power = _reduced(x)
+        rest, power = _split(x)
+        grown = _grown(rest)
     return power.fma(grown, power - 1.0)
 
 
@@ -158,58 +162,79 @@ def _tanh(x: Value) -> Value:
     return (t / (-2.0 - t)).call("copysign", x)
 
 
-def _logistic_parts(x: Value) -> tuple[Value, Value]:
-    """Return e = e^-|x| and 1 / (1 + e): of them both the function and its slope can be made."""
-    e = _exp_negative(x.call("fabs") * -1.0)
-    return e, 1.0 / (e + 1.0)
+# e^r for |r| <= ln 2 / 2, wrong by 1e-7 at most: where one is added to it, that is enough.
+SHORT_EXP = (1.0, 1.0, 0.49999230309074016, 0.16667115388868614, 0.04189033157407433, 0.008312501289060878)
+
+
+def _over_one_plus_exp(x: Value, z: Value) -> Value:
+    """Return x / (1 + e^z)."""
+    z = z.at_least(z.either(*FLUSHED)).at_most(z.either(*OVERFLOWN))
+    rest, power = _split(z)
+    grown = rest.horner(SHORT_EXP) if z.vector.itemsize == 4 else _grown(rest) + 1.0
+    return x / grown.fma(power, 1.0)
 
 
 def _logistic(x: Value) -> Value:
-    x = x.at_least(-x.either(*OVERFLOWN)).at_most(-x.either(*FLUSHED))
-    grown, power = _reduced(x * -1.0)
-    return 1.0 / ((grown + 1.0) * power + 1.0)
+    return _over_one_plus_exp(x.like(x.of(1.0)), x * -1.0)
 
 
-def _logistic_beside_slope(x: Value) -> Value:
-    e, d = _logistic_parts(x)
-    return x.where("<", 0.0, e * d, d)
+def _gated(x: Value, z: Value) -> Value:
+    return _over_one_plus_exp(x, z * -1.0)
 
 
-def _logistic_slope(x: Value) -> Value:
-    e, d = _logistic_parts(x)
-    return e * d * d
+def _gated_slope(z: Value, w: Value) -> Value:
+    rest, power = _split(z * -1.0)
+    e = (rest.horner(SHORT_EXP) if z.vector.itemsize == 4 else _grown(rest) + 1.0) * power
+    d = 1.0 / (e + 1.0)
+    return (w * e * d).fma(d, d)
 
 
-def _normal_density(x: Value) -> Value:
-    return _half_square_exp(_tail_argument(x)) * 0.3989422804014327
+# GELU and its slope in single precision: max(0, x) - |x| · Φ(-|x|) and, for x > 0, 1 - s(x), for x < 0 s(-x), where
+# s(x) = Φ(-x) - x · φ(x). Φ(-x)^(1/8) and (s(x) / (ROOT - x))^(1/8) are so smooth for 0 <= x <= 6 that polynomials come
+# within 6e-8 and 1e-8 of them: what is raised needs neither an exponential nor a quotient.
+TAIL = (
+    0.9170039903891505, -0.09145662750127027, -0.031930700470742784, -0.0006710525038281599, 0.0015096674931329625,
+    2.6077449876095308e-05, -5.47928969491514e-05, 5.51131735292152e-06, 1.0057164910043556e-07,
+    -4.1674915235212556e-08, 1.759836943816944e-09,
+)  # fmt: skip
+TAIL_OF_SLOPE = (
+    0.9502963834556586, -0.03155189230170355, -0.04563023404911013, -0.003017688202699383, 0.0025013618156398834,
+    -0.000123940217508811, -3.070106461335231e-05, 3.19254587448837e-06, -4.943318492257314e-07,
+    1.8808591793171274e-07, -3.046767482874672e-08, 2.2094377785825315e-09, -6.205481834665533e-11,
+)  # fmt: skip
+ROOT = 0.7517915246935645  # of s
+END = 6.0  # where nothing of either tail is left: 6e-9 and 4e-8
 
 
-def _tail_argument(x: Value) -> Value:
-    """Return |x|, but no more than where e^(-x²/2) is flushed to zero."""
-    return x.call("fabs").at_most(x.either(13.26, 37.66))
+def _raised(x: Value, root: Sequence[float]) -> tuple[Value, Value]:
+    """Return |x|, no more than END, and the eighth power of a polynomial of it."""
+    near = x.call("fabs").at_most(END)
+    power = near.polynomial(root)
+    for _ in range(3):
+        power = power * power
+    return near, power
 
 
-# (e^r - 1) / r as a polynomial in -2r, for e^(-x²/2): in single precision a term shorter, wrong by 1e-7 at most.
-HALF = tuple(
-    [c * (-0.5) ** (k + 1) for k, c in enumerate((1.0, *coefficients))]
-    for coefficients in ((0.499992303183549, 0.16667115434411317, 0.041890330321157236, 0.008312497832177447), EXP[1])
-)
+def _normal_gated(x: Value) -> Value:
+    if x.vector.itemsize == 8:
+        _, distribution = _normal(x)
+        return x * distribution
+    near, tail = _raised(x, TAIL)
+    return (near * -1.0).fma(near.where(">=", END, 0.0, tail), x.at_least(0.0))
 
 
-def _half_square_exp(x: Value) -> Value:
-    """Return e^(-x²/2); the square is not rounded before 2n · ln 2 is taken off, where multiply-adds are fused."""
-    turns = (x * x).fma(-0.5 * LOG2_E, x.either(*ROUND))
-    n, (high, low) = turns - x.either(*ROUND), x.either(*LN_2)
-    rest = n.fma(2 * low, x.fma(x, n * (2 * high)))  # n is negative
-    power = _power(turns)
-    return (power * rest).fma(rest.horner(x.either(*HALF)), power)
+def _normal_gated_slope(x: Value) -> Value:
+    if x.vector.itemsize == 8:
+        density, distribution = _normal(x)
+        return x.fma(density, distribution)
+    near, power = _raised(x, TAIL_OF_SLOPE)
+    tail = near.where(">=", END, 0.0, (ROOT - near) * power)
+    return x.where(">", 0.0, 1.0 - tail, tail)
 
 
-# Mills' ratio, Φ(-x) / φ(x), by √(2π). In single precision for 0 <= x <= 13.3 a quotient of polynomials, its relative
-# error 5e-9. In double precision for all x >= 0 a polynomial by x + k, in t = (x - k) / (x + k) as in Shepherd and
-# Laframboise, "Chebyshev approximation of (1 + 2x) exp(x²) erfc x", Math. Comp. 36, 1981.
-MILLS_ABOVE = (49.61873021645526, 43.236281102944375, 17.992325977355303, 3.9678936342706184, 0.3989479504903571)
-MILLS_BELOW = (99.2374599410935, 165.6526348664209, 118.53719150959529, 46.08366915876394, 9.94676688589144)
+# In double precision Mills' ratio, Φ(-x) / φ(x), by √(2π), for all x >= 0: a polynomial by x + k, in
+# t = (x - k) / (x + k), as in Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x²) erfc x", Math.
+# Comp. 36, 1981.
 MILLS_K = 5.0
 MILLS = (
     0.769193049750063, -0.6653825028900577, 0.4953056159699768, -0.3135331566712138, 0.16502036617034282,
@@ -221,18 +246,25 @@ MILLS = (
 )  # fmt: skip
 
 
-def _normal_tail(x: Value) -> Value:
-    """Return Φ(-x) for x >= 0."""
-    e = _half_square_exp(x)
-    if x.vector.itemsize == 4:
-        return e * x.horner(MILLS_ABOVE) / x.horner((*MILLS_BELOW, 1.0))
-    d = 1.0 / (x + MILLS_K)
-    return e * ((x * d).fma(2.0, -1.0).polynomial(MILLS) * d)
+# (e^r - 1) / r as a polynomial in -2r, for e^(-x²/2).
+HALF = [c * (-0.5) ** (k + 1) for k, c in enumerate((1.0, *EXP[1]))]
 
 
-def _normal_distribution(x: Value) -> Value:
-    tail = _normal_tail(_tail_argument(x))
-    return x.where("<", 0.0, tail, 1.0 - tail)
+def _half_square_exp(x: Value) -> Value:
+    """Return e^(-x²/2); the square is not rounded before 2n · ln 2 is taken off, where multiply-adds are fused."""
+    turns = (x * x).fma(-0.5 * LOG2_E, ROUND[1])
+    n, (high, low) = turns - ROUND[1], LN_2[1]
+    rest = n.fma(2 * low, x.fma(x, n * (2 * high)))  # n is negative
+    power = _power(turns)
+    return (power * rest).fma(rest.horner(HALF), power)
+
+
+def _normal(x: Value) -> tuple[Value, Value]:
+    """Return φ(x) and Φ(x) in double precision, Φ exact in the lower tail too: erfc(-x/√2) / 2."""
+    near = x.call("fabs").at_most(37.66)  # where e^(-x²/2) is flushed to zero
+    e, d = _half_square_exp(near), 1.0 / (near + MILLS_K)
+    tail = e * ((near * d).fma(2.0, -1.0).polynomial(MILLS) * d)
+    return e * 0.3989422804014327, x.where("<", 0.0, tail, 1.0 - tail)
 
 
 def _where_positive(x: Value, y: Value, z: Value) -> Value:
@@ -243,25 +275,23 @@ def _clamp(x: Value, low: Value, high: Value) -> Value:
     return x.at_least(low).at_most(high)
 
 
-def _function(emit: Callable[[Value], Value], formula: str) -> Any:
-    """Return an intrinsic of one vector."""
+def _function(emit: Callable[..., Value], formula: str) -> Any:
+    """Return an intrinsic of vectors of one type, as many as `emit` takes."""
 
-    def typed(typingctx: Any, x: Any) -> Any:
-        return x(x), lambda context, builder, signature, arguments: emit(Value(builder, x, arguments[0])).value
+    def codegen(context: Any, builder: ir.IRBuilder, types: Any, arguments: Any) -> Any:
+        vector = types.return_type
+        return emit(*(Value(builder, vector, argument) for argument in arguments)).value
 
-    typed.__name__, typed.__doc__ = emit.__name__.strip("_"), formula
-    return intrinsic(typed)
+    def of_one(typingctx: Any, x: Any) -> Any:
+        return x(x), codegen
 
+    def of_two(typingctx: Any, x: Any, y: Any) -> Any:
+        return x(x, x), codegen
 
-def _function_of_three(emit: Callable[[Value, Value, Value], Value], formula: str) -> Any:
-    """Return an intrinsic of three vectors."""
-
-    def typed(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
-        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-            return emit(*(Value(builder, x, argument) for argument in arguments)).value
-
+    def of_three(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
         return x(x, x, x), codegen
 
+    typed: Any = (of_one, of_two, of_three)[len(signature(emit).parameters) - 1]
     typed.__name__, typed.__doc__ = emit.__name__.strip("_"), formula
     return intrinsic(typed)
 
@@ -270,9 +300,9 @@ exp_negative = _function(_exp_negative, "Return e^x for x <= 0; zero where it is
 expm1_negative = _function(_expm1_negative, "Return e^x - 1 for x <= 0, exact near 0.")
 tanh = _function(_tanh, "Return tanh(x).")
 logistic = _function(_logistic, "Return 1 / (1 + e^-x).")
-logistic_beside_slope = _function(_logistic_beside_slope, "Return the same from what `logistic_slope` is made of.")
-logistic_slope = _function(_logistic_slope, "Return the derivative of `logistic`.")
-normal_density = _function(_normal_density, "Return e^(-x²/2) / √(2π).")
-normal_distribution = _function(_normal_distribution, "Return Φ(x), exact in the lower tail too: erfc(-x/√2) / 2.")
-where_positive = _function_of_three(_where_positive, "Return y where x > 0, z elsewhere.")
-clamp = _function_of_three(_clamp, "Return x, between y and z; a NaN stays.")
+gated = _function(_gated, "Return x / (1 + e^-z): x, let through by the logistic function of z.")
+gated_slope = _function(_gated_slope, "Return σ(z) · (1 + w · (1 - σ(z))) for |z| <= GATE, with the logistic σ.")
+normal_gated = _function(_normal_gated, "Return x · Φ(x); in single precision to 2e-7, and zero below -6.")
+normal_gated_slope = _function(_normal_gated_slope, "Return Φ(x) + x · φ(x); in single precision to 4e-7.")
+where_positive = _function(_where_positive, "Return y where x > 0, z elsewhere.")
+clamp = _function(_clamp, "Return x, between y and z; a NaN stays.")
