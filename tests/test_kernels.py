@@ -7,7 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn.kernels import activation, conv_direct, loss, pool, product, update
-from fastcnn.kernels.blocking import DEPTH, PIXELS
+from fastcnn.kernels.blocking import DEPTH, PIXELS, pixels_at_once
 from fastcnn.kernels.machine import vector_set
 from fastcnn.layers.winograd import ALGORITHMS
 from tests.arrays import both_dtypes
@@ -84,12 +84,20 @@ def test_product(guards, rows, vectors, dtype):
             np.testing.assert_array_equal(gather(c, c_row[first:], N), np.maximum(floor, start + A[first:] @ B))
 
 
+def test_the_pixels_of_a_filter_gradient_fit_its_scratch():
+    """And they are whole windows of a pooling."""
+    for channels in range(1, 300):
+        pixels = pixels_at_once(channels)
+        assert 0 < pixels <= PIXELS
+        assert pixels % 4 == 0
+
+
 @both_dtypes
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
 @pytest.mark.parametrize("K", [*range(1, 14), 27, 144])
 def test_gradient_product(guards, K, vectors, dtype):
-    rng, N, gap = np.random.RandomState(K), vectors * lanes(dtype), lanes(dtype)
-    for n in (1, 5, PIXELS - 1, PIXELS, PIXELS + 1, 2 * PIXELS + 3):
+    rng, N, gap, pixels = np.random.RandomState(K), vectors * lanes(dtype), lanes(dtype), 64
+    for n in (1, 5, pixels - 1, pixels, pixels + 1, 2 * pixels + 3):
         A, G = integers(rng, K, n, dtype=dtype), integers(rng, n, N, dtype=dtype)
         a_row, a_col = spread(rng, K, n, 2), rng.permutation(n)
         a = guards.empty(K * (n + 2) + 2, dtype)
@@ -97,10 +105,10 @@ def test_gradient_product(guards, K, vectors, dtype):
         g_row, c_row = spread(rng, n, N, gap), spread(rng, K, N, gap)
         g, c = guards.empty(n * (N + gap) + gap, dtype), guards.empty(K * (N + gap) + gap, dtype)
         g[g_row[:, None] + np.arange(N)] = G
-        sums, panel = guards.empty(N, dtype), guards.empty(PIXELS * min(vectors, 2) * lanes(dtype), dtype)
+        sums, panel = guards.empty(N, dtype), guards.empty(pixels * min(vectors, 2) * lanes(dtype), dtype)
         product.gradient_product(
-            a, table(guards, a_row), K, table(guards, a_col), n, g, table(guards, g_row), N, panel,
-            c, table(guards, c_row), guards.zeros(N, dtype), sums,
+            a, table(guards, a_row), K, table(guards, a_col), n, g, table(guards, g_row), N, pixels,
+            panel, c, table(guards, c_row), guards.zeros(N, dtype), sums,
         )  # fmt: skip
         assert_only(c, c_row, N)
         np.testing.assert_array_equal(gather(c, c_row, N), A @ G)

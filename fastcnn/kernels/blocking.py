@@ -10,8 +10,18 @@ BAND = 96  # rows of a product that stay in the first-level cache while all pane
 DEPTH = (
     1200  # columns of them that are taken at once: more of the other's panel would not stay in the caches beside them
 )
-PIXELS = 256  # rows that a filter gradient takes at once: a panel of the gradient stays in the first-level cache
+PIXELS = 256  # the most rows that a filter gradient takes at once: their panel stays in the first-level cache
 SOFTMAX = 16  # pixels of a softmax at a time
+
+
+def pixels_at_once(channels: int) -> int:
+    """Return how many pixels of so many channels a filter gradient takes at once.
+
+    All taps read them again: they should stay in the first-level cache, beside the panel. Where too few would, the sums
+    are better left in the registers for longer.
+    """
+    fitting = 4096 // channels
+    return PIXELS if fitting < 64 else min(fitting // 4 * 4, PIXELS // 2)
 
 
 def is_panel(N: int, dtype: np.dtype) -> bool:

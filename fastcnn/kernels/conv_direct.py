@@ -9,7 +9,7 @@ padded to whole vectors.
 
 from __future__ import annotations
 
-from .blocking import BAND, PIXELS
+from .blocking import BAND
 from .compiler import kernel
 from .panel import panel_product
 from .pool import larger
@@ -65,15 +65,15 @@ def clear_columns(a, rows, pitch, first):
 
 @kernel
 def filter_gradient_pool(
-    x, x_col, K, x_row, P, dy, dy_row, winners, N, panel, dw, dw_row, zeros, dbias,
+    x, x_col, K, x_row, P, dy, dy_row, winners, N, pixels, panel, dw, dw_row, zeros, dbias,
 ):  # fmt: skip
     """dw (K, N) and dbias behind a max-pool 2 x 2, from dy (P, N): the gradient is spread out only in the panel.
 
-    For a first layer, which computes no gradient of its input; `panel` is scratch for PIXELS rows of one panel.
+    For a first layer, which computes no gradient of its input. `panel` is scratch for so many `pixels`, taken at once.
     """
     width = 2 * lanes(x)
     none = x.dtype.type(-float("inf"))
-    step = PIXELS // 4
+    step = pixels // 4
     for p0 in range(0, P, step):
         p1 = min(p0 + step, P)
         for c0 in range(0, N, width):

@@ -7,7 +7,7 @@ number of vectors. Row i of C begins at `c[c_row[i]]`. N is a multiple of the ve
 
 from __future__ import annotations
 
-from .blocking import BAND, DEPTH, PIXELS
+from .blocking import BAND, DEPTH
 from .compiler import kernel
 from .panel import panel_product
 from .vector import lanes, load, splat, store
@@ -31,15 +31,15 @@ def product(a, a_row, i0, i1, a_col, K, b, b0, c, c_row, N, start, floor):
 
 
 @kernel
-def gradient_product(a, a_row, K, a_col, n, g, g_row, N, panel, c, c_row, zeros, column_sums):
+def gradient_product(a, a_row, K, a_col, n, g, g_row, N, pixels, panel, c, c_row, zeros, column_sums):
     """C (K, N) = Aᵀ · G for G (n, N) at `g[g_row]`, and the sums of G's columns: the gradients of filters and biases.
 
-    `panel` is scratch for PIXELS rows of one panel of G, `zeros` (N,) zeros.
+    `panel` is scratch for so many rows of one panel of G, `pixels`, as are taken at once, `zeros` (N,) zeros.
     """
     width = 2 * lanes(a)
     none = a.dtype.type(-float("inf"))
-    for p0 in range(0, n, PIXELS):
-        p1 = min(p0 + PIXELS, n)
+    for p0 in range(0, n, pixels):
+        p1 = min(p0 + pixels, n)
         for c0 in range(0, N, width):
             vectors = min(N - c0, width) // lanes(a)
             for v in range(vectors):

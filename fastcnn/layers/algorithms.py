@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import conv_direct, conv_im2col, pool, product
-from ..kernels.blocking import BAND, PIXELS, is_panel
+from ..kernels.blocking import BAND, PIXELS, is_panel, pixels_at_once
 from ..typing import Array, IntArray
 from .geometry import Pair, Window, windows_of_2
 from .layout import Halo, Layout, aligned_zeros
@@ -227,6 +227,7 @@ class Direct(Algorithm):
         self.packed = aligned_zeros(c.taps * c.columns_of_y, c.dtype)
         self.zeros = aligned_zeros(max(c.columns_of_y, c.columns_of_dx), c.dtype)
         self.none = c.dtype.type(-np.inf)
+        self.pixels = pixels_at_once(c.channels)
         self.panels: list[_Panel] = []
         self.lane_row = np.full(c.columns_of_dx, -1, np.int32)
         self.lane_row[: c.channels] = np.arange(min(c.channels, self.lane_row.size)) * c.columns_of_y
@@ -318,8 +319,8 @@ class Direct(Algorithm):
     def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
         c = self.convolution
         product.gradient_product(
-            x, self.x_col, c.taps, self.x_row, n * c.pixels, dy, self.dy_row, c.columns_of_y, scratch, dw, self.w_row,
-            self.zeros, dbias,
+            x, self.x_col, c.taps, self.x_row, n * c.pixels, dy, self.dy_row, c.columns_of_y, self.pixels, scratch, dw,
+            self.w_row, self.zeros, dbias,
         )  # fmt: skip
 
     def filter_gradient_pool(
@@ -327,8 +328,8 @@ class Direct(Algorithm):
     ) -> None:
         c = self.convolution
         conv_direct.filter_gradient_pool(
-            x, self.x_col, c.taps, self.x_row, n * c.pixels // 4, dy, dy_row, winners, c.y.pitch, scratch, dw,
-            self.w_row, self.zeros, dbias,
+            x, self.x_col, c.taps, self.x_row, n * c.pixels // 4, dy, dy_row, winners, c.y.pitch, self.pixels, scratch,
+            dw, self.w_row, self.zeros, dbias,
         )  # fmt: skip
 
 

@@ -249,8 +249,8 @@ class DenseBlock(Block):
                 memory.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, n, self.pitch, False
             )
         product.gradient_product(
-            memory.values[self.x], self.x_col, self.inputs, self.x_row, n, dy, self.dy_row, self.pitch, panel,
-            gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", unused),
+            memory.values[self.x], self.x_col, self.inputs, self.x_row, n, dy, self.dy_row, self.pitch, PIXELS,
+            panel, gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", unused),
         )  # fmt: skip
         if dx is not None:
             product.product(
