@@ -226,12 +226,12 @@ def test_a_trainer_steps_as_a_loop_of_ones_own(make, clip_norm):
 
 
 @pytest.mark.usefixtures("many_shards")
-@pytest.mark.parametrize("clip_norm", [None, 0.1])
-@both_dtypes
+@pytest.mark.parametrize(("clip_norm", "dtype"), [(None, np.float32), (0.1, np.float64)])
 @every_optimizer
 def test_the_same_bits_for_any_number_of_threads(make, clip_norm, dtype):
+    """One, two and three; that four are no different is for the steps of test_training."""
     results = []
-    for threads in (1, 2, 3, 4):
+    for threads in (1, 2, 3):
         model, optimizer, ema = build(dtype), make(fastcnn), ExponentialMovingAverage(0.9)
         optimizer.clip_norm = clip_norm
         trainer = Trainer(model, optimizer=optimizer, threads=threads, ema=ema)
