@@ -1,7 +1,12 @@
-"""Threads: how many there may be, and the shards that they share out.
+"""Threads: how many there may be, and the work that they share out.
 
-Kernels are serial and release the GIL; threads take whole shards. The main thread always works too, so a step ends
-even if no other thread is free: two fits at once, a forked child, an interpreter that is closing.
+Kernels are serial and release the GIL; threads take whole tasks: shards of a batch, pieces of the flat vector. The
+thread that asks always works too, so a step ends even if no other is free: two fits at once, a forked child, an
+interpreter that is closing.
+
+`play` shares out recorded kernel calls in machine code; all steady work of a training step goes through it. `run`
+shares out calls of Python: what is recorded just now, layers, losses and optimizers that are not made of kernels, and
+the pieces of a long prediction.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from functools import cache
 from numbers import Integral
 from queue import SimpleQueue
 
-from .kernels.team import FINISHED, TABLE, TICKET, has_tasks, new_state, team, ticket
+from .kernels import team as native
 from .typing import IntArray
 
 PATIENCE = 10000  # turns of a native loop, about 0.2 ms, that are waited before other threads get the processor
@@ -57,31 +62,25 @@ def check_threads(threads: int) -> int:
     return int(threads)
 
 
-class _Helpers:
-    """The process's helper threads; made when first needed, forgotten in a forked child."""
+class _Pool:
+    """The process's threads for calls of Python, made when first needed."""
 
     def __init__(self) -> None:
-        self.pool: ThreadPoolExecutor | None = None
+        self.executor: ThreadPoolExecutor | None = None
         self.size = 0
 
     def submit(self, count: int, work: Callable[[int], None]) -> list[Future[None]]:
-        """Ask `count` helpers to run `work(1)`, `work(2)`, ...; fewer, if the interpreter is closing."""
-        if self.pool is None or self.size < count:
-            self.pool = ThreadPoolExecutor(count, thread_name_prefix="fastcnn")
+        """Ask `count` threads to run `work(1)`, `work(2)`, ...; fewer, if the interpreter is closing."""
+        if self.executor is None or self.size < count:
+            self.executor = ThreadPoolExecutor(count, thread_name_prefix="fastcnn")
             self.size = count
         try:
-            return [self.pool.submit(work, helper) for helper in range(1, count + 1)]
+            return [self.executor.submit(work, worker) for worker in range(1, count + 1)]
         except RuntimeError:
             return []
 
-    def forget(self) -> None:
-        """Begin anew: a fork copies no threads."""
-        self.pool = None
 
-
-_helpers = _Helpers()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.forget)
+_pool = _Pool()
 
 
 def run(count: int, task: Callable[[int, int], None], threads: int) -> None:
@@ -89,9 +88,6 @@ def run(count: int, task: Callable[[int, int], None], threads: int) -> None:
 
     `worker` is below `threads`, and no two calls with the same worker overlap.
     """
-    if count == 1:
-        task(0, 0)
-        return
     if threads <= 1 or count <= 1:
         for i in range(count):
             task(i, 0)
@@ -103,11 +99,11 @@ def run(count: int, task: Callable[[int, int], None], threads: int) -> None:
         while (i := next(queue)) < count:
             task(i, worker)
 
-    futures = _helpers.submit(min(threads, count) - 1, work)
+    futures = _pool.submit(min(threads, count) - 1, work)
     try:
         work(0)
     finally:
-        # Helpers that have not begun are not waited for; the others finish the shard they have.
+        # Threads that have not begun are not waited for; the others finish the task they have.
         queue = itertools.count(count)
         running = [future for future in futures if not future.cancel()]
         errors = [error for future in running if (error := future.exception())]
@@ -116,26 +112,26 @@ def run(count: int, task: Callable[[int, int], None], threads: int) -> None:
 
 
 class _Team:
-    """Helpers that take recorded calls without the GIL; for one job at a time."""
+    """A leader, who asks, and helpers, who take recorded calls without the GIL; for one job at a time."""
 
     def __init__(self) -> None:
-        self.state = new_state()
-        self.functions = team()
+        self.state = native.new_state()
+        self.functions = native.functions()
         self.helpers: list[_Helper] = []
 
     def play(self, table: IntArray, count: int, threads: int) -> None:
         """Do a job, on fewer threads if the interpreter is closing and gives no more."""
-        while len(self.helpers) < threads - 1 and _closing is False:
+        while len(self.helpers) < threads - 1 and not _teams.closing:
             try:
                 self.helpers.append(_Helper(self.functions.serve, self.state, len(self.helpers) + 1))
             except RuntimeError:
                 break
-        self.state[TABLE], self.state[FINISHED] = table.ctypes.data, 0
+        self.state[native.TABLE], self.state[native.FINISHED] = table.ctypes.data, 0
         for helper in self.helpers[: threads - 1]:
             helper.wake()
         address, finished = self.state.ctypes.data, 0
         try:
-            finished = self.functions.lead(address, ticket(count, threads), count, PATIENCE)
+            finished = self.functions.lead(address, native.ticket(count, threads), count, PATIENCE)
         finally:
             while not finished:
                 time.sleep(0)  # a helper with a task left may be waiting for this processor
@@ -158,7 +154,7 @@ class _Helper:
             serve(state.ctypes.data, worker, PATIENCE)
             self.asleep = True
             # Until it had the GIL to say so, a job may have begun that counts on this thread.
-            if not has_tasks(int(state[TICKET]), worker):
+            if not native.has_tasks(int(state[native.TICKET]), worker):
                 self.calls.get()
             self.asleep = False
 
@@ -167,10 +163,31 @@ class _Helper:
         if self.asleep:
             self.calls.put(None)
 
+    def close(self) -> None:
+        """Let the thread end."""
+        self.closing = True
+        self.wake()
+        self.thread.join(timeout=1)
 
-_teams: list[_Team] = []  # those that nobody uses just now
-_everyone: list[_Team] = []
-_closing = False
+
+class _Teams:
+    """The process's teams: as many as there are threads that have played at the same time."""
+
+    def __init__(self) -> None:
+        self.all: list[_Team] = []
+        self.idle: list[_Team] = []
+        self.closing = False
+
+    def take(self) -> _Team:
+        """Return a team that nobody uses."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            self.all.append(team := _Team())
+            return team
+
+
+_teams = _Teams()
 
 
 def play(table: IntArray, threads: int) -> None:
@@ -181,31 +198,25 @@ def play(table: IntArray, threads: int) -> None:
     table : int64 array of shape (threads, tasks, 2)
         What each worker would call for each task: address and number, see `Tape.native`.
     """
-    try:
-        crew = _teams.pop()
-    except IndexError:
-        crew = _Team()
-        _everyone.append(crew)
-    crew.play(table, table.shape[1], threads)
-    _teams.append(crew)  # unless something went wrong
+    team = _teams.take()
+    team.play(table, table.shape[1], threads)
+    _teams.idle.append(team)  # unless something went wrong
+
+
+def _forget() -> None:
+    """Begin anew in a forked child: a fork copies no threads."""
+    global _pool, _teams
+    _pool, _teams = _Pool(), _Teams()
 
 
 def _close() -> None:
     """Let all helpers end: when the interpreter goes, so does the code that they wait in."""
-    global _closing  # noqa: PLW0603
-    _closing = True
-    for helper in [helper for crew in _everyone for helper in crew.helpers]:
-        helper.closing = True
-        helper.wake()
-        helper.thread.join(timeout=1)
-
-
-def _forget_teams() -> None:
-    """Begin anew: a fork copies no threads."""
-    _teams.clear()
-    _everyone.clear()
+    _teams.closing = True
+    for team in _teams.all:
+        for helper in team.helpers:
+            helper.close()
 
 
 atexit.register(_close)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_teams)
+    os.register_at_fork(after_in_child=_forget)

@@ -27,7 +27,7 @@ SIZE = 24
 MOST = (1 << 16) - 1  # tasks or threads of a job
 
 
-class Team(NamedTuple):
+class Functions(NamedTuple):
     """The native functions.
 
     Attributes
@@ -56,7 +56,7 @@ def has_tasks(now: int, worker: int) -> bool:
 
 
 @cache
-def team() -> Team:
+def functions() -> Functions:
     """Return the functions, compiled at the first call; ctypes lets go of the GIL while they run."""
     module = ir.Module()
     take, wait = _emit_take(module), _emit_wait(module)
@@ -64,7 +64,7 @@ def team() -> Team:
     _emit_lead(module, take, wait)
     serve, lead, wait_address = compile_module(module, "serve", "lead", "wait")
     address, word = ctypes.c_void_p, ctypes.c_int64
-    return Team(
+    return Functions(
         ctypes.CFUNCTYPE(None, address, word, word)(serve),
         ctypes.CFUNCTYPE(word, address, word, word, word)(lead),
         ctypes.CFUNCTYPE(word, address, word, word)(wait_address),

@@ -87,7 +87,7 @@ class Block(ABC):
         `meet_forward` sees them all, and they go on with `forward`. Backward likewise.
     replayable : bool
         Whether it does nothing but call kernels, with the same arguments at every step: then a training step repeats
-        the recorded calls and spares the Python around them.
+        the recorded calls, those of meetings too, and spares the Python around them.
     reads_values_again : bool
         Whether its backward pass reads the values of its inputs.
     link : str
