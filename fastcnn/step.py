@@ -64,7 +64,8 @@ class Plan:
         rows = self.gradients.reshape(SHARDS, -1)
         self.gradients_by_layer: list[dict[Layer, Gradients]] = [model._gradients_by_layer(row) for row in rows]
         self.totals = np.zeros((SHARDS, 2))  # of each shard: loss, hits
-        self.passes = [Pass() for _ in range(SHARDS)]
+        self.number = np.zeros(1, np.int64)  # of the step
+        self.passes = [Pass(number=self.number) for _ in range(SHARDS)]
         self.memories: dict[tuple[int, int], Memory] = {}
         self.stores: dict[tuple[str, int], Store] = {}
         self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
@@ -144,6 +145,7 @@ class Step:
     ) -> tuple[float, float]:
         """Take the step of this `number`; return loss and accuracy before it."""
         self.totals.fill(0)
+        self.plan.number[0] = number
         update = self.update
         if update is None or not update.is_for(optimizer, ema):
             self.whole, update = None, Update(self.plan, len(self.cuts), optimizer, ema)
@@ -151,7 +153,7 @@ class Step:
             update.begin()
             self.whole.play()
         else:
-            self._forward_and_backward(number, threads)
+            self._forward_and_backward(threads)
             update.begin()
             update.run(threads)
             if update is not self.update:
@@ -180,11 +182,11 @@ class Step:
         whole = self.tapes["prepare", 0, 0, 0] + self.tapes["forward", 0, 0, 0] + update.whole
         return whole if whole.native() else None
 
-    def _forward_and_backward(self, number: int, threads: int) -> None:
+    def _forward_and_backward(self, threads: int) -> None:
         """Run the blocks on all shards, stage by stage."""
         graph = self.plan.graph
         for run, (first, _) in zip(self.plan.passes, self.cuts, strict=False):
-            run.step, run.first = number, first
+            run.first = first
         self.play("prepare")
         for stage in range(len(graph.cuts) + 1):
             if stage:

@@ -429,7 +429,7 @@ def test_masks_look_random(rate):
         layer.forward(x)
         masks.append(layer.last_mask)
     layer._seed ^= 1
-    layer._session.calls = 0
+    layer._session = None  # which has the seed in its records, and counts the calls
     layer.forward(x)
     masks.append(layer.last_mask)
     deviation = math.sqrt(rate * (1 - rate))
@@ -497,6 +497,8 @@ def test_the_trainer_counts_steps_and_images():
         masked = 2 * x * mask_of(layer, x.shape, step)
         np.testing.assert_allclose(loss, cross_entropy(model.forward(masked), y), rtol=1e-12)
         model.train()
+    (recorded,) = trainer._plan.steps.values()
+    assert all(tape.native() for tape in recorded.tapes.values())
 
 
 @pytest.mark.parametrize("random_state", [None, 3])
@@ -528,7 +530,7 @@ def test_keys_differ_between_neighbours():
     seen = set()
     for seed in range(8):
         for step in range(8):
-            dropout.sample_keys(seed, step, 3, 64, keys)
+            dropout.sample_keys(seed, np.array([step]), 3, 64, keys)
             assert int(keys[5]) == splitmix64(splitmix64(splitmix64(seed) ^ step) ^ 8)
             seen |= set(keys.tolist())
     assert len(seen) == 64 * 64

@@ -30,8 +30,8 @@ def _mixed(z):
 
 @kernel
 def sample_keys(seed, step, first, n, keys):
-    """keys[i] = the key of sample first + i in this step."""
-    start = _mixed(_mixed(np.uint64(seed)) ^ np.uint64(step))
+    """keys[i] = the key of sample first + i in step[0]."""
+    start = _mixed(_mixed(np.uint64(seed)) ^ np.uint64(step[0]))
     for i in range(n):
         keys[i] = _mixed(start ^ np.uint64(first + i))
 

@@ -35,14 +35,20 @@ class Pass:
     ----------
     training : bool
         Whether layers such as dropout are on.
-    seed, step, first : int
-        For random numbers that depend on the sample and not on the shard: the number of the shard's first image.
+    first : int
+        The number of the shard's first image: random numbers depend on the sample and not on the shard.
+    number : int64 array of shape (1,)
+        Of the step; recorded calls look it up.
     """
 
     training: bool = True
-    seed: int = 0
-    step: int = 0
     first: int = 0
+    number: IntArray = field(default_factory=lambda: np.zeros(1, np.int64))
+
+    @property
+    def step(self) -> int:
+        """The number of the step."""
+        return int(self.number[0])
 
 
 @dataclass

@@ -130,6 +130,7 @@ class SpatialDropout2D(_Dropout):
 class _DropoutBlock(Block):
     """Keeps one key for each sample; both passes compute the mask from it."""
 
+    replayable = True
     layer: _Dropout
 
     def plan(self, graph: Graph) -> None:
@@ -152,7 +153,7 @@ class _DropoutBlock(Block):
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         if run.training:
-            kernels.sample_keys(self.layer._seed, run.step, run.first, n, memory.kept[self.index])
+            kernels.sample_keys(self.layer._seed, run.number, run.first, n, memory.kept[self.index])
         self._pass(
             run, n, memory.kept[self.index], memory.values[self.x], self.x_row, memory.values[self.y], self.y_row,
             self.past,

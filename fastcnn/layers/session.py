@@ -54,7 +54,8 @@ class Session:
         if len(self.shards) > 1:
             self.parts = [aligned_zeros(layer._size, dtype) for _ in self.firsts]
         self.by_layer = [layer._gradients_by_layer(part) for part in self.parts]
-        self.passes = [Pass(first=first) for first in self.firsts]
+        self.number = np.zeros(1, np.int64)
+        self.passes = [Pass(first=first, number=self.number) for first in self.firsts]
         self.tapes: dict[tuple[str, bool], Tape] = {}
         self.ready = False
         self.calls = calls
@@ -63,8 +64,9 @@ class Session:
         """Return the output of a batch."""
         self.ready = False
         graph = self.graph
+        self.number[0] = self.calls
         for (n, memory), run in zip(self.shards, self.passes, strict=True):
-            run.training, run.step = training, self.calls
+            run.training = training
             graph.load(x[run.first : run.first + n], n, memory)
         self._play("forward", training)
         self.ready, self.calls = True, self.calls + 1
