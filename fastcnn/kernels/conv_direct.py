@@ -12,11 +12,10 @@ from __future__ import annotations
 from .blocking import BAND
 from .compiler import kernel
 from .panel import panel_product
-from .pool import larger
 from .product import product
 from .simd import tile_sums
 from .vector import lanes, load, maximum, splat, store
-from .vector_bits import keep_where, load_bits, store_bits, winners_of_four
+from .vector_bits import keep_where, largest_of_four, load_bits, store_bits, winners_of_four
 
 forward = product
 
@@ -24,8 +23,7 @@ forward = product
 @kernel
 def _pool_window(a, b, c, d, low, every, y, i, winners, j):
     """Store the largest of four vectors of sums, not below `low`, to y[i:], and which it was to winners[j:]."""
-    a, b, c, d = maximum(low, a), maximum(low, b), maximum(low, c), maximum(low, d)
-    best = larger(larger(a, b), larger(c, d))
+    best = maximum(low, largest_of_four(a, b, c, d))
     store(y, i, best)
     store_bits(winners, j, winners_of_four(a, b, c, d, best, low, every))
 

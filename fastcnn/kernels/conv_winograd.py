@@ -20,9 +20,8 @@ from __future__ import annotations
 from numba.extending import register_jitable
 
 from .compiler import kernel
-from .pool import larger
 from .vector import lanes, load, splat, store
-from .vector_bits import store_bits, winners_of_four
+from .vector_bits import largest_of_four, store_bits, winners_of_four
 from .winograd_products import point_gradients, point_products
 from .winograd_transforms import (
     FILTER,
@@ -112,7 +111,7 @@ def _pool_output(tile, m, plane, t0, t1, FP, start, floor, every, y, y_row, winn
 def _pool_window(p, f, FP, above, below, low, every, y, y_row, winners):
     """Store the largest of a window of four, and which it was."""
     if p >= 0:
-        best = larger(larger(above[0], above[1]), larger(below[0], below[1]))
+        best = largest_of_four(above[0], above[1], below[0], below[1])
         store(y, y_row[p] + f, best)
         which = winners_of_four(above[0], above[1], below[0], below[1], best, low, every)
         store_bits(winners, p * FP + f, which)

@@ -26,17 +26,11 @@ from .vector import (
     store,
     where_beaten,
 )
-from .vector_bits import keep_equal, keep_where, load_bits, splat_bits, store_bits, winners_of_four
+from .vector_bits import keep_equal, keep_where, largest_of_four, load_bits, splat_bits, store_bits, winners_of_four
 
 NEAR = 4  # pixels that a global pooling takes at once: whoever leaps farther outruns the prefetcher
 
 inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
-
-
-@kernel
-def larger(a, b):
-    """Return the larger number of each lane, or the NaN."""
-    return where_beaten(a, b, b, a)
 
 
 @kernel
@@ -48,7 +42,7 @@ def pool2(x, x_row, x0, y, y_row, winners, p0, p1, N, floor, every):
         r0, r1, r2, r3 = x_row[i], x_row[i + 1], x_row[i + 2], x_row[i + 3]
         for n in range(0, N, lanes(x)):
             a, b, c, d = load(x, r0 + n), load(x, r1 + n), load(x, r2 + n), load(x, r3 + n)
-            best = larger(larger(a, b), larger(c, d))
+            best = largest_of_four(a, b, c, d)
             store(y, y_row[p] + n, best)
             store_bits(winners, p * N + n, winners_of_four(a, b, c, d, best, low, every))
 

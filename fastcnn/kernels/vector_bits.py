@@ -12,12 +12,25 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vector import Vector, emit_address, emit_call, emit_load, emit_store
+from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_store
 
 
 def _integers(vector: Vector, value: int) -> ir.Constant:
     """Return a constant vector of integers as wide as the lanes."""
     return ir.Constant(ir.VectorType(ir.IntType(8 * vector.itemsize), vector.lanes), [value] * vector.lanes)
+
+
+@intrinsic
+def largest_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Return the largest of the four numbers of each lane, or NaN if there is one among them."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        (w, x), (y, z) = arguments[:2], arguments[2:]
+        best = emit_maximum(builder, emit_maximum(builder, w, x), emit_maximum(builder, y, z))
+        unknown = builder.or_(builder.fcmp_unordered("uno", w, x), builder.fcmp_unordered("uno", y, z))
+        return builder.select(unknown, ir.Constant(a.ir, [float("nan")] * a.lanes), best)
+
+    return a(a, a, a, a), codegen
 
 
 @intrinsic
