@@ -141,6 +141,20 @@ def test_a_nan_is_the_maximum_wherever_it_stands(make, dtype):
         assert np.isfinite(output[1]).all()
 
 
+@both_dtypes
+@pytest.mark.parametrize("fused", [False, True], ids=["alone", "behind a convolution"])
+def test_a_nan_is_the_largest_of_four(fused, dtype):
+    """Wherever it stands in its window; the other windows do not see it."""
+    layers = [fastcnn.Conv2D(20, 1, random_state=0), fastcnn.ReLU()] if fused else []
+    model = fastcnn.Sequential([*layers, fastcnn.MaxPool2D(2)]).build((1, 2, 4), random_state=0, dtype=dtype)
+    for place in range(4):
+        x = normal(1, 1, 2, 4, dtype=dtype)
+        x[0, 0, place // 2, place % 2] = np.nan
+        output = model.forward(x)
+        assert np.isnan(output[..., 0]).all()
+        assert np.isfinite(output[..., 1]).all()
+
+
 @pytest.mark.parametrize(
     "make",
     [
