@@ -11,7 +11,7 @@ DEPTH = (
     1200  # columns of them that are taken at once: more of the other's panel would not stay in the caches beside them
 )
 PIXELS = 256  # the most rows that a filter gradient takes at once: their panel stays in the first-level cache
-SOFTMAX = 16  # pixels of a softmax at a time
+SOFTMAX = 4  # pixels of a softmax at a time: more would keep memory waiting while exponentials are computed
 
 
 def pixels_at_once(channels: int) -> int:
