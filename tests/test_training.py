@@ -11,6 +11,7 @@ import pytest
 import fastcnn
 import reference
 from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer, parallel
+from fastcnn.layers.block import Graph
 from fastcnn.layers.winograd import ALGORITHMS
 from fastcnn.losses import Targets
 from tests.arrays import ORDERS, both_dtypes
@@ -168,6 +169,23 @@ def test_uint8_is_scaled_on_the_way_in():
     bytes_in, scaled = Trainer(case.build()), Trainer(case.build())
     for order in ORDERS.values():
         assert bytes_in.step(order(x), y) == pytest.approx(scaled.step(x / 255, y), rel=1e-9)
+
+
+@both_dtypes
+@pytest.mark.parametrize("padding", [0, 2])
+@pytest.mark.parametrize("shape", [(1, 3, 3), (1, 5, 9), (1, 8, 8), (1, 17, 28), (3, 7, 5), (5,), (40,)], ids=str)
+def test_the_kernel_loads_a_batch_as_numpy_does(shape, padding, dtype):
+    """Bytes and floats, in rows with a halo between them and without: the same bits, and zeros in the halo."""
+    first = Conv2D(4, 3, padding=padding) if len(shape) == 3 else Dense(4)
+    model, graph = Sequential([first]).build(shape, random_state=0, dtype=dtype), Graph(shape, 4, np.dtype(dtype))
+    graph.output = model._connect(graph, 0)
+    graph.finish()
+    for kind in (np.uint8, np.float32, np.float64):
+        expected, actual = graph.allocate(), graph.allocate()
+        x = (255 * np.random.default_rng(0).random((7, *shape))).astype(kind)
+        graph.load(x[2:6], 4, expected)
+        graph.load_from(np.array([x.ctypes.data]), np.zeros(0, kind), 2, 4, actual)
+        np.testing.assert_array_equal(actual.values[0], expected.values[0])
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, np.int32, np.bool_, ">f4"])

@@ -363,13 +363,14 @@ class Graph:
         """Write `n` images from `first` on, as `load`; they are C-ordered, of the dtype of `like`, at `source[0]`."""
         layout, values = self.values[0], memory.values[0]
         scale = self.dtype.type(1 / 255 if like.dtype == np.uint8 else 1)
+        (channels, height, width), pitch = layout.shape, layout.pitch
         if layout.pixels == 1:  # features: channels of one pixel, that stand side by side
-            shape, pitch = (1, 1, layout.channels), 1
-        else:
-            shape, pitch = layout.shape, layout.pitch
+            channels, width, pitch = 1, channels, 1
+        elif layout.row_size == width * pitch:  # no halo between the rows: they are one
+            height, width = 1, height * width
         load_kernels.load(
-            source, like, first, n, *shape, values, int(layout.offset(0, 0)), layout.image_size, layout.row_size, pitch,
-            scale,
+            source, like, first, n, channels, height, width, values, int(layout.offset(0, 0)), layout.image_size,
+            layout.row_size, pitch, scale,
         )  # fmt: skip
 
     def forward_calls(self, stage: int, n: int, memory: Memory, run: Pass) -> Iterator[Call]:
