@@ -161,7 +161,9 @@ def _idx_pair(path: Path) -> tuple[Path, Path]:
     labels = plain.replace("images", "labels").replace("idx3", "idx1")
     if images == labels:
         raise DataError(
-            path, "expected the images of an IDX pair, such as train-images-idx3-ubyte beside train-labels-..."
+            path,
+            "expected the images of an IDX pair, such as train-images-idx3-ubyte beside train-labels-idx1-ubyte, or a "
+            "file whose name ends in .npz or .bin",
         )
     pair = []
     for name in (images, labels):

@@ -155,7 +155,8 @@ def _as_set(path: Path, names: tuple[str, str], X: Array, y: Array) -> tuple[Arr
     if X.dtype.kind not in "fiub" or X.ndim not in (2, 3, 4) or not X.size:
         raise DataError(path, f"{names[0]}: expected images or features; got {X.dtype} of shape {X.shape}")
     if X.dtype.kind == "f" and not np.isfinite(X).all():
-        raise DataError(path, f"{names[0]}: expected finite numbers; got {X[~np.isfinite(X)][0]}")
+        where = tuple(np.argwhere(~np.isfinite(X))[0])
+        raise DataError(path, f"{names[0]}: expected finite numbers; got {X[where]} in sample {where[0]}")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.dtype.kind not in "iu" or y.shape != (len(X),):
         raise DataError(path, f"{names[1]}: expected {len(X)} whole numbers; got {y.dtype} of shape {y.shape}")

@@ -219,7 +219,7 @@ def test_npz_with_channels_last(tmp_path):
         ({"x": images(), "y": np.ones(6)}, r"y: expected 6 whole numbers; got float64"),
         ({"x": images(), "y": np.arange(6) - 1}, r"y: expected classes from 0 to 65,535 at most; got -1"),
         ({"x": images(), "y": 10**9 * np.arange(6)}, r"y: expected classes from 0 to 65,535 at most; got 5000000000"),
-        ({"x": images() + np.float32("inf"), "y": np.ones(6, int)}, r"x: expected finite numbers; got inf"),
+        ({"x": images() + np.float32("inf"), "y": np.ones(6, int)}, r"x: expected finite numbers; got inf in sample 0"),
         (
             {"x_train": images(), "y_train": np.ones(6, int), "x_test": images(6, (4, 4)), "y_test": np.ones(6, int)},
             r"expected test images as those of train, \(1, 4, 5\); got \(1, 4, 4\)",
