@@ -3,8 +3,9 @@
 from reference.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, SoftmaxActivation, Tanh
 from reference.augmentation import Augmentation
 from reference.base import Layer
-from reference.conv import Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
+from reference.conv import Conv2D, Conv2DTranspose
 from reference.dense import Dense, Softmax
+from reference.depthwise import DepthwiseConv2D, SeparableConv2D
 from reference.dropout import Dropout, SpatialDropout2D
 from reference.losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, MeanAbsoluteError, MeanSquaredError
 from reference.norm import BatchNorm, GroupNorm, LayerNorm

@@ -11,7 +11,7 @@ import fastcnn
 import fastcnn.layers.base
 from fastcnn import Conv2D, Dense, Flatten, Layer, MaxPool2D, Parameter, ReLU, Sequential, Trainer
 from tests.arrays import both_dtypes, normal
-from tests.cases import away_from_kinks, directional_gradient_check
+from tests.slopes import away_from_kinks, directional_gradient_check
 
 
 class PReLU(Layer):

@@ -11,7 +11,7 @@ import fastcnn
 import reference
 from fastcnn import SGD, Conv2D, Dense, Flatten, ReLU, Sequential, Softmax, Trainer
 from tests.arrays import ORDERS
-from tests.cases import directional_gradient_check
+from tests.slopes import directional_gradient_check
 
 
 def normal(*shape, seed=0):

@@ -1,4 +1,4 @@
-"""Normalisations: the batch's statistics however it is cut, the running ones, fusing, folding, numerical soundness."""
+"""Normalisations: the batch's statistics however it is cut, the running ones, fusing, numerical soundness."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 import fastcnn
 import reference
 from fastcnn.layers import session
-from fastcnn.layers.block import Call, Graph, Pass, record_calls
 from tests.arrays import both_dtypes, normal
 from tests.cases import NORM_SHAPES
 
@@ -208,93 +207,6 @@ def test_it_trains():
     x, y = digits(48, dtype=np.float32)
     losses = [trainer.step(x, y) for _ in range(100)]
     assert losses[-1] < 0.25 * losses[0]
-
-
-# -------------------------------------------------------------------------------------------------------------- folding
-
-
-def predict(model, x, fuse):
-    graph = Graph(x.shape[1:], len(x), x.dtype, training=False, fuse=fuse)
-    graph.output = model._connect(graph, 0)
-    graph.finish()
-    graph.prepare()
-    memory = graph.allocate()
-    graph.load(x, len(x), memory)
-    graph.forward([(len(x), memory)], [Pass(training=False)])
-    return len(graph.blocks), graph.values[graph.output].view(memory.values[graph.output], len(x)).copy()
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("algorithm", ["direct", "im2col", "winograd"])
-@pytest.mark.parametrize("followers", [(), ("ReLU",), ("MaxPool2D",), ("ReLU", "MaxPool2D")], ids=str)
-def test_prediction_folds_it_into_the_convolution(followers, algorithm, bias):
-    conv = fastcnn.Conv2D(17, 3, padding=1, bias=bias, algorithm=algorithm)
-    model = fastcnn.Sequential([conv, fastcnn.BatchNorm(), *(getattr(fastcnn, name)() for name in followers)])
-    model.build((3, 7, 6), dtype=np.float64, random_state=0)
-    random_parameters(model)
-    norm = model.layers[1]
-    norm.running_mean, norm.running_var = normal(17, seed=1), 0.1 + normal(17, seed=2) ** 2
-    x = normal(4, 3, 7, 6)
-    blocks, folded = predict(model, x, fuse=True)
-    assert blocks == 1
-    blocks, unfolded = predict(model, x, fuse=False)
-    assert blocks == 2 + len(followers)
-    assert_alike(folded, unfolded, 1e-12)
-    norm.gamma *= -1
-    assert not np.allclose(predict(model, x, fuse=True)[1], folded)
-
-
-@pytest.mark.parametrize(
-    "make", [lambda: fastcnn.DepthwiseConv2D(3, depth_multiplier=2), lambda: fastcnn.SeparableConv2D(5, 3, bias=False)]
-)
-def test_prediction_folds_it_into_other_convolutions(make):
-    model = fastcnn.Sequential([make(), fastcnn.BatchNorm(), fastcnn.ReLU()]).build((3, 6, 5), dtype=np.float64)
-    random_parameters(model)
-    norm = model.layers[1]
-    norm.running_mean = normal(*norm.running_mean.shape, seed=1)
-    x = normal(4, 3, 6, 5)
-    blocks, folded = predict(model, x, fuse=True)
-    unfused, unfolded = predict(model, x, fuse=False)
-    assert unfused == blocks + 2
-    assert_alike(folded, unfolded, 1e-12)
-
-
-@both_dtypes
-def test_predictions_follow_the_running_statistics(dtype):
-    """Folded into a convolution or not, behind a dense layer; also where calls are recorded."""
-    model = fastcnn.Sequential(network(fastcnn)).build((2, 8, 8), dtype=dtype)
-    trainer, (x, y) = fastcnn.Trainer(model, optimizer=fastcnn.SGD(0.0)), digits(13, dtype=dtype)
-    tolerance, found = 1e-12 if dtype == np.float64 else 1e-5, []
-    for _ in range(3):
-        trainer.step(x, y)
-        model.training = False
-        found.append(model.predict(x))
-        assert_alike(found[-1], model.forward(x), tolerance)
-    assert not np.allclose(found[0], found[1])
-    model.layers[9].running_var *= 4  # in place, and nothing else
-    assert_alike(model.predict(x), model.forward(x), tolerance)
-    assert not np.allclose(model.predict(x), found[2])
-
-
-def test_a_recorded_prediction_reads_the_arrays_as_they_are():
-    model = fastcnn.Sequential([fastcnn.BatchNorm()]).build((5,))
-    graph = Graph((5,), 3, np.dtype(np.float32), training=False)
-    graph.output = model._connect(graph, 0)
-    graph.finish()
-    graph.prepare()
-    memory, x = graph.allocate(), normal(3, 5, dtype=np.float32)
-    graph.load(x, 3, memory)
-    tape = record_calls(Call(block, block.forward, (3, memory, Pass(training=False))) for block in graph.blocks)
-    model.layers[0].running_mean = np.arange(5)
-    tape.play()
-    output = graph.values[graph.output].view(memory.values[graph.output], 3).reshape(3, 5)
-    assert_alike(output, ((x - np.arange(5)) / np.sqrt(1 + 1e-5)).astype(np.float32), 1e-6)
-
-
-def test_training_does_not_fold():
-    model = fastcnn.Sequential([fastcnn.Conv2D(3, 3), fastcnn.BatchNorm(), fastcnn.ReLU()]).build((2, 6, 6))
-    model.forward(normal(2, 2, 6, 6))
-    assert len(model._session.graph.blocks) == 2
 
 
 # ------------------------------------------------------------------------------------------------------------ soundness

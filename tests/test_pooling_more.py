@@ -14,7 +14,8 @@ import fastcnn
 import reference
 from tests.arrays import DTYPES, ORDERS, both_dtypes, normal, pairs, sweep
 from tests.bounds import Sum
-from tests.cases import POOL_CASES, away_from_kinks, directional_gradient_check
+from tests.cases import POOL_CASES
+from tests.slopes import away_from_kinks, directional_gradient_check
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reference
-from tests.cases import directional_gradient_check
+from tests.slopes import directional_gradient_check
 
 
 def normal(*shape, seed=0):

@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 
 import reference
-from tests.cases import (
-    CONV_CASES,
-    DEPTHWISE_CASES,
-    ELEMENTWISE_SHAPES,
-    NORM_SHAPES,
-    POOL_CASES,
-    TRANSPOSE_CASES,
-    away_from_kinks,
-)
+from tests.cases import CONV_CASES, DEPTHWISE_CASES, ELEMENTWISE_SHAPES, NORM_SHAPES, POOL_CASES, TRANSPOSE_CASES
+from tests.slopes import away_from_kinks
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

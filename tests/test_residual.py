@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import fastcnn
 import reference
 from tests.arrays import ORDERS, both_dtypes, normal, sweep
-from tests.cases import away_from_kinks, directional_gradient_check
+from tests.slopes import away_from_kinks, directional_gradient_check
 
 
 def conv(m, filters, stride=1, seed=0, size=3):
