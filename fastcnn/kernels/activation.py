@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+from numba.extending import register_jitable
+
 from .blocking import SOFTMAX
 from .compiler import kernel
 from .vector import (
@@ -24,21 +26,45 @@ from .vector import (
     sum_of_lanes,
 )
 from .vector_math import (
-    GATE,
     clamp,
     exp_negative,
     expm1_negative,
     gated,
     gated_slope,
     logistic,
+    logistic_slope,
     normal_gated,
     normal_gated_slope,
+    self_gated,
+    self_gated_slope,
     tanh,
+    tanh_slope,
     where_positive,
 )
 
 TANH_SCALE, TANH_CUBE = math.sqrt(8 / math.pi), 0.044715  # of the approximation of GELU: twice √(2/π)
 FAR = 9.0  # where the slope of that approximation is 0 or 1 to the last bit, and 2u is within GATE
+
+
+inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
+
+
+@inlined
+def _apply(function, x, x_row, y, y_row, rows, length, past):
+    """y = function(x)."""
+    for r in range(rows):
+        i, o = x_row[r], y_row[r]
+        for k in range(0, length, lanes(x)):
+            put(y, o + k, function(load(x, i + k)), past)
+
+
+@inlined
+def _chain(slope, x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
+    """dx = dy · slope(x)."""
+    for r in range(rows):
+        i, g, o = x_row[r], dy_row[r], dx_row[r]
+        for k in range(0, length, lanes(dy)):
+            put(dx, o + k, load(dy, g + k) * slope(load(x, i + k)), past)
 
 
 @kernel
@@ -109,19 +135,13 @@ def elu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, parameter, past
 @kernel
 def gelu(x, x_row, y, y_row, rows, length, past):
     """y = x · Φ(x)."""
-    for r in range(rows):
-        i, o = x_row[r], y_row[r]
-        for k in range(0, length, lanes(x)):
-            put(y, o + k, normal_gated(load(x, i + k)), past)
+    _apply(normal_gated, x, x_row, y, y_row, rows, length, past)
 
 
 @kernel
 def gelu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
     """dx = dy · (Φ(x) + x · φ(x))."""
-    for r in range(rows):
-        i, g, o = x_row[r], dy_row[r], dx_row[r]
-        for k in range(0, length, lanes(dy)):
-            put(dx, o + k, load(dy, g + k) * normal_gated_slope(load(x, i + k)), past)
+    _chain(normal_gated_slope, x, x_row, dy, dy_row, dx, dx_row, rows, length, past)
 
 
 @kernel
@@ -156,62 +176,37 @@ def gelu_tanh_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
 @kernel
 def silu(x, x_row, y, y_row, rows, length, past):
     """y = x · σ(x)."""
-    for r in range(rows):
-        i, o = x_row[r], y_row[r]
-        for k in range(0, length, lanes(x)):
-            v = load(x, i + k)
-            put(y, o + k, gated(v, v), past)
+    _apply(self_gated, x, x_row, y, y_row, rows, length, past)
 
 
 @kernel
 def silu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
     """dx = dy · (σ(x) + x · σ'(x))."""
-    low, high = splat(x, x.dtype.type(-GATE)), splat(x, x.dtype.type(GATE))
-    for r in range(rows):
-        i, g, o = x_row[r], dy_row[r], dx_row[r]
-        for k in range(0, length, lanes(dy)):
-            v = clamp(load(x, i + k), low, high)
-            put(dx, o + k, load(dy, g + k) * gated_slope(v, v), past)
+    _chain(self_gated_slope, x, x_row, dy, dy_row, dx, dx_row, rows, length, past)
 
 
 @kernel
 def sigmoid(x, x_row, y, y_row, rows, length, past):
     """y = σ(x)."""
-    for r in range(rows):
-        i, o = x_row[r], y_row[r]
-        for k in range(0, length, lanes(x)):
-            put(y, o + k, logistic(load(x, i + k)), past)
+    _apply(logistic, x, x_row, y, y_row, rows, length, past)
 
 
 @kernel
 def sigmoid_backward(y, y_row, dy, dy_row, dx, dx_row, rows, length, past):
     """dx = dy · y · (1 - y)."""
-    one = splat(y, y.dtype.type(1))
-    for r in range(rows):
-        i, g, o = y_row[r], dy_row[r], dx_row[r]
-        for k in range(0, length, lanes(dy)):
-            v = load(y, i + k)
-            put(dx, o + k, load(dy, g + k) * (v * (one - v)), past)
+    _chain(logistic_slope, y, y_row, dy, dy_row, dx, dx_row, rows, length, past)
 
 
 @kernel
 def hyperbolic_tangent(x, x_row, y, y_row, rows, length, past):
     """y = tanh(x)."""
-    for r in range(rows):
-        i, o = x_row[r], y_row[r]
-        for k in range(0, length, lanes(x)):
-            put(y, o + k, tanh(load(x, i + k)), past)
+    _apply(tanh, x, x_row, y, y_row, rows, length, past)
 
 
 @kernel
 def hyperbolic_tangent_backward(y, y_row, dy, dy_row, dx, dx_row, rows, length, past):
     """dx = dy · (1 - y²)."""
-    one = splat(y, y.dtype.type(1))
-    for r in range(rows):
-        i, g, o = y_row[r], dy_row[r], dx_row[r]
-        for k in range(0, length, lanes(dy)):
-            v = load(y, i + k)
-            put(dx, o + k, load(dy, g + k) * (one - v * v), past)
+    _chain(tanh_slope, y, y_row, dy, dy_row, dx, dx_row, rows, length, past)
 
 
 @kernel

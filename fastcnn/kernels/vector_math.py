@@ -162,6 +162,10 @@ def _tanh(x: Value) -> Value:
     return (t / (-2.0 - t)).call("copysign", x)
 
 
+def _tanh_slope(y: Value) -> Value:
+    return 1.0 - y * y
+
+
 # e^r for |r| <= ln 2 / 2, wrong by 1e-7 at most: where one is added to it, that is enough.
 SHORT_EXP = (1.0, 1.0, 0.49999230309074016, 0.16667115388868614, 0.04189033157407433, 0.008312501289060878)
 
@@ -178,6 +182,10 @@ def _logistic(x: Value) -> Value:
     return _over_one_plus_exp(x.like(x.of(1.0)), x * -1.0)
 
 
+def _logistic_slope(y: Value) -> Value:
+    return y * (1.0 - y)
+
+
 def _gated(x: Value, z: Value) -> Value:
     return _over_one_plus_exp(x, z * -1.0)
 
@@ -187,6 +195,15 @@ def _gated_slope(z: Value, w: Value) -> Value:
     e = (rest.horner(SHORT_EXP) if z.vector.itemsize == 4 else _grown(rest) + 1.0) * power
     d = 1.0 / (e + 1.0)
     return (w * e * d).fma(d, d)
+
+
+def _self_gated(x: Value) -> Value:
+    return _gated(x, x)
+
+
+def _self_gated_slope(x: Value) -> Value:
+    near = x.at_least(-GATE).at_most(GATE)
+    return _gated_slope(near, near)
 
 
 # GELU and its slope in single precision: max(0, x) - |x| · Φ(-|x|) and, for x > 0, 1 - s(x), for x < 0 s(-x), where
@@ -299,9 +316,13 @@ def _function(emit: Callable[..., Value], formula: str) -> Any:
 exp_negative = _function(_exp_negative, "Return e^x for x <= 0; zero where it is below the smallest normal number.")
 expm1_negative = _function(_expm1_negative, "Return e^x - 1 for x <= 0, exact near 0.")
 tanh = _function(_tanh, "Return tanh(x).")
+tanh_slope = _function(_tanh_slope, "Return the derivative of `tanh`, from its value.")
 logistic = _function(_logistic, "Return 1 / (1 + e^-x).")
+logistic_slope = _function(_logistic_slope, "Return the derivative of `logistic`, from its value.")
 gated = _function(_gated, "Return x / (1 + e^-z): x, let through by the logistic function of z.")
 gated_slope = _function(_gated_slope, "Return σ(z) · (1 + w · (1 - σ(z))) for |z| <= GATE, with the logistic σ.")
+self_gated = _function(_self_gated, "Return x / (1 + e^-x).")
+self_gated_slope = _function(_self_gated_slope, "Return its derivative, σ(x) · (1 + x · (1 - σ(x))).")
 normal_gated = _function(_normal_gated, "Return x · Φ(x); in single precision to 2e-7, and zero below -6.")
 normal_gated_slope = _function(_normal_gated_slope, "Return Φ(x) + x · φ(x); in single precision to 4e-7.")
 where_positive = _function(_where_positive, "Return y where x > 0, z elsewhere.")
