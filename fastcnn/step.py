@@ -18,7 +18,9 @@ do the bits. A batch that is not worth a cut is one shard, and its three parts a
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from .descent import Optimizer
 from .kernels import update as kernels
 from .kernels.tape import Tape
 from .layers.base import Layer
-from .layers.block import Block, Call, Gradients, Graph, Memory, Pass, Store, record_calls
+from .layers.block import Call, Gradients, Graph, Memory, Pass, Store, record_calls
 from .layers.layout import aligned_zeros
 from .losses import End, Loss, Targets
 from .model import Sequential
@@ -70,7 +72,7 @@ class Plan:
         self.stores: dict[tuple[str, int], Store] = {}
         self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
         self.steps: dict[Any, Step] = {}
-        self.meetings: dict[tuple[Callable[..., None], int], Tape] = {}
+        self.meetings: dict[tuple[str, int, int], Tape] = {}  # by direction, stage, length of the batch
 
     def is_for(self, model: Sequential, loss: Loss) -> bool:
         """Tell whether it was made for these very parameters and this loss."""
@@ -177,34 +179,44 @@ class Step:
 
     def _join(self, update: Update) -> Tape | None:
         """Return one record of the whole step: if there is one shard, and nothing but kernels."""
-        if len(self.cuts) > 1 or self.plan.graph.cuts or update.whole is None:
+        if len(self.cuts) > 1 or update.whole is None:
             return None
-        whole = self.tapes["prepare", 0, 0, 0] + self.tapes["forward", 0, 0, 0] + update.whole
+        meetings = self.plan.meetings
+        tapes = [meetings.get((*part, self.n)) or self.tapes[*part, 0, 0] for part in self._parts()]
+        whole = reduce(operator.add, [*tapes, update.whole])
         return whole if whole.native() else None
+
+    def _parts(self) -> Iterator[tuple[str, int]]:
+        """Yield direction and stage of all that is done before the update, in its order."""
+        last = len(self.plan.graph.cuts)
+        yield "prepare", 0
+        for stage in range(last):
+            yield from [("forward", stage), ("meet_forward", stage)]
+        yield "forward", last
+        for stage in range(last - 1, -1, -1):
+            yield from [("meet_backward", stage), ("backward", stage)]
 
     def _forward_and_backward(self, threads: int) -> None:
         """Run the blocks on all shards, stage by stage."""
-        graph = self.plan.graph
         for run, (first, _) in zip(self.plan.passes, self.cuts, strict=False):
             run.first = first
-        self.play("prepare")
-        for stage in range(len(graph.cuts) + 1):
-            if stage:
-                block = graph.blocks[graph.cuts[stage - 1]]
-                self._meet(block, block.meet_forward)
-            self.run("forward", stage, threads)
-        for stage in range(len(graph.cuts) - 1, -1, -1):
-            block = graph.blocks[graph.cuts[stage]]
-            self._meet(block, block.meet_backward)
-            self.run("backward", stage, threads)
+        for direction, stage in self._parts():
+            if direction == "prepare":
+                self.play(direction)
+            elif direction.startswith("meet"):
+                self._meet(direction, stage)
+            else:
+                self.run(direction, stage, threads)
 
-    def _meet(self, block: Block, method: Callable[..., None]) -> None:
-        """Let a block see all shards; what the first time records is repeated later."""
-        meetings, key = self.plan.meetings, (method, self.n)
+    def _meet(self, direction: str, stage: int) -> None:
+        """Let the block at the end of a stage see all shards; what the first time records is repeated later."""
+        meetings, key = self.plan.meetings, (direction, stage, self.n)
         if key in meetings:
             meetings[key].play()
-        else:
-            meetings[key] = record_calls([Call(block, method, (self.plan.meeting(self.cuts),))])
+            return
+        block = self.plan.graph.blocks[self.plan.graph.cuts[stage]]
+        method = block.meet_forward if direction == "meet_forward" else block.meet_backward
+        meetings[key] = record_calls([Call(block, method, (self.plan.meeting(self.cuts),))])
 
     def run(self, direction: str, stage: int, threads: int) -> None:
         """Run a stage of all shards: without Python, as soon as every worker has recorded every shard."""

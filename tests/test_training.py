@@ -14,6 +14,7 @@ from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Tr
 from fastcnn.layers.block import Graph
 from fastcnn.layers.winograd import ALGORITHMS
 from fastcnn.losses import Targets
+from fastcnn.step import Step
 from tests.arrays import ORDERS, both_dtypes
 from tests.models import MODEL_CASES
 
@@ -211,6 +212,24 @@ def test_integer_classes_of_any_kind(kind):
     x, y = case.batch(5), labels(case, 5)
     expected = Trainer(case.build()).step(x, y)
     assert Trainer(case.build()).step(x, y.tolist() if kind is list else y.astype(kind)) == expected
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_a_step_that_is_one_call_has_the_bits_of_its_parts(clip_norm, monkeypatch):
+    """Convolutions, batch norms, dropout, averages; with clipping something is settled on the way."""
+    x, y, results = np.random.default_rng(0).random((6, 1, 8, 8), np.float32), np.arange(6) % 3, []
+    for whole in (True, False):
+        if not whole:
+            monkeypatch.setattr(Step, "_join", lambda step, update: None)
+        layers = [Conv2D(4, 3), fastcnn.BatchNorm(), ReLU(), MaxPool2D(), fastcnn.Dropout(0.4), Flatten(), Dense(3)]
+        model = Sequential([*layers, fastcnn.BatchNorm()]).build((1, 8, 8), random_state=0)
+        trainer = Trainer(model, optimizer=SGD(0.1, 0.9, clip_norm=clip_norm), ema=fastcnn.ExponentialMovingAverage())
+        losses = [trainer.step(x[:n], y[:n]) for n in (6, 6, 4, 6, 6, 4)]
+        joined = [step.whole is not None for step in trainer._plan.steps.values()]
+        assert joined == [whole and clip_norm is None] * 2
+        arrays = [*model.get_weights(), *trainer.ema.averages.values()]
+        results.append([losses, trainer.accuracy, *(array.tobytes() for array in arrays)])
+    assert results[0] == results[1]
 
 
 def test_a_class_that_is_none_changes_nothing():
