@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastcnn.kernels.winograd_transforms import FILTER, FILTER_GRADIENT, GRADIENT, INPUT, OUTPUT, matrix_of
 from tests.arrays import both_dtypes
 from tests.cases import ConvCase
 from tests.test_layers_conv import conv_problem, expect, fast_conv
@@ -27,6 +28,19 @@ def errors(algorithm: str, case: ConvCase) -> np.ndarray:
     exact = results(fast_conv(case, "im2col", parameters, np.float64), x.astype(float), dL_dout.astype(float))
     actual = results(fast_conv(case, algorithm, parameters, np.float32), x, dL_dout)
     return np.array([np.sqrt(np.mean((a - e) ** 2)) for a, e in zip(actual, exact, strict=True)])
+
+
+@pytest.mark.parametrize("tile", [2, 4])
+def test_the_matrices_are_a_correlation(tile):
+    """Aᵀ [(G g) ⊙ (Bᵀ d)] = g correlated with d, in one dimension; the gradients take the same matrices transposed."""
+    rng = np.random.default_rng(0)
+    g, d = rng.standard_normal(3), rng.standard_normal(tile + 2)
+    bt, filters, at, a, gt = (
+        np.array(matrix_of(kind, tile)) for kind in (INPUT, FILTER, OUTPUT, GRADIENT, FILTER_GRADIENT)
+    )
+    np.testing.assert_allclose(at @ ((filters @ g) * (bt @ d)), np.correlate(d, g, "valid"), rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(a, at.T)
+    np.testing.assert_array_equal(gt, filters.T)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -1,7 +1,7 @@
 """Direct convolution: the indirect matrix product, without an im2col copy.
 
 Forward, input gradient and filter gradient are `product` and `gradient_product` on tables of offsets
-(`layers/conv.py` writes the tables). Here stands what is more than that: the fused block.
+(`layers/algorithms.py` writes the tables). Here stands what is more than that: the fused block.
 
 Shape legend: x haloed maps; 4P convolution pixels, the four of each 2 x 2 window side by side; K taps; N filters,
 padded to whole vectors.
@@ -12,12 +12,9 @@ from __future__ import annotations
 from .blocking import BAND
 from .compiler import kernel
 from .panel import panel_product
-from .product import product
 from .simd import tile_sums
 from .vector import lanes, load, maximum, splat, store
 from .vector_bits import keep_where, largest_of_four, load_bits, store_bits, winners_of_four
-
-forward = product
 
 
 @kernel

@@ -291,7 +291,7 @@ class Direct(Algorithm):
 
     def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
         c = self.convolution
-        conv_direct.forward(
+        product.product(
             x, self.x_row, 0, n * c.pixels, self.x_col, c.taps, self.packed, 0, y, self.y_row, c.columns_of_y,
             biases, floor,
         )  # fmt: skip
@@ -311,7 +311,7 @@ class Direct(Algorithm):
     def transposed(self, n: int, x: Array, biases: Array, floor: Any, y: Array) -> None:
         """y = max(floor, biases + the input gradient that belongs to the gradient x): the transposed convolution."""
         for p in self.phases:
-            conv_direct.forward(
+            product.product(
                 x, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, self.panels[p.panel].packed, p.first, y,
                 p.dx_row, self.lane_row.size, biases, floor,
             )  # fmt: skip
