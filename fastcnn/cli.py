@@ -346,8 +346,6 @@ def _timed(words: str) -> Iterator[None]:
 
 def _split(found: Dataset, share: float | None) -> tuple[Array | Rows, IntArray, Array | Rows, IntArray]:
     """Return the images to train on and those to measure on: a share of the training images, or the test set."""
-    import numpy as np
-
     from .data import hold_out
     from .feed import Rows
 
@@ -356,7 +354,7 @@ def _split(found: Dataset, share: float | None) -> tuple[Array | Rows, IntArray,
     share = 0.2 if share is None else share
     if not 0 < math.ceil(share * len(found.X)) < len(found.X):
         raise CommandError(f"--validation {share:g}: nothing is left of {len(found.X)} images to train on", status=1)
-    chosen, held, y, y_held = hold_out(np.arange(len(found.X)), found.y, share)
+    chosen, held, y, y_held = hold_out(range(len(found.X)), found.y, share)
     return Rows(found.X, chosen), y, Rows(found.X, held), y_held
 
 

@@ -27,8 +27,8 @@ class Batch(NamedTuple):
 class Rows:
     """Some samples of an array, by their places, read when they are needed: a part of a memory map, nothing copied."""
 
-    def __init__(self, array: Array, places: IntArray) -> None:
-        self.array, self.places = array, places
+    def __init__(self, array: Array, places: Any) -> None:
+        self.array, self.places = array, np.asarray(places)
         self.shape, self.dtype, self.ndim = (len(places), *array.shape[1:]), array.dtype, array.ndim
         self.size = math.prod(self.shape)
 
