@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastcnn import Callback
+from fastcnn.step import Update
 from tests.fits import Each, samples, trainer, weights
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
@@ -78,11 +79,11 @@ def test_a_step_that_is_torn_off_is_taken_back(monkeypatch):
     one._build(X)
     before = weights(one)
 
-    def torn(plan, shards, threads):
-        one.model._flat[::2] = 7
+    def torn(update, threads):
+        update.model._flat[::2] = 7
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(one, "_update", torn)
+    monkeypatch.setattr(Update, "run", torn)
     with pytest.raises(KeyboardInterrupt):
         one.fit(X, y, epochs=1, batch_size=16, verbose=0)
     assert weights(one) == before
