@@ -211,7 +211,7 @@ class CrossEntropy(Loss):
             raise self._wrong_kind(end, array, n)
         labels = np.ascontiguousarray(array, np.int64)
         if labels[labels.argmin()] < 0 or labels[labels.argmax()] >= classes:
-            raise self._wrong_classes(end, labels)
+            raise self._wrong_classes(end, array)
         if sample_weight is None and self.class_weight is None and self.label_smoothing == 0:
             return Targets((labels,), float(n), float(n))
         return self._soft(end, np.eye(classes)[labels], sample_weight)
@@ -226,11 +226,12 @@ class CrossEntropy(Loss):
             f"got shape {array.shape}"
         )
 
-    def _wrong_classes(self, end: End, labels: Array) -> Exception:
+    def _wrong_classes(self, end: End, array: Array) -> Exception:
         """Return what to raise for classes out of range."""
-        bad = np.count_nonzero((labels < 0) | (labels >= end.channels))
+        first, *others = array[(array < 0) | (array >= end.channels)].tolist()
+        more = f" and {len(others)} more beyond" if others else ""
         return ValueError(
-            f"{self.name}: {end.argument}: expected classes from 0 to {end.channels - 1}; got {bad} beyond"
+            f"{self.name}: {end.argument}: expected classes from 0 to {end.channels - 1}; got {first}{more}"
         )
 
     def _soft(self, end: End, rows: Array, sample_weight: Any) -> Targets:

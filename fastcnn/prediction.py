@@ -10,7 +10,8 @@ import numpy as np
 from . import parallel
 from .kernels import compare
 from .kernels.tape import Tape, recording
-from .layers.block import Call, Graph, Memory, Pass, record_calls
+from .layers.block import Graph, Memory, Pass
+from .layers.calls import Call, record_calls
 from .layers.layout import padded
 from .typing import Array
 

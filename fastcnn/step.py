@@ -31,7 +31,8 @@ from .descent import Optimizer
 from .kernels import update as kernels
 from .kernels.tape import Tape
 from .layers.base import Layer
-from .layers.block import Call, Gradients, Graph, Memory, Pass, Store, record_calls
+from .layers.block import Gradients, Graph, Memory, Pass, Store
+from .layers.calls import Call, record_calls
 from .layers.layout import aligned_zeros
 from .losses import End, Loss, Targets
 from .model import Sequential

@@ -287,9 +287,9 @@ def test_batches_that_a_model_does_not_take(x, message, unchanged):
         ([0.0, 1.0, 2.0], TypeError, "expected integer classes; got dtype float64"),
         (["a", "b", "c"], TypeError, "expected integer classes; got dtype <U1"),
         ([None, 1, 2], TypeError, "expected integer classes; got dtype object"),
-        ([0, 1, 3], ValueError, "expected classes from 0 to 2; got 1 beyond"),
-        ([-1, 1, 9], ValueError, "expected classes from 0 to 2; got 2 beyond"),
-        (np.array([0, 1, 2**64 - 1], np.uint64), ValueError, "expected classes from 0 to 2; got 1 beyond"),
+        ([0, 1, 3], ValueError, "expected classes from 0 to 2; got 3$"),
+        ([-1, 1, 9], ValueError, "expected classes from 0 to 2; got -1 and 1 more beyond"),
+        (np.array([0, 1, 2**64 - 1], np.uint64), ValueError, "expected classes from 0 to 2; got 18446744073709551615"),
     ],
 )
 def test_classes_that_a_step_does_not_take(y, error, message, unchanged):

@@ -8,16 +8,16 @@ buffer of feature maps between two blocks, and any number of `Memory` objects ca
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..kernels import load as load_kernels
-from ..kernels.tape import Tape, recording
 from ..typing import Array, IntArray, Shape
+from .calls import Call, run_calls
 from .layout import ALIGNMENT, Halo, Layout, aligned_zeros, padded
 from .rooms import Room, gradient_rooms, passing_values, value_rooms
 
@@ -175,40 +175,6 @@ class Block(ABC):
 
     def meet_backward(self, shards: Sequence[tuple[int, Memory]]) -> None:
         """Bring together what the shards, in their order, have left."""
-
-
-class Call(NamedTuple):
-    """A method of a block, with its arguments."""
-
-    owner: Replayable
-    method: Callable[..., None]
-    arguments: tuple[Any, ...]
-
-
-class Replayable(Protocol):
-    """A block, or a loss: `replayable` tells whether it does nothing but call kernels with the same arguments."""
-
-    @property
-    def replayable(self) -> bool: ...
-
-
-def run_calls(calls: Iterable[Call]) -> None:
-    """Make the calls."""
-    for call in calls:
-        call.method(*call.arguments)
-
-
-def record_calls(calls: Iterable[Call]) -> Tape:
-    """Make the calls, and return what repeats them: kernel calls of what is replayable, the others as they are."""
-    tape = Tape()
-    for call in calls:
-        if call.owner.replayable:
-            with recording(tape):
-                call.method(*call.arguments)
-        else:
-            call.method(*call.arguments)
-            tape.add(call.method, call.arguments)
-    return tape
 
 
 @dataclass

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..kernels.tape import Tape
 from ..typing import Array, Shape
-from .block import Graph, Memory, Pass, record_calls
+from .block import Graph, Memory, Pass
+from .calls import record_calls
 from .layout import Layout, aligned_zeros
 
 if TYPE_CHECKING:
