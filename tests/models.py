@@ -143,3 +143,9 @@ MODEL_CASES = (
     ModelCase("features", (13,), lambda m: [m.Dense(20), m.ReLU(), m.Dense(7, bias=False), m.ReLU(), m.Softmax(7, 3)]),
     ModelCase("pixels", (5, 1, 1), lambda m: [m.ReLU(), m.Conv2D(16, 1), m.ReLU(), m.Conv2D(3, 1), m.Flatten()]),
 )  # fmt: skip
+
+
+def labels(case: ModelCase, n: int, seed: int = 5) -> np.ndarray:
+    """Return classes for n samples of a network."""
+    (classes,) = fastcnn.Sequential(case.make(fastcnn)).output_shape(case.input_shape)
+    return np.random.RandomState(seed).randint(classes, size=n)
