@@ -41,7 +41,7 @@ examples:
   fastcnn train digits --recipe notebook                    the notebook, line by line
   fastcnn train digits --recipe notebook --engine reference the same with loops (in a clone)
   fastcnn train mnist                                       from $FASTCNN_DATA/mnist, in two minutes
-  fastcnn train fashion-mnist --recipe long                 from $FASTCNN_DATA/fashion-mnist, in six
+  fastcnn train fashion-mnist --recipe long                 from $FASTCNN_DATA/fashion-mnist, in seven
   fastcnn train data/emnist --augment shift=2,rotation=10   a folder with IDX files
   fastcnn train images/ --model resnet20 --validation 0.1   a folder of images for each class
   fastcnn train cifar-10-batches-bin --augment flip,shift=4 --optimizer adamw --schedule cosine --json
@@ -137,7 +137,7 @@ def _add_train(verbs: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--recipe", choices=("default", "long", "notebook"), default="default",
-        help="default: what suits the data; long: for fashion-mnist, six minutes in place of two; "
+        help="default: what suits the data; long: for fashion-mnist, seven minutes in place of two; "
         "notebook: for digits, one convolution, SGD at 0.001, up to 100 epochs",
     )  # fmt: skip
     parser.add_argument(

@@ -74,7 +74,7 @@ PLANS = {
     ("fashion-mnist", "default"): Plan(
         "compact", 7, learning_rate=0.1, augment="alternating-flip", label_smoothing=0.05
     ),
-    ("fashion-mnist", "long"): Plan("resnet6", 12, learning_rate=0.1, augment="alternating-flip", label_smoothing=0.05),
+    ("fashion-mnist", "long"): Plan("resnet6", 15, learning_rate=0.1, augment="alternating-flip", label_smoothing=0.05),
 }
 
 
