@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -315,3 +316,15 @@ def test_a_kernel_is_one_object_wherever_it_is_named():
         "assert len(kernel_of('compare', 'note_change').entries) == 1\n"
     )
     run_python(code)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_what_is_stopped_in_writing_leaves_nothing(stop, tmp_path, monkeypatch):
+    def replace(*_: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(os, "replace", replace)
+    with contextlib.suppress(KeyboardInterrupt):
+        cache.write("a.kernel", cache.ObjectFile("entry", [], b"code"))
+    assert not list(tmp_path.iterdir())

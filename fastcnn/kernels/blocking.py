@@ -7,9 +7,7 @@ import numpy as np
 from .machine import vector_set
 
 BAND = 96  # rows of a product that stay in the first-level cache while all panels of the other matrix pass by
-DEPTH = (
-    1200  # columns of them that are taken at once: more of the other's panel would not stay in the caches beside them
-)
+DEPTH = 1200  # columns of them that are taken at once: more of the other's panel would not stay in the caches
 PIXELS = 256  # the most rows that a filter gradient takes at once: their panel stays in the first-level cache
 SOFTMAX = 4  # pixels of a softmax at a time: more would keep memory waiting while exponentials are computed
 

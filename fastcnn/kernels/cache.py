@@ -129,8 +129,9 @@ def write(name: str, compiled: ObjectFile) -> None:
             with open(descriptor, "wb") as file:
                 file.write(hashlib.sha256(content).digest() + content)
             os.replace(draft, folder / name)  # whole, or not at all
-        except OSError:
+        except BaseException:  # Ctrl-C too leaves nothing half-written
             os.unlink(draft)
+            raise
     forget_stale(folder)
 
 
