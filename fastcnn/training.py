@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,6 +89,7 @@ class Trainer:
         self._weight = float("nan")  # of the last batch: by it the means of batches add up to that of an epoch
         self.epochs = 0
         self.history: History | None = None
+        self._drawn: int | None = None  # the seed
         self._plan: Plan | None = None
         if model.input_shape is not None:
             self._bind()
@@ -200,9 +200,14 @@ class Trainer:
         if self.model.input_shape is None:
             self.model.build(x.shape[1:], random_state=self.random_state)
 
-    @cached_property
+    @property
     def _seed(self) -> int:
         """What the order and the augmentation of all epochs depend on; drawn when it is first needed."""
+        if self._drawn is None:
+            self._drawn = self._draw_seed()
+        return self._drawn
+
+    def _draw_seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
         generator = checks.as_generator(self.random_state)

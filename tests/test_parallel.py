@@ -261,6 +261,54 @@ thread.join()
     )
 
 
+@needs_fork
+def test_a_fork_at_any_moment_of_another_threads_training(run):
+    """Whatever that thread held, planning or training, the child does not wait for it."""
+    run(
+        """
+import faulthandler, os, threading
+expected = fit(steps=3)
+def train():
+    while True:
+        fit(steps=1)
+threading.Thread(target=train, daemon=True).start()
+sys.setswitchinterval(1e-5)
+for _ in range(100):
+    child = os.fork()
+    if not child:
+        faulthandler.dump_traceback_later(60, exit=True)
+        os._exit(0 if fit(steps=3) == expected else 3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+os._exit(0)
+""",
+        **QUIET,
+    )
+
+
+@needs_fork
+def test_a_fork_while_another_thread_compiles(run, tmp_path):
+    """A fork waits until the compiler's locks are open: the child compiles too."""
+    run(
+        """
+import faulthandler, os, threading, time
+thread = threading.Thread(target=fit)
+thread.start()
+children = []
+for _ in range(3):
+    time.sleep(0.3)
+    child = os.fork()
+    if not child:
+        faulthandler.dump_traceback_later(100, exit=True)
+        os._exit(0 if len(fit()) == 40 else 3)
+    children.append(child)
+thread.join()
+assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 3
+""",
+        FASTCNN_CACHE_DIR=str(tmp_path / "empty"),
+        **QUIET,
+    )
+
+
 def test_spawned_workers_train(run):
     run("""
 import multiprocessing

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import os
 import struct
-import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import cache as disk
-from .native import define, is_known, load_object
+from .native import define, is_known, load_object, lock
 from .tape import recorder
 
 # What machine code depends on in an argument. Of an array: dtype, number of dimensions, flags, never its shape. Of a
@@ -33,19 +31,6 @@ class Entry(NamedTuple):
     address: int
     call: Callable[[bytes], None]
     form: struct.Struct
-
-
-_lock = threading.RLock()
-
-
-def _renew_lock() -> None:
-    """In a forked child: whoever holds the lock has stayed behind."""
-    global _lock  # noqa: PLW0603
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Kernel:
@@ -79,7 +64,7 @@ class Kernel:
 
     def _enter(self, kinds: tuple[Kind, ...]) -> Entry:
         """Read or compile the machine code for such arguments."""
-        with _lock:
+        with lock:
             if kinds not in self.entries:
                 address = self._read(kinds) or self._compile(kinds)
                 # ctypes lets go of the GIL during the call.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging  # noqa: F401 -- before our lock, see there
+import os
+import threading
 from functools import cache
 from typing import Any
 
@@ -9,6 +12,13 @@ from llvmlite import binding, ir
 
 WORD = ir.IntType(64)
 WORDS = WORD.as_pointer()
+
+# Who compiles or loads holds it, and within it the locks of LLVM, Numba and logging. A fork waits until it is free: in
+# the child there would be nobody to open them. A fork takes the locks that were registered last first: logging, which
+# registers its own when it is imported, must come before.
+lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 _engines: list[Any] = []  # machine code lives as long as its engine
 
@@ -30,11 +40,12 @@ def _engine(module: Any) -> Any:
 
 def compile_module(module: ir.Module, *names: str) -> list[int]:
     """Return the addresses of functions of a module."""
-    _initialize()
-    module.triple = binding.get_process_triple()
-    engine = _engine(binding.parse_assembly(str(module)))
-    engine.finalize_object()
-    return [int(engine.get_function_address(name)) for name in names]
+    with lock:
+        _initialize()
+        module.triple = binding.get_process_triple()
+        engine = _engine(binding.parse_assembly(str(module)))
+        engine.finalize_object()
+        return [int(engine.get_function_address(name)) for name in names]
 
 
 def load_object(code: bytes, name: str) -> int:
@@ -45,11 +56,12 @@ def load_object(code: bytes, name: str) -> int:
     LookupError
         If the file has no such function.
     """
-    _initialize()
-    engine = _engine(binding.parse_assembly(""))
-    engine.add_object_file(binding.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    address = int(engine.get_function_address(name))
+    with lock:
+        _initialize()
+        engine = _engine(binding.parse_assembly(""))
+        engine.add_object_file(binding.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        address = int(engine.get_function_address(name))
     if not address:
         raise LookupError(name)
     return address

@@ -182,7 +182,7 @@ class DenseBlock(Block):
         self.dtype, self.pitch, self.nodes = graph.dtype, y.pitch, y.channels
         # Features in memory order; `numbers` are their rows in the weights. Weights of one panel are packed as they
         # stand, if the features are read in the public order.
-        self.x_col, numbers = x.physical_order
+        self.x_col, numbers = x.physical_order()
         self.is_panel = is_panel(y.pitch, graph.dtype)
         if self.is_panel:
             order = np.argsort(numbers)
@@ -204,7 +204,7 @@ class DenseBlock(Block):
             self.dx_size = dx.image_size
             self.dx_row = (np.arange(images) * dx.image_size).astype(np.int32)
             # Halo and padding channels are columns of zeros, so that whole images are stored without a gap.
-            offsets, rows = dx.physical_order
+            offsets, rows = dx.physical_order()
             self.lane_row = np.full(dx.image_size, -1, np.int32)
             self.lane_row[offsets] = rows * y.pitch
             self.block = np.zeros(1, np.int32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from dataclasses import astuple, dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -118,7 +117,6 @@ class Layout:
         """Return the offsets of the first pixel of each line of `images` images."""
         return self.table(images, np.arange(self.height), 0)
 
-    @cached_property
     def physical_order(self) -> tuple[IntArray, IntArray]:
         """Return every feature's offset in memory order, and its number in the public order C, H, W."""
         h, w, c = np.meshgrid(np.arange(self.height), np.arange(self.width), np.arange(self.channels), indexing="ij")
