@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastcnn.kernels import activation, conv_direct, loss, pool, product, update
+from fastcnn.kernels import activation, conv_direct, dense, loss, pool, product, update
 from fastcnn.kernels.blocking import DEPTH, PIXELS, pixels_at_once
 from fastcnn.kernels.machine import vector_set
 from tests.arrays import both_dtypes
@@ -79,6 +79,27 @@ def test_product(guards, rows, vectors, dtype):
             )  # fmt: skip
             assert_only(c, c_row[first:], N)
             np.testing.assert_array_equal(gather(c, c_row[first:], N), np.maximum(floor, start + A[first:] @ B))
+
+
+@both_dtypes
+@pytest.mark.parametrize("vectors", [*range(1, 18), 31])
+def test_few_rows(guards, vectors, dtype):
+    """Each number of vectors that has a loop of its own, and pieces of several."""
+    rng, N, gap = np.random.RandomState(vectors), vectors * lanes(dtype), lanes(dtype)
+    for rows, K in ((1, 0), (1, 1), (2, 7)):
+        A, W, start = (integers(rng, *shape, dtype=dtype) for shape in ((rows, K), (K, N), (N,)))
+        a_row, a_col = spread(rng, rows, K, 3), rng.permutation(K)
+        a, w = guards.empty(rows * (K + 3) + 3, dtype), guards.empty(K * (N + gap) + gap, dtype)
+        w_row, y_row = spread(rng, K, N, gap), spread(rng, rows, N, gap)
+        a[a_row[:, None] + a_col], w[w_row[:, None] + np.arange(N)] = A, W
+        for floor in (-np.inf, 0):
+            y = guards.empty(rows * (N + gap) + gap, dtype)
+            dense.few_rows(
+                a, table(guards, a_row), rows, table(guards, a_col), K, w, table(guards, w_row), y,
+                table(guards, y_row), N, guards.array(start), dtype(floor),
+            )  # fmt: skip
+            assert_only(y, y_row, N)
+            np.testing.assert_array_equal(gather(y, y_row, N), np.maximum(floor, start + A @ W))
 
 
 def test_the_pixels_of_a_filter_gradient_fit_its_scratch():
@@ -197,6 +218,10 @@ def test_pool2(guards, P, vectors, every, dtype):
             np.testing.assert_array_equal(gather(y, y_row[p0:p1], N), best[p0:p1])
             np.testing.assert_array_equal(winners.reshape(P, N)[p0:p1], bits[p0:p1])
             assert untouched(winners[: p0 * N]).all()
+            alone = guards.empty(y.size, dtype)
+            nobody = guards.empty(0, np.uint8)
+            pool.pool2(x, rows, 0, alone, table(guards, y_row), nobody, p0, p1, N, dtype(floor), every)
+            np.testing.assert_array_equal(alone, y)
         dy, dx = guards.empty(y.size, dtype), guards.empty(x.size, dtype)
         dy[y_row[:, None] + np.arange(N)] = DY
         pool.pool2_backward(dy, table(guards, y_row), guards.array(bits), P, N, dx, table(guards, x_row), False)
@@ -259,6 +284,12 @@ def test_convolution_and_pooling_in_one_pass(guards, P, vectors, every, dtype):
         assert_only(y, y_row, N)
         np.testing.assert_array_equal(gather(y, y_row, N), best)
         np.testing.assert_array_equal(winners.reshape(P, N), bits)
+        alone = guards.empty(y.size, dtype)
+        conv_direct.forward_pool(
+            guards.array(A), table(guards, np.arange(4 * P) * K), table(guards, np.arange(K)), K, packed(guards, B),
+            guards.array(start), dtype(floor), every, alone, table(guards, y_row), guards.empty(0, np.uint8), P, N,
+        )  # fmt: skip
+        np.testing.assert_array_equal(alone, y)
 
 
 # ------------------------------------------------------------------------------------------------------ loss and update

@@ -19,15 +19,19 @@ from .vector_bits import keep_where, largest_of_four, load_bits, store_bits, win
 
 @kernel
 def _pool_window(a, b, c, d, low, every, y, i, winners, j):
-    """Store the largest of four vectors of sums, not below `low`, to y[i:], and which it was to winners[j:]."""
+    """Store the largest of four vectors of sums, not below `low`, to y[i:], and which it was to winners[j:], if any."""
     best = maximum(low, largest_of_four(a, b, c, d))
     store(y, i, best)
-    store_bits(winners, j, winners_of_four(a, b, c, d, best, low, every))
+    if winners.size > 0:
+        store_bits(winners, j, winners_of_four(a, b, c, d, best, low, every))
 
 
 @kernel
 def forward_pool(x, x_row, x_col, K, w, start, floor, every, y, y_row, winners, P, N):
-    """y (P, N) = max-pool 2 x 2 of max(floor, start + x * w), in one pass: the convolution lives in registers."""
+    """y (P, N) = max-pool 2 x 2 of max(floor, start + x * w), in one pass: the convolution lives in registers.
+
+    `winners` as in `pool.pool2`.
+    """
     low = splat(x, floor)
     width = 2 * lanes(x)
     for p0 in range(0, P, BAND // 4):

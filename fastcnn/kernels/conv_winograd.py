@@ -113,8 +113,9 @@ def _pool_window(p, f, FP, above, below, low, every, y, y_row, winners):
     if p >= 0:
         best = largest_of_four(above[0], above[1], below[0], below[1])
         store(y, y_row[p] + f, best)
-        which = winners_of_four(above[0], above[1], below[0], below[1], best, low, every)
-        store_bits(winners, p * FP + f, which)
+        if winners.size > 0:
+            which = winners_of_four(above[0], above[1], below[0], below[1], best, low, every)
+            store_bits(winners, p * FP + f, which)
 
 
 @kernel

@@ -8,51 +8,89 @@ Shape legend: y (n, N) = start (N,) + A (n, K) · W (K, N); A[i, k] = a[a_row[i]
 
 from __future__ import annotations
 
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
 from .compiler import kernel
-from .vector import fma, lanes, load, maximum, splat, store
+from .simd import INT64, pointers
+from .vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store, lanes
+
+MOST = 15  # vectors of a row at once: beside them, sixteen registers have room for the number that multiplies a line
 
 
 @kernel
 def few_rows(a, a_row, n, a_col, K, w, w_row, y, y_row, N, start, floor):
     """y = max(floor, start + A · W); the sums in the order of `product`, so with the same bits."""
-    L = lanes(a)
+    vectors = N // lanes(a)
+    pieces = (vectors + MOST - 1) // MOST
     for i in range(n):
-        if 8 * L > N:
-            for c in range(0, N, L):
-                _one(a, a_row[i], a_col, K, w, w_row, c, y, y_row[i] + c, start, floor)
-            continue
-        for c0 in range(0, N, 8 * L):
-            c = min(c0, N - 8 * L)  # the last eight overlap those before
-            _eight(a, a_row[i], a_col, K, w, w_row, c, y, y_row[i] + c, start, floor)
+        for piece in range(pieces):
+            first, last = piece * vectors // pieces, (piece + 1) * vectors // pieces
+            c = first * lanes(a)
+            _row_piece(last - first, a, a_row[i], a_col, K, w, w_row, y, y_row[i] + c, start, c, floor)
 
 
-@kernel
-def _eight(a, a0, a_col, K, w, w_row, c, y, o, start, floor):
-    """Eight vectors of a row of y."""
-    L = lanes(a)
-    low = splat(a, floor)
-    s0, s1, s2, s3 = load(start, c), load(start, c + L), load(start, c + 2 * L), load(start, c + 3 * L)
-    s4, s5, s6, s7 = load(start, c + 4 * L), load(start, c + 5 * L), load(start, c + 6 * L), load(start, c + 7 * L)
-    for k in range(K):
-        v, q = splat(a, a[a0 + a_col[k]]), w_row[k] + c
-        s0, s1 = fma(v, load(w, q), s0), fma(v, load(w, q + L), s1)
-        s2, s3 = fma(v, load(w, q + 2 * L), s2), fma(v, load(w, q + 3 * L), s3)
-        s4, s5 = fma(v, load(w, q + 4 * L), s4), fma(v, load(w, q + 5 * L), s5)
-        s6, s7 = fma(v, load(w, q + 6 * L), s6), fma(v, load(w, q + 7 * L), s7)
-    store(y, o, maximum(low, s0))
-    store(y, o + L, maximum(low, s1))
-    store(y, o + 2 * L, maximum(low, s2))
-    store(y, o + 3 * L, maximum(low, s3))
-    store(y, o + 4 * L, maximum(low, s4))
-    store(y, o + 5 * L, maximum(low, s5))
-    store(y, o + 6 * L, maximum(low, s6))
-    store(y, o + 7 * L, maximum(low, s7))
+@intrinsic
+def _row_piece(
+    typingctx: Any,
+    vectors: Any,
+    a: Any,
+    a0: Any,
+    a_col: Any,
+    K: Any,
+    w: Any,
+    w_row: Any,
+    y: Any,
+    o: Any,
+    start: Any,
+    c: Any,
+    floor: Any,
+) -> Any:
+    """y[o + j] = max(floor, start[c + j] + Σ_k a[a0 + a_col[k]] · w[w_row[k] + c + j]), so many vectors of it."""
+    names = ("vectors", "a", "a0", "a_col", "K", "w", "w_row", "y", "o", "start", "c", "floor")
+    size = types.int64
+    signature = types.void(size, a, size, a_col, size, w, w_row, y, size, start, size, a.dtype)
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
+        for array, begin in (("a", "a0"), ("w", "c"), ("y", "o"), ("start", "c")):
+            values[array] = builder.gep(values[array], [values[begin]])
+        done = builder.append_basic_block("row.done")
+        choice = builder.switch(values["vectors"], done)
+        for count in range(1, MOST + 1):
+            block = builder.append_basic_block(f"row.{count}")
+            choice.add_case(INT64(count), block)
+            builder.position_at_end(block)
+            _emit_piece(builder, Vector(a.dtype), values, count)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, codegen
 
 
-@kernel
-def _one(a, a0, a_col, K, w, w_row, c, y, o, start, floor):
-    """One vector of a row of y."""
-    total = load(start, c)
-    for k in range(K):
-        total = fma(splat(a, a[a0 + a_col[k]]), load(w, w_row[k] + c), total)
-    store(y, o, maximum(splat(a, floor), total))
+def _emit_piece(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], count: int) -> None:
+    """Emit `_row_piece` for `count` vectors, whose sums stay in registers."""
+
+    def at(array: Any, j: int) -> Any:
+        return builder.gep(array, [INT64(j * vector.lanes)])
+
+    sums = [
+        cgutils.alloca_once_value(builder, emit_load(builder, vector, at(values["start"], j))) for j in range(count)
+    ]
+    with cgutils.for_range(builder, values["K"]) as loop:
+        column, row = (
+            builder.sext(builder.load(builder.gep(values[table], [loop.index])), INT64) for table in ("a_col", "w_row")
+        )
+        number = emit_splat(builder, vector, builder.load(builder.gep(values["a"], [column])))
+        line = builder.gep(values["w"], [row])
+        for j, total in enumerate(sums):
+            weights = emit_load(builder, vector, at(line, j))
+            builder.store(emit_call(builder, vector, "fmuladd", [number, weights, builder.load(total)]), total)
+    low = emit_splat(builder, vector, values["floor"])
+    for j, total in enumerate(sums):
+        emit_store(builder, vector, emit_maximum(builder, low, builder.load(total)), at(values["y"], j))

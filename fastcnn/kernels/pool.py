@@ -35,7 +35,10 @@ inlined = register_jitable(inline="always")  # a call would count references to 
 
 @kernel
 def pool2(x, x_row, x0, y, y_row, winners, p0, p1, N, floor, every):
-    """y[p] = max of the four pixels x_row[x0 + 4(p-p0) ...]; `winners` (P, N): which, none if not above `floor`."""
+    """y[p] = max of the four pixels x_row[x0 + 4(p-p0) ...]; `winners` (P, N): which, none if not above `floor`.
+
+    `winners` is empty where nobody asks.
+    """
     low = splat(x, floor)
     for p in range(p0, p1):
         i = x0 + 4 * (p - p0)
@@ -44,7 +47,8 @@ def pool2(x, x_row, x0, y, y_row, winners, p0, p1, N, floor, every):
             a, b, c, d = load(x, r0 + n), load(x, r1 + n), load(x, r2 + n), load(x, r3 + n)
             best = largest_of_four(a, b, c, d)
             store(y, y_row[p] + n, best)
-            store_bits(winners, p * N + n, winners_of_four(a, b, c, d, best, low, every))
+            if winners.size > 0:
+                store_bits(winners, p * N + n, winners_of_four(a, b, c, d, best, low, every))
 
 
 @kernel

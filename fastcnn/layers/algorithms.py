@@ -100,6 +100,8 @@ class Algorithm(ABC):
         Whether the channels of the input need no padding.
     replayable : bool
         Whether it does nothing but call kernels.
+    copies : bool
+        Whether `pack` keeps copies of the filters, and not the array itself.
     spreads_pooling : bool
         Whether it has `filter_gradient_pool`: the filter gradient straight from the pooled gradient.
     fills : bool
@@ -108,6 +110,7 @@ class Algorithm(ABC):
 
     reads_any_pitch = True
     replayable = True
+    copies = True
     spreads_pooling = False
     fills = False
 
@@ -232,6 +235,7 @@ class Direct(Algorithm):
         self.lane_row = np.full(c.columns_of_dx, -1, np.int32)
         self.lane_row[: c.channels] = np.arange(min(c.channels, self.lane_row.size)) * c.columns_of_y
         self.phases = self._plan_phases(c, c.dy, c.dx) if c.dy and c.dx else []
+        self.copies = bool(self.panels) or not is_panel(c.columns_of_y, c.dtype)
 
     def _plan_phases(self, c: Convolution, dy: Layout, dx: Layout) -> list[_Phase]:
         """Return the tables of the input gradient, one set for each phase of the strides.

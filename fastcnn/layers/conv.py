@@ -200,7 +200,8 @@ class _ConvBlock(Block):
     def allocate(self, graph: Graph) -> _Kept:
         kept = _Kept(aligned_zeros(self.pitch, self.dtype))
         if self.pooling:
-            kept.winners = np.zeros(graph.images * self.pixels * self.pitch, np.uint8)
+            # Only a backward pass asks which pixel was the largest.
+            kept.winners = np.zeros(graph.training * graph.images * self.pixels * self.pitch, np.uint8)
             if self.gradient and not self.spreads_pooling:
                 kept.gradient = self.gradient.allocate(graph.images, self.dtype)
         return kept
@@ -216,7 +217,7 @@ class _ConvBlock(Block):
 
     def copied(self) -> list[Array]:
         folded = [self.norm._flat, *self.norm._state().values()] if self.norm else []
-        return [*super().copied(), *folded]
+        return [*super().copied(), *folded] if folded or self.algorithm.copies else []
 
     def prepare(self) -> None:
         filters = self.layer._values(self.conv.filters, self.dtype)

@@ -215,7 +215,7 @@ class DenseBlock(Block):
         return aligned_zeros(PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
 
     def copied(self) -> list[Array]:
-        return [] if self.few else super().copied()
+        return [] if self.few or self.is_panel else super().copied()
 
     def prepare(self) -> None:
         weights = self.layer._values("weights", self.dtype)

@@ -119,7 +119,7 @@ class _Pool2Block(Block):
         self.pixels, self.pitch, self.none = y.pixels, y.pitch, graph.dtype.type(-np.inf)
 
     def allocate(self, graph: Graph) -> Array:
-        return np.zeros(graph.images * self.pixels * self.pitch, np.uint8)
+        return np.zeros(graph.training * graph.images * self.pixels * self.pitch, np.uint8)
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         kernels.pool2(
