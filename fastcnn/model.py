@@ -116,6 +116,11 @@ class Sequential(Container):
         TypeError, ValueError
             If `x` is not what the model was built for.
         """
+        predictors = self._predictors
+        if predictors is not None and predictors.flat is self._flat:
+            output = predictors.repeat(x, batch_size, threads)
+            if output is not None:
+                return output
         self._expect_built("predict")
         images = np.asarray(x)
         if images.dtype != self._flat.dtype or images.shape[1:] != self.input_shape or not len(images):
@@ -124,7 +129,6 @@ class Sequential(Container):
             self._check_input(images)
         checks.as_positive_int(batch_size, self.name, "batch_size")
         workers = parallel.get_num_threads() if threads is None else parallel.check_threads(threads)
-        predictors = self._predictors
         if predictors is None or predictors.flat is not self._flat:
             predictors = self._predictors = Predictors(self)
         return predictors.predict(self, images, batch_size, workers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +13,14 @@ from .kernels.tape import Tape, recording
 from .layers.block import Graph, Memory, Pass
 from .layers.calls import Call, record_calls
 from .layers.layout import padded
-from .typing import Array
+from .typing import Array, Shape
 
 if TYPE_CHECKING:
     from .layers.container import Container
 
 CACHE = 1 << 20  # bytes of the maps before and behind a block, for one piece of a batch
 WORK = 10e6  # multiply-adds below which a piece is not worth a hand-over to a thread
+SMALL = 1 << 14  # bytes of a batch that are copied in less time than it takes to find out where they are
 TAPES = 64  # lengths of pieces whose calls are remembered
 
 
@@ -33,7 +34,25 @@ class Predictors:
     def __init__(self, model: Container) -> None:
         self.flat = model._flat
         self.fitting = _images_in_cache(model)
-        self.idle: dict[int, list[Predictor]] = {}
+        self.shape = (1, *(model.input_shape or ()))
+        self.singles: list[Predictor] = []  # those that are made for one image
+        self.idle = {1: self.singles}
+
+    def repeat(self, x: Any, batch_size: Any, threads: Any) -> Array | None:
+        """Return the output for one image, if there has been one of its kind before; None if that is to be found out.
+
+        For one image neither `batch_size` nor `threads` matters, as long as they are what they should be.
+        """
+        plain = type(x) is np.ndarray and x.shape == self.shape and type(batch_size) is int and batch_size > 0
+        if not (plain and (threads is None or (type(threads) is int and threads > 0))):
+            return None
+        try:
+            predictor = self.singles.pop()
+        except IndexError:
+            return None
+        output = predictor.repeat(x)
+        self.singles.append(predictor)
+        return output
 
     def predict(self, model: Container, x: Array, batch_size: int, threads: int) -> Array:
         """Return the outputs for a batch, with at most `batch_size` images in memory."""
@@ -69,30 +88,25 @@ class Predictor:
         self.work = sum(block.work(self.graph) for block in self.graph.blocks)
         self.memories: dict[int, Memory] = {}
         self.pieces: dict[tuple[int, int], _Piece] = {}
-        self.alone: dict[int, tuple[_Piece, Tape]] = {}  # batches of one piece, and the calls of such a prediction
+        self.records: dict[tuple[Shape, np.dtype], _Record] = {}
         self.copies = _Copies(array for block in self.graph.blocks for array in block.copied())
         self.run = Pass(training=False)
 
     def predict(self, x: Array, threads: int) -> Array:
         """Return the outputs for a batch, in pieces."""
+        output = self.repeat(x)
+        if output is not None:
+            return output
         n = len(x)
-        if n in self.alone:
-            piece, tape = self.alone[n]
-            self.graph.load(x, n, piece.memory)
-            tape.play()
-            if not self.copies.changed[0]:
-                return piece.output.copy()
         if self.copies.are_stale():
             self.pieces.clear()
-            self.alone.clear()
+            self.records.clear()
             self.graph.prepare()
         output = np.empty((n, *self.output_shape), self.graph.dtype)
         pieces = -(-n // self.images)
         if pieces == 1:
             self._predict(x, output, 0)
-            if (0, n) in self.pieces:
-                piece = self.pieces[0, n]
-                self.alone[n] = piece, self.copies.look + piece.tape
+            self._record(x)
             return output
 
         def task(piece: int, worker: int) -> None:
@@ -102,6 +116,25 @@ class Predictor:
 
         parallel.run(pieces, task, threads if n * self.work >= 2 * WORK else 1)
         return output
+
+    def repeat(self, x: Array) -> Array | None:
+        """Return the output for a batch of a kind that is recorded, if the weights are those of then; else None."""
+        record = self.records.get((x.shape, x.dtype))
+        if record is None:
+            return None
+        record.images[...] = x
+        record.tape.play()
+        return None if self.copies.changed[0] else record.output.copy()
+
+    def _record(self, x: Array) -> None:
+        """Keep all calls of the prediction of a small batch, which was one piece just now."""
+        n, piece = len(x), self.pieces.get((0, len(x)))
+        if piece is None or x.nbytes > SMALL or x.dtype not in (self.graph.dtype, np.uint8):
+            return
+        images = np.empty(x.shape, x.dtype)
+        with recording(Tape()) as load:
+            self.graph.load_from(np.array([images.ctypes.data]), np.zeros(0, x.dtype), 0, n, piece.memory)
+        self.records[x.shape, x.dtype] = _Record(images, self.copies.look + load + piece.tape, piece.output)
 
     def _predict(self, x: Array, output: Array, worker: int) -> None:
         """Write the output of one piece; what the first of its length records is repeated later."""
@@ -128,6 +161,14 @@ class _Piece(NamedTuple):
     """A worker's memory, what computes the output of so many images in it, and where that stands."""
 
     memory: Memory
+    tape: Tape
+    output: Array
+
+
+class _Record(NamedTuple):
+    """Where the images of a batch are put, what computes the output from there, and where that stands."""
+
+    images: Array
     tape: Tape
     output: Array
 

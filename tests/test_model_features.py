@@ -107,14 +107,15 @@ def test_any_real_numbers(kind):
     np.testing.assert_array_equal(model.predict(x.tolist()[:1]), model.predict(x[:1].astype(np.float32)))
 
 
-def test_what_is_written_counts_from_the_next_call():
+@pytest.mark.parametrize("n", [1, 4])
+def test_what_is_written_counts_from_the_next_call(n):
     """However it is written: by name, by a layer, by a step, as a list, as bits; and however little."""
-    model, x = small(), normal(4, 2, 12, 10, dtype=np.float32)
+    model, x = small(), normal(n, 2, 12, 10, dtype=np.float32)
     writes = [
         lambda: model.parameters["0.filters"].__setitem__((0, 0, 0, 0), 0.5),
         lambda: model.parameters["7.biases"].__setitem__(-1, np.nextafter(np.float32(0), np.float32(1))),
         lambda: setattr(model.layers[7], "weights", np.ones(model.layers[7].weights.shape)),
-        lambda: Trainer(model, optimizer=SGD(0.1)).step(x, np.arange(4)),
+        lambda: Trainer(model, optimizer=SGD(0.1)).step(x, np.arange(n)),
         lambda: model.set_weights([2 * array for array in model.get_weights()]),
         lambda: model.build((2, 12, 10), random_state=5),
     ]
@@ -125,6 +126,33 @@ def test_what_is_written_counts_from_the_next_call():
         if number != 1:  # a bias too small to be seen in a sum
             assert not np.array_equal(after, before)
         np.testing.assert_allclose(after, model.forward(x), rtol=0, atol=1e-5 * np.abs(after).max())
+
+
+@both_dtypes
+def test_one_image_again_and_again(dtype):
+    """What came before is no excuse: every argument is looked at, every output is new, whatever holds the image."""
+    model, images = small(dtype), normal(4, 2, 12, 10, dtype=dtype)
+    expected, pixels = model.predict(images), np.arange(240, dtype=np.uint8).reshape(1, 2, 12, 10)
+    outputs = [model.predict(images[i : i + 1]) for i in (0, 1, 2, 3, 0)]
+    np.testing.assert_array_equal(np.concatenate(outputs), expected[[0, 1, 2, 3, 0]])
+    one = images[1:2]
+    for same in (one.tolist(), one.astype(np.float64), one[..., ::-1].copy()[..., ::-1], one.view(np.recarray)):
+        np.testing.assert_array_equal(model.predict(same), expected[1:2])
+    for _ in range(2):
+        scaled = pixels.astype(dtype) * dtype(1 / 255)
+        np.testing.assert_array_equal(model.predict(pixels), model.predict(scaled))
+        np.testing.assert_array_equal(model.predict(pixels.astype(np.int64)), model.predict(pixels.astype(dtype)))
+        for wrong in (0, -1, True, 2.5, None):
+            with pytest.raises((TypeError, ValueError), match="batch_size: expected a positive int"):
+                model.predict(one, batch_size=wrong)
+        for wrong in (0, True, 2.5):
+            with pytest.raises(ValueError, match="threads: expected a positive int or None"):
+                model.predict(one, threads=wrong)
+        for shape in ((1, 2, 10, 12), (2, 12, 10), (1, 240), (0, 2, 12, 10)):
+            with pytest.raises(ValueError, match="Sequential: input"):
+                model.predict(np.zeros(shape, dtype))
+        with pytest.raises(TypeError, match="expected real numbers"):
+            model.predict(one.astype(complex))
 
 
 def test_nan_is_not_hidden():
