@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any, Literal, final
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 
@@ -16,6 +16,32 @@ PADDINGS = ("constant", "edge", "reflect")
 GOLDEN = 0x9E3779B97F4A7C15
 # Which of a sample's random numbers is whose.
 MIRROR, UPSET, DOWN, RIGHT, TURN, SIZE, CONTRAST, BRIGHTNESS, CUT_ROW, CUT_COLUMN, PARTNER, SHARE = range(12)
+
+
+class Chances(NamedTuple):
+    """What happens to some samples, a row each; None for what does not.
+
+    Attributes
+    ----------
+    moves : int64 array of shape (n, 4)
+        Whether rows and columns are flipped; pixels down and to the right.
+    matrices : array of shape (n, 4), optional
+        Lead from a turned and scaled place back to where it was.
+    light : array of shape (n, 2), optional
+        Contrast and brightness.
+    middles : int64 array of shape (n, 2), optional
+        Row and column of the middle of what is cut out.
+    """
+
+    moves: IntArray
+    matrices: Array | None
+    light: Array | None
+    middles: IntArray | None
+
+    def of(self, first: int, last: int) -> Chances:
+        """Return those of some of the samples."""
+        others = (rows if rows is None else rows[first:last] for rows in self[1:])
+        return Chances(self.moves[first:last], *others)
 
 
 @final
@@ -123,30 +149,46 @@ class Augmentation:
             array = checks.as_images(array, "Augmentation", "x")
         out = np.empty(array.shape, np.float64 if array.dtype == np.float64 else np.float32)
         places = np.arange(len(array)) if indices is None else np.asarray(indices)
-        return self._write(array, places, (seed, epoch), out)
+        return self._write(array, self._draw(places, (seed, epoch), array.shape), out)
 
-    def _write(self, x: Array, indices: IntArray, key: tuple[int, int], out: Array) -> Array:
-        """Write the changed images of the samples `indices` to `out`."""
-        if x.ndim != 4:
-            raise ValueError(f"Augmentation: x: expected images (N, C, H, W); got shape {x.shape}")
-        n, channels, height, width = x.shape
+    def _dtype(self, given: Any, wanted: Any) -> np.dtype:
+        """Return the dtype in which changed images go into a step, which scales bytes itself.
+
+        Bytes stay bytes where pixels only move, and what comes in is black: a fourth of the memory to write and read.
+        """
+        changes = self.rotation, self.scale, self.contrast, self.brightness, self.mixup, self.fill
+        return np.dtype(np.uint8 if given == np.uint8 and not any(changes) else wanted)
+
+    def _draw(self, indices: IntArray, key: tuple[int, int], shape: tuple[int, ...]) -> Chances:
+        """Return what happens to the samples `indices` of a set of images of this shape."""
+        if len(shape) != 4:
+            raise ValueError(f"Augmentation: x: expected images (N, C, H, W); got shape {shape}")
         keys = sample_keys(key[0], key[1], indices)
-        y, source = out.reshape(-1), np.ascontiguousarray(x if x.dtype == np.uint8 else x.astype(out.dtype, copy=False))
-        one = out.dtype.type
-        unit, fill = one(1 / 255 if x.dtype == np.uint8 else 1), one(self.fill)
-        common = (source.reshape(-1), n, channels, height, width, unit, self._moves(keys, key, indices))
-        mode = PADDINGS.index(self.padding)
-        if self.rotation or self.scale:
-            kernels.turn(*common, self._matrices(keys), mode, fill, y)
-        else:
-            kernels.move(*common, mode, fill, np.empty(width, np.int64), y)
+        matrices = self._matrices(keys) if self.rotation or self.scale else None
+        light = middles = None
         if self.contrast or self.brightness:
             light = np.stack([self._between(keys, CONTRAST, self.contrast) + 1,
                               self._between(keys, BRIGHTNESS, self.brightness)], axis=1)  # fmt: skip
-            kernels.adjust(y, n, channels * height * width, light)
         if self.cutout:
-            middles = np.stack([below(keys, CUT_ROW, height), below(keys, CUT_COLUMN, width)], axis=1)
-            kernels.cut(y, n, channels, height, width, middles, self.cutout, fill)
+            middles = np.stack([below(keys, CUT_ROW, shape[2]), below(keys, CUT_COLUMN, shape[3])], axis=1)
+        return Chances(self._moves(keys, key, indices), matrices, light, middles)
+
+    def _write(self, x: Array, chances: Chances, out: Array) -> Array:
+        """Write changed images to `out`, each with its own chances."""
+        n, channels, height, width = x.shape
+        y, source = out.reshape(-1), np.ascontiguousarray(x if x.dtype == np.uint8 else x.astype(out.dtype, copy=False))
+        one, scales = out.dtype.type, x.dtype == np.uint8 and out.dtype != np.uint8
+        unit, fill = one(1 / 255 if scales else 1), one(self.fill)
+        common = (source.reshape(-1), n, channels, height, width, unit, chances.moves)
+        mode = PADDINGS.index(self.padding)
+        if chances.matrices is not None:
+            kernels.turn(*common, chances.matrices, mode, fill, y)
+        else:
+            kernels.move(*common, mode, fill, y)
+        if chances.light is not None:
+            kernels.adjust(y, n, channels * height * width, chances.light)
+        if chances.middles is not None:
+            kernels.cut(y, n, channels, height, width, chances.middles, self.cutout, fill)
         return out
 
     def _moves(self, keys: Array, key: tuple[int, int], indices: IntArray) -> IntArray:

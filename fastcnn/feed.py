@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from .augmentation import Augmentation
+from .augmentation import Augmentation, Chances
 from .layers import checks
 from .typing import Array, IntArray
 
 CHUNK = 1 << 20  # numbers that are looked at in one go, for instance of a memory map
+DRAWN = 4096  # samples whose random numbers are drawn together: a vector of them stays in the first-level cache
 
 
 class Batch(NamedTuple):
@@ -97,11 +98,12 @@ class ArrayFeed(Feed):
         flags = self._array.flags
         self._simple = flags.c_contiguous and flags.aligned and X.dtype.isnative
         self._buffers = [np.empty(shape, X.dtype) if self._simple else None for _ in range(2)]
-        self._images = np.empty((2, *shape), dtype) if augmentation else None
+        self._images = np.empty((2, *shape), augmentation._dtype(X.dtype, dtype)) if augmentation else None
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         n = len(self.X)
         order = None if self.seed is None else np.random.default_rng((self.seed, epoch)).permutation(n)
+        chances = self._chances(order, epoch)
         for first in range(0, n, self.batch_size):
             last = min(first + self.batch_size, n)
             if order is None:
@@ -111,8 +113,20 @@ class ArrayFeed(Feed):
             chosen = order[first:last]
             x, y = self._gather(chosen, 0), self.y[chosen]
             if self.augmentation is not None:
-                x, y = self._augmented(self.augmentation, x, y, chosen, epoch)
+                x, y = self._augmented(self.augmentation, x, y, chosen, next(chances), epoch)
             yield Batch(x, y, None if self.weight is None else self.weight[chosen])
+
+    def _chances(self, order: IntArray | None, epoch: int) -> Iterator[Chances]:
+        """Yield what happens to the samples of each batch; drawn for many batches at once, for little more than one."""
+        assert self.augmentation is not None
+        assert self.seed is not None
+        assert order is not None
+        block = self.batch_size * max(1, DRAWN // self.batch_size)
+        for first in range(0, len(order), block):
+            chosen = order[first : first + block]
+            drawn = self.augmentation._draw(chosen, (self.seed, epoch), self.X.shape)
+            for begin in range(0, len(chosen), self.batch_size):
+                yield drawn.of(begin, begin + self.batch_size)
 
     def _gather(self, chosen: IntArray, which: int) -> Array:
         buffer = self._buffers[which]
@@ -123,16 +137,17 @@ class ArrayFeed(Feed):
         return np.take(self._array, places, axis=0, out=buffer[: len(chosen)], mode="clip")
 
     def _augmented(
-        self, augmentation: Augmentation, x: Array, y: Array, chosen: IntArray, epoch: int
+        self, augmentation: Augmentation, x: Array, y: Array, chosen: IntArray, chances: Chances, epoch: int
     ) -> tuple[Array, Any]:
         assert self._images is not None
         assert self.seed is not None
         key = (self.seed, epoch)
-        images = augmentation._write(x, chosen, key, self._images[0, : len(x)])
+        images = augmentation._write(x, chances, self._images[0, : len(x)])
         if not augmentation.mixup:
             return images, y
         partner, share = augmentation._partners(chosen, key, len(self.X))
-        others = augmentation._write(self._gather(partner, 1), partner, key, self._images[1, : len(x)])
+        chances = augmentation._draw(partner, key, self.X.shape)
+        others = augmentation._write(self._gather(partner, 1), chances, self._images[1, : len(x)])
         factor = share.astype(images.dtype).reshape(-1, *[1] * (images.ndim - 1))
         images -= others
         images *= factor
@@ -185,10 +200,13 @@ class BatchFeed(Feed):
             weight = batch[2] if len(batch) == 3 else None
             x, y, weight = check_set(batch[0], batch[1], weight, f"{self.name}: batch {number}")
             if self.augmentation is not None:
-                out = np.empty(x.shape, self.dtype)
-                x = self.augmentation._write(x, np.arange(first, first + len(x)), (self.seed, epoch), out)
+                x = self._augmented(self.augmentation, x, np.arange(first, first + len(x)), epoch)
             first += len(x)
             yield Batch(x, y, weight)
+
+    def _augmented(self, augmentation: Augmentation, x: Array, places: IntArray, epoch: int) -> Array:
+        out = np.empty(x.shape, augmentation._dtype(x.dtype, self.dtype))
+        return augmentation._write(x, augmentation._draw(places, (self.seed, epoch), x.shape), out)
 
 
 def check_set(X: Any, y: Any, weight: Any, what: str = "fit", end: str = "") -> tuple[Array, Array, Array | None]:

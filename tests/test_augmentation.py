@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reference
-from fastcnn import SGD, Augmentation, Dense, Flatten, Sequential, Trainer, augmentation
+from fastcnn import SGD, Augmentation, Dense, Flatten, Sequential, Trainer, augmentation, feed
 from fastcnn.feed import ArrayFeed
 from fastcnn.loop import _feed
 
@@ -83,8 +83,8 @@ def test_mixup_is_its_twin(dtype, alpha):
     options = {"horizontal_flip": True, "shift": 1, "mixup": alpha}
     wanted = reference.Augmentation(**options).mixed(x, np.eye(classes)[y], seed=5, epoch=1)
     changes, order = Augmentation(**options), np.random.default_rng((5, 1)).permutation(10)
-    feed = ArrayFeed(x, y, None, 4, 5, changes, np.float64, classes)
-    batches = [(batch.x.copy(), batch.y) for batch in feed.batches(1)]
+    source = ArrayFeed(x, y, None, 4, 5, changes, np.float64, classes)
+    batches = [(batch.x.copy(), batch.y) for batch in source.batches(1)]
     images, targets = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     check_alike(x[order], images, wanted[0][order], 1e-6)
     np.testing.assert_allclose(targets, wanted[1][order], atol=1e-6)
@@ -94,11 +94,26 @@ def test_mixup_of_numbers_mixes_numbers():
     """Whole numbers that are no classes, as of a regression, are not made one-hot."""
     x, y, changes = image_set(8, (1, 4, 4)), np.arange(8) * 10, Augmentation(mixup=1.0)
     trainer = Trainer(Sequential([Flatten(), Dense(1)]), "mean_squared_error", SGD(1e-9), random_state=0)
-    feed = _feed(trainer, x, y, 8, None, changes)
+    source = _feed(trainer, x, y, 8, None, changes)
     order = np.random.default_rng((0, 0)).permutation(8)
-    (batch,) = feed.batches(0)
+    (batch,) = source.batches(0)
     partner, share = changes._partners(order, (0, 0), 8)
     np.testing.assert_allclose(batch.y, share * y[order] + (1 - share) * y[partner])
+
+
+@pytest.mark.parametrize("change", ["shift", "cutout", "shift, edge", "shift, fill", "brightness", "rotation"])
+@pytest.mark.parametrize("drawn", [1, 6, 1000])
+def test_batches_of_bytes_are_the_same_images(change, drawn, monkeypatch):
+    """Scaled by the step if pixels only moved, else already; with random numbers of one batch, of some, of all."""
+    monkeypatch.setattr(feed, "DRAWN", drawn)
+    x, changes = image_set(11, (2, 6, 5), np.uint8), Augmentation(**CHANGES[change])
+    order = np.random.default_rng((5, 1)).permutation(11)
+    wanted = changes(x[order], seed=5, epoch=1, indices=order)
+    batches = [batch.x.copy() for batch in ArrayFeed(x, np.arange(11), None, 3, 5, changes).batches(1)]
+    images = np.concatenate(batches)
+    assert images.dtype == (np.uint8 if change in {"shift", "cutout", "shift, edge"} else np.float32)
+    scale = np.float32(1 / 255 if images.dtype == np.uint8 else 1)
+    np.testing.assert_array_equal(images * scale, wanted)
 
 
 def test_a_difference_shows_a_picture():

@@ -6,7 +6,12 @@ edge: 0 the value `fill`, 1 the nearest pixel, 2 the mirror image without the ed
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from .compiler import kernel
 
@@ -25,26 +30,47 @@ def _place(i, size, mode):
     return i if i < size else period - i
 
 
+@intrinsic
+def _scaled(typingctx: Any, value: Any, scale: Any) -> Any:
+    """Return scale · value, of the dtype of `scale`; where that is whole, nothing is scaled."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        number = context.cast(builder, arguments[0], value, scale)
+        return builder.fmul(arguments[1], number) if isinstance(scale, types.Float) else number
+
+    return scale(value, scale), codegen
+
+
 @kernel
-def move(x, n, C, H, W, scale, moves, mode, fill, column, y):
-    """y = x flipped, then shifted: `moves` (n, 4) of flip rows, flip columns, down, right; `column` (W,) is scratch."""
+def move(x, n, C, H, W, scale, moves, mode, fill, y):
+    """y = x flipped, then shifted: `moves` (n, 4) of flip rows, flip columns, down, right.
+
+    A row is what is in the image, in one piece, and what comes in from beyond its edges.
+    """
     for i in range(n):
         upset, mirrored, down, right = moves[i, 0], moves[i, 1], moves[i, 2], moves[i, 3]
-        for w in range(W):
-            k = _place(w - right, W, mode)
-            column[w] = W - 1 - k if mirrored and k >= 0 else k
-        for c in range(C):
-            for h in range(H):
-                target = ((i * C + c) * H + h) * W
-                k = _place(h - down, H, mode)
-                if k < 0:
-                    for w in range(W):
-                        y[target + w] = fill
-                    continue
-                source = ((i * C + c) * H + (H - 1 - k if upset else k)) * W
+        begin = min(max(0, right), W)  # of the columns whose pixels are in the image
+        end = max(min(W, W + right), begin)
+        for row in range(i * C * H, (i + 1) * C * H):
+            h = row % H
+            target = row * W
+            k = _place(h - down, H, mode)
+            if k < 0:
                 for w in range(W):
-                    k = column[w]
-                    y[target + w] = y.dtype.type(x[source + k]) * scale if k >= 0 else fill
+                    y[target + w] = fill
+                continue
+            source = (row - h + (H - 1 - k if upset else k)) * W
+            last = source + W - 1
+            if mirrored:  # unsigned: no place counts from an array's end, and the loop is one of vectors
+                for w in range(begin, end):
+                    y[np.uint64(target + w)] = _scaled(x[np.uint64(last + right - w)], scale)
+            else:
+                for w in range(begin, end):
+                    y[np.uint64(target + w)] = _scaled(x[np.uint64(source - right + w)], scale)
+            for beyond in range(W - end + begin):
+                w = beyond if beyond < begin else beyond - begin + end
+                k = _place(w - right, W, mode)
+                y[target + w] = _scaled(x[last - k if mirrored else source + k], scale) if k >= 0 else fill
 
 
 @kernel
