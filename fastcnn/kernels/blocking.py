@@ -9,6 +9,7 @@ from .machine import vector_set
 BAND = 96  # rows of a product that stay in the first-level cache while all panels of the other matrix pass by
 DEPTH = 1200  # columns of them that are taken at once: more of the other's panel would not stay in the caches
 PIXELS = 256  # the most rows that a filter gradient takes at once: their panel stays in the first-level cache
+WINDOW = 9  # vectors of a window at a time: as many as there are general registers for their offsets, on x86
 SOFTMAX = 4  # pixels of a softmax at a time: more would keep memory waiting while exponentials are computed
 
 
@@ -25,3 +26,11 @@ def pixels_at_once(channels: int) -> int:
 def is_panel(N: int, dtype: np.dtype) -> bool:
     """Tell whether a matrix of N columns is one panel of a product, so that it is packed as it stands."""
     return vector_set().lanes(dtype) * 2 >= N
+
+
+def entries_at_once(size: int) -> int:
+    """Return how many pooled pixels the sparse gradients take at once, if each adds `size` bytes to what they read.
+
+    All filters read them again: half of a first-level cache of 32 KiB should hold them.
+    """
+    return max(16, min(PIXELS, (1 << 14) // size))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from . import checks
 from .activation import ReLU
 from .algorithm_depthwise import Depthwise
 from .algorithm_groups import Grouped
-from .algorithms import Algorithm, Convolution
+from .algorithm_sparse import Entries, Sparse
+from .algorithms import Algorithm, Convolution, Direct
 from .base import Layer
 from .block import Block, Gradients, Graph, Memory, Pass, Store
 from .convolving import WithFilters, he_filters
@@ -184,6 +185,10 @@ class _ConvBlock(Block):
             window, channels, self.conv.num_filters, self.conv.groups, graph.images,
             graph.values[self.x], value, self.gradient, dx, graph.dtype, y if self.pooling else None,
         )  # fmt: skip
+        self.sparse = None
+        if dy and algorithm is Direct and self.pooling and not self.pooling.every and Sparse.pays(convolution):
+            self.sparse = Sparse(convolution, dy)
+            convolution, self.gradient = replace(convolution, dy=None, dx=None), None
         self.algorithm = algorithm(convolution)
         self.replayable = algorithm.replayable
         self.spreads_pooling = algorithm.spreads_pooling and dx is None
@@ -202,7 +207,9 @@ class _ConvBlock(Block):
         if self.pooling:
             # Only a backward pass asks which pixel was the largest.
             kept.winners = np.zeros(graph.training * graph.images * self.pixels * self.pitch, np.uint8)
-            if self.gradient and not self.spreads_pooling:
+            if self.sparse:
+                kept.entries = self.sparse.allocate()
+            elif self.gradient and not self.spreads_pooling:
                 kept.gradient = self.gradient.allocate(graph.images, self.dtype)
         return kept
 
@@ -225,6 +232,8 @@ class _ConvBlock(Block):
         if self.norm:
             filters, self.biases = self.norm.folded(filters, self.biases)
         self.algorithm.pack(filters)
+        if self.sparse:
+            self.sparse.pack(filters)
 
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         x, y, kept = memory.values[self.x], memory.values[self.y], memory.kept[self.index]
@@ -240,6 +249,9 @@ class _ConvBlock(Block):
         assert dy is not None
         dw = gradients[self.conv.filters]
         dbias = gradients["biases"] if self.conv.bias else kept.dbias
+        if self.sparse:
+            self.sparse.backward(n, memory.values[self.x], dy, kept.winners, dx, dw, dbias, kept.entries)
+            return
         if self.pooling and self.spreads_pooling:
             x = memory.values[self.x]
             self.algorithm.filter_gradient_pool(n, x, dy, self.dy_row, kept.winners, dw, dbias, scratch)
@@ -265,3 +277,4 @@ class _Kept:
     dbias: Array
     winners: Array | None = None
     gradient: Array | None = None
+    entries: Entries | None = None
