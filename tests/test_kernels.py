@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastcnn.kernels import activation, conv_direct, dense, loss, pool, product, update
-from fastcnn.kernels.blocking import DEPTH, PIXELS, pixels_at_once
+from fastcnn.kernels import activation, conv_direct, conv_pixels, dense, loss, pool, product, update
+from fastcnn.kernels.blocking import DEPTH, FILTERS, PIXELS, pixels_at_once
 from fastcnn.kernels.machine import vector_set
 from tests.arrays import both_dtypes
 from tests.bounds import gamma
@@ -264,6 +264,35 @@ def test_pool_of_any_window(guards, winner_dtype, dtype):
     tables = [guards.array(array).reshape(array.shape) for array in (back_row, back, back_tap)]
     pool.pool_backward(dy, *tables, winner, 5, N, dx, table(guards, np.arange(5) * N), False)
     np.testing.assert_array_equal(dx.reshape(5, N), dX)
+
+
+@pytest.mark.skipif(lanes(np.float32) <= FILTERS, reason="filters fill the registers of this machine")
+@pytest.mark.parametrize("width", [8, 9, 11, 16])
+@pytest.mark.parametrize("height", [1, 3])
+def test_convolution_and_pooling_pixel_by_pixel(guards, height, width):
+    """The bits of filter by filter, also of sums that round, of NaN and of infinities; `width` is that of the output.
+
+    Filters are 3 x 2, lines begin anywhere, and the last register of a line overlaps the one before.
+    """
+    rng, N, K, P, dtype = np.random.RandomState(width), lanes(np.float32), 6, height * width, np.float32
+    step = 2 * width + 1 + 3
+    image = rng.standard_normal((2 * height + 2, step)).astype(dtype)
+    image[1, 5], image[2, 9], image[-1, 1] = np.nan, np.inf, -np.inf
+    line, column = 2 * np.arange(height)[:, None, None] + [0, 0, 1, 1], 2 * np.arange(width)[:, None] + [0, 1, 0, 1]
+    x_row, x_col = table(guards, line * step + column), table(guards, np.arange(3)[:, None] * step + np.arange(2))
+    filters, start = np.zeros((K, N), dtype), np.zeros(N, dtype)
+    filters[:, :FILTERS], start[:FILTERS] = rng.standard_normal((K, FILTERS)), rng.standard_normal(FILTERS)
+    x, w, biases = guards.array(image), guards.array(filters), guards.array(start)
+    y_row = spread(rng, P, N, 3)
+    for floor in (-np.inf, 0):
+        y, expected = guards.empty(P * (N + 3) + 3, dtype), guards.empty(P * (N + 3) + 3, dtype)
+        rows = table(guards, y_row)
+        conv_pixels.forward_pool(x, x_row, x_col, K, w, biases, dtype(floor), y, rows, P, width)
+        nobody = guards.empty(0, np.uint8)
+        conv_direct.forward_pool(x, x_row, x_col, K, w, biases, dtype(floor), False, expected, rows, nobody, P, N)
+        assert_only(y, y_row, N)
+        assert np.isnan(gather(y, y_row, FILTERS)).any()
+        np.testing.assert_array_equal(gather(y, y_row, FILTERS), gather(expected, y_row, FILTERS))
 
 
 @both_dtypes

@@ -82,6 +82,20 @@ def test_the_length_of_the_batch_and_the_threads_change_no_bit():
         np.testing.assert_array_equal(model.predict(x[:n]), whole[:n])
 
 
+@pytest.mark.parametrize("filters", [4, 6, 7])
+def test_first_layers_of_few_filters(filters):
+    """Pixels or filters side by side in a register, one image or many: the same bits."""
+    layers = [Conv2D(filters, 5, padding=(2, 1)), ReLU(), MaxPool2D(), Flatten(), Dense(20)]
+    model = Sequential(layers).build((1, 17, 23), random_state=0)
+    x = normal(3, 1, 17, 23, dtype=np.float32)
+    x[1, 0, 3, 4] = np.nan
+    whole, trained = model.predict(x), model.forward(x)
+    for i in (0, 1, 2):
+        np.testing.assert_array_equal(model.predict(x[i : i + 1])[0], whole[i])
+    np.testing.assert_array_equal(np.isnan(whole), np.isnan(trained))
+    np.testing.assert_array_equal(whole[::2], trained[::2])
+
+
 def test_what_comes_out_may_be_maps_or_probabilities():
     x = normal(5, 3, 6, 6, dtype=np.float32)
     maps = Sequential([Conv2D(5, 3)]).build((3, 6, 6), random_state=0)

@@ -10,6 +10,7 @@ BAND = 96  # rows of a product that stay in the first-level cache while all pane
 DEPTH = 1200  # columns of them that are taken at once: more of the other's panel would not stay in the caches
 PIXELS = 256  # the most rows that a filter gradient takes at once: their panel stays in the first-level cache
 WINDOW = 9  # vectors of a window at a time: as many as there are general registers for their offsets, on x86
+FILTERS = 6  # of a first layer, if two registers of pixels are summed for each: sixteen registers hold no more
 SOFTMAX = 4  # pixels of a softmax at a time: more would keep memory waiting while exponentials are computed
 
 

@@ -178,7 +178,7 @@ def store_transposed(
             start = builder.add(base_value, builder.select(exists, row, ir.Constant(int64, 0)))
             line = emit_load(builder, vector, emit_address(context, builder, source, source_value, start))
             lines.append(builder.select(exists, line, ir.Constant(vector.ir, [0.0] * vector.lanes)))
-        for k, column in enumerate(_emit_transpose(builder, vector, lines)):
+        for k, column in enumerate(emit_transpose(builder, vector, lines)):
             with builder.if_then(builder.icmp_signed(">", count_value, ir.Constant(int64, k))):
                 place = builder.add(o_value, builder.mul(step_value, ir.Constant(int64, k)))
                 emit_store(builder, vector, column, emit_address(context, builder, target, target_value, place))
@@ -188,7 +188,7 @@ def store_transposed(
     return types.void(source, size, rows, size, target, size, size, size), codegen
 
 
-def _emit_transpose(builder: ir.IRBuilder, vector: Vector, lines: list[Any]) -> list[Any]:
+def emit_transpose(builder: ir.IRBuilder, vector: Vector, lines: list[Any]) -> list[Any]:
     """Emit the transpose of a square of vectors: blocks of half the size change places until they are numbers."""
     lanes, half = vector.lanes, vector.lanes // 2
     while half:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import conv_direct, conv_im2col, pool, product
-from ..kernels.blocking import BAND, PIXELS, is_panel, pixels_at_once
+from ..kernels import conv_direct, conv_im2col, conv_pixels, pool, product
+from ..kernels.blocking import BAND, FILTERS, PIXELS, is_panel, pixels_at_once
+from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
 from .geometry import Pair, Window, windows_of_2
 from .layout import Halo, Layout, aligned_zeros
@@ -235,7 +236,15 @@ class Direct(Algorithm):
         self.lane_row = np.full(c.columns_of_dx, -1, np.int32)
         self.lane_row[: c.channels] = np.arange(min(c.channels, self.lane_row.size)) * c.columns_of_y
         self.phases = self._plan_phases(c, c.dy, c.dx) if c.dy and c.dx else []
+        self.by_pixels = self._fills_registers_with_pixels(c)
         self.copies = bool(self.panels) or not is_panel(c.columns_of_y, c.dtype)
+
+    @staticmethod
+    def _fills_registers_with_pixels(c: Convolution) -> bool:
+        """Tell whether the convolution and pooling of a prediction is one for `conv_pixels`."""
+        lanes = vector_set().lanes(c.dtype)
+        beside = c.x.pitch == 1 and c.window.horizontal.stride == 1
+        return bool(c.pooled) and beside and c.filters <= FILTERS < lanes == c.y.pitch <= c.outputs[1]
 
     def _plan_phases(self, c: Convolution, dy: Layout, dx: Layout) -> list[_Phase]:
         """Return the tables of the input gradient, one set for each phase of the strides.
@@ -304,6 +313,12 @@ class Direct(Algorithm):
         self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
     ) -> None:
         c = self.convolution
+        if self.by_pixels and winners.size == 0:
+            conv_pixels.forward_pool(
+                x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, y, self.y_row, n * c.pixels // 4,
+                c.outputs[1] // 2,
+            )  # fmt: skip
+            return
         conv_direct.forward_pool(
             x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, every, y, self.y_row, winners,
             n * c.pixels // 4, c.y.pitch,
