@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from .kernels.tape import Tape, recording
 from .layers.block import Graph, Memory, Pass
 from .layers.calls import Call, record_calls
 from .layers.layout import padded
-from .typing import Array, Shape
+from .typing import Array, IntArray, Shape
 
 if TYPE_CHECKING:
     from .layers.container import Container
@@ -34,7 +34,6 @@ class Predictors:
     def __init__(self, model: Container) -> None:
         self.flat = model._flat
         self.fitting = _images_in_cache(model)
-        self.shape = (1, *(model.input_shape or ()))
         self.singles: list[Predictor] = []  # those that are made for one image
         self.idle = {1: self.singles}
 
@@ -43,16 +42,23 @@ class Predictors:
 
         For one image neither `batch_size` nor `threads` matters, as long as they are what they should be.
         """
-        plain = type(x) is np.ndarray and x.shape == self.shape and type(batch_size) is int and batch_size > 0
-        if not (plain and (threads is None or (type(threads) is int and threads > 0))):
+        if not (type(x) is np.ndarray and type(batch_size) is int and batch_size > 0):
+            return None
+        if not (threads is None or (type(threads) is int and threads > 0)):
             return None
         try:
             predictor = self.singles.pop()
         except IndexError:
             return None
-        output = predictor.repeat(x)
+        result = None
+        shape, dtype, images, play, changed, output, _ = predictor.last
+        if x.shape == shape and x.dtype is dtype:
+            images[...] = x
+            play()
+            if not changed[0]:
+                result = output.copy()
         self.singles.append(predictor)
-        return output
+        return result
 
     def predict(self, model: Container, x: Array, batch_size: int, threads: int) -> Array:
         """Return the outputs for a batch, with at most `batch_size` images in memory."""
@@ -89,6 +95,7 @@ class Predictor:
         self.memories: dict[int, Memory] = {}
         self.pieces: dict[tuple[int, int], _Piece] = {}
         self.records: dict[tuple[Shape, np.dtype], _Record] = {}
+        self.last = NONE
         self.copies = _Copies(array for block in self.graph.blocks for array in block.copied())
         self.run = Pass(training=False)
 
@@ -101,6 +108,7 @@ class Predictor:
         if self.copies.are_stale():
             self.pieces.clear()
             self.records.clear()
+            self.last = NONE
             self.graph.prepare()
         output = np.empty((n, *self.output_shape), self.graph.dtype)
         pieces = -(-n // self.images)
@@ -122,9 +130,10 @@ class Predictor:
         record = self.records.get((x.shape, x.dtype))
         if record is None:
             return None
+        self.last = record
         record.images[...] = x
-        record.tape.play()
-        return None if self.copies.changed[0] else record.output.copy()
+        record.play()
+        return None if record.changed[0] else record.output.copy()
 
     def _record(self, x: Array) -> None:
         """Keep all calls of the prediction of a small batch, which was one piece just now."""
@@ -134,7 +143,9 @@ class Predictor:
         images = np.empty(x.shape, x.dtype)
         with recording(Tape()) as load:
             self.graph.load_from(np.array([images.ctypes.data]), np.zeros(0, x.dtype), 0, n, piece.memory)
-        self.records[x.shape, x.dtype] = _Record(images, self.copies.look + load + piece.tape, piece.output)
+        tape = self.copies.look + load + piece.tape
+        record = _Record(x.shape, x.dtype, images, tape.as_function(), self.copies.changed, piece.output, tape)
+        self.records[x.shape, x.dtype] = self.last = record
 
     def _predict(self, x: Array, output: Array, worker: int) -> None:
         """Write the output of one piece; what the first of its length records is repeated later."""
@@ -166,11 +177,21 @@ class _Piece(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """Where the images of a batch are put, what computes the output from there, and where that stands."""
+    """A kind of batch: where its images are put, what computes the output from there, and where that stands.
 
+    The output is worth nothing if `changed[0]` says that parameters were written; `tape` is what `play` plays.
+    """
+
+    shape: Shape
+    dtype: np.dtype | None
     images: Array
-    tape: Tape
+    play: Callable[[], None]
+    changed: IntArray
     output: Array
+    tape: Tape
+
+
+NONE = _Record((), None, np.empty(0), lambda: None, np.zeros(1, np.int64), np.empty(0), Tape())
 
 
 class _Copies:

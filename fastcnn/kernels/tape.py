@@ -10,7 +10,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from typing import Any
 
@@ -62,6 +62,13 @@ class Tape:
             return None
         address, count = steps[0][1] if steps else (0, 0)
         return address, count
+
+    def as_function(self) -> Callable[[], None]:
+        """Return what makes all calls, as long as there is the tape, at the least cost for Python."""
+        native = self.native()
+        if native is None:
+            return self.play
+        return partial(_loop(), ctypes.c_void_p(native[0]), ctypes.c_int64(native[1]))
 
     def _join(self) -> list[tuple[Function, tuple[Any, ...]]]:
         """Turn each run of kernel calls into one."""
