@@ -275,7 +275,10 @@ class Step:
         if direction == "measure":
             predicting = Pass(training=False)
             plan.meetings.clear()  # blocks keep what they have predicted with, until the next meeting that is held
-            yield from [begin, *(Call(block, block.forward, (n, memory, predicting)) for block in graph.blocks), end]
+            yield begin
+            for number in range(len(graph.cuts) + 1):
+                yield from graph.forward_calls(number, n, memory, predicting)
+            yield end
             return
         if direction == "forward":
             if stage == 0:

@@ -124,13 +124,14 @@ def test_gradient_product(guards, K, vectors, dtype):
         g, c = guards.empty(n * (N + gap) + gap, dtype), guards.empty(K * (N + gap) + gap, dtype)
         g[g_row[:, None] + np.arange(N)] = G
         sums, panel = guards.empty(N, dtype), guards.empty(pixels * min(vectors, 2) * lanes(dtype), dtype)
-        product.gradient_product(
-            a, table(guards, a_row), K, table(guards, a_col), n, g, table(guards, g_row), N, pixels,
-            panel, c, table(guards, c_row), guards.zeros(N, dtype), sums,
-        )  # fmt: skip
-        assert_only(c, c_row, N)
-        np.testing.assert_array_equal(gather(c, c_row, N), A @ G)
-        np.testing.assert_array_equal(sums, G.sum(axis=0))
+        for times, fresh in ((1, True), (2, False)):
+            product.gradient_product(
+                a, table(guards, a_row), K, table(guards, a_col), n, g, table(guards, g_row), N, pixels,
+                panel, c, table(guards, c_row), guards.zeros(N, dtype), sums, fresh,
+            )  # fmt: skip
+            assert_only(c, c_row, N)
+            np.testing.assert_array_equal(gather(c, c_row, N), times * A @ G)
+            np.testing.assert_array_equal(sums, times * G.sum(axis=0))
 
 
 @both_dtypes

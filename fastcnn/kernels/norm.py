@@ -107,28 +107,36 @@ def _masked(x, i, dy, o, mean, scale, shift, low):
 
 
 @kernel
-def gradient_sums(x, x_row, dy, dy_row, r0, r1, W, P, block, k, floor, s):
-    """s[:2P] = Σ g and Σ g · (x - μ), where g is dy where y was above the floor; s (4, P) is scratch."""
+def gradient_sums(x, x_row, dy, dy_row, r0, r1, W, P, block, k, floor, s, fresh):
+    """s[:2P] = Σ g and Σ g · (x - μ), where g is dy where y was above the floor, added to those sums unless `fresh`.
+
+    s (4, P) is scratch.
+    """
     low = splat(x, floor)
-    _clear(s, 0, 2 * P)
+    if fresh:
+        _clear(s, 0, 2 * P)
     for first in range(r0, r1, block):
         _clear(s, 2 * P, 4 * P)
         for r in range(first, min(first + block, r1)):
             i, o = x_row[r], dy_row[r]
-            for _ in range(W // 2):
+            for _ in range(W // 4):
                 for c in range(0, P, lanes(x)):
                     mean, scale, shift = load(k, c), load(k, P + c), load(k, 2 * P + c)
                     d0, g0 = _masked(x, i + c, dy, o + c, mean, scale, shift, low)
                     d1, g1 = _masked(x, i + P + c, dy, o + P + c, mean, scale, shift, low)
-                    _add_to(s, 2 * P + c, g0 + g1)
-                    _add_to(s, 3 * P + c, fma(g0, d0, g1 * d1))
-                i += 2 * P
-                o += 2 * P
-            if W % 2:
+                    d2, g2 = _masked(x, i + 2 * P + c, dy, o + 2 * P + c, mean, scale, shift, low)
+                    d3, g3 = _masked(x, i + 3 * P + c, dy, o + 3 * P + c, mean, scale, shift, low)
+                    _add_to(s, 2 * P + c, (g0 + g1) + (g2 + g3))
+                    _add_to(s, 3 * P + c, fma(g0, d0, g1 * d1) + fma(g2, d2, g3 * d3))
+                i += 4 * P
+                o += 4 * P
+            for _ in range(W % 4):
                 for c in range(0, P, lanes(x)):
                     d, g = _masked(x, i + c, dy, o + c, load(k, c), load(k, P + c), load(k, 2 * P + c), low)
                     _add_to(s, 2 * P + c, g)
                     _add_to(s, 3 * P + c, g * d)
+                i += P
+                o += P
         _carry(s, P)
 
 
@@ -264,7 +272,7 @@ def group_norm_sums(x, x_row, dy, dy_row, n, H, W, P, C, groups, block, gamma, f
         dbeta[c] = 0
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
-        gradient_sums(x, x_row, dy, dy_row, i * H, (i + 1) * H, W, P, block, own, floor, s)
+        gradient_sums(x, x_row, dy, dy_row, i * H, (i + 1) * H, W, P, block, own, floor, s, True)
         for c in range(C):
             dbeta[c] += s[c]
             dgamma[c] += s[P + c] * own[INVERSE * P + c]

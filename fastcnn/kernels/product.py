@@ -31,26 +31,27 @@ def product(a, a_row, i0, i1, a_col, K, b, b0, c, c_row, N, start, floor):
 
 
 @kernel
-def gradient_product(a, a_row, K, a_col, n, g, g_row, N, pixels, panel, c, c_row, zeros, column_sums):
+def gradient_product(a, a_row, K, a_col, n, g, g_row, N, pixels, panel, c, c_row, zeros, column_sums, fresh):
     """C (K, N) = Aᵀ · G for G (n, N) at `g[g_row]`, and the sums of G's columns: the gradients of filters and biases.
 
-    `panel` is scratch for so many rows of one panel of G, `pixels`, as are taken at once, `zeros` (N,) zeros.
+    They are added to what stands there unless `fresh`. `panel` is scratch for so many rows of one panel of G, `pixels`,
+    as are taken at once, `zeros` (N,) zeros.
     """
     width = 2 * lanes(a)
     none = a.dtype.type(-float("inf"))
     for p0 in range(0, n, pixels):
-        p1 = min(p0 + pixels, n)
+        p1, begins = min(p0 + pixels, n), fresh and p0 == 0
         for c0 in range(0, N, width):
             vectors = min(N - c0, width) // lanes(a)
             for v in range(vectors):
                 column = c0 + v * lanes(a)
-                total = load(column_sums, column) if p0 else splat(a, a.dtype.type(0))
+                total = splat(a, a.dtype.type(0)) if begins else load(column_sums, column)
                 for p in range(p0, p1):
                     value = load(g, g_row[p] + column)
                     store(panel, ((p - p0) * vectors + v) * lanes(a), value)
                     total = total + value
                 store(column_sums, column, total)
-            panel_product(a, a_row, 0, K, a_col, p0, p1, panel, 0, c, c_row, c0, vectors, zeros, p0 == 0, none)
+            panel_product(a, a_row, 0, K, a_col, p0, p1, panel, 0, c, c_row, c0, vectors, zeros, begins, none)
 
 
 @kernel

@@ -60,6 +60,7 @@ class ElementwiseBlock(Block):
     """A function of single numbers, swept line by line: the layouts of input and output may differ in their halos."""
 
     replayable = True
+    in_pieces = True
 
     def __init__(self, layer: Layer, x: int, y: int, formula: Formula, constants: tuple[float, ...] = ()) -> None:
         super().__init__(layer, x, y)

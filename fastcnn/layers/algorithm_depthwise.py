@@ -20,6 +20,7 @@ class Depthwise(TwoPasses):
     """
 
     reads_any_pitch = False
+    in_pieces = True
 
     def __init__(self, convolution: Convolution) -> None:
         super().__init__(convolution)
@@ -109,11 +110,14 @@ class Depthwise(TwoPasses):
                 c.channels, self.times,
             )  # fmt: skip
 
-    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
+    ) -> None:
         t, N, wide = self.gradient, self.convolution.y.pitch, self._repeated(n, x, scratch)
         assert t is not None
-        kernels.clear(dw, dw.size)
-        kernels.clear(dbias, dbias.size)
+        if fresh:
+            kernels.clear(dw, dw.size)
+            kernels.clear(dbias, dbias.size)
         if t.near:
             kernels.filter_gradient_3x3(
                 wide, t.x, t.x_step, t.near[0], dy, t.y, t.y_step, n * t.count, t.width, N, dw, dbias

@@ -74,7 +74,9 @@ class Grouped(TwoPasses):
         for b in self.bundles:
             b.direct.transposed(n, x[b.filter :], biases[b.channel :], floor, y[b.channel :])
 
-    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
+    ) -> None:
         pitch, dense = self.convolution.y.pitch, scratch[2]
         for b in self.bundles:
             b.direct.filter_gradient(n, x[b.channel :], dy[b.filter :], dense, dbias[b.filter :], scratch[1])

@@ -107,6 +107,8 @@ class Algorithm(ABC):
         Whether it has `filter_gradient_pool`: the filter gradient straight from the pooled gradient.
     fills : bool
         Whether the input gradient is written as a whole, padding channels too.
+    in_pieces : bool
+        Whether it adds the filters' gradient to what stands there, where that is not `fresh`.
     """
 
     reads_any_pitch = True
@@ -114,6 +116,7 @@ class Algorithm(ABC):
     copies = True
     spreads_pooling = False
     fills = False
+    in_pieces = False
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
@@ -167,12 +170,16 @@ class Algorithm(ABC):
         """dx = dy, correlated with the flipped filters."""
 
     @abstractmethod
-    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
+    ) -> None:
         """dw = x correlated with dy; dbias = dy summed over images and pixels."""
 
-    def backward(self, n: int, x: Array, dy: Array, dx: Array | None, dw: Array, dbias: Array, scratch: Any) -> None:
+    def backward(
+        self, n: int, x: Array, dy: Array, dx: Array | None, dw: Array, dbias: Array, scratch: Any, fresh: bool
+    ) -> None:
         """Compute all gradients; without that of the input where `dx` is None."""
-        self.filter_gradient(n, x, dy, dw, dbias, scratch)
+        self.filter_gradient(n, x, dy, dw, dbias, scratch, fresh)
         if dx is not None:
             self.input_gradient(n, dy, dx, scratch)
 
@@ -203,6 +210,7 @@ class Direct(Algorithm):
 
     spreads_pooling = True
     fills = True
+    in_pieces = True
 
     @property
     def scratch_key(self) -> Hashable:
@@ -335,11 +343,13 @@ class Direct(Algorithm):
                 p.dx_row, self.lane_row.size, biases, floor,
             )  # fmt: skip
 
-    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
+    ) -> None:
         c = self.convolution
         product.gradient_product(
             x, self.x_col, c.taps, self.x_row, n * c.pixels, dy, self.dy_row, c.columns_of_y, self.pixels, scratch, dw,
-            self.w_row, self.zeros, dbias,
+            self.w_row, self.zeros, dbias, fresh,
         )  # fmt: skip
 
     def filter_gradient_pool(
@@ -396,7 +406,9 @@ class Im2col(TwoPasses):
         assert c.dx is not None
         conv_im2col.input_gradient(c.dy.view(dy, n), self.filters, c.groups, c.window, c.dx.view(dx, n))
 
-    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
+    ) -> None:
         c = self.convolution
         assert c.dy is not None
         out = dw.reshape(*self.filters.shape[:-1], c.y.pitch)[..., : c.filters]

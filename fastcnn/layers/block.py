@@ -19,6 +19,7 @@ from ..kernels import load as load_kernels
 from ..typing import Array, IntArray, Shape
 from .calls import Call, run_calls
 from .layout import ALIGNMENT, Halo, Layout, aligned_zeros, padded
+from .pieces import falling, images_at_once
 from .rooms import Room, gradient_rooms, passing_values, value_rooms
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Memory:
         What each block has borrowed, and others write to as well.
     input : array
         The first edge as (N, C, H, W).
+    done : int
+        How many images of the shard went before.
     """
 
     values: list[Array]
@@ -72,6 +75,7 @@ class Memory:
     kept: list[Any]
     scratch: list[Any]
     input: Array
+    done: int = 0
 
 
 Store = dict[Hashable, Any]  # what the memories that are made with it have in common
@@ -96,6 +100,9 @@ class Block(ABC):
         the recorded calls, those of meetings too, and spares the Python around them.
     reads_values_again : bool
         Whether its backward pass reads the values of its inputs.
+    in_pieces : bool
+        Whether it takes the images of a shard a few at a time: it keeps nothing of single images, and adds what it sums
+        over images to what those before, `memory.done`, have left.
     link : str
         "softmax" or "logistic" if it is that and nothing else: a loss that has the function in itself takes it out.
     """
@@ -105,6 +112,7 @@ class Block(ABC):
     meets = False
     replayable = False
     reads_values_again = True
+    in_pieces = False
     index: int
 
     def __init__(self, layer: Layer, x: int, y: int) -> None:
@@ -208,6 +216,7 @@ class Graph:
     gradients: list[Layout | None] = field(default_factory=list)
     aliases: dict[int, int] = field(default_factory=dict)
     cuts: list[int] = field(default_factory=list)
+    pieces: list[int] = field(default_factory=list)
     rooms: tuple[list[Room], list[Room | None]] = ([], [])
     recalled: set[int] = field(default_factory=set)
     output: int = 0
@@ -262,6 +271,7 @@ class Graph:
         for block in self.blocks:
             block.plan(self)
         self.cuts = [block.index for block in self.blocks if block.meets and self.training]
+        self.pieces = [images_at_once(self, stage) for stage in range(len(self.cuts) + 1)]
         self.rooms = value_rooms(self), gradient_rooms(self)
         self.recalled = {edge for edge, again in passing_values(self).items() if again}
 
@@ -287,7 +297,7 @@ class Graph:
 
         def buffer(room: Room) -> Array:
             whole: Array = (own if room.lasts else shared)["rooms"][room.name]
-            return whole[: self.images * room.size]
+            return whole[: room.images * room.size]
 
         buffers = [buffer(room) for room in values]
         return Memory(
@@ -302,7 +312,7 @@ class Graph:
         """Return zeroed buffers for all rooms, in one piece: the system then gives large pages."""
         sizes: dict[Hashable, int] = {}
         for room in rooms:
-            sizes[room.name] = max(self.images * room.size, sizes.get(room.name, 0))
+            sizes[room.name] = max(room.images * room.size, sizes.get(room.name, 0))
         step = ALIGNMENT // self.dtype.itemsize
         *starts, end = np.cumsum([0, *(-(-size // step) * step for size in sizes.values())]).tolist()
         whole = aligned_zeros(end, self.dtype)
@@ -340,13 +350,39 @@ class Graph:
         )  # fmt: skip
 
     def forward_calls(self, stage: int, n: int, memory: Memory, run: Pass) -> Iterator[Call]:
-        """Yield the calls of one stage, to the next meeting."""
+        """Yield the calls of one stage, to the next meeting; nobody meets in prediction."""
         first = self.cuts[stage - 1] if stage else 0
         last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks)
-        for block in self.blocks[first:last]:
-            yield Call(block, block.forward, (n, memory, run))
-        for block in self.blocks[last : last + 1]:
-            yield Call(block, block.forward_partial, (n, memory, run))
+        for count, piece in self._pieces(stage, n, memory, falls=False):
+            for block in self.blocks[first:last]:
+                yield Call(block, block.forward, (count, piece, run))
+            for block in self.blocks[last : last + 1] if run.training else ():
+                yield Call(block, block.forward_partial, (count, piece, run))
+
+    def _pieces(self, stage: int, n: int, memory: Memory, falls: bool) -> Iterator[tuple[int, Memory]]:
+        """Yield a shard's images a few at a time: how many, and the memory from the first of them on."""
+        step, done = self.pieces[stage], 0
+        for first in range(0, n, step)[:: -1 if falls else 1]:
+            count = min(step, n - first)
+            yield count, self._from_image(first, done, memory) if count < n else memory
+            done += count
+
+    def _from_image(self, first: int, done: int, memory: Memory) -> Memory:
+        """Return the memory as blocks see it that begin with an image of the shard, when so many were `done`."""
+
+        def later(buffer: Array, room: Room) -> Array:
+            return buffer[first * room.size :] if room.lasts else buffer
+
+        values, gradients = self.rooms
+        return replace(
+            memory,
+            values=[later(buffer, room) for buffer, room in zip(memory.values, values, strict=True)],
+            gradients=[
+                None if buffer is None or room is None else later(buffer, room)
+                for buffer, room in zip(memory.gradients, gradients, strict=True)
+            ],
+            done=done,
+        )
 
     def backward_calls(
         self, stage: int, n: int, memory: Memory, gradients: dict[Layer, Gradients], run: Pass
@@ -354,23 +390,19 @@ class Graph:
         """Yield the calls of one stage backward, from the meeting that ends it to the one before it."""
         first = self.cuts[stage - 1] if stage else -1
         last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks) - 1
-        if stage and self.blocks[first].y in self.recalled:
-            yield Call(self.blocks[first], self.blocks[first].forward, (n, memory, run))
-        for block in reversed(self.blocks[first + 1 : last + 1]):
-            yield Call(block, block.backward, (n, memory, gradients[block.layer], run))
-        if stage:
-            block = self.blocks[first]
-            yield Call(block, block.backward_partial, (n, memory, run))
+        for count, piece in self._pieces(stage, n, memory, falling(self, stage)):
+            if stage and self.blocks[first].y in self.recalled:
+                yield Call(self.blocks[first], self.blocks[first].forward, (count, piece, run))
+            for block in reversed(self.blocks[first + 1 : last + 1]):
+                yield Call(block, block.backward, (count, piece, gradients[block.layer], run))
+            if stage:
+                block = self.blocks[first]
+                yield Call(block, block.backward_partial, (count, piece, run))
 
     def forward(self, shards: Sequence[tuple[int, Memory]], passes: Sequence[Pass]) -> None:
         """Run all blocks on a batch that is cut into `shards`, in this thread."""
-        if not passes[0].training:
-            for (n, memory), run in zip(shards, passes, strict=True):
-                for block in self.blocks:
-                    block.forward(n, memory, run)
-            return
         for stage in range(len(self.cuts) + 1):
-            if stage:
+            if stage and passes[0].training:
                 self.blocks[self.cuts[stage - 1]].meet_forward(shards)
             for (n, memory), run in zip(shards, passes, strict=True):
                 run_calls(self.forward_calls(stage, n, memory, run))

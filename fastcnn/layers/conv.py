@@ -191,6 +191,7 @@ class _ConvBlock(Block):
             convolution, self.gradient = replace(convolution, dy=None, dx=None), None
         self.algorithm = algorithm(convolution)
         self.replayable = algorithm.replayable
+        self.in_pieces = algorithm.in_pieces and not self.pooling
         self.spreads_pooling = algorithm.spreads_pooling and dx is None
         self.pitch, self.dtype, self.pixels = y.pitch, graph.dtype, y.pixels
         self.no_biases = aligned_zeros(y.pitch, graph.dtype)
@@ -267,7 +268,7 @@ class _ConvBlock(Block):
             activation_kernels.relu_backward(
                 memory.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length, False
             )
-        self.algorithm.backward(n, memory.values[self.x], dy, dx, dw, dbias, scratch)
+        self.algorithm.backward(n, memory.values[self.x], dy, dx, dw, dbias, scratch, memory.done == 0)
 
 
 @dataclass

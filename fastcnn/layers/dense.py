@@ -250,7 +250,7 @@ class DenseBlock(Block):
             )
         product.gradient_product(
             memory.values[self.x], self.x_col, self.inputs, self.x_row, n, dy, self.dy_row, self.pitch, PIXELS,
-            panel, gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", unused),
+            panel, gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", unused), True,
         )  # fmt: skip
         if dx is not None:
             product.product(

@@ -35,6 +35,8 @@ class _Kept:
         What the gradient needs, and scratch.
     moments : array of shape (2 · pitch,)
         Means and sums of squares, in float64.
+    part : array of shape (2 · pitch,)
+        Those of a piece of the shard, before they join the others.
     by_batch : bool
         Whether the statistics were those of the batch.
     """
@@ -43,6 +45,7 @@ class _Kept:
     own: Array
     sums: Array
     moments: Array
+    part: Array
     by_batch: bool = True
 
 
@@ -68,7 +71,8 @@ class _NormBlock(Block):
 
     def allocate(self, graph: Graph) -> _Kept:
         own = aligned_zeros(self._tables(graph) * ROWS * self.pitch, self.dtype)
-        return _Kept(own, own, aligned_zeros(4 * self.pitch, self.dtype), aligned_zeros(2 * self.pitch, np.float64))
+        moments, part = (aligned_zeros(2 * self.pitch, np.float64) for _ in range(2))
+        return _Kept(own, own, aligned_zeros(4 * self.pitch, self.dtype), moments, part)
 
     def fills(self, edge: int) -> bool:
         return True
@@ -85,17 +89,20 @@ class BatchNormBlock(_NormBlock):
     """Batch normalisation [+ ReLU]: the shards meet for the statistics, and backward for the two sums."""
 
     meets = True
+    in_pieces = True
     layer: BatchNorm
 
     def _tables(self, graph: Graph) -> int:
         return 1
 
     def forward_partial(self, n: int, memory: Memory, run: Pass) -> None:
-        kept = memory.kept[self.index]
+        kept, pixels = memory.kept[self.index], self.height * self.width
         kernels.moments(
             memory.values[self.x], self.x_row, 0, n * self.height, self.width, self.pitch, self.block,
-            kept.own, kept.sums, kept.moments,
+            kept.own, kept.sums, kept.part if memory.done else kept.moments,
         )  # fmt: skip
+        if memory.done:
+            kernels.join(kept.moments, memory.done * pixels, kept.part, n * pixels, self.pitch)
 
     def meet_forward(self, shards: Sequence[tuple[int, Memory]]) -> None:
         first, *others = kept = [memory.kept[self.index] for _, memory in shards]
@@ -131,7 +138,7 @@ class BatchNormBlock(_NormBlock):
         kept = memory.kept[self.index]
         kernels.gradient_sums(
             memory.values[self.x], self.x_row, memory.gradients[self.y], self.dy_row, 0, n * self.height, self.width,
-            self.pitch, self.block, kept.k, self.floor, kept.sums,
+            self.pitch, self.block, kept.k, self.floor, kept.sums, memory.done == 0,
         )  # fmt: skip
 
     def meet_backward(self, shards: Sequence[tuple[int, Memory]]) -> None:
@@ -146,7 +153,8 @@ class BatchNormBlock(_NormBlock):
 
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         kept = memory.kept[self.index]
-        kernels.parameter_gradients(kept.sums, kept.k, self.pitch, gradients["gamma"], gradients["beta"])
+        if not memory.done:
+            kernels.parameter_gradients(kept.sums, kept.k, self.pitch, gradients["gamma"], gradients["beta"])
         if memory.gradients[self.x] is not None:
             kernels.normalise_backward(
                 memory.values[self.x], self.x_row, memory.gradients[self.y], self.dy_row, memory.gradients[self.x],

@@ -170,6 +170,7 @@ class _ForkBlock(Block):
     reads_any_pitch = True
     replayable = True
     reads_values_again = False
+    in_pieces = True
 
     def __init__(self, layer: Layer, x: int, branches: list[int]) -> None:
         super().__init__(layer, x, branches[0])
@@ -213,6 +214,7 @@ class _AddBlock(Block):
 
     replayable = True
     reads_values_again = False
+    in_pieces = True
 
     def __init__(self, layer: Layer, a: int, b: int, y: int, has_relu: bool) -> None:
         super().__init__(layer, a, y)
@@ -273,6 +275,7 @@ class _ConcatBlock(Block):
 
     reads_any_pitch = True
     replayable = True
+    in_pieces = True
 
     def __init__(self, layer: Layer, edges: list[int], y: int) -> None:
         super().__init__(layer, edges[0], y)

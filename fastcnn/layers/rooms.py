@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from .layout import Halo, Layout
+from .pieces import falling
 
 if TYPE_CHECKING:
     from .block import Graph
@@ -25,30 +26,65 @@ class Room(NamedTuple):
     name : hashable
     size : int
         Numbers for each image.
+    images : int
+        How many images stand there at a time.
     """
 
     lasts: bool
     name: Hashable
     size: int
+    images: int
 
 
 class Span(NamedTuple):
-    """An edge that is in use from one block to another, both included, in the order of the pass."""
+    """An edge that is in use from one block to another, both included, in the order of the pass.
+
+    Attributes
+    ----------
+    images : int
+        How many stand there at a time.
+    stages : pair of int
+        Of the first block and of the last.
+    falls : bool or None
+        Whether the first stage begins with the last image; None where it takes all images at a time.
+    """
 
     first: int
     last: int
     edge: int
     layout: Layout
-    lasts: bool
+    images: int
+    stages: tuple[int, int] = (0, 1)
+    falls: bool | None = None
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is in use in several stages."""
+        return self.stages[0] != self.stages[1]
+
+    def follows(self, other: Span) -> bool:
+        """Tell whether the other's room is free by then.
+
+        Where one stage takes pieces of both, the later edge must not overtake the earlier one: it may be smaller, or
+        larger where the stage begins with the last image.
+        """
+        if other.last >= self.first:
+            return False
+        if not self.lasts or self.falls is None or other.stages[1] != self.stages[0]:
+            return True
+        grows = self.layout.image_size - other.layout.image_size
+        return grows >= 0 if self.falls else grows <= 0
 
 
 def value_rooms(graph: Graph) -> list[Room]:
     """Return the room of each edge's values; an alias has that of its root."""
     edges = range(len(graph.values))
-    rooms = [Room(True, ("values", graph.aliases.get(edge, edge)), graph.values[edge].image_size) for edge in edges]
+    images = graph.images
+    rooms = [
+        Room(True, ("values", graph.aliases.get(edge, edge)), graph.values[edge].image_size, images) for edge in edges
+    ]
     if graph.training:
-        taken = {edge: ("passing values", graph.values[edge]) for edge in passing_values(graph)}
-        shared = {edge: Room(False, name, graph.values[edge].image_size) for edge, name in taken.items()}
+        shared = {edge: _passing_room(graph, edge) for edge in passing_values(graph)}
     else:
         shared = _take_turns("values", _value_spans(graph))
     return [shared.get(graph.aliases.get(edge, edge), room) for edge, room in enumerate(rooms)]
@@ -58,7 +94,7 @@ def gradient_rooms(graph: Graph) -> list[Room | None]:
     """Return the room of each edge's gradient, None where there is none."""
     shared = _take_turns("gradients", _gradient_spans(graph))
     return [
-        None if layout is None else shared.get(edge, Room(True, ("gradients", edge), layout.image_size))
+        None if layout is None else shared.get(edge, Room(True, ("gradients", edge), layout.image_size, graph.images))
         for edge, layout in enumerate(graph.gradients)
     ]
 
@@ -78,6 +114,12 @@ def passing_values(graph: Graph) -> dict[int, bool]:
     return found
 
 
+def _passing_room(graph: Graph, edge: int) -> Room:
+    """Return the room of values behind a meeting, that are not kept."""
+    layout, producer = graph.values[edge], next(block for block in graph.blocks if edge in block.writes)
+    return Room(False, ("passing values", layout), layout.image_size, graph.pieces[_stage(graph, producer.index + 1)])
+
+
 def _stage(graph: Graph, index: int) -> int:
     """Return the stage of a block: how many meetings are before it."""
     return sum(cut < index for cut in graph.cuts)
@@ -94,7 +136,7 @@ def _value_spans(graph: Graph) -> Iterable[Span]:
     for block in graph.blocks:
         readers = _readers(graph, block.y)
         if readers and block.y not in graph.aliases and block.y != graph.output:
-            yield Span(block.index, max(readers), block.y, graph.values[block.y], lasts=True)
+            yield Span(block.index, max(readers), block.y, graph.values[block.y], graph.images)
 
 
 def _gradient_spans(graph: Graph) -> Iterable[Span]:
@@ -104,8 +146,11 @@ def _gradient_spans(graph: Graph) -> Iterable[Span]:
             layout, producers = graph.gradients[edge], [one.index for one in graph.blocks if edge in one.writes]
             if layout and producers and block.fills(edge) and edge != graph.output:
                 first, last = block.index, producers[0]
-                lasts = _stage(graph, first) != _stage(graph, last)
-                yield Span(-first, -last, edge, layout, lasts)
+                stages = _stage(graph, first), _stage(graph, last)
+                images = graph.pieces[stages[0]]
+                falls = falling(graph, stages[0]) if images < graph.images else None
+                images = images if stages[0] == stages[1] else graph.images
+                yield Span(-first, -last, edge, layout, images, stages, falls)
 
 
 def _take_turns(kind: str, spans: Iterable[Span]) -> dict[int, Room]:
@@ -113,12 +158,12 @@ def _take_turns(kind: str, spans: Iterable[Span]) -> dict[int, Room]:
 
     Rooms with halos are for one layout, whose zeros stay zeros.
     """
-    free: dict[Hashable, list[int]] = {}
+    taken: dict[Hashable, list[Span]] = {}
     rooms = {}
     for span in spans:
         kinds = kind, span.lasts, None if span.layout.halo == Halo() else span.layout
-        ends = free.setdefault(kinds, [])
-        number = next((n for n, end in enumerate(ends) if end < span.first), len(ends))
-        ends[number : number + 1] = [span.last]
-        rooms[span.edge] = Room(span.lasts, (*kinds, number), span.layout.image_size)
+        latest = taken.setdefault(kinds, [])
+        number = next((n for n, other in enumerate(latest) if span.follows(other)), len(latest))
+        latest[number : number + 1] = [span]
+        rooms[span.edge] = Room(span.lasts, (*kinds, number), span.layout.image_size, span.images)
     return rooms

@@ -116,7 +116,9 @@ class Winograd(Algorithm):
         arguments = t.arguments(n, dy, self.u_back, scratch)
         conv_winograd.forward(*arguments, t.zeros, self.none, dx, t.y_pixel, *NO_POOLING)
 
-    def filter_gradient(self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any) -> None:
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
+    ) -> None:
         c, t = self.convolution, self.tiles
         v, w, du = scratch
         conv_winograd.filter_gradient(

@@ -1,0 +1,42 @@
+"""How many images of a shard go through a stage at a time: as many as stay in the second-level cache.
+
+From one meeting to the next, maps are scaled, convolved and summed up. Were each kernel given all images of a shard,
+the one after it would have to fetch its maps from the third-level cache, or from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .block import Block, Graph
+
+CACHED = 1 << 18  # bytes of the largest map of a piece: what is read and what is written then have room
+
+
+def stage_blocks(graph: Graph, stage: int) -> Sequence[Block]:
+    """Return the blocks that have work in a stage; a meeting belongs to both stages that it parts."""
+    first = graph.cuts[stage - 1] if stage else 0
+    last = graph.cuts[stage] if stage < len(graph.cuts) else len(graph.blocks) - 1
+    return graph.blocks[first : last + 1]
+
+
+def images_at_once(graph: Graph, stage: int) -> int:
+    """Return how many images of a shard go through a stage at a time."""
+    blocks = stage_blocks(graph, stage)
+    if not graph.cuts or not all(block.in_pieces for block in blocks):
+        return graph.images
+    sizes = [graph.values[edge].image_size for block in blocks for edge in (*block.reads, *block.writes)]
+    return min(graph.images, max(1, CACHED // (max(sizes) * graph.dtype.itemsize)))
+
+
+def falling(graph: Graph, stage: int) -> bool:
+    """Tell whether a stage goes backward from the last image to the first.
+
+    It does where its gradient grows: what it writes can then stand where it has read, image by image.
+    """
+    if stage in (0, len(graph.cuts)):
+        return False
+    before, after = (graph.gradients[graph.blocks[graph.cuts[s]].y] for s in (stage - 1, stage))
+    return before is not None and after is not None and before.image_size > after.image_size

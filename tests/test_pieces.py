@@ -1,0 +1,68 @@
+"""The images of a shard a few at a time: the same sums as all at once, in memory of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import SGD, Trainer, models
+from fastcnn.layers import pieces
+from fastcnn.layers.block import Graph
+
+NETWORKS = {
+    "residuals": lambda: models.resnet20((3, 8, 8), 4),
+    "depthwise": lambda: models.mobilenet_small((3, 8, 8), 4),
+    "branches": lambda: fastcnn.Sequential([
+        fastcnn.Conv2D(5, 3, padding=1), fastcnn.ReLU(), fastcnn.BatchNorm(),
+        fastcnn.Concat([[fastcnn.Conv2D(3, 1), fastcnn.BatchNorm(), fastcnn.ReLU()], [fastcnn.BatchNorm()], []]),
+        fastcnn.Conv2D(8, 3, padding=1), fastcnn.BatchNorm(), fastcnn.GELU(),
+        fastcnn.Residual([fastcnn.DepthwiseConv2D(3, padding=1, depth_multiplier=2), fastcnn.BatchNorm()], "pad"),
+        fastcnn.Dropout(0.3), fastcnn.BatchNorm(), fastcnn.Conv2D(4, 8),
+    ]),
+}  # fmt: skip
+each_network = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+
+
+def graph_of(make, images):
+    graph = Graph((3, 8, 8), images, np.dtype(np.float64))
+    graph.output = make().build((3, 8, 8))._connect(graph, 0)
+    graph.finish()
+    return graph
+
+
+def trained(make):
+    """Return what three steps and an evaluation come to; the batches are of five images, then of four."""
+    generator = np.random.RandomState(3)
+    x, y = generator.standard_normal((5, 3, 8, 8)), generator.randint(4, size=5)
+    model = make().build((3, 8, 8), random_state=0, dtype=np.float64)
+    trainer = Trainer(model, optimizer=SGD(0.01), threads=1, random_state=0)
+    losses = [trainer.step(x[:n], y[:n]) for n in (5, 5, 4)]
+    return [*losses, trainer.evaluate(x, y)[0]], model._flat.copy()
+
+
+@each_network
+def test_pieces_sum_up_to_the_shard(monkeypatch, make):
+    monkeypatch.setattr(pieces, "CACHED", 1 << 30)
+    assert set(graph_of(make, 5).pieces) == {5}
+    losses, flat = trained(make)
+    for cached in (1, 1 << 14):
+        monkeypatch.setattr(pieces, "CACHED", cached)
+        assert min(graph_of(make, 5).pieces) < 5
+        other_losses, other_flat = trained(make)
+        np.testing.assert_allclose(other_losses, losses, rtol=1e-9)
+        np.testing.assert_allclose(other_flat, flat, rtol=1e-9, atol=1e-9)
+
+
+def test_only_a_piece_has_room_where_nothing_lasts(monkeypatch):
+    sizes = []
+    for cached in (1, 1 << 30):
+        monkeypatch.setattr(pieces, "CACHED", cached)
+        graph = graph_of(NETWORKS["depthwise"], 5)
+        passing = [room for room in (*graph.rooms[0], *graph.rooms[1]) if room and not room.lasts]
+        sizes.append(sum({room.name: room.size * room.images for room in passing}.values()))
+    assert sizes[0] < sizes[1]
+
+
+def test_networks_without_a_meeting_go_in_one_piece():
+    assert graph_of(lambda: models.vgg6((3, 8, 8), 4), 5).pieces == [5]
