@@ -19,7 +19,7 @@ from ..kernels import load as load_kernels
 from ..typing import Array, IntArray, Shape
 from .calls import Call, run_calls
 from .layout import ALIGNMENT, Halo, Layout, aligned_zeros, padded
-from .pieces import falling, images_at_once
+from .pieces import falling, images_at_once, pieces_of
 from .rooms import Room, gradient_rooms, passing_values, value_rooms
 
 if TYPE_CHECKING:
@@ -353,36 +353,11 @@ class Graph:
         """Yield the calls of one stage, to the next meeting; nobody meets in prediction."""
         first = self.cuts[stage - 1] if stage else 0
         last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks)
-        for count, piece in self._pieces(stage, n, memory, falls=False):
+        for count, piece in pieces_of(self, stage, n, memory):
             for block in self.blocks[first:last]:
                 yield Call(block, block.forward, (count, piece, run))
             for block in self.blocks[last : last + 1] if run.training else ():
                 yield Call(block, block.forward_partial, (count, piece, run))
-
-    def _pieces(self, stage: int, n: int, memory: Memory, falls: bool) -> Iterator[tuple[int, Memory]]:
-        """Yield a shard's images a few at a time: how many, and the memory from the first of them on."""
-        step, done = self.pieces[stage], 0
-        for first in range(0, n, step)[:: -1 if falls else 1]:
-            count = min(step, n - first)
-            yield count, self._from_image(first, done, memory) if count < n else memory
-            done += count
-
-    def _from_image(self, first: int, done: int, memory: Memory) -> Memory:
-        """Return the memory as blocks see it that begin with an image of the shard, when so many were `done`."""
-
-        def later(buffer: Array, room: Room) -> Array:
-            return buffer[first * room.size :] if room.lasts else buffer
-
-        values, gradients = self.rooms
-        return replace(
-            memory,
-            values=[later(buffer, room) for buffer, room in zip(memory.values, values, strict=True)],
-            gradients=[
-                None if buffer is None or room is None else later(buffer, room)
-                for buffer, room in zip(memory.gradients, gradients, strict=True)
-            ],
-            done=done,
-        )
 
     def backward_calls(
         self, stage: int, n: int, memory: Memory, gradients: dict[Layer, Gradients], run: Pass
@@ -390,7 +365,7 @@ class Graph:
         """Yield the calls of one stage backward, from the meeting that ends it to the one before it."""
         first = self.cuts[stage - 1] if stage else -1
         last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks) - 1
-        for count, piece in self._pieces(stage, n, memory, falling(self, stage)):
+        for count, piece in pieces_of(self, stage, n, memory, falling(self, stage)):
             if stage and self.blocks[first].y in self.recalled:
                 yield Call(self.blocks[first], self.blocks[first].forward, (count, piece, run))
             for block in reversed(self.blocks[first + 1 : last + 1]):

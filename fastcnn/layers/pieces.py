@@ -6,11 +6,15 @@ the one after it would have to fetch its maps from the third-level cache, or fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..typing import Array
+
 if TYPE_CHECKING:
-    from .block import Block, Graph
+    from .block import Block, Graph, Memory
+    from .rooms import Room
 
 CACHED = 1 << 18  # bytes of the largest map of a piece: what is read and what is written then have room
 
@@ -40,3 +44,30 @@ def falling(graph: Graph, stage: int) -> bool:
         return False
     before, after = (graph.gradients[graph.blocks[graph.cuts[s]].y] for s in (stage - 1, stage))
     return before is not None and after is not None and before.image_size > after.image_size
+
+
+def pieces_of(graph: Graph, stage: int, n: int, memory: Memory, falls: bool = False) -> Iterator[tuple[int, Memory]]:
+    """Yield a shard's images a few at a time: how many, and the memory from the first of them on."""
+    step, done = graph.pieces[stage], 0
+    for first in range(0, n, step)[:: -1 if falls else 1]:
+        count = min(step, n - first)
+        yield count, _from_image(graph, first, done, memory) if count < n else memory
+        done += count
+
+
+def _from_image(graph: Graph, first: int, done: int, memory: Memory) -> Memory:
+    """Return the memory as blocks see it that begin with an image of the shard, when so many were `done`."""
+
+    def later(buffer: Array, room: Room) -> Array:
+        return buffer[first * room.size :] if room.lasts else buffer
+
+    values, gradients = graph.rooms
+    return replace(
+        memory,
+        values=[later(buffer, room) for buffer, room in zip(memory.values, values, strict=True)],
+        gradients=[
+            None if buffer is None or room is None else later(buffer, room)
+            for buffer, room in zip(memory.gradients, gradients, strict=True)
+        ],
+        done=done,
+    )

@@ -10,7 +10,8 @@ import numpy as np
 from ..kernels import conv_winograd, winograd_products
 from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
-from .algorithms import Algorithm, Convolution, Direct, Im2col
+from .algorithm_im2col import Im2col
+from .algorithms import Algorithm, Convolution, Direct
 from .geometry import Pair, Window
 from .layout import Halo, Layout, aligned_zeros
 
