@@ -43,15 +43,49 @@ def gradient_product(a, a_row, K, a_col, n, g, g_row, N, pixels, panel, c, c_row
         p1, begins = min(p0 + pixels, n), fresh and p0 == 0
         for c0 in range(0, N, width):
             vectors = min(N - c0, width) // lanes(a)
-            for v in range(vectors):
-                column = c0 + v * lanes(a)
-                total = splat(a, a.dtype.type(0)) if begins else load(column_sums, column)
-                for p in range(p0, p1):
-                    value = load(g, g_row[p] + column)
-                    store(panel, ((p - p0) * vectors + v) * lanes(a), value)
-                    total = total + value
-                store(column_sums, column, total)
+            for v in range(vectors if begins else 0):
+                store(column_sums, c0 + v * lanes(a), splat(a, a.dtype.type(0)))
+            if vectors == 2:
+                _pack_two(g, g_row, p0, p1, c0, panel, column_sums)
+            else:
+                _pack_one(g, g_row, p0, p1, c0, panel, column_sums)
             panel_product(a, a_row, 0, K, a_col, p0, p1, panel, 0, c, c_row, c0, vectors, zeros, begins, none)
+
+
+@kernel
+def _pack_two(g, g_row, p0, p1, column, panel, column_sums):
+    """Copy two vectors of each row of G to the panel, and add them to the sums, which wait for themselves: two rows."""
+    L = lanes(g)
+    s, t = load(column_sums, column), load(column_sums, column + L)
+    o = 0
+    for p in range(p0, p1 - 1, 2):
+        i, j = g_row[p] + column, g_row[p + 1] + column
+        a, b, c, d = load(g, i), load(g, i + L), load(g, j), load(g, j + L)
+        store(panel, o, a)
+        store(panel, o + L, b)
+        store(panel, o + 2 * L, c)
+        store(panel, o + 3 * L, d)
+        s, t = s + (a + c), t + (b + d)
+        o += 4 * L
+    if (p1 - p0) % 2:
+        i = g_row[p1 - 1] + column
+        a, b = load(g, i), load(g, i + L)
+        store(panel, o, a)
+        store(panel, o + L, b)
+        s, t = s + a, t + b
+    store(column_sums, column, s)
+    store(column_sums, column + L, t)
+
+
+@kernel
+def _pack_one(g, g_row, p0, p1, column, panel, column_sums):
+    """Copy one vector of each row, where that is all there is, and add it to the sums."""
+    total = load(column_sums, column)
+    for p in range(p0, p1):
+        value = load(g, g_row[p] + column)
+        store(panel, (p - p0) * lanes(g), value)
+        total = total + value
+    store(column_sums, column, total)
 
 
 @kernel
