@@ -55,7 +55,7 @@ class Predictors:
         if x.shape == shape and x.dtype is dtype:
             images[...] = x
             play()
-            if not changed[0]:
+            if changed is None or not changed[0]:
                 result = output.copy()
         self.singles.append(predictor)
         return result
@@ -133,7 +133,7 @@ class Predictor:
         self.last = record
         record.images[...] = x
         record.play()
-        return None if record.changed[0] else record.output.copy()
+        return None if self.copies.changed[0] else record.output.copy()
 
     def _record(self, x: Array) -> None:
         """Keep all calls of the prediction of a small batch, which was one piece just now."""
@@ -144,7 +144,8 @@ class Predictor:
         with recording(Tape()) as load:
             self.graph.load_from(np.array([images.ctypes.data]), np.zeros(0, x.dtype), 0, n, piece.memory)
         tape = self.copies.look + load + piece.tape
-        record = _Record(x.shape, x.dtype, images, tape.as_function(), self.copies.changed, piece.output, tape)
+        changed = self.copies.changed if self.copies.now else None
+        record = _Record(x.shape, x.dtype, images, tape.as_function(), changed, piece.output, tape)
         self.records[x.shape, x.dtype] = self.last = record
 
     def _predict(self, x: Array, output: Array, worker: int) -> None:
@@ -179,19 +180,20 @@ class _Piece(NamedTuple):
 class _Record(NamedTuple):
     """A kind of batch: where its images are put, what computes the output from there, and where that stands.
 
-    The output is worth nothing if `changed[0]` says that parameters were written; `tape` is what `play` plays.
+    The output is worth nothing if `changed[0]` says that parameters were written, of which there are copies; None if
+    there are none. `tape` is what `play` plays.
     """
 
     shape: Shape
     dtype: np.dtype | None
     images: Array
     play: Callable[[], None]
-    changed: IntArray
+    changed: IntArray | None
     output: Array
     tape: Tape
 
 
-NONE = _Record((), None, np.empty(0), lambda: None, np.zeros(1, np.int64), np.empty(0), Tape())
+NONE = _Record((), None, np.empty(0), lambda: None, None, np.empty(0), Tape())
 
 
 class _Copies:

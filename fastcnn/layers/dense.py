@@ -20,6 +20,7 @@ from .block import Block, Gradients, Graph, Memory, Pass
 from .layout import aligned_zeros, padded
 from .parameter import Parameter
 
+NEAR = 1024  # features of an example that stay in the first-level cache, beside those of the other rows of a tile
 FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones
 
 
@@ -181,10 +182,10 @@ class DenseBlock(Block):
         images = graph.images
         self.dtype, self.pitch, self.nodes = graph.dtype, y.pitch, y.channels
         # Features in memory order; `numbers` are their rows in the weights. Weights of one panel are packed as they
-        # stand, if the features are read in the public order.
+        # stand, if the features are read in the public order. Where these are near, it is better for all weights.
         self.x_col, numbers = x.physical_order()
         self.is_panel = is_panel(y.pitch, graph.dtype)
-        if self.is_panel:
+        if self.is_panel or self.x_col.size <= NEAR:
             order = np.argsort(numbers)
             self.x_col, numbers = self.x_col[order], numbers[order]
         self.inputs = self.x_col.size
