@@ -85,7 +85,7 @@ class Plan:
 
     def step(self, x: Array, targets: Targets) -> Step:
         """Return what there is for such batches, with this one in it."""
-        key = x.shape, x.dtype.char, *[(array.size, array.dtype.char) for array in targets.arrays]
+        key = x.shape, x.dtype, *[array.dtype for array in targets.arrays]
         step = self.steps.get(key)
         if step is None:
             self.steps[key] = step = Step(self, x, targets)
@@ -123,7 +123,7 @@ class Step:
     def __init__(self, plan: Plan, x: Array, targets: Targets) -> None:
         self.plan, self.n, self.cuts = plan, len(x), plan.cuts(len(x))
         self.targets = targets._replace(arrays=tuple(np.empty_like(array) for array in targets.arrays))
-        self.images = np.ndarray(x.shape, x.dtype, plan.small) if x.nbytes <= COPIED else None
+        self.images, self.is_loaded = self._place(x)
         self.source, self.like = np.array([plan.small.ctypes.data]), np.zeros(0, x.dtype)
         self.totals = plan.totals[: len(self.cuts)]
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
@@ -131,6 +131,14 @@ class Step:
         self.turns: dict[tuple[str, int, int], int] = {}
         self.update: Update | None = None
         self.whole: Tape | None = None  # all that a step does, where it is one call
+
+    def _place(self, x: Array) -> tuple[Array | None, bool]:
+        """Return where batches are copied to, if they are, and whether that is the network's first edge already."""
+        memory = self.plan.memory(0, 0)
+        is_held = len(self.cuts) == 1 and not self.plan.graph.cuts
+        if is_held and x.dtype == memory.input.dtype and memory.input[: self.n].flags.c_contiguous:
+            return memory.values[0][: x.size].reshape(x.shape), True
+        return np.ndarray(x.shape, x.dtype, self.plan.small) if x.nbytes <= COPIED else None, False
 
     def take_in(self, x: Array, targets: Targets) -> None:
         """Put a batch where the recorded calls read it."""
@@ -270,19 +278,20 @@ class Step:
             return
         first, last = self.cuts[shard]
         n, memory, run = last - first, plan.memory(shard, worker), plan.passes[shard]
-        begin = Call(graph, graph.load_from, (self.source, self.like, first, n, memory))
+        load = Call(graph, graph.load_from, (self.source, self.like, first, n, memory))
+        begin = [] if self.is_loaded else [load]
         end = Call(plan.loss, self._evaluate, (first, n, memory, plan.totals[shard]))
         if direction == "measure":
             predicting = Pass(training=False)
             plan.meetings.clear()  # blocks keep what they have predicted with, until the next meeting that is held
-            yield begin
+            yield from begin
             for number in range(len(graph.cuts) + 1):
                 yield from graph.forward_calls(number, n, memory, predicting)
             yield end
             return
         if direction == "forward":
             if stage == 0:
-                yield begin
+                yield from begin
             yield from graph.forward_calls(stage, n, memory, run)
             if stage < len(graph.cuts):
                 return
