@@ -211,6 +211,8 @@ POOL_CASES = (
     PoolCase("non-square-window", (2, 8, 6, 9), (2, 3)),
     PoolCase("overlapping", (2, 3, 7, 8), 3, 2),
     PoolCase("overlapping-padded", (2, 16, 8, 7), 3, 2, 1),
+    PoolCase("around-every-pixel", (2, 17, 6, 7), 3, 1, 1),
+    PoolCase("around-one-pixel", (2, 3, 1, 1), 3, 1, 1),
     PoolCase("stride-1", (2, 3, 5, 6), 2, 1),
     PoolCase("stride-3", (2, 3, 9, 10), 2, 3),
     PoolCase("stride-pair", (2, 3, 6, 8), 3, (1, 2)),

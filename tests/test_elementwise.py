@@ -306,7 +306,7 @@ def test_softmax_of_channels_writes_whole_vectors_and_no_more(channels, dtype):
 def test_layers_write_large_maps_past_the_caches(monkeypatch, dtype):
     """Whether a buffer is large is the only question: the bits are the same."""
     makes = [*ACTIVATIONS.values(), lambda m: m.Dropout(random_state=0), lambda m: m.MaxPool2D(3, 2, 1)]
-    makes += [lambda m: m.MaxPool2(), lambda m: m.AvgPool2D(), lambda m: m.UpSample2D()]
+    makes += [lambda m: m.MaxPool2D(3, 1, 1), lambda m: m.MaxPool2(), lambda m: m.AvgPool2D(), lambda m: m.UpSample2D()]
     makes += [lambda m: m.GlobalAvgPool2D(), lambda m: m.GlobalMaxPool2D()]
     x = normal(2, 9, 6, 8, dtype=dtype)
     for make in makes:

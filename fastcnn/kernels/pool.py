@@ -1,8 +1,8 @@
 """Pooling and its gradients.
 
 Shape legend: P pooled pixels, N numbers per pixel (a multiple of the vector's lanes); `row` tables hold where pixels
-begin. Windows of 2 x 2 keep four bits per unit, one for each pixel that was the maximum; other windows keep its tap.
-With `past`, what is written goes past the caches.
+begin. Windows of 2 x 2 keep four bits per unit, one for each pixel that was the maximum; those of 3 x 3 around every
+pixel keep a mark of the pixel that won, others its tap. With `past`, what is written goes past the caches.
 """
 
 from __future__ import annotations
@@ -26,7 +26,16 @@ from .vector import (
     store,
     where_beaten,
 )
-from .vector_bits import keep_equal, keep_where, largest_of_four, load_bits, splat_bits, store_bits, winners_of_four
+from .vector_bits import (
+    keep_equal,
+    keep_where,
+    largest_of_four,
+    load_bits,
+    put_bits,
+    splat_bits,
+    store_bits,
+    winners_of_four,
+)
 
 NEAR = 4  # pixels that a global pooling takes at once: whoever leaps farther outruns the prefetcher
 
@@ -102,19 +111,109 @@ def pool_backward(dy, dy_row, window, tap, winner, P, N, dx, dx_row, past):
     for p in range(P):
         i, kind, o = dy_row[p, 0], dy_row[p, 1], dx_row[p]
         for n in range(0, N - N % wide, wide):
-            put(dx, o + n, _won(four, dy, i + n, window, tap, kind, winner), past)
+            put(dx, o + n, _won_by(four, dy, i + n, window, tap, kind, winner), past)
         for n in range(N - N % wide, N, lanes(dy)):
-            put(dx, o + n, _won(one, dy, i + n, window, tap, kind, winner), past)
+            put(dx, o + n, _won_by(one, dy, i + n, window, tap, kind, winner), past)
 
 
 @inlined
-def _won(total, dy, i, window, tap, kind, winner):
+def _won_by(total, dy, i, window, tap, kind, winner):
     """Add to `total` what `pool_backward` sums, as many channels as it has lanes."""
     for q in range(window[kind, 0]):
         place = i + window[kind, 1 + q]
         value = load_like(total, dy, place)
         total = total + keep_equal(value, load_bits(winner, place, value), splat_bits(value, tap[kind, q]))
     return total
+
+
+@kernel
+def pool3(x, x_line, y, y_line, winner, n, H, W, N, scratch, past):
+    """y = the largest of the 3 x 3 pixels around each; the lines of images begin where the `_line` tables say.
+
+    `winner` (n, H, W + 2, N): the mark of the first of them. The largest of each three pixels side by side, and its
+    mark, are computed once; `scratch` (2, 2, W, N) keeps those of the last two lines. Beyond an edge its own pixels
+    stand a second time, where they change nothing.
+    """
+    line = W * N
+    for i in range(n):
+        for w in range(W):
+            for c in range(w * N, (w + 1) * N, lanes(x)):
+                best, mark = _largest_in_line(x, x_line[i * H] + c, 0, w, W, N)
+                for o in (c, 2 * line + c):
+                    store(scratch, o, best)
+                    store(scratch, o + line, mark)
+        for h in range(H):
+            below = min(h + 1, H - 1)
+            r, o, k = x_line[i * H + below], y_line[i * H + h], (i * H + h) * (W + 2) * N + N
+            above, here = h % 2 * 2 * line, (h + 1) % 2 * 2 * line
+            for w in range(W):
+                for c in range(w * N, (w + 1) * N, lanes(x)):
+                    last, last_mark = _largest_in_line(x, r + c, below, w, W, N)
+                    best, mark = load(scratch, above + c), load(scratch, above + line + c)
+                    middle, middle_mark = load(scratch, here + c), load(scratch, here + line + c)
+                    store(scratch, above + c, last)
+                    store(scratch, above + line + c, last_mark)
+                    best, mark = _larger(best, mark, middle, middle_mark)
+                    best, mark = _larger(best, mark, last, last_mark)
+                    put(y, o + c, best, past)
+                    put_bits(winner, k + c, mark, past)
+
+
+@inlined
+def _largest_in_line(x, i, h, w, W, N):
+    """Return the largest of the pixel (h, w), which begins at i, and its neighbours to both sides; and its mark."""
+    left, right = max(w - 1, 0), min(w + 1, W - 1)
+    a, b, c = load(x, i + (left - w) * N), load(x, i), load(x, i + (right - w) * N)
+    best, mark = _larger(a, _mark(a, h, left), b, _mark(a, h, w))
+    return _larger(best, mark, c, _mark(a, h, right))
+
+
+@inlined
+def _larger(best, mark, x, x_mark):
+    """Return the larger of two numbers, the first if they are equal; and its mark."""
+    return where_beaten(best, x, x, best), where_beaten(best, x, x_mark, mark)
+
+
+@inlined
+def _mark(like, h, w):
+    """Return what tells the pixel (h, w) from all that are in a window with it: the last two bits of both."""
+    return splat_bits(like, (h & 3) << 2 | w & 3)
+
+
+@kernel
+def pool3_backward(dy, dy_line, winner, n, H, W, N, dx, dx_line, scratch, past):
+    """dx = the sum of dy over the windows around each pixel that it won.
+
+    Each line of windows is read once, for the lines of pixels above it, on it and below it: `scratch` (2, W, N) has the
+    sums of the last two, so far. Nobody has won the windows to the left and to the right of an image.
+    """
+    zero, line = splat(dy, dy.dtype.type(0)), W * N
+    for i in range(n):
+        for c in range(0, 2 * line, lanes(dy)):
+            store(scratch, c, zero)
+        for h in range(H):
+            # What the first line of windows adds to is no line of pixels: the second one overwrites it.
+            r, k, o = dy_line[i * H + h], (i * H + h) * (W + 2) * N + N, dx_line[i * H + max(h - 1, 0)]
+            above, here = (h + 1) % 2 * line, h % 2 * line
+            for w in range(W):
+                left, right = (max(w - 1, 0) - w) * N, (min(w + 1, W - 1) - w) * N
+                for c in range(w * N, (w + 1) * N, lanes(dy)):
+                    a, a_mark = load(dy, r + c + left), load_bits(winner, k + c - N, zero)
+                    b, b_mark = load(dy, r + c), load_bits(winner, k + c, zero)
+                    d, d_mark = load(dy, r + c + right), load_bits(winner, k + c + N, zero)
+                    total = load(scratch, above + c)
+                    put(dx, o + c, _won(total, _mark(a, h - 1, w), a, a_mark, b, b_mark, d, d_mark), past)
+                    total = load(scratch, here + c)
+                    store(scratch, here + c, _won(total, _mark(a, h, w), a, a_mark, b, b_mark, d, d_mark))
+                    store(scratch, above + c, _won(zero, _mark(a, h + 1, w), a, a_mark, b, b_mark, d, d_mark))
+        for c in range(0, line, lanes(dy)):
+            put(dx, dx_line[i * H + H - 1] + c, load(scratch, (H - 1) % 2 * line + c), past)
+
+
+@inlined
+def _won(total, mark, a, a_mark, b, b_mark, c, c_mark):
+    """Add what the pixel with this mark has won in three windows."""
+    return total + keep_equal(a, a_mark, mark) + keep_equal(b, b_mark, mark) + keep_equal(c, c_mark, mark)
 
 
 @kernel

@@ -54,6 +54,12 @@ def emit_store(builder: ir.IRBuilder, vector: Vector, value: Any, pointer: Any) 
     builder.store(value, builder.bitcast(pointer, vector.ir.as_pointer()), align=vector.itemsize)
 
 
+def emit_store_past(builder: ir.IRBuilder, value: Any, pointer: Any, alignment: int) -> None:
+    """Emit a store past the caches; the address must be aligned."""
+    stream = builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=alignment)
+    stream.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+
+
 def emit_splat(builder: ir.IRBuilder, vector: Vector, scalar: Any) -> Any:
     """Emit a vector whose lanes all hold `scalar`."""
     undefined = ir.Constant(vector.ir, ir.Undefined)
@@ -167,10 +173,7 @@ def put(typingctx: Any, a: Any, i: Any, v: Any, past: Any) -> Any:
         pointer = emit_address(context, builder, a, array, index)
         with builder.if_else(past_value) as (then, otherwise):
             with then:
-                target = builder.bitcast(pointer, v.ir.as_pointer())
-                stream = builder.store(value, target, align=vector_set().bits // 8)
-                hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-                stream.set_metadata("nontemporal", hint)
+                emit_store_past(builder, value, pointer, vector_set().bits // 8)
             with otherwise:
                 emit_store(builder, v, value, pointer)
         return context.get_dummy_value()

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_store
+from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_store, emit_store_past
 
 
 def _integers(vector: Vector, value: int) -> ir.Constant:
@@ -69,6 +69,25 @@ def store_bits(typingctx: Any, target: Any, i: Any, bits: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(target, types.int64, bits), codegen
+
+
+@intrinsic
+def put_bits(typingctx: Any, target: Any, i: Any, bits: Any, past: Any) -> Any:
+    """Store the low byte of each lane to the bytes `target[i : i + lanes]`; with `past`, past the caches, as `put`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, index, value, past_value = arguments
+        low = builder.trunc(builder.bitcast(value, _integers(bits, 0).type), ir.VectorType(ir.IntType(8), bits.lanes))
+        low = builder.bitcast(low, ir.IntType(8 * bits.lanes))  # what is stored past the caches must be one word
+        pointer = emit_address(context, builder, target, array, index)
+        with builder.if_else(past_value) as (then, otherwise):
+            with then:
+                emit_store_past(builder, low, pointer, bits.lanes)
+            with otherwise:
+                builder.store(low, builder.bitcast(pointer, low.type.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, bits, types.boolean), codegen
 
 
 @intrinsic

@@ -13,8 +13,10 @@ from . import checks
 from .base import Layer
 from .block import Block, Gradients, Graph, Memory, Pass
 from .geometry import Pair, Window, as_pair, resolve_window, windows_of_2
-from .layout import Layout
+from .layout import Layout, aligned_zeros
 from .taps import Reach, Table, inside, owners, windows
+
+NOBODY = 255  # the mark of no pixel
 
 
 class Pooling(Layer):
@@ -62,11 +64,16 @@ class Pooling(Layer):
         """Whether the windows are 2 x 2, side by side: the case that has a kernel of its own."""
         return self.pool_size == self.stride == (2, 2) and self.padding == (0, 0)
 
+    @property
+    def surrounds(self) -> bool:
+        """Whether the windows are 3 x 3, around every pixel: they have kernels of their own too."""
+        return self.pool_size == (3, 3) and self.stride == self.padding == (1, 1)
+
     def _check_input(self, x: Array) -> None:
         checks.check_shape(x, (None, None, None, None), self.name, "input", "images (N, C, H, W)")
 
     def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        block = _Pool2Block if self.halves else _PoolBlock
+        block = _Pool2Block if self.halves else _Pool3Block if self.surrounds else _PoolBlock
         return graph.add(block(self, x, graph.edge(self.output_shape(graph.shapes[x]))))
 
 
@@ -177,6 +184,42 @@ class _PoolBlock(Block):
                 memory.gradients[self.y], self.back.row, self.back.window, self.back.number, memory.kept[self.index],
                 n * self.dx_pixels, self.pitch, dx, self.dx_row, self.dx_past,
             )  # fmt: skip
+
+
+class _Pool3Block(Block):
+    """The maximum of 3 x 3 around every pixel: the mark of the pixel that won is kept."""
+
+    replayable = True
+
+    def plan(self, graph: Graph) -> None:
+        x, y = graph.values[self.x], graph.values[self.y]
+        dx, dy = graph.gradients[self.x], graph.gradients[self.y]
+        self.size = x.height, x.width, y.pitch
+        self.x_line, self.y_line = x.line_table(graph.images), y.line_table(graph.images)
+        self.past = y.outlasts_cache(graph.images, graph.dtype)
+        if dx and dy:
+            self.dx_line, self.dy_line = dx.line_table(graph.images), dy.line_table(graph.images)
+            self.dx_past = dx.outlasts_cache(graph.images, graph.dtype)
+
+    def allocate(self, graph: Graph) -> tuple[Array, Array]:
+        height, width, pitch = self.size
+        winner = aligned_zeros(graph.images * height * (width + 2) * pitch, np.uint8)
+        winner[:] = NOBODY
+        return winner, aligned_zeros(4 * width * pitch, graph.dtype)
+
+    def forward(self, n: int, memory: Memory, run: Pass) -> None:
+        winner, scratch = memory.kept[self.index]
+        kernels.pool3(
+            memory.values[self.x], self.x_line, memory.values[self.y], self.y_line, winner, n, *self.size, scratch,
+            self.past,
+        )  # fmt: skip
+
+    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
+        dx, (winner, scratch) = memory.gradients[self.x], memory.kept[self.index]
+        if dx is not None:
+            kernels.pool3_backward(
+                memory.gradients[self.y], self.dy_line, winner, n, *self.size, dx, self.dx_line, scratch, self.dx_past
+            )
 
 
 class AvgPool2D(Pooling):
