@@ -53,14 +53,16 @@ def _line_mean(x, x_row, r0, r1, step, W, P, mean):
 
 
 @kernel
-def moments(x, x_row, r0, r1, W, P, block, k, s, m):
+def moments(x, x_row, r0, r1, W, P, block, before, k, s, m):
     """m (2, P) = each channel's mean and Σ (x - mean)², in float64; the means in k and s (4, P) are scratch.
 
     One sweep, relative to the mean of SAMPLED lines, d = x - shift: mean = shift + Σd/n, Σ (x - mean)² = Σd² - (Σd)²/n.
     That shift is at most sqrt(lines / SAMPLED) standard deviations off, so that little is lost wherever the mean lies.
+    If so many lines went `before`, what they have left in k and s goes on.
     """
-    _line_mean(x, x_row, r0, r1, max(1, (r1 - r0) // SAMPLED), W, P, k)
-    _clear(s, 0, 2 * P)
+    if before == 0:
+        _line_mean(x, x_row, r0, r1, max(1, (r1 - r0) // SAMPLED), W, P, k)
+        _clear(s, 0, 2 * P)
     for first in range(r0, r1, block):
         _clear(s, 2 * P, 4 * P)
         for r in range(first, min(first + block, r1)):
@@ -78,7 +80,7 @@ def moments(x, x_row, r0, r1, W, P, block, k, s, m):
                     _add_to(s, 2 * P + c, d)
                     _add_to(s, 3 * P + c, d * d)
         _carry(s, P)
-    count = float((r1 - r0) * W)
+    count = float((before + r1 - r0) * W)
     for c in range(P):
         total = float(s[c])
         m[c] = float(k[c]) + total / count
@@ -256,7 +258,7 @@ def group_norm(x, x_row, y, y_row, n, H, W, P, C, groups, block, gamma, beta, ep
     """y = max(floor, (x - μ) · γ/σ + β), μ and σ of each example's groups of channels; s (4, P), m (2, P): scratch."""
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
-        moments(x, x_row, i * H, (i + 1) * H, W, P, block, own, s, m)
+        moments(x, x_row, i * H, (i + 1) * H, W, P, block, 0, own, s, m)
         _group_coefficients(m, H * W, C, groups, P, epsilon, own)
         for c in range(C):
             own[SCALE * P + c] = gamma[c] * own[INVERSE * P + c]
@@ -295,7 +297,7 @@ def layer_norm(x, x_row, y, y_row, n, H, W, P, C, block, gamma, beta, epsilon, f
     low = splat(x, floor)
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
-        moments(x, x_row, i * H, (i + 1) * H, W, P, block, own, s, m)
+        moments(x, x_row, i * H, (i + 1) * H, W, P, block, 0, own, s, m)
         _group_coefficients(m, H * W, C, 1, P, epsilon, own)
         for h in range(H):
             for w in range(W):

@@ -35,8 +35,6 @@ class _Kept:
         What the gradient needs, and scratch.
     moments : array of shape (2 · pitch,)
         Means and sums of squares, in float64.
-    part : array of shape (2 · pitch,)
-        Those of a piece of the shard, before they join the others.
     by_batch : bool
         Whether the statistics were those of the batch.
     """
@@ -45,7 +43,6 @@ class _Kept:
     own: Array
     sums: Array
     moments: Array
-    part: Array
     by_batch: bool = True
 
 
@@ -71,8 +68,7 @@ class _NormBlock(Block):
 
     def allocate(self, graph: Graph) -> _Kept:
         own = aligned_zeros(self._tables(graph) * ROWS * self.pitch, self.dtype)
-        moments, part = (aligned_zeros(2 * self.pitch, np.float64) for _ in range(2))
-        return _Kept(own, own, aligned_zeros(4 * self.pitch, self.dtype), moments, part)
+        return _Kept(own, own, aligned_zeros(4 * self.pitch, self.dtype), aligned_zeros(2 * self.pitch, np.float64))
 
     def fills(self, edge: int) -> bool:
         return True
@@ -96,13 +92,11 @@ class BatchNormBlock(_NormBlock):
         return 1
 
     def forward_partial(self, n: int, memory: Memory, run: Pass) -> None:
-        kept, pixels = memory.kept[self.index], self.height * self.width
+        kept = memory.kept[self.index]
         kernels.moments(
             memory.values[self.x], self.x_row, 0, n * self.height, self.width, self.pitch, self.block,
-            kept.own, kept.sums, kept.part if memory.done else kept.moments,
+            memory.done * self.height, kept.own, kept.sums, kept.moments,
         )  # fmt: skip
-        if memory.done:
-            kernels.join(kept.moments, memory.done * pixels, kept.part, n * pixels, self.pitch)
 
     def meet_forward(self, shards: Sequence[tuple[int, Memory]]) -> None:
         first, *others = kept = [memory.kept[self.index] for _, memory in shards]
