@@ -111,6 +111,7 @@ DEPTHWISE_CASES = (
     DepthwiseCase("smallest", (1, 1, 1, 1), 1),
     DepthwiseCase("mobilenet", (2, 32, 6, 6), 3, padding=1),
     DepthwiseCase("mobilenet-stride-2", (2, 16, 7, 8), 3, 2, 1),
+    DepthwiseCase("mobilenet-halved", (3, 9, 8, 10), 3, 2, 1),
     DepthwiseCase("odd", (3, 3, 7, 5), 3),
     DepthwiseCase("17-channels", (2, 17, 5, 6), 3, padding="same"),
     DepthwiseCase("33-channels", (1, 33, 4, 5), 3, padding=1),

@@ -19,6 +19,8 @@ from tests.guards import guard_all_buffers
 LARGE_DEPTHWISE_CASES = (
     DepthwiseCase("many-blocks", (5, 40, 30, 31), 3, 1, 1),
     DepthwiseCase("many-blocks-strided", (4, 24, 29, 33), 3, 2, 1),
+    DepthwiseCase("halved-multiplied", (2, 3, 6, 8), 3, 2, 1, depth_multiplier=3),
+    DepthwiseCase("halved-short", (2, 8, 2, 2), 3, 2, 1),
     DepthwiseCase("tall-strided", (2, 9, 8, 6), 3, (2, 1), 1),
     DepthwiseCase("three-wide", (2, 8, 3, 3), 3, 1, 1),
     DepthwiseCase("five-wide", (2, 8, 5, 5), 3, 1, 1),

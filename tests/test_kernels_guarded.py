@@ -8,7 +8,7 @@ import pytest
 import fastcnn
 from fastcnn.layers.winograd import ALGORITHMS
 from tests.arrays import both_dtypes
-from tests.cases import CONV_CASES, DENSE_CASES, LAYER_CASES, POOL_CASES
+from tests.cases import CONV_CASES, DENSE_CASES, DEPTHWISE_CASES, LAYER_CASES, POOL_CASES
 from tests.guards import GUARD, Guards, guard_all_buffers, untouched
 
 
@@ -27,6 +27,13 @@ def guarded_layers(monkeypatch):
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
 def test_convolutions_between_guard_words(case, algorithm, dtype):
     check_between_guard_words(fastcnn.Conv2D(**case.arguments, algorithm=algorithm), case.input_shape, dtype)
+
+
+@pytest.mark.usefixtures("guarded_layers")
+@both_dtypes
+@pytest.mark.parametrize("case", DEPTHWISE_CASES, ids=str)
+def test_depthwise_between_guard_words(case, dtype):
+    check_between_guard_words(fastcnn.DepthwiseConv2D(**case.arguments), case.input_shape, dtype)
 
 
 @pytest.mark.usefixtures("guarded_layers")

@@ -3,7 +3,7 @@
 There are but kH · kW products per number, so memory is the bound: everything goes by in the order in which it lies, all
 channels of four neighbouring pixels at a time. Which pixels and filters meet is in tables, as in `product.py`: stride,
 padding, dilation, flipped filters and the phases of the input gradient are contents of tables, not code. Windows of
-3 x 3 whose neighbours overlap have kernels of their own that load each number once for three pixels.
+3 x 3 whose neighbours overlap have kernels of their own that load each number once for all of four windows.
 
 Shape legend: N channels, padded to whole vectors; K taps; lines of W pixels, `x_step` and `y_step` numbers apart; tap k
 of channel n of pixel j of line l is `x[x_line[l] + j·x_step + x_col[k] + n]`, its filter `w[w_row[k] + n]`.
@@ -56,19 +56,24 @@ def _store_four(y, o, step, a, b, c, d):
 
 
 @kernel
-def forward_3x3(x, x_line, x_step, x_row, w, w0, w_step, y, y_line, y_step, lines, W, N, start, floor):
-    """y as above for 3 x 3 neighbouring taps, stride 1, W >= 4: rows `x_row` apart, tap k at `w[w0 + k·w_step]`."""
+def forward_3x3(x, x_line, stride, x_step, x_row, w, w0, w_step, y, y_line, y_step, lines, W, N, start, floor):
+    """y as above for 3 x 3 neighbouring taps, stride 1 or 2, W >= 4: rows `x_row` apart, tap k at `w[w0 + k·w_step]`.
+
+    Neighbours in a line of x are `x_step` apart, so that windows are stride · `x_step`.
+    """
     low = splat(x, floor)
     for line in range(lines):
         for j0 in range(0, W, 4):
             j = min(j0, W - 4)
-            i0, o = x_line[line] + j * x_step, y_line[line] + j * y_step
+            i0, o = x_line[line] + j * stride * x_step, y_line[line] + j * y_step
             for n in range(0, N, lanes(x)):
                 a = b = c = d = load(start, n)
-                i, k = i0 + n, w0 + n
-                a, b, c, d = _row_of_3(x, i, x_step, w, k, w_step, a, b, c, d)
-                a, b, c, d = _row_of_3(x, i + x_row, x_step, w, k + 3 * w_step, w_step, a, b, c, d)
-                a, b, c, d = _row_of_3(x, i + 2 * x_row, x_step, w, k + 6 * w_step, w_step, a, b, c, d)
+                for r in range(3):
+                    i, k = i0 + n + r * x_row, w0 + n + 3 * r * w_step
+                    if stride == 1:
+                        a, b, c, d = _row_of_3(x, i, x_step, w, k, w_step, a, b, c, d)
+                    else:
+                        a, b, c, d = _row_of_3_by_2(x, i, x_step, w, k, w_step, a, b, c, d)
                 _store_four(y, o + n, y_step, maximum(low, a), maximum(low, b), maximum(low, c), maximum(low, d))
 
 
@@ -88,6 +93,40 @@ def _row_of_3(x, i, step, w, k, w_step, a, b, c, d):
     c, d = fma(v, h, c), fma(v, g, d)
     v = load(x, i + 5 * step)
     return a, b, c, fma(v, h, d)
+
+
+@kernel
+def _row_of_3_by_2(x, i, step, w, k, w_step, a, b, c, d):
+    """Add one row where windows are two pixels apart: nine numbers meet twelve filters."""
+    f, g, h = load(w, k), load(w, k + w_step), load(w, k + 2 * w_step)
+    a = fma(load(x, i + step), g, fma(load(x, i), f, a))
+    v = load(x, i + 2 * step)
+    a, b = fma(v, h, a), fma(load(x, i + 3 * step), g, fma(v, f, b))
+    v = load(x, i + 4 * step)
+    b, c = fma(v, h, b), fma(load(x, i + 5 * step), g, fma(v, f, c))
+    v = load(x, i + 6 * step)
+    c, d = fma(v, h, c), fma(load(x, i + 7 * step), g, fma(v, f, d))
+    return a, b, c, fma(load(x, i + 8 * step), h, d)
+
+
+@kernel
+def input_gradient_3x3_by_2(dy, dy_line, dy_step, dy_row, w, dx, dx_line, dx_step, dx_row, lines, W, N):
+    """dx for 3 x 3 neighbouring taps, stride 2, one pixel of padding before an even number of pixels.
+
+    A pixel of dy, its neighbours to the right and below, make a square of four pixels of dx: each is written once, in
+    the order in which they lie.
+    """
+    for line in range(lines):
+        for j in range(W):
+            i, o = dy_line[line] + j * dy_step, dx_line[line] + 2 * j * dx_step
+            for n in range(0, N, lanes(dy)):
+                p, q = load(dy, i + n), load(dy, i + dy_step + n)
+                r, s = load(dy, i + dy_row + n), load(dy, i + dy_row + dy_step + n)
+                store(dx, o + n, p * load(w, 4 * N + n))
+                store(dx, o + dx_step + n, fma(p, load(w, 5 * N + n), q * load(w, 3 * N + n)))
+                store(dx, o + dx_row + n, fma(p, load(w, 7 * N + n), r * load(w, N + n)))
+                corner = fma(q, load(w, 6 * N + n), fma(r, load(w, 2 * N + n), s * load(w, n)))
+                store(dx, o + dx_row + dx_step + n, fma(p, load(w, 8 * N + n), corner))
 
 
 @kernel
@@ -120,13 +159,13 @@ def filter_gradient(x, x_line, x_step, x_col, K, dy, dy_line, dy_step, lines, W,
 
 
 @kernel
-def filter_gradient_3x3(x, x_line, x_step, x_row, dy, dy_line, dy_step, lines, W, N, dw, dbias):
-    """dw (9, N) and dbias as above for 3 x 3 neighbouring taps, stride 1, W >= 4."""
+def filter_gradient_3x3(x, x_line, stride, x_step, x_row, dy, dy_line, dy_step, lines, W, N, dw, dbias):
+    """dw (9, N) and dbias as above for 3 x 3 neighbouring taps, stride 1 or 2, W >= 4."""
     zero = splat(x, x.dtype.type(0))
     for line in range(lines):
         for j0 in range(0, W, 4):
             j = min(j0, W - 4)
-            i0, o = x_line[line] + j * x_step, dy_line[line] + j * dy_step
+            i0, o = x_line[line] + j * stride * x_step, dy_line[line] + j * dy_step
             done = j0 - j  # pixels of the last tile that the one before it has counted
             for n in range(0, N, lanes(x)):
                 a, b, c, d = zero, zero, zero, load(dy, o + n + 3 * dy_step)
@@ -137,9 +176,11 @@ def filter_gradient_3x3(x, x_line, x_step, x_row, dy, dy_line, dy_step, lines, W
                 if done < 3:
                     c = load(dy, o + n + 2 * dy_step)
                 store(dbias, n, load(dbias, n) + ((a + b) + (c + d)))
-                _row_of_3_gradient(x, i0 + n, x_step, dw, n, N, a, b, c, d)
-                _row_of_3_gradient(x, i0 + n + x_row, x_step, dw, n + 3 * N, N, a, b, c, d)
-                _row_of_3_gradient(x, i0 + n + 2 * x_row, x_step, dw, n + 6 * N, N, a, b, c, d)
+                for r in range(3):
+                    if stride == 1:
+                        _row_of_3_gradient(x, i0 + n + r * x_row, x_step, dw, n + 3 * r * N, N, a, b, c, d)
+                    else:
+                        _row_of_3_by_2_gradient(x, i0 + n + r * x_row, x_step, dw, n + 3 * r * N, N, a, b, c, d)
 
 
 @kernel
@@ -160,6 +201,22 @@ def _row_of_3_gradient(x, i, step, dw, k, N, a, b, c, d):
     store(dw, k, f)
     store(dw, k + N, g)
     store(dw, k + 2 * N, h)
+
+
+@kernel
+def _row_of_3_by_2_gradient(x, i, step, dw, k, N, a, b, c, d):
+    """Add the products of nine numbers, where windows are two pixels apart."""
+    f, g, h = load(dw, k), load(dw, k + N), load(dw, k + 2 * N)
+    f, g = fma(load(x, i), a, f), fma(load(x, i + step), a, g)
+    v = load(x, i + 2 * step)
+    f, g, h = fma(v, b, f), fma(load(x, i + 3 * step), b, g), fma(v, a, h)
+    v = load(x, i + 4 * step)
+    f, g, h = fma(v, c, f), fma(load(x, i + 5 * step), c, g), fma(v, b, h)
+    v = load(x, i + 6 * step)
+    f, g, h = fma(v, d, f), fma(load(x, i + 7 * step), d, g), fma(v, c, h)
+    store(dw, k, f)
+    store(dw, k + N, g)
+    store(dw, k + 2 * N, fma(load(x, i + 8 * step), d, h))
 
 
 @kernel

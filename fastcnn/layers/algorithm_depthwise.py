@@ -10,6 +10,7 @@ import numpy as np
 from ..kernels import conv_depthwise as kernels
 from ..typing import Array, IntArray
 from .algorithms import Convolution, TwoPasses
+from .geometry import Window
 from .layout import Layout, aligned_zeros
 
 
@@ -34,7 +35,8 @@ class Depthwise(TwoPasses):
             self.dx = c.dx and replace(c.dx, channels=c.filters, pitch=c.y.pitch)
         self.sweep = self._plan_forward(c.y)
         self.gradient = self._plan_forward(c.dy) if c.dy else None
-        self.phases = self._plan_phases(c.dy, self.dx) if c.dy and self.dx else []
+        self.halved = self._plan_halved(c.dy, self.dx) if c.dy and self.dx else None
+        self.phases = self._plan_phases(c.dy, self.dx) if c.dy and self.dx and not self.halved else []
         if self.times > 1:
             self.narrow = [layout and layout.line_table(c.images) for layout in (c.x, c.dx)]
             self.wide = [layout and layout.line_table(c.images) for layout in (self.x, self.dx)]
@@ -45,7 +47,7 @@ class Depthwise(TwoPasses):
         vertical, horizontal = c.window.vertical, c.window.horizontal
         h, width = np.arange(c.outputs[0]), c.outputs[1]
         r, s = np.arange(vertical.taps)[:, None], np.arange(horizontal.taps)[None, :]
-        near = (vertical.taps, horizontal.taps) == (3, 3) and vertical.dilation == horizontal.dilation == 1
+        near = _are_neighbours(c.window) and horizontal.stride <= 2 and width >= 4
         return _Lines(
             count=h.size,
             width=width,
@@ -55,7 +57,7 @@ class Depthwise(TwoPasses):
             w_row=(np.arange(r.size * s.size) * c.y.pitch).astype(np.int32),
             y=y.table(c.images, h, 0),
             y_step=y.pitch,
-            near=(x.row_size, 0, c.y.pitch) if near and horizontal.stride == 1 and width >= 4 else None,
+            near=(horizontal.stride, x.pitch, x.row_size, 0, c.y.pitch) if near else None,
         )
 
     def _plan_phases(self, dy: Layout, dx: Layout) -> list[_Lines]:
@@ -63,8 +65,7 @@ class Depthwise(TwoPasses):
         c = self.convolution
         vertical, horizontal = c.window.vertical, c.window.horizontal
         pitch = c.y.pitch
-        near = (vertical.taps, horizontal.taps) == (3, 3)
-        near = near and {vertical.stride, horizontal.stride, vertical.dilation, horizontal.dilation} == {1}
+        near = _are_neighbours(c.window) and vertical.stride == horizontal.stride == 1
         phases = []
         for h, r in vertical.phases():
             for w, s in horizontal.phases():
@@ -84,10 +85,19 @@ class Depthwise(TwoPasses):
                         w_row=((r[:, None] * horizontal.taps + s[None, :]) * pitch).ravel().astype(np.int32),
                         y=dx.table(c.images, h, w[0]),
                         y_step=horizontal.stride * dx.pitch,
-                        near=(dy.row_size, 8 * pitch, -pitch) if here else None,
+                        near=(1, dy.pitch, dy.row_size, 8 * pitch, -pitch) if here else None,
                     )
                 )
         return phases
+
+    def _plan_halved(self, dy: Layout, dx: Layout) -> tuple[IntArray, IntArray] | None:
+        """Return where lines of dy and pairs of lines of dx begin, if the kernel for stride 2 knows the case."""
+        c, axes = self.convolution, (self.convolution.window.vertical, self.convolution.window.horizontal)
+        if not _are_neighbours(c.window) or any(axis.stride != 2 or axis.before != 1 for axis in axes):
+            return None
+        if (dx.height, dx.width) != (2 * dy.height, 2 * dy.width):
+            return None
+        return dy.line_table(c.images), dx.table(c.images, 2 * np.arange(dy.height), 0)
 
     def allocate(self) -> Any:
         c = self.convolution
@@ -102,6 +112,11 @@ class Depthwise(TwoPasses):
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
         c, target = self.convolution, dx if self.times == 1 else scratch[2]
+        if self.halved and c.dy and self.dx:
+            kernels.input_gradient_3x3_by_2(
+                dy, self.halved[0], c.dy.pitch, c.dy.row_size, self.filters, target, self.halved[1], self.dx.pitch,
+                self.dx.row_size, n * c.dy.height, c.dy.width, c.y.pitch,
+            )  # fmt: skip
         for phase in self.phases:
             self._sweep(phase, n, dy, target, self.zeros, self.none)
         if self.times > 1 and c.dx and self.dx:
@@ -119,9 +134,7 @@ class Depthwise(TwoPasses):
             kernels.clear(dw, dw.size)
             kernels.clear(dbias, dbias.size)
         if t.near:
-            kernels.filter_gradient_3x3(
-                wide, t.x, t.x_step, t.near[0], dy, t.y, t.y_step, n * t.count, t.width, N, dw, dbias
-            )
+            kernels.filter_gradient_3x3(wide, t.x, *t.near[:3], dy, t.y, t.y_step, n * t.count, t.width, N, dw, dbias)
         else:
             kernels.filter_gradient(
                 wide, t.x, t.x_step, t.x_col, t.x_col.size, dy, t.y, t.y_step, n * t.count, t.width, N, dw, t.w_row,
@@ -144,8 +157,7 @@ class Depthwise(TwoPasses):
         t, N = lines, self.convolution.y.pitch
         if t.near:
             kernels.forward_3x3(
-                x, t.x, t.x_step, t.near[0], self.filters, *t.near[1:], y, t.y, t.y_step, n * t.count, t.width, N,
-                start, floor,
+                x, t.x, *t.near[:3], self.filters, *t.near[3:], y, t.y, t.y_step, n * t.count, t.width, N, start, floor,
             )  # fmt: skip
         else:
             kernels.forward(
@@ -169,7 +181,8 @@ class _Lines:
     x_col, w_row : array of int
         Where a tap lies in the window, and its filters.
     near : tuple or None
-        For 3 x 3 neighbouring taps: numbers between rows of `x`; the first filters and the step to the next.
+        For 3 x 3 neighbouring taps: the stride; numbers between pixels and between rows of `x`; the first filters and
+        the step to the next.
     """
 
     count: int
@@ -180,4 +193,9 @@ class _Lines:
     w_row: IntArray
     y: IntArray
     y_step: int
-    near: tuple[int, int, int] | None
+    near: tuple[int, int, int, int, int] | None
+
+
+def _are_neighbours(window: Window) -> bool:
+    """Tell whether a window is 3 x 3 neighbouring pixels."""
+    return all(axis.taps == 3 and axis.dilation == 1 for axis in (window.vertical, window.horizontal))
