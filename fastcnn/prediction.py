@@ -51,10 +51,9 @@ class Predictors:
         except IndexError:
             return None
         result = None
-        shape, dtype, images, play, changed, output, _ = predictor.last
-        if x.shape == shape and x.dtype is dtype:
-            images[...] = x
-            play()
+        dtype, shape, play, changed, output, _ = predictor.last
+        if x.dtype is dtype and x.shape == shape:
+            play(x.tobytes())
             if changed is None or not changed[0]:
                 result = output.copy()
         self.singles.append(predictor)
@@ -131,8 +130,7 @@ class Predictor:
         if record is None:
             return None
         self.last = record
-        record.images[...] = x
-        record.play()
+        record.play(x.tobytes())
         return None if self.copies.changed[0] else record.output.copy()
 
     def _record(self, x: Array) -> None:
@@ -140,12 +138,13 @@ class Predictor:
         n, piece = len(x), self.pieces.get((0, len(x)))
         if piece is None or x.nbytes > SMALL or x.dtype not in (self.graph.dtype, np.uint8):
             return
-        images = np.empty(x.shape, x.dtype)
+        images = np.ascontiguousarray(x)
+        source = np.array([images.ctypes.data])
         with recording(Tape()) as load:
-            self.graph.load_from(np.array([images.ctypes.data]), np.zeros(0, x.dtype), 0, n, piece.memory)
+            self.graph.load_from(source, np.zeros(0, x.dtype), 0, n, piece.memory)
         tape = self.copies.look + load + piece.tape
         changed = self.copies.changed if self.copies.now else None
-        record = _Record(x.shape, x.dtype, images, tape.as_function(), changed, piece.output, tape)
+        record = _Record(x.dtype, x.shape, tape.fed(source), changed, piece.output, tape)
         self.records[x.shape, x.dtype] = self.last = record
 
     def _predict(self, x: Array, output: Array, worker: int) -> None:
@@ -178,22 +177,21 @@ class _Piece(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """A kind of batch: where its images are put, what computes the output from there, and where that stands.
+    """A kind of batch: what computes its output from the images as bytes, and where that stands.
 
     The output is worth nothing if `changed[0]` says that parameters were written, of which there are copies; None if
     there are none. `tape` is what `play` plays.
     """
 
-    shape: Shape
     dtype: np.dtype | None
-    images: Array
-    play: Callable[[], None]
+    shape: Shape
+    play: Callable[[bytes], None]
     changed: IntArray | None
     output: Array
     tape: Tape
 
 
-NONE = _Record((), None, np.empty(0), lambda: None, None, np.empty(0), Tape())
+NONE = _Record(None, (), lambda images: None, None, np.empty(0), Tape())
 
 
 class _Copies:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -58,17 +58,26 @@ class Tape:
     def native(self) -> tuple[int, int] | None:
         """Return the address and the number of its kernel calls, if it is nothing else."""
         steps = self._steps or self._join()
-        if not all(function is _loop() for function, _ in steps):
+        if not all(function is _loops().loop for function, _ in steps):
             return None
         address, count = steps[0][1] if steps else (0, 0)
         return address, count
 
-    def as_function(self) -> Callable[[], None]:
-        """Return what makes all calls, as long as there is the tape, at the least cost for Python."""
+    def fed(self, place: np.ndarray) -> Callable[[bytes], None]:
+        """Return a function that makes all calls, as long as there is the tape, with its argument at `place[0]`.
+
+        So kernels find a user's numbers, and Python need not ask for their address, which costs it more than a copy.
+        """
         native = self.native()
-        if native is None:
-            return self.play
-        return partial(_loop(), ctypes.c_void_p(native[0]), ctypes.c_int64(native[1]))
+        if native is not None:
+            table, count, address = ctypes.c_void_p(native[0]), ctypes.c_int64(native[1]), place.ctypes.data
+            return partial(_loops().feed, table, count, ctypes.c_void_p(address))
+
+        def feed(data: bytes) -> None:
+            place[0] = _address(data)
+            self.play()
+
+        return feed
 
     def _join(self) -> list[tuple[Function, tuple[Any, ...]]]:
         """Turn each run of kernel calls into one."""
@@ -79,7 +88,7 @@ class Tape:
             else:
                 table = np.array([(address, _address(words)) for address, words, _ in calls], np.int64)
                 self._tables.append(table)
-                steps.append((_loop(), (table.ctypes.data, len(table))))
+                steps.append((_loops().loop, (table.ctypes.data, len(table))))
         self._steps = steps
         return steps
 
@@ -113,16 +122,33 @@ def recording(tape: Tape) -> Iterator[Tape]:
         _recorder.tape = None
 
 
+class _Loops(NamedTuple):
+    """`loop(table, count)` makes the calls of a table of (machine code, words that it takes).
+
+    `feed(table, count, place, data)` does so when the address of `data` has been written to `place`.
+    """
+
+    loop: Function
+    feed: Function
+
+
 @cache
-def _loop() -> Function:
-    """Return `loop(table, count)`, which makes the calls of a table of (machine code, words that it takes)."""
+def _loops() -> _Loops:
+    """Return the loops, compiled at the first call; ctypes lets go of the GIL while they run."""
     module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORDS, WORD]), "loop")
-    builder = ir.IRBuilder(function.append_basic_block())
-    emit_calls(builder, *function.args)
-    builder.ret_void()
-    # ctypes lets go of the GIL during the call.
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(*compile_module(module, "loop"))
+    for name, more in (("loop", []), ("feed", [WORDS, WORD])):
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORDS, WORD, *more]), name)
+        builder = ir.IRBuilder(function.append_basic_block())
+        if more:
+            builder.store(function.args[3], function.args[2])
+        emit_calls(builder, *function.args[:2])
+        builder.ret_void()
+    loop, feed = compile_module(module, "loop", "feed")
+    address, word = ctypes.c_void_p, ctypes.c_int64
+    return _Loops(
+        ctypes.CFUNCTYPE(None, address, word)(loop),
+        ctypes.CFUNCTYPE(None, address, word, address, ctypes.c_char_p)(feed),
+    )
 
 
 def emit_calls(builder: ir.IRBuilder, table: ir.Value, count: ir.Value) -> None:
