@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastcnn import parallel
-from fastcnn.kernels import activation, update
+from fastcnn.kernels import activation, load, update
 from fastcnn.kernels.tape import Tape, recording
 from fastcnn.layers.layout import aligned_zeros
 from tests.arrays import both_dtypes
@@ -72,6 +72,23 @@ def test_other_calls_keep_their_place():
     assert seen == [2, 5]
     assert theta[0] == 7
     assert tape.native() is None
+
+
+@pytest.mark.parametrize("calls_python", [False, True])
+def test_what_is_fed_is_found(calls_python):
+    """By kernels that read at the address in an array, whatever was there when they were recorded."""
+    first, y = np.arange(SIZE, dtype=np.uint8), counter()
+    place, tape, seen = np.array([first.ctypes.data]), Tape(), []
+    with recording(tape):
+        load.load(place, first, 0, 1, 1, 1, SIZE, y, 0, SIZE, SIZE, 1, np.float32(0.5))
+    if calls_python:
+        tape.add(lambda: seen.append(y.copy()), ())
+    feed = tape.fed(place)
+    for k in range(3):
+        pixels = np.roll(first, k)
+        feed(pixels.tobytes())
+        np.testing.assert_array_equal(y, pixels / np.float32(2))
+    assert len(seen) == 3 * calls_python
 
 
 def test_a_tape_of_nothing_but_kernels_is_one_native_call():
