@@ -268,17 +268,18 @@ def test_pool_of_any_window(guards, winner_dtype, dtype):
 
 
 @pytest.mark.skipif(lanes(np.float32) <= FILTERS, reason="filters fill the registers of this machine")
-@pytest.mark.parametrize("width", [8, 9, 11, 16])
-@pytest.mark.parametrize("height", [1, 3])
+@pytest.mark.parametrize("width", [4, 5, 6, 9, 16])
+@pytest.mark.parametrize("height", [1, 3, 4])
 def test_convolution_and_pooling_pixel_by_pixel(guards, height, width):
     """The bits of filter by filter, also of sums that round, of NaN and of infinities; `width` is that of the output.
 
-    Filters are 3 x 2, lines begin anywhere, and the last register of a line overlaps the one before.
+    Filters are 3 x 2; halves of registers stand side by side, in two lines, or overlap.
     """
     rng, N, K, P, dtype = np.random.RandomState(width), lanes(np.float32), 6, height * width, np.float32
-    step = 2 * width + 1 + 3
+    step, windows = 2 * width + 1 + 3, lanes(np.float32) // 4
+    begin = np.arange(0, P, width)[:, None] + np.minimum(np.arange(0, width, windows), width - windows)
     image = rng.standard_normal((2 * height + 2, step)).astype(dtype)
-    image[1, 5], image[2, 9], image[-1, 1] = np.nan, np.inf, -np.inf
+    image[1, 5], image[2, 7], image[-1, 1] = np.nan, np.inf, -np.inf
     line, column = 2 * np.arange(height)[:, None, None] + [0, 0, 1, 1], 2 * np.arange(width)[:, None] + [0, 1, 0, 1]
     x_row, x_col = table(guards, line * step + column), table(guards, np.arange(3)[:, None] * step + np.arange(2))
     filters, start = np.zeros((K, N), dtype), np.zeros(N, dtype)
@@ -288,7 +289,8 @@ def test_convolution_and_pooling_pixel_by_pixel(guards, height, width):
     for floor in (-np.inf, 0):
         y, expected = guards.empty(P * (N + 3) + 3, dtype), guards.empty(P * (N + 3) + 3, dtype)
         rows = table(guards, y_row)
-        conv_pixels.forward_pool(x, x_row, x_col, K, w, biases, dtype(floor), y, rows, P, width)
+        halves = table(guards, begin)
+        conv_pixels.forward_pool(x, x_row, x_col, K, w, biases, dtype(floor), y, rows, halves, begin.size)
         nobody = guards.empty(0, np.uint8)
         conv_direct.forward_pool(x, x_row, x_col, K, w, biases, dtype(floor), False, expected, rows, nobody, P, N)
         assert_only(y, y_row, N)

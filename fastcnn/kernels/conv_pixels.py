@@ -3,7 +3,7 @@
 Elsewhere it holds filters, but six of them leave a quarter of it empty. In prediction, where nobody asks which pixel of
 a window was the largest.
 
-Shape legend: x haloed maps; P pooled pixels, `width` of them a line, the four of each 2 x 2 window side by side in
+Shape legend: x haloed maps; pooled pixels, each the largest of a window of 2 x 2, whose four stand side by side in
 `x_row`; K taps; N filters, padded to one vector: those beyond `FILTERS` are zero.
 """
 
@@ -19,26 +19,31 @@ from numba.extending import intrinsic
 from .blocking import FILTERS
 from .compiler import kernel
 from .simd import INT64, pointers
-from .vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store, lanes
+from .vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store
 from .vector_bits import emit_transpose
 
 
 @kernel
-def forward_pool(x, x_row, x_col, K, w, start, floor, y, y_row, P, width):
-    """y (P, N) = max-pool 2 x 2 of max(floor, start + x * w); the sums in the order of `conv_direct`, the same bits."""
-    step = lanes(x) // 2
-    for line in range(0, P, width):
-        for q in range(0, width, step):
-            p = line + min(q, width - step)  # the last register overlaps the one before
-            _windows(x, x_row[4 * p], x_row[4 * p + 2], x_col, K, w, start, floor, y, y_row, p)
+def forward_pool(x, x_row, x_col, K, w, start, floor, y, y_row, begin, count):
+    """y (windows, N) = max-pool 2 x 2 of max(floor, start + x * w); the sums in the order of `conv_direct`: its bits.
+
+    Half a register has the pixels above, or those below, of some neighbouring windows: `begin` has the first of them
+    for each of `count` halves.
+    """
+    for i in range(0, count, 2):
+        p, q = begin[i], begin[min(i + 1, count - 1)]
+        p0, p1, q0, q1 = x_row[4 * p], x_row[4 * p + 2], x_row[4 * q], x_row[4 * q + 2]
+        _two_halves(x, p0, p1, q0, q1, x_col, K, w, start, floor, y, y_row, p, q)
 
 
 @intrinsic
-def _windows(
+def _two_halves(
     typingctx: Any,
     x: Any,
-    above: Any,
-    below: Any,
+    p0: Any,
+    p1: Any,
+    q0: Any,
+    q1: Any,
     x_col: Any,
     K: Any,
     w: Any,
@@ -47,48 +52,71 @@ def _windows(
     y: Any,
     y_row: Any,
     p: Any,
+    q: Any,
 ) -> Any:
-    """Compute the windows whose pixels are a register in each of two lines, whose windows begin at x[above], x[below].
-
-    They go to y[y_row[p]:], y[y_row[p + 1]:], ...
-    """
-    names = ("x", "above", "below", "x_col", "K", "w", "start", "floor", "y", "y_row", "p")
+    """Compute windows p, p + 1, ... whose pixels above begin at x[p0], those below at x[p1]; and q, q + 1, ..."""
+    names = ("x", "p0", "p1", "q0", "q1", "x_col", "K", "w", "start", "floor", "y", "y_row", "p", "q")
     size = types.int64
-    signature = types.void(x, size, size, x_col, size, w, start, x.dtype, y, y_row, size)
+    signature = types.void(x, size, size, size, size, x_col, size, w, start, x.dtype, y, y_row, size, size)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
         vector = Vector(x.dtype)
-        columns = [_emit_largest(builder, vector, *pair) for pair in _emit_sums(builder, vector, values)]
-        zeros = [ir.Constant(vector.ir, None)] * (vector.lanes - FILTERS)
-        pixels = emit_transpose(builder, vector, columns + zeros)
-        low = emit_splat(builder, vector, values["floor"])
-        for window, pair in enumerate(zip(pixels[::2], pixels[1::2], strict=True)):
-            number = builder.add(values["p"], INT64(window))
-            place = builder.sext(builder.load(builder.gep(values["y_row"], [number])), INT64)
-            best = emit_maximum(builder, low, _emit_largest(builder, vector, *pair))
-            emit_store(builder, vector, best, builder.gep(values["y"], [place]))
+        between = builder.sub(values["q0"], values["p0"])
+        # Most halves stand side by side in memory: then they are loaded as one.
+        with builder.if_else(builder.icmp_signed("==", between, INT64(vector.lanes // 2))) as (together, apart):
+            with together:
+                _emit_windows(builder, vector, values, _emit_load_whole)
+            with apart:
+                _emit_windows(builder, vector, values, _emit_load_halves)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-def _emit_sums(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any]) -> list[list[Any]]:
-    """Emit, for each filter, the sums of a register of pixels above and one below."""
-    lines = [builder.gep(values["x"], [values[name]]) for name in ("above", "below")]
+def _emit_windows(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], emit_pixels: Any) -> None:
+    """Emit `_two_halves`."""
+    columns = [_emit_largest(builder, vector, *pair) for pair in _emit_sums(builder, vector, values, emit_pixels)]
+    zeros = [ir.Constant(vector.ir, None)] * (vector.lanes - FILTERS)
+    pixels = emit_transpose(builder, vector, columns + zeros)
+    low = emit_splat(builder, vector, values["floor"])
+    for i in range(vector.lanes // 2):
+        half, window = divmod(i, vector.lanes // 4)
+        number = builder.add(values["pq"[half]], INT64(window))
+        place = builder.sext(builder.load(builder.gep(values["y_row"], [number])), INT64)
+        best = emit_maximum(builder, low, _emit_largest(builder, vector, pixels[2 * i], pixels[2 * i + 1]))
+        emit_store(builder, vector, best, builder.gep(values["y"], [place]))
+
+
+def _emit_sums(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], emit_pixels: Any) -> list[list[Any]]:
+    """Emit, for each filter, the sums of the pixels above and of those below."""
+    lines = [[builder.gep(values["x"], [values[name]]) for name in pair] for pair in (("p0", "q0"), ("p1", "q1"))]
     sums = []
     for f in range(FILTERS):
         bias = emit_splat(builder, vector, builder.load(builder.gep(values["start"], [INT64(f)])))
         sums.append([cgutils.alloca_once_value(builder, bias) for _ in lines])
     with cgutils.for_range(builder, values["K"]) as loop:
         offset = builder.sext(builder.load(builder.gep(values["x_col"], [loop.index])), INT64)
-        pixels = [emit_load(builder, vector, builder.gep(line, [offset])) for line in lines]
+        pixels = [emit_pixels(builder, vector, *(builder.gep(half, [offset]) for half in line)) for line in lines]
         tap = builder.gep(values["w"], [builder.mul(loop.index, INT64(vector.lanes))])
         for f, totals in enumerate(sums):
             weight = emit_splat(builder, vector, builder.load(builder.gep(tap, [INT64(f)])))
             for number, total in zip(pixels, totals, strict=True):
                 builder.store(emit_call(builder, vector, "fmuladd", [number, weight, builder.load(total)]), total)
     return [[builder.load(total) for total in totals] for totals in sums]
+
+
+def _emit_load_whole(builder: ir.IRBuilder, vector: Vector, p: Any, q: Any) -> Any:
+    """Emit the load of two halves, the second behind the first."""
+    return emit_load(builder, vector, p)
+
+
+def _emit_load_halves(builder: ir.IRBuilder, vector: Vector, p: Any, q: Any) -> Any:
+    """Emit the load of two halves from anywhere."""
+    half = ir.VectorType(vector.ir.element, vector.lanes // 2).as_pointer()
+    low, high = (builder.load(builder.bitcast(place, half), align=vector.itemsize) for place in (p, q))
+    all_lanes = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), list(range(vector.lanes)))
+    return builder.shuffle_vector(low, high, all_lanes)
 
 
 def _emit_largest(builder: ir.IRBuilder, vector: Vector, x: Any, y: Any) -> Any:

@@ -244,15 +244,21 @@ class Direct(Algorithm):
         self.lane_row = np.full(c.columns_of_dx, -1, np.int32)
         self.lane_row[: c.channels] = np.arange(min(c.channels, self.lane_row.size)) * c.columns_of_y
         self.phases = self._plan_phases(c, c.dy, c.dx) if c.dy and c.dx else []
-        self.by_pixels = self._fills_registers_with_pixels(c)
+        self.halves = self._plan_halves(c)
         self.copies = bool(self.panels) or not is_panel(c.columns_of_y, c.dtype)
 
     @staticmethod
-    def _fills_registers_with_pixels(c: Convolution) -> bool:
-        """Tell whether the convolution and pooling of a prediction is one for `conv_pixels`."""
-        lanes = vector_set().lanes(c.dtype)
+    def _plan_halves(c: Convolution) -> IntArray:
+        """Return the first window of each half register of `conv_pixels`; none, if filters fill registers better."""
+        lanes, windows = vector_set().lanes(c.dtype), c.outputs[1] // 2
+        step = lanes // 4
         beside = c.x.pitch == 1 and c.window.horizontal.stride == 1
-        return bool(c.pooled) and beside and c.filters <= FILTERS < lanes == c.y.pitch <= c.outputs[1]
+        if not (c.pooled and beside and c.filters <= FILTERS < lanes == c.y.pitch and windows >= step):
+            return np.zeros(0, np.int32)
+        # The last one of a line overlaps the one before.
+        line = np.minimum(np.arange(0, windows, step), windows - step)
+        lines = np.arange(c.images * c.outputs[0] // 2)[:, None] * windows
+        return (lines + line).ravel().astype(np.int32)
 
     def _plan_phases(self, c: Convolution, dy: Layout, dx: Layout) -> list[_Phase]:
         """Return the tables of the input gradient, one set for each phase of the strides.
@@ -321,10 +327,10 @@ class Direct(Algorithm):
         self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
     ) -> None:
         c = self.convolution
-        if self.by_pixels and winners.size == 0:
+        if self.halves.size and winners.size == 0:
             conv_pixels.forward_pool(
-                x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, y, self.y_row, n * c.pixels // 4,
-                c.outputs[1] // 2,
+                x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, y, self.y_row, self.halves,
+                n * self.halves.size // c.images,
             )  # fmt: skip
             return
         conv_direct.forward_pool(
