@@ -12,7 +12,7 @@ of channel n of pixel j of line l is `x[x_line[l] + j·x_step + x_col[k] + n]`, 
 from __future__ import annotations
 
 from .compiler import kernel
-from .vector import fma, lanes, load, maximum, splat, store
+from .vector import fma, lanes, load, maximum, prefetch, splat, store
 
 
 @kernel
@@ -74,7 +74,17 @@ def forward_3x3(x, x_line, stride, x_step, x_row, w, w0, w_step, y, y_line, y_st
                         a, b, c, d = _row_of_3(x, i, x_step, w, k, w_step, a, b, c, d)
                     else:
                         a, b, c, d = _row_of_3_by_2(x, i, x_step, w, k, w_step, a, b, c, d)
+                _ask_for_four(y, o + n + 8 * y_step, y_step)
                 _store_four(y, o + n, y_step, maximum(low, a), maximum(low, b), maximum(low, c), maximum(low, d))
+
+
+@kernel
+def _ask_for_four(y, o, step):
+    """Ask memory for four pixels that are written soon: it does not see four lines at a time coming by itself."""
+    prefetch(y, o)
+    prefetch(y, o + step)
+    prefetch(y, o + 2 * step)
+    prefetch(y, o + 3 * step)
 
 
 @kernel

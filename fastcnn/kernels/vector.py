@@ -182,6 +182,21 @@ def put(typingctx: Any, a: Any, i: Any, v: Any, past: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typingctx: Any, a: Any, i: Any) -> Any:
+    """Ask memory for what is beside `a[i]`, which will be read or written soon; `i` may lie beyond the end."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
+        pointer = builder.bitcast(emit_address(context, builder, a, *arguments), byte)
+        builder.call(function, [pointer, integer(0), integer(3), integer(1)])
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64), codegen
+
+
+@intrinsic
 def splat(typingctx: Any, a: Any, x: Any) -> Any:
     """Return a vector of `a`'s dtype whose lanes all hold `x`."""
 
