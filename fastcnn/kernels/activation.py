@@ -28,6 +28,7 @@ from .vector import (
 from .vector_math import (
     clamp,
     exp_negative,
+    exp_short,
     expm1_negative,
     gated,
     gated_slope,
@@ -241,10 +242,10 @@ def channel_softmax(x, x_row, n, channels, y, y_row, scratch, past):
         for i in range(count):
             r, s, largest = x_row[first + i], i * size + lanes(x), load(scratch, i * size)
             for k in range(0, whole, lanes(x)):
-                store(scratch, s + k, exp_negative(load(x, r + k) - largest))
+                store(scratch, s + k, exp_short(load(x, r + k) - largest))
             if whole < channels:
                 rest = first_lanes(load(x, r + whole), channels - whole, low)
-                store(scratch, s + whole, exp_negative(rest - largest))
+                store(scratch, s + whole, exp_short(rest - largest))
         for i in range(count):
             o, s, total = y_row[first + i], i * size + lanes(x), zero
             for k in range(0, channels, lanes(x)):

@@ -170,6 +170,17 @@ def _tanh_slope(y: Value) -> Value:
 SHORT_EXP = (1.0, 1.0, 0.49999230309074016, 0.16667115388868614, 0.04189033157407433, 0.008312501289060878)
 
 
+def _exp_short(x: Value) -> Value:
+    if x.vector.itemsize == 8:
+        return _exp_negative(x)
+    x = x.at_least(FLUSHED[0])
+    n, turns = _turns(x)
+    r = n.fma(-LN_2_ROUNDED, x)
+    square, (_, _, c2, c3, c4, c5) = r * r, SHORT_EXP
+    # Not by Horner's rule: who waits for less lets more vectors be under way.
+    return square.fma(square.fma(r.fma(c5, c4), r.fma(c3, c2)), r + 1.0) * _power(turns)
+
+
 def _over_one_plus_exp(x: Value, z: Value) -> Value:
     """Return x / (1 + e^z)."""
     z = z.at_least(z.either(*FLUSHED)).at_most(z.either(*OVERFLOWN))
@@ -314,6 +325,9 @@ def _function(emit: Callable[..., Value], formula: str) -> Any:
 
 
 exp_negative = _function(_exp_negative, "Return e^x for x <= 0; zero where it is below the smallest normal number.")
+exp_short = _function(
+    _exp_short, "Return e^x for x <= 0, in single precision to 4e-7 of it; zero as `exp_negative` is."
+)
 expm1_negative = _function(_expm1_negative, "Return e^x - 1 for x <= 0, exact near 0.")
 tanh = _function(_tanh, "Return tanh(x).")
 tanh_slope = _function(_tanh_slope, "Return the derivative of `tanh`, from its value.")
