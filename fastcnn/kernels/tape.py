@@ -70,8 +70,8 @@ class Tape:
         """
         native = self.native()
         if native is not None:
-            table, count, address = ctypes.c_void_p(native[0]), ctypes.c_int64(native[1]), place.ctypes.data
-            return partial(_loops().feed, table, count, ctypes.c_void_p(address))
+            self._tables.append(task := np.array([*native, place.ctypes.data]))
+            return partial(_loops().feed, ctypes.c_void_p(task.ctypes.data))
 
         def feed(data: bytes) -> None:
             place[0] = _address(data)
@@ -125,7 +125,7 @@ def recording(tape: Tape) -> Iterator[Tape]:
 class _Loops(NamedTuple):
     """`loop(table, count)` makes the calls of a table of (machine code, words that it takes).
 
-    `feed(table, count, place, data)` does so when the address of `data` has been written to `place`.
+    `feed(task, data)` finds table, count and a place in three words, and begins with the address of `data` there.
     """
 
     loop: Function
@@ -136,18 +136,22 @@ class _Loops(NamedTuple):
 def _loops() -> _Loops:
     """Return the loops, compiled at the first call; ctypes lets go of the GIL while they run."""
     module = ir.Module()
-    for name, more in (("loop", []), ("feed", [WORDS, WORD])):
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORDS, WORD, *more]), name)
+    for name in ("loop", "feed"):
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORDS, WORD]), name)
         builder = ir.IRBuilder(function.append_basic_block())
-        if more:
-            builder.store(function.args[3], function.args[2])
-        emit_calls(builder, *function.args[:2])
+        table, count = function.args
+        if name == "feed":
+            task, data = function.args
+            first, count, place = (builder.load(builder.gep(task, [WORD(k)])) for k in range(3))
+            builder.store(data, builder.inttoptr(place, WORDS))
+            table = builder.inttoptr(first, WORDS)
+        emit_calls(builder, table, count)
         builder.ret_void()
     loop, feed = compile_module(module, "loop", "feed")
     address, word = ctypes.c_void_p, ctypes.c_int64
     return _Loops(
         ctypes.CFUNCTYPE(None, address, word)(loop),
-        ctypes.CFUNCTYPE(None, address, word, address, ctypes.c_char_p)(feed),
+        ctypes.CFUNCTYPE(None, address, ctypes.c_char_p)(feed),
     )
 
 
