@@ -4,7 +4,7 @@ Kernels are serial and release the GIL; threads take whole tasks: shards of a ba
 thread that asks always works too, so a step ends even if no other is free: two fits at once, a forked child, an
 interpreter that is closing.
 
-`play` shares out recorded kernel calls in machine code; all steady work of a training step goes through it. `run`
+`Jobs` share out recorded kernel calls in machine code; all steady work of a training step goes through them. `run`
 shares out calls of Python: what is recorded just now, layers, losses and optimizers that are not made of kernels, and
 the pieces of a long prediction.
 """
@@ -13,16 +13,21 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import operator
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, reduce
 from numbers import Integral
 from queue import SimpleQueue
 
+import numpy as np
+
 from .kernels import team as native
+from .kernels.tape import Tape
+from .layers.calls import Call, record_calls
 from .typing import IntArray
 
 PATIENCE = 10000  # turns of a native loop, about 0.2 ms, that are waited before other threads get the processor
@@ -119,23 +124,28 @@ class _Team:
         self.functions = native.functions()
         self.helpers: list[_Helper] = []
 
-    def play(self, table: IntArray, count: int, threads: int) -> None:
-        """Do a job, on fewer threads if the interpreter is closing and gives no more."""
-        while len(self.helpers) < threads - 1 and not _teams.closing:
+    def play(self, jobs: Jobs) -> None:
+        """Do jobs, on fewer threads if the interpreter is closing and gives no more."""
+        while len(self.helpers) < jobs.threads - 1 and not _teams.closing:
             try:
                 self.helpers.append(_Helper(self.functions.serve, self.state, len(self.helpers) + 1))
             except RuntimeError:
                 break
-        self.state[native.TABLE], self.state[native.FINISHED] = table.ctypes.data, 0
-        for helper in self.helpers[: threads - 1]:
-            helper.wake()
-        address, finished = self.state.ctypes.data, 0
+        address, job = self.state.ctypes.data, 0
         try:
-            finished = self.functions.lead(address, native.ticket(count, threads), count, PATIENCE)
+            while job < jobs.count:
+                self.state[native.SLEEPS] = 0
+                for helper in self.helpers[: jobs.threads - 1]:
+                    helper.wake()
+                job = self.functions.lead(address, jobs.address, job, jobs.count, PATIENCE)
+                self._wait(address)
         finally:
-            while not finished:
-                time.sleep(0)  # a helper with a task left may be waiting for this processor
-                finished = self.functions.wait(address, count, PATIENCE)
+            self._wait(address)
+
+    def _wait(self, address: int) -> None:
+        """Wait until the last job that was begun is finished."""
+        while not self.functions.wait(address, PATIENCE):
+            time.sleep(0)  # a helper with a task left may be waiting for this processor
 
 
 class _Helper:
@@ -153,6 +163,7 @@ class _Helper:
         while not self.closing:
             serve(state.ctypes.data, worker, PATIENCE)
             self.asleep = True
+            state[native.SLEEPS] = 1
             # Until it had the GIL to say so, a job may have begun that counts on this thread.
             if not native.has_tasks(int(state[native.TICKET]), worker):
                 self.calls.get()
@@ -190,17 +201,62 @@ class _Teams:
 _teams = _Teams()
 
 
-def play(table: IntArray, threads: int) -> None:
-    """Do recorded calls on up to `threads` threads, each task once; as `run`, without Python in between.
+class Jobs:
+    """Recorded calls that threads share out, job after job: none begins before the last one is finished.
 
     Parameters
     ----------
-    table : int64 array of shape (threads, tasks, 2)
-        What each worker would call for each task: address and number, see `Tape.native`.
+    parts : sequence of int64 array of shape (threads, tasks, 2), or of Tape
+        What each worker would call for each task: address and number, see `Tape.native`. A tape is for one thread.
     """
-    team = _teams.take()
-    team.play(table, table.shape[1], threads)
-    _teams.idle.append(team)  # unless something went wrong
+
+    def __init__(self, parts: Sequence[IntArray | Tape]) -> None:
+        tables = [np.array([[part.native()]], np.int64) if isinstance(part, Tape) else part for part in parts]
+        self.kept = parts, tables  # alive
+        self.rows = np.array([(native.ticket(t.shape[1], t.shape[0]), t.ctypes.data) for t in tables], np.int64)
+        self.address, self.count = self.rows.ctypes.data, len(tables)
+        self.threads = max(len(table) for table in tables)
+
+    def play(self) -> None:
+        """Do all jobs, each task once; as `run`, without Python in between."""
+        team = _teams.take()
+        team.play(self)
+        _teams.idle.append(team)  # unless something went wrong
+
+
+def part_of_jobs(tapes: Sequence[Sequence[Tape]]) -> Tape | IntArray | None:
+    """Return the part of `Jobs` in which each worker would play these tapes for the tasks; None if Python does more."""
+    calls = [[tape.native() for tape in own] for own in tapes]
+    if any(None in own for own in calls):
+        return None
+    return np.array(calls, np.int64) if len(tapes) > 1 else reduce(operator.add, tapes[0], Tape())
+
+
+class Tasks:
+    """Tasks that need not wait for each other, recorded by the first run, and shared out by the others."""
+
+    def __init__(self, tasks: Sequence[Iterable[Call]]) -> None:
+        self.tasks = tasks
+        self.tapes: list[Tape] = []
+        self.jobs: dict[int, Jobs | None] = {}
+
+    def run(self, threads: int) -> None:
+        """Make the calls of all tasks."""
+        if not self.tapes:
+            self.tapes = [record_calls(task) for task in self.tasks]
+            return
+        if threads not in self.jobs:
+            part = self.part(threads)
+            self.jobs[threads] = None if part is None else Jobs([part])
+        jobs = self.jobs[threads]
+        if jobs is None:
+            run(len(self.tapes), lambda task, worker: self.tapes[task].play(), threads)
+        else:
+            jobs.play()
+
+    def part(self, threads: int) -> Tape | IntArray | None:
+        """Return what was recorded as a part of `Jobs`, if it is nothing but kernels."""
+        return part_of_jobs([self.tapes] * min(threads, len(self.tapes)))
 
 
 def _forget() -> None:

@@ -11,7 +11,7 @@ of its targets, of the optimizer's rates. In their order:
 3. *update*: pieces of the flat vector sum the rows, in the order of the shards, and take the optimizer's step.
 
 Shards and pieces are what threads share out. How they are cut depends on the work alone, never on the threads, and so
-do the bits. A batch that is not worth a cut is one shard, and its three parts are one native call.
+do the bits. Once every thread has recorded every shard, all three parts are one native call, if no Python is needed.
 
 `Plan` is a model with a loss, bound to memory; `Step` what batches of one kind do in it; `Update` the optimizer's part.
 """
@@ -19,7 +19,7 @@ do the bits. A batch that is not worth a cut is one shard, and its three parts a
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
@@ -108,6 +108,12 @@ class Plan:
             self.memories[place] = self.graph.allocate(*(self.stores.setdefault(key, {}) for key in (own, shared)))
         return self.memories[place]
 
+    def forget_meetings(self) -> None:
+        """Let the next meetings be held anew."""
+        self.meetings.clear()
+        for step in self.steps.values():
+            step.whole.clear()
+
     def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Memory]]:
         """Return the size and the memory of each shard, in order."""
         return [(last - first, self.memory(s, 0)) for s, (first, last) in enumerate(cuts)]
@@ -126,11 +132,12 @@ class Step:
         self.images, self.is_loaded = self._place(x)
         self.source, self.like = np.array([plan.small.ctypes.data]), np.zeros(0, x.dtype)
         self.totals = plan.totals[: len(self.cuts)]
+        self.preparation = parallel.Tasks([[call] for call in plan.graph.prepare_calls()])
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
-        self.tables: dict[tuple[str, int, int], IntArray | None] = {}
+        self.jobs: dict[tuple[str, int, int], parallel.Jobs | None] = {}
         self.turns: dict[tuple[str, int, int], int] = {}
         self.update: Update | None = None
-        self.whole: Tape | None = None  # all that a step does, where it is one call
+        self.whole: dict[int, Tape | parallel.Jobs | None] = {}  # all that a step on so many threads does, as one call
 
     def _place(self, x: Array) -> tuple[Array | None, bool]:
         """Return where batches are copied to, if they are, and whether that is the network's first edge already."""
@@ -159,22 +166,25 @@ class Step:
         self.plan.number[0] = number
         update = self.update
         if update is None or not update.is_for(optimizer, ema):
-            self.whole, update = None, Update(self.plan, len(self.cuts), optimizer, ema)
-        if self.whole is not None:
+            self.whole.clear()
+            update = Update(self.plan, len(self.cuts), optimizer, ema)
+        whole = self.whole.get(threads)
+        if whole is not None:
             update.begin()
-            self.whole.play()
-        else:
-            self._forward_and_backward(threads)
-            update.begin()
-            update.run(threads)
-            if update is not self.update:
-                self.update, self.whole = update, self._join(update)
+            whole.play()
+            return self._means()
+        self._forward_and_backward(threads)
+        update.begin()
+        update.run(threads)
+        self.update = update
+        if threads not in self.whole and self._is_recorded(threads):
+            self.whole[threads] = self._join(update, threads)
         return self._means()
 
     def measure(self, threads: int) -> tuple[float, float]:
         """Return loss and accuracy of the model as it predicts."""
         self.totals.fill(0)
-        self.play("prepare")
+        self.preparation.run(min(threads, len(self.cuts)))
         self.run("measure", 0, threads)
         return self._means()
 
@@ -186,19 +196,36 @@ class Step:
         loss = self.plan.loss
         return loss.mean(self.targets, totals), totals[1] / self.n if loss.has_accuracy else float("nan")
 
-    def _join(self, update: Update) -> Tape | None:
-        """Return one record of the whole step: if there is one shard, and nothing but kernels."""
-        if len(self.cuts) > 1 or update.whole is None:
+    def _is_recorded(self, threads: int) -> bool:
+        """Tell whether every worker has recorded every shard."""
+        parts = [part for part in self._parts() if not part[0].startswith("meet")]
+        return all((*part, min(threads, len(self.cuts))) in self.jobs for part in parts)
+
+    def _join(self, update: Update, threads: int) -> Tape | parallel.Jobs | None:
+        """Return one record of the whole step, if it is nothing but kernels."""
+        if update.clips:
             return None
-        meetings = self.plan.meetings
-        tapes = [meetings.get((*part, self.n)) or self.tapes[*part, 0, 0] for part in self._parts()]
-        whole = reduce(operator.add, [*tapes, update.whole])
-        return whole if whole.native() else None
+        stages = [self._part(direction, stage, threads) for direction, stage in self._parts()]
+        parts = [self.preparation.part(min(threads, len(self.cuts))), *stages, update.sweep.part(threads)]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        tapes = [part for part in known if isinstance(part, Tape)]
+        return reduce(operator.add, tapes) if len(tapes) == len(known) else parallel.Jobs(known)
+
+    def _part(self, direction: str, stage: int, threads: int) -> Tape | IntArray | None:
+        """Return the record of a stage, or of a meeting, as a part of `Jobs`, if it is nothing but kernels."""
+        meeting = self.plan.meetings.get((direction, stage, self.n))
+        if meeting is not None:
+            return parallel.part_of_jobs([[meeting]])
+        shards, workers = self._order(stage), range(min(threads, len(self.cuts)))
+        return parallel.part_of_jobs(
+            [[self.tapes[direction, stage, shard, worker] for shard in shards] for worker in workers]
+        )
 
     def _parts(self) -> Iterator[tuple[str, int]]:
-        """Yield direction and stage of all that is done before the update, in its order."""
+        """Yield direction and stage of all that is done between preparation and update, in its order."""
         last = len(self.plan.graph.cuts)
-        yield "prepare", 0
         for stage in range(last):
             yield from [("forward", stage), ("meet_forward", stage)]
         yield "forward", last
@@ -209,10 +236,9 @@ class Step:
         """Run the blocks on all shards, stage by stage."""
         for run, (first, _) in zip(self.plan.passes, self.cuts, strict=False):
             run.first = first
+        self.preparation.run(min(threads, len(self.cuts)))
         for direction, stage in self._parts():
-            if direction == "prepare":
-                self.play(direction)
-            elif direction.startswith("meet"):
+            if direction.startswith("meet"):
                 self._meet(direction, stage)
             else:
                 self.run(direction, stage, threads)
@@ -227,19 +253,18 @@ class Step:
         method = block.meet_forward if direction == "meet_forward" else block.meet_backward
         meetings[key] = record_calls([Call(block, method, (self.plan.meeting(self.cuts),))])
 
+    def _order(self, stage: int) -> range:
+        """Return the shards back and forth: what was written last is still in the caches."""
+        return range(len(self.cuts))[:: -1 if stage % 2 else 1]
+
     def run(self, direction: str, stage: int, threads: int) -> None:
         """Run a stage of all shards: without Python, as soon as every worker has recorded every shard."""
-        # Back and forth: what was written last is still in the caches.
-        shards = range(len(self.cuts))[:: -1 if stage % 2 else 1]
-        threads = min(threads, len(shards))
+        shards, threads = self._order(stage), min(threads, len(self.cuts))
         key = direction, stage, threads
-        table = self.tables.get(key)
-        if threads == 1:
-            for shard in shards:
-                self.play(direction, stage, shard)
-        elif table is not None:
-            parallel.play(table, threads)
-        elif key in self.tables:
+        jobs = self.jobs.get(key)
+        if jobs is not None:
+            jobs.play()
+        elif key in self.jobs:
             parallel.run(len(shards), lambda i, worker: self.play(direction, stage, shards[i], worker), threads)
         else:
             self._take_turns(direction, stage, shards, threads)
@@ -255,11 +280,9 @@ class Step:
                 self.play(direction, stage, shard, worker)
 
         parallel.run(threads, group, threads)
-        tapes = [self.tapes.get((direction, stage, shard, worker)) for worker in range(threads) for shard in shards]
-        if None not in tapes:
-            calls = [tape.native() for tape in tapes if tape is not None]
-            table = None if None in calls else np.array(calls, np.int64).reshape(threads, len(shards), 2)
-            self.tables[key] = table
+        if all((direction, stage, shard, worker) in self.tapes for worker in range(threads) for shard in shards):
+            part = self._part(direction, stage, threads)
+            self.jobs[key] = None if part is None else parallel.Jobs([part])
 
     def play(self, direction: str, stage: int = 0, shard: int = 0, worker: int = 0) -> None:
         """Run a stage of a shard; what the first time records is repeated later."""
@@ -273,9 +296,6 @@ class Step:
     def _calls(self, direction: str, stage: int, shard: int, worker: int) -> Iterator[Call]:
         """Yield the calls of a stage; the last one forward goes on with the loss, and back again."""
         plan, graph = self.plan, self.plan.graph
-        if direction == "prepare":
-            yield from graph.prepare_calls()
-            return
         first, last = self.cuts[shard]
         n, memory, run = last - first, plan.memory(shard, worker), plan.passes[shard]
         load = Call(graph, graph.load_from, (self.source, self.like, first, n, memory))
@@ -283,7 +303,7 @@ class Step:
         end = Call(plan.loss, self._evaluate, (first, n, memory, plan.totals[shard]))
         if direction == "measure":
             predicting = Pass(training=False)
-            plan.meetings.clear()  # blocks keep what they have predicted with, until the next meeting that is held
+            plan.forget_meetings()  # blocks keep what they have predicted with, until the next meeting that is held
             yield from begin
             for number in range(len(graph.cuts) + 1):
                 yield from graph.forward_calls(number, n, memory, predicting)
@@ -304,13 +324,7 @@ class Step:
 
 
 class Update:
-    """The step of an optimizer and of an average, in pieces of the flat vector.
-
-    Attributes
-    ----------
-    whole : Tape or None
-        The record of all that it does, once it has run, if that is one piece and nothing is settled on the way.
-    """
+    """The step of an optimizer and of an average, in pieces of the flat vector."""
 
     replayable = True  # so far as `sum_squares` goes
 
@@ -327,16 +341,16 @@ class Update:
         spans = [(first, min(first + length, size)) for first in range(0, size, length)]
         self.squares, scratch = np.zeros(pieces), optimizer._scratch(pieces)
 
-        def square(piece: int) -> Iterator[Call]:
-            arguments = gradients, rows, size, *spans[piece], scratch, self.squares, piece
-            yield Call(self, kernels.sum_squares, arguments)
+        def square(piece: int, span: tuple[int, int]) -> Iterator[Call]:
+            yield Call(self, kernels.sum_squares, (gradients, rows, size, *span, scratch, self.squares, piece))
 
-        def sweep(piece: int) -> Iterator[Call]:
-            yield Call(optimizer, optimizer._update, (gradients, 1 if self.clips else rows, *spans[piece]))
+        def sweep(span: tuple[int, int]) -> Iterator[Call]:
+            yield Call(optimizer, optimizer._update, (gradients, 1 if self.clips else rows, *span))
             if ema is not None:
-                yield Call(ema, ema._update, spans[piece])
+                yield Call(ema, ema._update, span)
 
-        self.norm, self.sweep = _Pieces(len(spans), square), _Pieces(len(spans), sweep)
+        self.norm = parallel.Tasks([square(*numbered) for numbered in enumerate(spans)])
+        self.sweep = parallel.Tasks([sweep(span) for span in spans])
 
     def is_for(self, optimizer: Optimizer, ema: ExponentialMovingAverage | None) -> bool:
         """Tell whether it is the update by these two, in the arrays that they have now."""
@@ -360,27 +374,3 @@ class Update:
             self.norm.run(threads)
             self.optimizer._clip(self.squares)
         self.sweep.run(threads)
-
-    @property
-    def whole(self) -> Tape | None:
-        return None if self.clips or len(self.sweep.tapes) != 1 else self.sweep.tapes[0]
-
-
-class _Pieces:
-    """Calls for each piece of the flat vector, recorded by the first run, and shared out by the others."""
-
-    def __init__(self, count: int, calls: Callable[[int], Iterator[Call]]) -> None:
-        self.count, self.calls = count, calls
-        self.tapes: list[Tape] = []
-        self.table: list[tuple[int, int] | None] = []
-
-    def run(self, threads: int) -> None:
-        """Make the calls of all pieces."""
-        threads = min(threads, self.count)
-        if not self.tapes:
-            self.tapes = [record_calls(self.calls(piece)) for piece in range(self.count)]
-            self.table = [tape.native() for tape in self.tapes]
-        elif threads == 1 or None in self.table:
-            parallel.run(self.count, lambda piece, worker: self.tapes[piece].play(), threads)
-        else:
-            parallel.play(np.array([self.table] * threads, np.int64), threads)

@@ -111,7 +111,7 @@ def job(workers: int, tasks: int) -> tuple[np.ndarray, list[np.ndarray], list[Ta
 def test_each_task_is_done_once_in_each_job(workers, tasks):
     table, counters, _tapes = job(workers, tasks)
     for turn in range(300):
-        parallel.play(table, workers)
+        parallel.Jobs([table]).play()
         assert [int(theta[0]) for theta in counters] == [turn + 1] * tasks
 
 
@@ -122,7 +122,7 @@ def test_jobs_of_several_threads_do_not_mix():
 
     def work(table: np.ndarray, counters: list[np.ndarray]) -> None:
         for turn in range(200):
-            parallel.play(table, 2)
+            parallel.Jobs([table]).play()
             if [int(theta[0]) for theta in counters] != [turn + 1] * 4:
                 errors.append(turn)
 
@@ -140,6 +140,24 @@ def test_fewer_threads_after_more():
     wide, wide_counters, _wide_tapes = job(4, 6)
     narrow, narrow_counters, _narrow_tapes = job(2, 6)
     for _ in range(100):
-        parallel.play(wide, 4)
-        parallel.play(narrow, 2)
+        parallel.Jobs([wide]).play()
+        parallel.Jobs([narrow]).play()
     assert all(theta[0] == 100 for theta in wide_counters + narrow_counters)
+
+
+@pytest.mark.parametrize("patience", [1, parallel.PATIENCE], ids=["asleep", "awake"])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_job_begins_when_the_last_one_is_finished(workers, patience, monkeypatch):
+    """Between two jobs of several tasks one of a single task reads what the first has left; whether helpers sleep."""
+    monkeypatch.setattr(parallel, "PATIENCE", patience)
+    table, counters, _tapes = job(workers, 4)
+    total = counter()
+    with recording(Tape()) as tape:
+        for theta in counters:
+            update.sgd(total, theta, 1, 0, total.size, np.array([1, 0, 1], theta.dtype))
+    jobs = parallel.Jobs([table, tape, table])
+    total[...] = 0
+    for turn in range(1, 101):
+        jobs.play()
+        assert [int(theta[0]) for theta in counters] == [2 * turn] * 4
+        assert int(total[0]) == 4 * turn**2

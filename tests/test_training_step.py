@@ -69,18 +69,22 @@ def test_integer_classes_of_any_kind(kind):
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
-def test_a_step_that_is_one_call_has_the_bits_of_its_parts(clip_norm, monkeypatch):
+@pytest.mark.parametrize(("shards", "threads"), [(1, 1), (1, 2), (4, 1), (4, 2), (4, 3)])
+def test_a_step_that_is_one_call_has_the_bits_of_its_parts(shards, threads, clip_norm, monkeypatch):
     """Convolutions, batch norms, dropout, averages; with clipping something is settled on the way."""
+    monkeypatch.setattr(fastcnn.step, "SHARD_WORK", 20e6 if shards == 1 else 1e3)
     x, y, results = np.random.default_rng(0).random((6, 1, 8, 8), np.float32), np.arange(6) % 3, []
     for whole in (True, False):
         if not whole:
-            monkeypatch.setattr(Step, "_join", lambda step, update: None)
+            monkeypatch.setattr(Step, "_join", lambda step, update, threads: None)
         layers = [Conv2D(4, 3), fastcnn.BatchNorm(), ReLU(), MaxPool2D(), fastcnn.Dropout(0.4), Flatten(), Dense(3)]
         model = Sequential([*layers, fastcnn.BatchNorm()]).build((1, 8, 8), random_state=0)
-        trainer = Trainer(model, optimizer=SGD(0.1, 0.9, clip_norm=clip_norm), ema=fastcnn.ExponentialMovingAverage())
-        losses = [trainer.step(x[:n], y[:n]) for n in (6, 6, 4, 6, 6, 4)]
-        joined = [step.whole is not None for step in trainer._plan.steps.values()]
-        assert joined == [whole and clip_norm is None] * 2
+        average = fastcnn.ExponentialMovingAverage()
+        trainer = Trainer(model, optimizer=SGD(0.1, 0.9, clip_norm=clip_norm), ema=average, threads=threads)
+        losses = [trainer.step(x[:n], y[:n]) for n in (6, 6, 4, 6, 6, 4, 4, 4, 6)]
+        steps = trainer._plan.steps.values()
+        assert [len(step.cuts) for step in steps] == [shards] * 2
+        assert [any(step.whole.values()) for step in steps] == [whole and clip_norm is None] * 2
         arrays = [*model.get_weights(), *trainer.ema.averages.values()]
         results.append([losses, trainer.accuracy, *(array.tobytes() for array in arrays)])
     assert results[0] == results[1]

@@ -7,6 +7,8 @@ A job is `count` tasks for up to `threads` workers. Its state is one word, the t
 and `threads`, 16 bits each. A task is taken by exchanging the ticket for the next one, and only if it still is what was
 read: whoever has slept over the end of a job finds another ticket, or one with nothing left, and does no harm. What
 worker w calls for task i stands in row `w · count + i` of the job's table, as (address of calls, number of calls).
+
+Jobs follow each other without Python too: a row for each, as (ticket, address of its table).
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from llvmlite import binding, ir
 from .native import WORD, WORDS, compile_module
 from .tape import emit_calls
 
-TICKET, FINISHED, TABLE = 0, 8, 16  # words of the state, each in a cache line of its own
-SIZE = 24
+TICKET, FINISHED, TABLE, SLEEPS = 0, 8, 16, 24  # words of the state, each in a cache line of its own
+SIZE = 32
 MOST = (1 << 16) - 1  # tasks or threads of a job
 
 
@@ -34,15 +36,16 @@ class Functions(NamedTuple):
     ----------
     serve : function (state, worker, patience)
         Take tasks, of any jobs, until none has come for `patience` turns.
-    lead : function (state, ticket, count, patience) -> int
-        Begin a job, work as worker 0, wait for the others: whether all is finished after `patience` turns.
-    wait : function (state, count, patience) -> int
-        Go on waiting.
+    lead : function (state, jobs, first, last, patience) -> int
+        Begin job after job, work as worker 0, wait for the others; return the job to begin next. It ends before `last`
+        where the others are not through after `patience` turns, and before a job for helpers of whom one sleeps.
+    wait : function (state, patience) -> int
+        Wait for the last job: whether it is finished after `patience` turns.
     """
 
     serve: Callable[[int, int, int], None]
-    lead: Callable[[int, int, int, int], int]
-    wait: Callable[[int, int, int], int]
+    lead: Callable[[int, int, int, int, int], int]
+    wait: Callable[[int, int], int]
 
 
 def ticket(count: int, threads: int) -> int:
@@ -66,8 +69,8 @@ def functions() -> Functions:
     address, word = ctypes.c_void_p, ctypes.c_int64
     return Functions(
         ctypes.CFUNCTYPE(None, address, word, word)(serve),
-        ctypes.CFUNCTYPE(word, address, word, word, word)(lead),
-        ctypes.CFUNCTYPE(word, address, word, word)(wait_address),
+        ctypes.CFUNCTYPE(word, address, word, word, word, word)(lead),
+        ctypes.CFUNCTYPE(word, address, word)(wait_address),
     )
 
 
@@ -125,9 +128,11 @@ def _emit_pause(builder: ir.IRBuilder) -> None:
 
 
 def _emit_wait(module: ir.Module) -> ir.Function:
-    """Emit `wait(state, count, patience)`: 1 as soon as `count` tasks are finished, 0 if patience ends before."""
-    function, builder = _begin(module, "wait", 2, WORD)
-    state, count, patience = function.args
+    """Emit `wait(state, patience)`: 1 as soon as all tasks are finished, 0 if patience ends before."""
+    function, builder = _begin(module, "wait", 1, WORD)
+    state, patience = function.args
+    ticket = builder.load_atomic(_at(builder, state, TICKET), "acquire", 8)
+    count = builder.and_(builder.lshr(ticket, WORD(16)), WORD(MOST))
     before = builder.block
     look, pause, yes, no = (function.append_basic_block(name) for name in ("look", "pause", "yes", "no"))
     builder.branch(look)
@@ -169,17 +174,48 @@ def _emit_serve(module: ir.Module, take: ir.Function) -> None:
 
 
 def _emit_lead(module: ir.Module, take: ir.Function, wait: ir.Function) -> None:
-    """Emit `lead(state, ticket, count, patience)`."""
-    function, builder = _begin(module, "lead", 3, WORD)
-    state, first, count, patience = function.args
-    work, end = function.append_basic_block("work"), function.append_basic_block("end")
-    builder.store_atomic(first, _at(builder, state, TICKET), "release", 8)
+    """Emit `lead(state, jobs, first, last, patience)`."""
+    function, builder = _begin(module, "lead", 4, WORD)
+    state, jobs, first, last, patience = function.args
+    rows, before = builder.inttoptr(jobs, WORDS), builder.block
+    names = ("next", "look", "start", "work", "through", "end")
+    next_, look, start, work, through, end = (function.append_basic_block(name) for name in names)
+    builder.branch(next_)
+
+    builder.position_at_end(next_)
+    job = builder.phi(WORD)
+    builder.cbranch(builder.icmp_signed("<", job, last), look, end)
+
+    builder.position_at_end(look)
+    row = builder.mul(job, WORD(2))
+    ticket, table = (builder.load(builder.gep(rows, [builder.add(row, WORD(k))])) for k in range(2))
+    sleeps = builder.load_atomic(_at(builder, state, SLEEPS), "acquire", 8)
+    is_shared = builder.icmp_unsigned(">", builder.lshr(ticket, WORD(32)), WORD(1))
+    is_missed = builder.and_(is_shared, builder.icmp_signed("!=", sleeps, WORD(0)))
+    builder.cbranch(builder.and_(is_missed, builder.icmp_signed(">", job, first)), end, start)
+
+    builder.position_at_end(start)
+    builder.store(table, _at(builder, state, TABLE))
+    builder.store_atomic(WORD(0), _at(builder, state, FINISHED), "monotonic", 8)
+    builder.store_atomic(ticket, _at(builder, state, TICKET), "release", 8)
     builder.branch(work)
+
     builder.position_at_end(work)
     worked = builder.icmp_unsigned("!=", builder.call(take, [state, WORD(0)]), WORD(0))
-    builder.cbranch(worked, work, end)
+    builder.cbranch(worked, work, through)
+
+    builder.position_at_end(through)
+    following = builder.add(job, WORD(1))
+    finished = builder.icmp_unsigned("!=", builder.call(wait, [state, patience]), WORD(0))
+    job.add_incoming(first, before)
+    job.add_incoming(following, through)
+    builder.cbranch(finished, next_, end)
+
     builder.position_at_end(end)
-    builder.ret(builder.call(wait, [state, count, patience]))
+    result = builder.phi(WORD)
+    for value, block in ((job, next_), (job, look), (following, through)):
+        result.add_incoming(value, block)
+    builder.ret(result)
 
 
 def new_state() -> np.ndarray:

@@ -159,6 +159,9 @@ class Block(ABC):
     def prepare(self) -> None:
         """Bring the parameters into the order that the kernels read; once for each new value of the parameters."""
 
+    def prepare_backward(self) -> None:
+        """Do the same for what only the backward pass reads, if that is worth another thread."""
+
     def copied(self) -> list[Array]:
         """Return the numbers that `prepare` takes copies of: when they change, it is time for it again."""
         idle = type(self).prepare is Block.prepare
@@ -323,9 +326,10 @@ class Graph:
         run_calls(self.prepare_calls())
 
     def prepare_calls(self) -> Iterator[Call]:
-        """Yield the calls of `prepare`."""
+        """Yield the calls of `prepare`, in any order or at the same time."""
         for block in self.blocks:
             yield Call(block, block.prepare, ())
+            yield Call(block, block.prepare_backward, ())
 
     def load(self, x: Array, n: int, memory: Memory) -> None:
         """Write `n` images, (n, C, H, W) or (n, D), any memory order, to the first edge; uint8 is scaled to [0, 1]."""

@@ -225,7 +225,10 @@ class DenseBlock(Block):
             self.packed = weights
         else:
             product.pack(weights, self.w_row, self.inputs, self.pitch, self.packed)
+
+    def prepare_backward(self) -> None:
         if self.dx_size:
+            weights = self.layer._values("weights", self.dtype)
             product.pack_transposed(
                 weights, self.block, 1, self.nodes, self.lane_row, self.dx_size, self.packed_transposed
             )
