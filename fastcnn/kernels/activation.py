@@ -20,6 +20,7 @@ from .vector import (
     largest_lane,
     load,
     maximum,
+    prefetch,
     put,
     splat,
     store,
@@ -224,8 +225,8 @@ def channel_softmax(x, x_row, n, channels, y, y_row, scratch, past):
     """y = softmax(x) along the channels of n pixels.
 
     Three passes over SOFTMAX pixels, so that one pixel's sums need not be waited for: the largest number of each,
-    the exponentials, the quotients. `scratch` (SOFTMAX, lanes + channels in whole vectors): a pixel's largest number,
-    its exponentials.
+    the exponentials, the quotients. Memory is asked meanwhile for pixels to come. `scratch` (SOFTMAX, lanes + channels
+    in whole vectors): a pixel's largest number, its exponentials.
     """
     low, zero = splat(x, x.dtype.type(-math.inf)), splat(x, x.dtype.type(0))
     whole = channels - channels % lanes(x)
@@ -242,6 +243,7 @@ def channel_softmax(x, x_row, n, channels, y, y_row, scratch, past):
         for i in range(count):
             r, s, largest = x_row[first + i], i * size + lanes(x), load(scratch, i * size)
             for k in range(0, whole, lanes(x)):
+                prefetch(x, r + k + 2 * SOFTMAX * channels)
                 store(scratch, s + k, exp_short(load(x, r + k) - largest))
             if whole < channels:
                 rest = first_lanes(load(x, r + whole), channels - whole, low)

@@ -18,6 +18,7 @@ from .vector import (
     lanes,
     load,
     load_like,
+    prefetch,
     put,
     splat,
     splat_four,
@@ -132,7 +133,7 @@ def pool3(x, x_line, y, y_line, winner, n, H, W, N, scratch, past):
 
     `winner` (n, H, W + 2, N): the mark of the first of them. The largest of each three pixels side by side, and its
     mark, are computed once; `scratch` (2, 2, W, N) keeps those of the last two lines. Beyond an edge its own pixels
-    stand a second time, where they change nothing.
+    stand a second time, where they change nothing. Memory is asked early for the next line, which would come too late.
     """
     line = W * N
     for i in range(n):
@@ -148,6 +149,7 @@ def pool3(x, x_line, y, y_line, winner, n, H, W, N, scratch, past):
             above, here = h % 2 * 2 * line, (h + 1) % 2 * 2 * line
             for w in range(W):
                 for c in range(w * N, (w + 1) * N, lanes(x)):
+                    prefetch(x, r + line + c)
                     last, last_mark = _largest_in_line(x, r + c, below, w, W, N)
                     best, mark = load(scratch, above + c), load(scratch, above + line + c)
                     middle, middle_mark = load(scratch, here + c), load(scratch, here + line + c)
