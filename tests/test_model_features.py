@@ -19,12 +19,12 @@ from tests.arrays import ORDERS, both_dtypes, normal
 
 
 def small(dtype=np.float32, seed=0) -> Sequential:
-    """Return a model with branches, a layer in plain NumPy, and a container within a container."""
+    """Return a model with branches, a layer in plain NumPy, a container in a container, and filters that are packed."""
     return Sequential(
         [
             Conv2D(6, 3, padding=1), ReLU(), MaxPool2D(),
             Residual([Conv2D(9, 3, 2, 1), Sequential([Halved(), ReLU()])], "pad"), ReLU(),
-            Concat([[], [Conv2D(5, 1)]]), Flatten(), Dense(7),
+            Concat([[], [Conv2D(18, 1)]]), Flatten(), Dense(7),
         ]
     ).build((2, 12, 10), random_state=seed, dtype=dtype)  # fmt: skip
 
@@ -193,9 +193,10 @@ def test_from_several_threads_at_once():
     run_threads(*(lambda seed=seed: work(seed) for seed in range(6)))
 
 
-def test_from_several_threads_while_parameters_change():
+@pytest.mark.parametrize("n", [1, 3])
+def test_from_several_threads_while_parameters_change(n):
     """Between two calls another thread may have written: the next output is that of the new weights, in each thread."""
-    model, x = small(), normal(3, 2, 12, 10, dtype=np.float32)
+    model, x = small(), normal(n, 2, 12, 10, dtype=np.float32)
     weights = [small(seed=seed).get_weights() for seed in (0, 1)]
     expected = []
     for arrays in weights:
@@ -358,8 +359,8 @@ def test_summary():
     assert table["0"] == ("0", "Conv2D", (6, 12, 10), 6 * 2 * 9 + 6, 2 * 6 * 2 * 9 * 120)
     assert table["3"] == ("3", "Residual", (9, 3, 3), None, None)
     assert table["3.layers.0"][1:] == ("Conv2D", (9, 3, 3), 9 * 6 * 9 + 9, 2 * 9 * 6 * 9 * 9)
-    assert table["5"][2] == (14, 3, 3)
-    assert table["7"][2:] == ((7,), 14 * 9 * 7 + 7, 2 * 14 * 9 * 7)
+    assert table["5"][2] == (27, 3, 3)
+    assert table["7"][2:] == ((7,), 27 * 9 * 7 + 7, 2 * 27 * 9 * 7)
     assert sum(row.parameters or 0 for row in table.values()) == sum(a.size for a in model.parameters.values())
     text = model.summary(batch_size=10)
     assert len(text.splitlines()) == len(table) + 3
