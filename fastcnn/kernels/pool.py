@@ -38,6 +38,7 @@ from .vector_bits import (
     winners_of_four,
 )
 
+AHEAD = 16  # windows: by so many, memory is asked early for what they will see
 NEAR = 4  # pixels that a global pooling takes at once: whoever leaps farther outruns the prefetcher
 
 inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
@@ -83,7 +84,10 @@ def pool(x, x_row, window, tap, y, y_row, winner, winner_row, P, N):
     one, two, wide = splat(x, x.dtype.type(0)), splat_two(x, x.dtype.type(0)), TWO * lanes(x)
     for p in range(P):
         i, kind, o, w = x_row[p, 0], x_row[p, 1], y_row[p], winner_row[p]
+        ahead = x_row[min(p + AHEAD, P - 1), 0]
         for n in range(0, N - N % wide, wide):
+            for q in range(window[kind, 0] // 2, window[kind, 0]):  # windows above have read the first half
+                prefetch(x, ahead + n + window[kind, 1 + q])
             _largest(two, x, i + n, window, tap, kind, y, o + n, winner, w + n)
         for n in range(N - N % wide, N, lanes(x)):
             _largest(one, x, i + n, window, tap, kind, y, o + n, winner, w + n)
