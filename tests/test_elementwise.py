@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+from itertools import product
 
 import numba
 import numpy as np
@@ -310,8 +311,8 @@ def test_layers_write_large_maps_past_the_caches(monkeypatch, dtype):
     makes = [*ACTIVATIONS.values(), lambda m: m.Dropout(random_state=0), lambda m: m.MaxPool2D(3, 2, 1)]
     makes += [lambda m: m.MaxPool2D(3, 1, 1), lambda m: m.MaxPool2(), lambda m: m.AvgPool2D(), lambda m: m.UpSample2D()]
     makes += [lambda m: m.GlobalAvgPool2D(), lambda m: m.GlobalMaxPool2D()]
-    x = normal(2, 9, 6, 8, dtype=dtype)
-    for make in makes:
+    for make, channels in product(makes, (9, 32)):
+        x = normal(2, channels, 6, 8, dtype=dtype)
         results = []
         for size in (1 << 40, 0):
             monkeypatch.setattr("fastcnn.layers.layout.CACHE", size)

@@ -76,6 +76,20 @@ def pool2_backward(dy, dy_row, winners, P, N, dx, dx_row, past):
 
 
 @kernel
+def pool2_backward_past(dy, dy_row, winners, P, N, dx, dx_row):
+    """As `pool2_backward`, past the caches, N in pairs of registers: half a line there costs as much as a whole one."""
+    two = splat_two(dy, dy.dtype.type(0))
+    for p in range(P):
+        for n in range(0, N, TWO * lanes(dy)):
+            value = load_like(two, dy, dy_row[p] + n)
+            bits = load_bits(winners, p * N + n, value)
+            put(dx, dx_row[4 * p] + n, keep_where(value, bits, 1), True)
+            put(dx, dx_row[4 * p + 1] + n, keep_where(value, bits, 2), True)
+            put(dx, dx_row[4 * p + 2] + n, keep_where(value, bits, 4), True)
+            put(dx, dx_row[4 * p + 3] + n, keep_where(value, bits, 8), True)
+
+
+@kernel
 def pool(x, x_row, window, tap, y, y_row, winner, winner_row, P, N):
     """y[p] = the largest of the pixels x_row[p, 0] + window[kind], kind = x_row[p, 1]; `winner`: the first one's tap.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import pool as kernels
+from ..kernels.machine import vector_set
 from ..typing import Array, Shape
 from . import checks
 from .base import Layer
@@ -124,6 +125,7 @@ class _Pool2Block(Block):
         self.dy_row = dy.pixel_table(graph.images) if dy else None
         self.dx_past = dx.outlasts_cache(graph.images, graph.dtype) if dx else False
         self.pixels, self.pitch, self.none = y.pixels, y.pitch, graph.dtype.type(-np.inf)
+        self.pairs = y.pitch % (2 * vector_set().lanes(graph.dtype)) == 0
 
     def allocate(self, graph: Graph) -> Array:
         return np.zeros(graph.training * graph.images * self.pixels * self.pitch, np.uint8)
@@ -137,11 +139,14 @@ class _Pool2Block(Block):
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         dx = memory.gradients[self.x]
         if dx is not None:
-            winners = memory.kept[self.index]
-            kernels.pool2_backward(
-                memory.gradients[self.y], self.dy_row, winners, n * self.pixels, self.pitch, dx, self.dx_row,
-                self.dx_past,
+            common = (
+                memory.gradients[self.y], self.dy_row, memory.kept[self.index], n * self.pixels, self.pitch, dx,
+                self.dx_row,
             )  # fmt: skip
+            if self.dx_past and self.pairs:
+                kernels.pool2_backward_past(*common)
+            else:
+                kernels.pool2_backward(*common, self.dx_past)
 
 
 class _PoolBlock(Block):
