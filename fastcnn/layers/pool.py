@@ -201,7 +201,8 @@ class _Pool3Block(Block):
         dx, dy = graph.gradients[self.x], graph.gradients[self.y]
         self.size = x.height, x.width, y.pitch
         self.x_line, self.y_line = x.line_table(graph.images), y.line_table(graph.images)
-        self.past = y.outlasts_cache(graph.images, graph.dtype)
+        # Not past the caches, however large: measured alone, one thread would take 5 % longer, and two 5 % less.
+        self.past = False
         if dx and dy:
             self.dx_line, self.dy_line = dx.line_table(graph.images), dy.line_table(graph.images)
             self.dx_past = dx.outlasts_cache(graph.images, graph.dtype)
