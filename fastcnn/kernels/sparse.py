@@ -161,19 +161,32 @@ def _emit_choice(builder: ir.IRBuilder, x: types.Array, values: Named, emit: Cal
     return [phi]
 
 
-@intrinsic
-def gather_windows(
-    typingctx: Any, count: Any, x: Any, col: Any, k: Any, place: Any, value: Any, n: Any, w: Any, b: Any
-) -> Any:
-    """w[b + j·lanes] += Σ_i value[i] · x[place[i] + col[k + j]] for i < n, j < count <= WINDOW, vectors all."""
+def _on_listed(emit: Callable[[_Windows], None], doc: str) -> Any:
+    """Return the intrinsic (count, x, col, k, place, value, n, w, b) that goes through `n` listed entries."""
 
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        values = _values(context, builder, signature, arguments, "count x col k place value n w b")
-        _emit_choice(builder, x, values, _Windows.gather)
-        return context.get_dummy_value()
+    def typed(
+        typingctx: Any, count: Any, x: Any, col: Any, k: Any, place: Any, value: Any, n: Any, w: Any, b: Any
+    ) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            values = _values(context, builder, signature, arguments, "count x col k place value n w b")
+            _emit_choice(builder, x, values, emit)
+            return context.get_dummy_value()
 
-    size = types.int64
-    return types.void(size, x, col, size, place, value, size, w, size), codegen
+        size = types.int64
+        return types.void(size, x, col, size, place, value, size, w, size), codegen
+
+    typed.__doc__ = doc
+    return intrinsic(typed)
+
+
+gather_windows = _on_listed(
+    _Windows.gather,
+    "w[b + j·lanes] += Σ_i value[i] · x[place[i] + col[k + j]] for i < n, j < count <= WINDOW, vectors all.",
+)
+scatter_windows = _on_listed(
+    _Windows.scatter,
+    "x[place[i] + col[k + j]] += value[i] · w[b + j·lanes] for i < n, j < count <= WINDOW, vectors all.",
+)
 
 
 @intrinsic
@@ -190,21 +203,6 @@ def gather_entries(
 
     size = types.int64
     return dy.dtype(size, x, col, size, dy, dy_row, winners, size, size, size, size, row, w, size), codegen
-
-
-@intrinsic
-def scatter_windows(
-    typingctx: Any, count: Any, x: Any, col: Any, k: Any, place: Any, value: Any, n: Any, w: Any, b: Any
-) -> Any:
-    """x[place[i] + col[k + j]] += value[i] · w[b + j·lanes] for i < n, j < count <= WINDOW, vectors all."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        values = _values(context, builder, signature, arguments, "count x col k place value n w b")
-        _emit_choice(builder, x, values, _Windows.scatter)
-        return context.get_dummy_value()
-
-    size = types.int64
-    return types.void(size, x, col, size, place, value, size, w, size), codegen
 
 
 @intrinsic
