@@ -53,9 +53,12 @@ class Predictors:
         result = None
         dtype, shape, play, changed, output, _ = predictor.last
         if x.dtype is dtype and x.shape == shape:
-            play(x.tobytes())
-            if changed is None or not changed[0]:
-                result = output.copy()
+            try:
+                play(x)
+                if changed is None or not changed[0]:
+                    result = output.copy()
+            except ValueError:  # its numbers do not stand in C order
+                result = None
         self.singles.append(predictor)
         return result
 
@@ -130,7 +133,7 @@ class Predictor:
         if record is None:
             return None
         self.last = record
-        record.play(x.tobytes())
+        record.play(np.ascontiguousarray(x))
         return None if self.copies.changed[0] else record.output.copy()
 
     def _record(self, x: Array) -> None:
@@ -177,7 +180,7 @@ class _Piece(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """A kind of batch: what computes its output from the images as bytes, and where that stands.
+    """A kind of batch: what computes its output from the images, and where that stands.
 
     The output is worth nothing if `changed[0]` says that parameters were written, of which there are copies; None if
     there are none. `tape` is what `play` plays.
@@ -185,7 +188,7 @@ class _Record(NamedTuple):
 
     dtype: np.dtype | None
     shape: Shape
-    play: Callable[[bytes], None]
+    play: Callable[[Array], None]
     changed: IntArray | None
     output: Array
     tape: Tape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import numpy as np
@@ -86,9 +87,53 @@ def test_what_is_fed_is_found(calls_python):
     feed = tape.fed(place)
     for k in range(3):
         pixels = np.roll(first, k)
-        feed(pixels.tobytes())
+        pixels.flags.writeable = k > 0
+        feed(pixels if k < 2 else pixels.tobytes())
         np.testing.assert_array_equal(y, pixels / np.float32(2))
     assert len(seen) == 3 * calls_python
+    before = y.copy()
+    with pytest.raises(ValueError, match="contiguous"):
+        feed(np.zeros((SIZE, 2), np.uint8)[:, 0])
+    with pytest.raises(TypeError, match="bytes-like"):
+        feed(3)
+    np.testing.assert_array_equal(y, before)
+
+
+def test_what_is_fed_is_given_back():
+    """No reference is kept, and none is lost: not to the array, whose buffer is free again, nor to the result."""
+    pixels, y = np.arange(SIZE, dtype=np.uint8), counter()
+    place, tape = np.array([pixels.ctypes.data]), Tape()
+    with recording(tape):
+        load.load(place, pixels, 0, 1, 1, 1, SIZE, y, 0, SIZE, SIZE, 1, np.float32(1))
+    feed, held = tape.fed(place), bytearray(pixels)
+    before = sys.getrefcount(pixels), sys.getrefcount(None)
+    assert [feed(pixels) for _ in range(1000)] == [None] * 1000
+    feed(held)
+    held.append(0)  # a BufferError, if the buffer were still in use
+    after = sys.getrefcount(pixels), sys.getrefcount(None)
+    assert after[0] == before[0]
+    assert abs(after[1] - before[1]) < 100
+
+
+def test_other_threads_run_while_kernels_are_fed():
+    """Python gives no turn by itself here: whoever has one was let in by the call."""
+    pixels, y, seen = np.arange(SIZE, dtype=np.uint8), counter(), []
+    place, tape = np.array([pixels.ctypes.data]), Tape()
+    with recording(tape):
+        load.load(place, pixels, 0, 1, 1, 1, SIZE, y, 0, SIZE, SIZE, 1, np.float32(1))
+    for _ in range(14):
+        tape = tape + tape
+    feed, interval, ready = tape.fed(place), sys.getswitchinterval(), threading.Event()
+    other = threading.Thread(target=lambda: (ready.wait(), seen.append(1)))
+    other.start()
+    sys.setswitchinterval(1000)
+    try:
+        ready.set()
+        turns = next((turn for turn in range(2000) if seen or feed(pixels)), None)
+    finally:
+        sys.setswitchinterval(interval)
+        other.join()
+    assert turns is not None
 
 
 def test_a_tape_of_nothing_but_kernels_is_one_native_call():

@@ -10,17 +10,19 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
-from .native import WORD, WORDS, compile_module
+from .native import OBJECT, WORD, WORDS, compile_module, emit_python, python_function
 
 Function = Callable[..., Any]
 
+VIEW = 16  # words, more than Python's `Py_buffer` has; the first is the address of the bytes
+SIMPLE = 0  # the kind of buffer: bytes side by side
 _REPEATED = ir.FunctionType(ir.VoidType(), [WORDS])
 
 
@@ -63,17 +65,18 @@ class Tape:
         address, count = steps[0][1] if steps else (0, 0)
         return address, count
 
-    def fed(self, place: np.ndarray) -> Callable[[bytes], None]:
-        """Return a function that makes all calls, as long as there is the tape, with its argument at `place[0]`.
+    def fed(self, place: np.ndarray) -> Callable[[Any], None]:
+        """Return a function that makes all calls, as long as the tape is there, its argument's bytes at `place[0]`.
 
         So kernels find a user's numbers, and Python need not ask for their address, which costs it more than a copy.
+        The argument is an array, or what else has a buffer, in C order: a ValueError tells if it is not.
         """
         native = self.native()
         if native is not None:
             self._tables.append(task := np.array([*native, place.ctypes.data]))
-            return partial(_loops().feed, ctypes.c_void_p(task.ctypes.data))
+            return _loops().feed(int(task.ctypes.data))
 
-        def feed(data: bytes) -> None:
+        def feed(data: Any) -> None:
             place[0] = _address(data)
             self.play()
 
@@ -93,8 +96,8 @@ class Tape:
         return steps
 
 
-def _address(words: bytes) -> int:
-    """Return where bytes lie."""
+def _address(words: Any) -> int:
+    """Return where bytes, or an array's numbers, lie."""
     return int(np.frombuffer(words, np.uint8).ctypes.data)
 
 
@@ -125,34 +128,45 @@ def recording(tape: Tape) -> Iterator[Tape]:
 class _Loops(NamedTuple):
     """`loop(table, count)` makes the calls of a table of (machine code, words that it takes).
 
-    `feed(task, data)` finds table, count and a place in three words, and begins with the address of `data` there.
+    `feed(task)` is a function of Python: it finds table, count and a place in three words, and begins with the address
+    of its argument's bytes there.
     """
 
     loop: Function
-    feed: Function
+    feed: Callable[[int], Callable[[Any], None]]
 
 
 @cache
 def _loops() -> _Loops:
-    """Return the loops, compiled at the first call; ctypes lets go of the GIL while they run."""
+    """Return the loops, compiled at the first call; they let go of the GIL while they run."""
     module = ir.Module()
-    for name in ("loop", "feed"):
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORDS, WORD]), name)
-        builder = ir.IRBuilder(function.append_basic_block())
-        table, count = function.args
-        if name == "feed":
-            task, data = function.args
-            first, count, place = (builder.load(builder.gep(task, [WORD(k)])) for k in range(3))
-            builder.store(data, builder.inttoptr(place, WORDS))
-            table = builder.inttoptr(first, WORDS)
-        emit_calls(builder, table, count)
-        builder.ret_void()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORDS, WORD]), "loop")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit_calls(builder, *function.args)
+    builder.ret_void()
+    _emit_feed(ir.IRBuilder(ir.Function(module, ir.FunctionType(OBJECT, [OBJECT] * 2), "feed").append_basic_block()))
     loop, feed = compile_module(module, "loop", "feed")
-    address, word = ctypes.c_void_p, ctypes.c_int64
-    return _Loops(
-        ctypes.CFUNCTYPE(None, address, word)(loop),
-        ctypes.CFUNCTYPE(None, address, ctypes.c_char_p)(feed),
-    )
+    return _Loops(ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(loop), python_function("feed", feed))
+
+
+def _emit_feed(builder: ir.IRBuilder) -> None:
+    """Emit a function of two objects of Python: the address of a task, and what has a buffer."""
+    itself, data = builder.function.args
+    nothing, flags, failed = ir.VoidType(), ir.IntType(32), ir.Constant(OBJECT, None)
+    task = builder.bitcast(emit_python(builder, "PyLong_AsVoidPtr", OBJECT, [itself]), WORDS)
+    view = builder.alloca(WORD, VIEW)
+    refused = emit_python(builder, "PyObject_GetBuffer", flags, [data, view, flags(SIMPLE)])
+    with builder.if_then(builder.icmp_signed("!=", refused, flags(0))):
+        builder.ret(failed)  # the error is set
+    table, count, place = (builder.load(builder.gep(task, [WORD(k)])) for k in range(3))
+    builder.store(builder.load(view), builder.inttoptr(place, WORDS))
+    thread = emit_python(builder, "PyEval_SaveThread", OBJECT)
+    emit_calls(builder, builder.inttoptr(table, WORDS), count)
+    emit_python(builder, "PyEval_RestoreThread", nothing, [thread])
+    emit_python(builder, "PyBuffer_Release", nothing, [view])
+    none = builder.inttoptr(WORD(id(None)), OBJECT)
+    emit_python(builder, "Py_IncRef", nothing, [none])
+    builder.ret(none)
 
 
 def emit_calls(builder: ir.IRBuilder, table: ir.Value, count: ir.Value) -> None:
