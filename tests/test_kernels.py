@@ -286,16 +286,19 @@ def test_convolution_and_pooling_pixel_by_pixel(guards, height, width):
     filters[:, :FILTERS], start[:FILTERS] = rng.standard_normal((K, FILTERS)), rng.standard_normal(FILTERS)
     x, w, biases = guards.array(image), guards.array(filters), guards.array(start)
     y_row = spread(rng, P, N, 3)
-    for floor in (-np.inf, 0):
-        y, expected = guards.empty(P * (N + 3) + 3, dtype), guards.empty(P * (N + 3) + 3, dtype)
-        rows = table(guards, y_row)
-        halves = table(guards, begin)
-        conv_pixels.forward_pool(x, x_row, x_col, K, w, biases, dtype(floor), y, rows, halves, begin.size)
-        nobody = guards.empty(0, np.uint8)
-        conv_direct.forward_pool(x, x_row, x_col, K, w, biases, dtype(floor), False, expected, rows, nobody, P, N)
-        assert_only(y, y_row, N)
-        assert np.isnan(gather(y, y_row, FILTERS)).any()
-        np.testing.assert_array_equal(gather(y, y_row, FILTERS), gather(expected, y_row, FILTERS))
+    rows, halves = table(guards, y_row), table(guards, begin)
+    for floor, every in ((-np.inf, False), (0, False), (0, True)):
+        arguments = x, x_row, x_col, K, w, biases, dtype(floor), every
+        expected, marks = guards.empty(P * (N + 3) + 3, dtype), guards.empty(P * N, np.uint8)
+        conv_direct.forward_pool(*arguments, expected, rows, marks, P, N)
+        for size in (P * N, 0):
+            y, winners = guards.empty(P * (N + 3) + 3, dtype), guards.empty(size, np.uint8)
+            conv_pixels.forward_pool(*arguments, y, rows, winners, halves, begin.size)
+            assert_only(y, y_row, N)
+            assert np.isnan(gather(y, y_row, FILTERS)).any()
+            np.testing.assert_array_equal(gather(y, y_row, FILTERS), gather(expected, y_row, FILTERS))
+            found, others = (array[:size].reshape(-1, N)[:, :FILTERS] for array in (winners, marks))
+            np.testing.assert_array_equal(found, others)
 
 
 @both_dtypes

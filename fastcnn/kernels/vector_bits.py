@@ -6,6 +6,7 @@ and compared here, and never calculated with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -25,12 +26,17 @@ def largest_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Return the largest of the four numbers of each lane, or NaN if there is one among them."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        (w, x), (y, z) = arguments[:2], arguments[2:]
-        best = emit_maximum(builder, emit_maximum(builder, w, x), emit_maximum(builder, y, z))
-        unknown = builder.or_(builder.fcmp_unordered("uno", w, x), builder.fcmp_unordered("uno", y, z))
-        return builder.select(unknown, ir.Constant(a.ir, [float("nan")] * a.lanes), best)
+        return emit_largest_of_four(builder, a, arguments)
 
     return a(a, a, a, a), codegen
+
+
+def emit_largest_of_four(builder: ir.IRBuilder, vector: Vector, numbers: Sequence[Any]) -> Any:
+    """Emit `largest_of_four`."""
+    w, x, y, z = numbers
+    best = emit_maximum(builder, emit_maximum(builder, w, x), emit_maximum(builder, y, z))
+    unknown = builder.or_(builder.fcmp_unordered("uno", w, x), builder.fcmp_unordered("uno", y, z))
+    return builder.select(unknown, ir.Constant(vector.ir, [float("nan")] * vector.lanes), best)
 
 
 @intrinsic
@@ -42,18 +48,25 @@ def winners_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any, best: Any, f
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        *candidates, best_value, floor_value, every_value = arguments
-        bits = _integers(a, 0)
-        for q, candidate in enumerate(candidates):
-            equal = builder.fcmp_ordered("==", candidate, best_value)
-            bits = builder.or_(bits, builder.select(equal, _integers(a, 1 << q), _integers(a, 0)))
-        first = builder.and_(bits, builder.neg(bits))
-        alive = builder.fcmp_ordered(">", best_value, floor_value)
-        bits = builder.select(alive, builder.select(every_value, bits, first), _integers(a, 0))
-        # Without the fence LLVM narrows each of the masks to bytes by itself, and not their sum once.
-        return emit_call(builder, a, "arithmetic.fence", [builder.bitcast(bits, a.ir)])
+        *numbers, best_value, floor_value, every_value = arguments
+        return emit_winners_of_four(builder, a, numbers, best_value, floor_value, every_value)
 
     return a(a, a, a, a, a, a, types.boolean), codegen
+
+
+def emit_winners_of_four(
+    builder: ir.IRBuilder, vector: Vector, numbers: Sequence[Any], best: Any, floor: Any, every: Any
+) -> Any:
+    """Emit `winners_of_four`."""
+    bits = _integers(vector, 0)
+    for q, number in enumerate(numbers):
+        equal = builder.fcmp_ordered("==", number, best)
+        bits = builder.or_(bits, builder.select(equal, _integers(vector, 1 << q), _integers(vector, 0)))
+    first = builder.and_(bits, builder.neg(bits))
+    alive = builder.fcmp_ordered(">", best, floor)
+    bits = builder.select(alive, builder.select(every, bits, first), _integers(vector, 0))
+    # Without the fence LLVM narrows each of the masks to bytes by itself, and not their sum once.
+    return emit_call(builder, vector, "arithmetic.fence", [builder.bitcast(bits, vector.ir)])
 
 
 @intrinsic
@@ -62,13 +75,18 @@ def store_bits(typingctx: Any, target: Any, i: Any, bits: Any) -> Any:
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         array, index, value = arguments
-        narrow = ir.VectorType(ir.IntType(target.dtype.bitwidth), bits.lanes)
-        low = builder.trunc(builder.bitcast(value, _integers(bits, 0).type), narrow)
-        pointer = emit_address(context, builder, target, array, index)
-        builder.store(low, builder.bitcast(pointer, narrow.as_pointer()), align=target.dtype.bitwidth // 8)
+        emit_store_bits(builder, bits, value, emit_address(context, builder, target, array, index))
         return context.get_dummy_value()
 
     return types.void(target, types.int64, bits), codegen
+
+
+def emit_store_bits(builder: ir.IRBuilder, vector: Vector, bits: Any, pointer: Any) -> None:
+    """Emit `store_bits`."""
+    kind = pointer.type.pointee
+    narrow = ir.VectorType(kind, vector.lanes)
+    low = builder.trunc(builder.bitcast(bits, _integers(vector, 0).type), narrow)
+    builder.store(low, builder.bitcast(pointer, narrow.as_pointer()), align=kind.width // 8)
 
 
 @intrinsic

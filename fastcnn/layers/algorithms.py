@@ -327,10 +327,10 @@ class Direct(Algorithm):
         self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
     ) -> None:
         c = self.convolution
-        if self.halves.size and winners.size == 0:
+        if self.halves.size:
             conv_pixels.forward_pool(
-                x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, y, self.y_row, self.halves,
-                n * self.halves.size // c.images,
+                x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, every, y, self.y_row, winners,
+                self.halves, n * self.halves.size // c.images,
             )  # fmt: skip
             return
         conv_direct.forward_pool(
