@@ -102,6 +102,29 @@ def test_few_rows(guards, vectors, dtype):
             np.testing.assert_array_equal(gather(y, y_row, N), np.maximum(floor, start + A @ W))
 
 
+@both_dtypes
+@pytest.mark.parametrize("vectors", [1, 5, 6, 11, 16])
+@pytest.mark.parametrize("zeros", [0.0, 0.5, 1.0])
+def test_few_rows_behind_a_relu(guards, zeros, vectors, dtype):
+    """The bits of `product`, however many numbers are zero, of either sign; rounded sums, NaN and infinities too."""
+    rng, N = np.random.RandomState(vectors), vectors * lanes(dtype)
+    for K in (31, 32, 33, 100):
+        A, W, start = (rng.standard_normal(shape).astype(dtype) for shape in ((2, K), (K, N), (N,)))
+        A[rng.random_sample(A.shape) < zeros] = 0
+        A[0] *= np.where(rng.random_sample(K) < 0.5, -1, 1)
+        if zeros == 0.5:
+            A[1, :3] = np.nan, np.inf, -np.inf
+        columns, w_row = rng.permutation(K), spread(rng, K, N, lanes(dtype))
+        a, w = guards.empty(2 * K, dtype), guards.empty(K * (N + lanes(dtype)) + lanes(dtype), dtype)
+        a[K * np.arange(2)[:, None] + columns], w[w_row[:, None] + np.arange(N)] = A, W
+        a_row, a_col, y_row = table(guards, [0, K]), table(guards, columns), table(guards, [0, N])
+        biases, y, expected = guards.array(start), guards.empty(2 * N, dtype), guards.empty(2 * N, dtype)
+        none = dtype(-np.inf)
+        dense.few_rows(a, a_row, 2, a_col, K, w, table(guards, w_row), y, y_row, N, biases, none)
+        product.product(a, a_row, 0, 2, a_col, K, packed(guards, W), 0, expected, y_row, N, biases, none)
+        np.testing.assert_array_equal(y, expected)
+
+
 def test_the_pixels_of_a_filter_gradient_fit_its_scratch():
     """And they are whole windows of a pooling."""
     for channels in range(1, 300):

@@ -1,6 +1,7 @@
 """Dense layers for a single example or two: the weights are read once, as they lie, line after line.
 
-Packing them first, as the tiles of `product.py` want it, would cost more than the product.
+Packing them first, as the tiles of `product.py` want it, would cost more than the product. What limits it is how fast
+lines come from the second-level cache, so those that a zero would multiply are not read: behind a ReLU, they are half.
 
 Shape legend: y (n, N) = start (N,) + A (n, K) · W (K, N); A[i, k] = a[a_row[i] + a_col[k]], line k of W begins at
 `w[w_row[k]]`, row i of y at `y[y_row[i]]`. N is a multiple of the vector's lanes.
@@ -8,6 +9,7 @@ Shape legend: y (n, N) = start (N,) + A (n, K) · W (K, N); A[i, k] = a[a_row[i]
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -19,12 +21,17 @@ from .compiler import kernel
 from .simd import INT64, pointers
 from .vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store, lanes
 
+WIDE = 6  # vectors of a row from which on it is worth knowing which numbers are zero
+NUMBERS = 32  # that are looked at before their lines are read: the next ones, while the last lines are still to come
 MOST = 15  # vectors of a row at once: beside them, sixteen registers have room for the number that multiplies a line
 
 
 @kernel
 def few_rows(a, a_row, n, a_col, K, w, w_row, y, y_row, N, start, floor):
-    """y = max(floor, start + A · W); the sums in the order of `product`, so with the same bits."""
+    """y = max(floor, start + A · W); the sums in the order of `product`, so with the same bits.
+
+    But for the sign of a zero; and where weights are not finite, 0 · w may count as 0, and not as NaN.
+    """
     vectors = N // lanes(a)
     pieces = (vectors + MOST - 1) // MOST
     for i in range(n):
@@ -59,6 +66,7 @@ def _row_piece(
         values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
         for array, begin in (("a", "a0"), ("w", "c"), ("y", "o"), ("start", "c")):
             values[array] = builder.gep(values[array], [values[begin]])
+        values["found"] = cgutils.alloca_once(builder, INT64, NUMBERS)
         done = builder.append_basic_block("row.done")
         choice = builder.switch(values["vectors"], done)
         for count in range(1, MOST + 1):
@@ -82,15 +90,44 @@ def _emit_piece(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], c
     sums = [
         cgutils.alloca_once_value(builder, emit_load(builder, vector, at(values["start"], j))) for j in range(count)
     ]
-    with cgutils.for_range(builder, values["K"]) as loop:
+
+    def add_line(k: Any) -> None:
         column, row = (
-            builder.sext(builder.load(builder.gep(values[table], [loop.index])), INT64) for table in ("a_col", "w_row")
+            builder.sext(builder.load(builder.gep(values[table], [k])), INT64) for table in ("a_col", "w_row")
         )
         number = emit_splat(builder, vector, builder.load(builder.gep(values["a"], [column])))
         line = builder.gep(values["w"], [row])
         for j, total in enumerate(sums):
             weights = emit_load(builder, vector, at(line, j))
             builder.store(emit_call(builder, vector, "fmuladd", [number, weights, builder.load(total)]), total)
+
+    if count < WIDE:
+        with cgutils.for_range(builder, values["K"]) as loop:
+            add_line(loop.index)
+    else:
+        _emit_for_each_nonzero(builder, vector, values, add_line)
     low = emit_splat(builder, vector, values["floor"])
     for j, total in enumerate(sums):
         emit_store(builder, vector, emit_maximum(builder, low, builder.load(total)), at(values["y"], j))
+
+
+def _emit_for_each_nonzero(
+    builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], emit: Callable[[Any], None]
+) -> None:
+    """Emit what `emit` emits for a k, for each k whose number is not zero."""
+    bits, found = ir.IntType(8 * vector.itemsize), values["found"]
+    count = cgutils.alloca_once(builder, INT64)
+    with cgutils.for_range_slice(builder, INT64(0), values["K"], INT64(NUMBERS), inc=True) as (first, _):
+        builder.store(INT64(0), count)
+        rest = builder.sub(values["K"], first)
+        numbers = builder.select(builder.icmp_signed("<", rest, INT64(NUMBERS)), rest, INT64(NUMBERS))
+        with cgutils.for_range(builder, numbers) as loop:
+            # Without a branch, which nobody could predict: each k is written down, where the next one overwrites it.
+            k, place = builder.add(first, loop.index), builder.load(count)
+            builder.store(k, builder.gep(found, [place]))
+            column = builder.sext(builder.load(builder.gep(values["a_col"], [k])), INT64)
+            number = builder.load(builder.bitcast(builder.gep(values["a"], [column]), bits.as_pointer()))
+            counts = builder.icmp_unsigned("!=", builder.shl(number, bits(1)), bits(0))  # whatever the sign
+            builder.store(builder.add(place, builder.zext(counts, INT64)), count)
+        with cgutils.for_range(builder, builder.load(count)) as loop:
+            emit(builder.load(builder.gep(found, [loop.index])))
