@@ -127,13 +127,18 @@ def splat_bits(typingctx: Any, like: Any, k: Any) -> Any:
     """Return a vector such as `like` whose lanes hold the bits of the whole number `k`."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        zeros = _integers(like, 0)
-        one = builder.trunc(arguments[1], zeros.type.element)
-        first = builder.insert_element(zeros, one, ir.Constant(ir.IntType(32), 0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), like.lanes), [0] * like.lanes)
-        return builder.bitcast(builder.shuffle_vector(first, zeros, mask), like.ir)
+        return builder.bitcast(_emit_splat_bits(builder, like, arguments[1]), like.ir)
 
     return like(like, types.int64), codegen
+
+
+def _emit_splat_bits(builder: ir.IRBuilder, vector: Vector, number: Any) -> Any:
+    """Emit a vector of integers as wide as the lanes, all of them the low bits of a number."""
+    zeros = _integers(vector, 0)
+    one = builder.trunc(number, zeros.type.element)
+    first = builder.insert_element(zeros, one, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), [0] * vector.lanes)
+    return builder.shuffle_vector(first, zeros, mask)
 
 
 @intrinsic
@@ -150,7 +155,7 @@ def keep_equal(typingctx: Any, v: Any, bits: Any, others: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def keep_where(typingctx: Any, v: Any, bits: Any, bit: Any) -> Any:
-    """Return `v` where a lane of `bits` has the literal `bit` set, zero elsewhere."""
+    """Return `v` where a lane of `bits` has the literal `bit` set, or one of several, zero elsewhere."""
     if not isinstance(bit, types.IntegerLiteral):
         return None
 
@@ -160,6 +165,23 @@ def keep_where(typingctx: Any, v: Any, bits: Any, bit: Any) -> Any:
         return builder.select(unset, ir.Constant(v.ir, [0.0] * v.lanes), arguments[0])
 
     return v(v, bits, bit), codegen
+
+
+@intrinsic(prefer_literal=True)
+def add_where(typingctx: Any, v: Any, bits: Any, which: Any, k: Any) -> Any:
+    """Return the whole numbers `v`, plus `k` where a lane of `bits` has one of the literal bits `which` set."""
+    if not isinstance(which, types.IntegerLiteral):
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        number, bits_value, _, addend = arguments
+        zeros = _integers(v, 0)
+        integers, marks = (builder.bitcast(side, zeros.type) for side in (number, bits_value))
+        unset = builder.icmp_unsigned("==", builder.and_(marks, _integers(v, which.literal_value)), zeros)
+        added = builder.select(unset, zeros, _emit_splat_bits(builder, v, addend))
+        return builder.bitcast(builder.add(integers, added), v.ir)
+
+    return v(v, bits, which, types.int64), codegen
 
 
 def _emit_lowbias32(builder: ir.IRBuilder, x: Any) -> Any:

@@ -15,17 +15,19 @@ from ..kernels.blocking import entries_at_once
 from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
 from .algorithms import Convolution
-from .geometry import Axis
-from .layout import Layout, aligned_zeros
+from .geometry import Axis, Pair
+from .layout import Halo, Layout, aligned_zeros
 
 ENTRY = 8  # vectors of a window that finding an entry is worth
 
 
 class Entries(NamedTuple):
-    """Scratch of one worker: a list of entries, and the sums of their windows."""
+    """Scratch of one worker: the entries and their groups, see `kernels.conv_sparse`, and the sums of the filters."""
 
     place: IntArray
     value: Array
+    begin: IntArray
+    end: IntArray
     sums: Array
 
 
@@ -41,54 +43,85 @@ class Sparse:
         if not c.pooled or (c.dx and not all(map(_stays_inside, (c.window.vertical, c.window.horizontal), c.outputs))):
             return False
         lanes = vector_set().lanes(c.dtype)
-        vectors, _ = _vectors(c, lanes)
-        return vectors[0] >= 0 and c.filters * (vectors.size + ENTRY) < 4 * c.taps * c.y.pitch // lanes
+        begins, _ = _vectors(c, lanes)
+        vectors = [begins.size]
+        if c.dx:
+            height, width = _reach(c)
+            vectors.append(height * width * c.dx.pitch // lanes)
+        products = len(vectors) * 4 * c.taps * c.y.pitch // lanes
+        return begins[0] >= 0 and c.filters * sum(count + ENTRY for count in vectors) < products
 
     def __init__(self, c: Convolution, dy: Layout) -> None:
         assert c.pooled is not None
         vertical, horizontal = c.window.vertical, c.window.horizontal
-        oh, ow = c.output_pixels()
-        top, left = oh * vertical.stride - vertical.before, ow * horizontal.stride - horizontal.before
+        oh, ow = (2 * np.arange(size) for size in (c.pooled.height, c.pooled.width))
+        top, left = oh[:, None] * vertical.stride - vertical.before, ow * horizontal.stride - horizontal.before
         lanes = vector_set().lanes(c.dtype)
         self.filters, self.pitch, self.dtype, self.pixels = c.filters, c.y.pitch, c.dtype, c.pooled.pixels
-        self.x_row, self.dy_row = c.x.table(c.images, top, left), dy.pixel_table(c.images)
+        self.dy_row, self.x_row = dy.pixel_table(c.images), c.x.table(c.images, top, left)
+        self.x_step = horizontal.stride * c.x.pitch, vertical.stride * c.x.row_size
         self.x_col, self.sum_at = _vectors(c, lanes)
+        self.sum_col = (np.arange(self.x_col.size) * lanes).astype(np.int32)
+        self.sum_row = (np.arange(c.filters) * self.x_col.size * lanes).astype(np.int32)
         self.w_row = (np.arange(c.taps) * c.y.pitch).astype(np.int32)
         self.at_once = entries_at_once(c.x.image_size // c.pooled.pixels * c.dtype.itemsize)
         self.dx_size = 0
         if c.dx:
             self.dx_size, self.dx_row = c.dx.image_size, c.dx.table(c.images, top, left)
-            taps = np.arange(vertical.taps * horizontal.taps)
-            pixels = c.dx.offset(*_tap_pixels(c)) - c.dx.offset(0, 0)
-            self.dx_col = (pixels[:, None] + np.arange(0, c.dx.pitch, lanes)).ravel().astype(np.int32)
-            self.tap = (taps * c.channels * c.y.pitch).astype(np.int32)
-            self.channel = np.full(c.dx.pitch, -1, np.int32)
-            self.channel[: c.channels] = np.arange(c.channels) * c.y.pitch
-            self.packed = aligned_zeros(c.filters * taps.size * c.dx.pitch, c.dtype)
+            self._plan_filters(c, c.dx)
+
+    def _plan_filters(self, c: Convolution, dx: Layout) -> None:
+        """Lay out the filters with as many zeros on each side as the windows of a pooled pixel are apart."""
+        vertical, horizontal = c.window.vertical, c.window.horizontal
+        height, width = _reach(c)
+        around = Halo(vertical.stride, 0, horizontal.stride, 0)
+        filters = Layout(c.channels, height, width, dx.pitch, around)
+        taps = np.arange(vertical.taps * horizontal.taps)
+        self.tap = (taps * c.channels * c.y.pitch).astype(np.int32)
+        self.tap_row = filters.offset(*_tap_pixels(c)).astype(np.int32)
+        self.channel = np.full(dx.pitch, -1, np.int32)
+        self.channel[: c.channels] = np.arange(c.channels) * c.y.pitch
+        self.packed = aligned_zeros(c.filters * filters.image_size, c.dtype)
+        self.start = np.zeros(c.y.pitch, np.int32)
+        self.start[: c.filters] = filters.table(c.filters, 0, 0)
+        self.w_step = -horizontal.stride * filters.pitch, -vertical.stride * filters.row_size
+        row, column, lane = np.ix_(range(height), range(width), range(0, dx.pitch, vector_set().lanes(c.dtype)))
+        self.packed_col, self.dx_col = (
+            (row * maps.row_size + column * maps.pitch + lane).ravel().astype(np.int32) for maps in (filters, dx)
+        )
 
     def allocate(self) -> Entries:
         """Return the scratch of one worker."""
-        sums = self.filters * self.x_col.size * vector_set().lanes(self.dtype)
+        entries, groups = 2 * self.at_once * self.pitch, max(self.at_once, self.filters)
         return Entries(
-            np.zeros(self.at_once, np.int32), aligned_zeros(self.at_once, self.dtype), aligned_zeros(sums, self.dtype)
-        )
+            np.zeros(entries, np.int32), aligned_zeros(entries, self.dtype),
+            np.zeros(groups, np.int32), np.zeros(groups, np.int32),
+            aligned_zeros(self.sum_row.size * self.x_col.size * vector_set().lanes(self.dtype), self.dtype),
+        )  # fmt: skip
 
     def pack(self, filters: Array) -> None:
         """Take new filters."""
         if self.dx_size:
-            kernels.pack_by_filter(filters, self.tap, self.filters, self.channel, self.channel.size, self.packed)
+            kernels.pack_by_filter(
+                filters, self.tap, self.filters, self.channel, self.channel.size, self.packed,
+                self.packed.size // self.filters, self.tap_row,
+            )  # fmt: skip
 
     def backward(
         self, n: int, x: Array, dy: Array, winners: Array, dx: Array | None, dw: Array, dbias: Array, entries: Entries
     ) -> None:
         """Compute all gradients; without that of the input where `dx` is None."""
         gradient = dy, self.dy_row, winners, n * self.pixels, self.pitch, self.filters, self.at_once
-        place, value, sums = entries
+        *found, sums = entries
         kernels.filter_gradient(
-            x, self.x_row, self.x_col, *gradient, place, value, sums, self.sum_at, dw, self.w_row, dbias
-        )
+            x, self.x_row, *self.x_step, self.x_col, *gradient, *found, sums, self.sum_row, self.sum_col, self.sum_at,
+            dw, self.w_row, dbias,
+        )  # fmt: skip
         if dx is not None:
-            kernels.input_gradient(*gradient, place, value, self.packed, dx, self.dx_row, self.dx_col, n * self.dx_size)
+            kernels.input_gradient(
+                *gradient, *found, self.packed, self.start, *self.w_step, self.packed_col, dx, self.dx_row, self.dx_col,
+                n * self.dx_size,
+            )  # fmt: skip
 
 
 def _stays_inside(axis: Axis, outputs: int) -> bool:
@@ -101,6 +134,11 @@ def _tap_pixels(c: Convolution) -> tuple[IntArray, IntArray]:
     vertical, horizontal = c.window.vertical, c.window.horizontal
     r, s = np.divmod(np.arange(vertical.taps * horizontal.taps), horizontal.taps)
     return r * vertical.dilation, s * horizontal.dilation
+
+
+def _reach(c: Convolution) -> Pair:
+    """Return rows and columns of the input that the windows of all pixels of a pooled one cover together."""
+    return c.window.vertical.span + c.window.vertical.stride, c.window.horizontal.span + c.window.horizontal.stride
 
 
 def _vectors(c: Convolution, lanes: int) -> tuple[IntArray, IntArray]:
