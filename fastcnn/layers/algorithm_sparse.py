@@ -18,7 +18,7 @@ from .algorithms import Convolution
 from .geometry import Axis, Pair
 from .layout import Halo, Layout, aligned_zeros
 
-ENTRY = 8  # vectors of a window that finding an entry is worth
+ENTRY = 6  # vectors of a window that finding an entry is worth
 
 
 class Entries(NamedTuple):
