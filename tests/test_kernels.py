@@ -158,6 +158,28 @@ def test_gradient_product(guards, K, vectors, dtype):
 
 
 @both_dtypes
+@pytest.mark.parametrize("panels", [1, 3])
+@pytest.mark.parametrize("K", [1, 6, 16])
+def test_gradient_of_panels(guards, K, panels, dtype):
+    rng, width, pixels = np.random.RandomState(K), 2 * lanes(dtype), 64
+    N = panels * width
+    for n in (1, pixels, 2 * pixels + 3):
+        A, G = integers(rng, K, n, dtype=dtype), integers(rng, n, N, dtype=dtype)
+        a_row, c_row, span = spread(rng, K, n, 2), spread(rng, K, N, 1), n * width + 5
+        a, c = guards.empty(K * (n + 2) + 2, dtype), guards.empty(K * (N + 1) + 1, dtype)
+        a[a_row[:, None] + np.arange(n)] = A
+        g = guards.empty(panels * span, dtype)
+        g.reshape(panels, span)[:, : n * width] = G.reshape(n, panels, width).swapaxes(0, 1).reshape(panels, -1)
+        for times, fresh in ((1, True), (2, False)):
+            product.gradient_of_panels(
+                a, table(guards, a_row), K, table(guards, np.arange(n)), n, g, span, N, pixels, c,
+                table(guards, c_row), guards.zeros(N, dtype), fresh,
+            )  # fmt: skip
+            assert_only(c, c_row, N)
+            np.testing.assert_array_equal(gather(c, c_row, N), times * A @ G)
+
+
+@both_dtypes
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
 @pytest.mark.parametrize("K", [1, 2, 9])
 def test_pack(guards, K, vectors, dtype):

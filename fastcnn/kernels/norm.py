@@ -102,6 +102,25 @@ def normalise(x, x_row, y, y_row, r0, r1, W, P, k, floor):
 
 
 @kernel
+def normalise_panels(x, x_row, y, lines, W, P, k, floor, span):
+    """Write the same y in panels of two vectors, `span` numbers apart: (panel, pixel, channel of the panel)."""
+    low, L = splat(x, floor), lanes(x)
+    first = 0
+    for r in range(lines):
+        i = x_row[r]
+        for _ in range(W):
+            o = first
+            for c in range(0, P, 2 * L):
+                value = fma(load(x, i + c) - load(k, c), load(k, P + c), load(k, 2 * P + c))
+                store(y, o, maximum(low, value))
+                value = fma(load(x, i + c + L) - load(k, c + L), load(k, P + c + L), load(k, 2 * P + c + L))
+                store(y, o + L, maximum(low, value))
+                o += span
+            i += P
+            first += 2 * L
+
+
+@kernel
 def _masked(x, i, dy, o, mean, scale, shift, low):
     """x - μ, and dy where y was above the floor."""
     d = load(x, i) - mean
@@ -156,6 +175,27 @@ def normalise_backward(x, x_row, dy, dy_row, dx, dx_row, r0, r1, W, P, k, floor)
             i += P
             o += P
             q += P
+
+
+@kernel
+def normalise_backward_panels(x, x_row, dy, dy_row, dx, lines, W, P, k, floor, span):
+    """Write the same dx in panels as those of `normalise_panels`."""
+    low, L = splat(x, floor), lanes(x)
+    first = 0
+    for r in range(lines):
+        i, o = x_row[r], dy_row[r]
+        for _ in range(W):
+            q = first
+            for c in range(0, P, 2 * L):
+                for v in range(2):
+                    e = c + v * L
+                    scale = load(k, P + e)
+                    d, g = _masked(x, i + e, dy, o + e, load(k, e), scale, load(k, 2 * P + e), low)
+                    store(dx, q + v * L, fma(scale, g, fma(load(k, 3 * P + e), d, load(k, 4 * P + e))))
+                q += span
+            i += P
+            o += P
+            first += 2 * L
 
 
 @kernel

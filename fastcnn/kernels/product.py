@@ -53,6 +53,18 @@ def gradient_product(a, a_row, K, a_col, n, g, g_row, N, pixels, panel, c, c_row
 
 
 @kernel
+def gradient_of_panels(a, a_row, K, a_col, n, g, span, N, pixels, c, c_row, zeros, fresh):
+    """C (K, N) = Aᵀ · G as above, where G stands in panels of two vectors of its rows, `span` numbers apart."""
+    width = 2 * lanes(a)
+    none = a.dtype.type(-float("inf"))
+    for p0 in range(0, n, pixels):
+        p1, begins = min(p0 + pixels, n), fresh and p0 == 0
+        for c0 in range(0, N, width):
+            at = c0 // width * span + p0 * width
+            panel_product(a, a_row, 0, K, a_col, p0, p1, g, at, c, c_row, c0, 2, zeros, begins, none)
+
+
+@kernel
 def _pack_two(g, g_row, p0, p1, column, panel, column_sums):
     """Copy two vectors of each row of G to the panel, and add them to the sums, which wait for themselves: two rows."""
     L = lanes(g)

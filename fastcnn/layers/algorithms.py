@@ -18,6 +18,7 @@ from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
 from .geometry import Pair, Window, windows_of_2
 from .layout import Halo, Layout, aligned_zeros
+from .panels import Panels
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Convolution:
     dx : Layout or None
         Gradient of the input, or None where nobody asks.
     dtype : dtype
+    x_panels, dy_panels : Panels or None
+        How the input and the gradient of the output stand in a backward pass, where not as their layouts say.
     columns : pair of int or None
         Numbers per pixel of the input's gradient and of the output that are written, where not the whole pitches.
     """
@@ -54,6 +57,8 @@ class Convolution:
     dx: Layout | None
     dtype: np.dtype
     pooled: Layout | None = None
+    x_panels: Panels | None = None
+    dy_panels: Panels | None = None
     columns: Pair | None = None
 
     @property
@@ -122,6 +127,11 @@ class Algorithm(ABC):
     def fits(cls, window: Window, groups: int) -> bool:
         """Tell whether the algorithm knows such a convolution."""
         return True
+
+    @classmethod
+    def reads_panels(cls, window: Window) -> bool:
+        """Tell whether backward can find the input, and the gradient of the output, in panels."""
+        return False
 
     @classmethod
     def input_halo(cls, window: Window) -> Halo:
@@ -220,6 +230,10 @@ class Direct(Algorithm):
     def fits(cls, window: Window, groups: int) -> bool:
         return groups == 1
 
+    @classmethod
+    def reads_panels(cls, window: Window) -> bool:
+        return all(axis.taps == 1 and axis.before == 0 for axis in (window.vertical, window.horizontal))
+
     def __init__(self, convolution: Convolution) -> None:
         super().__init__(convolution)
         c = convolution
@@ -239,7 +253,11 @@ class Direct(Algorithm):
         self.packed = aligned_zeros(c.taps * c.columns_of_y, c.dtype)
         self.zeros = aligned_zeros(max(c.columns_of_y, c.columns_of_dx), c.dtype)
         self.none = c.dtype.type(-np.inf)
+        self.x_again: tuple[IntArray, IntArray] = self.x_row, self.x_col  # as backward finds it
         self.pixels = pixels_at_once(c.channels)
+        if c.x_panels:
+            self.x_again = c.x_panels.table(c.x, c.images, top, left), c.x_panels.channel_offsets(c.channels)
+            self.pixels = PIXELS
         self.panels: list[_Panel] = []
         self.lane_row = np.full(c.columns_of_dx, -1, np.int32)
         self.lane_row[: c.channels] = np.arange(min(c.channels, self.lane_row.size)) * c.columns_of_y
@@ -277,11 +295,12 @@ class Direct(Algorithm):
                 oh = (h[:, None] + vertical.before) // vertical.stride
                 ow = (w[None, :] + horizontal.before) // horizontal.stride
                 up, back = r * vertical.dilation // vertical.stride, s * horizontal.dilation // horizontal.stride
-                taps = -(up[:, None, None] * dy.row_size + back[None, :, None] * dy.pitch) + np.arange(c.filters)
+                filters = (c.dy_panels or dy).channel_offsets(c.filters)
+                taps = -(up[:, None, None] * dy.row_size + back[None, :, None] * dy.pitch) + filters
                 phases.append(
                     _Phase(
                         pixels=h.size * w.size,
-                        dy_row=dy.table(c.images, oh, ow),
+                        dy_row=c.dy_panels.table(dy, c.images, oh, ow) if c.dy_panels else dy.table(c.images, oh, ow),
                         dy_col=taps.ravel().astype(np.int32),
                         dx_row=dx.table(c.images, h[:, None], w[None, :]),
                         panel=self._panel(c, rows, s),
@@ -352,9 +371,15 @@ class Direct(Algorithm):
     def filter_gradient(
         self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
     ) -> None:
-        c = self.convolution
+        c, (x_row, x_col) = self.convolution, self.x_again
+        if c.dy_panels:
+            product.gradient_of_panels(
+                x, x_col, c.taps, x_row, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y, self.pixels, dw,
+                self.w_row, self.zeros, fresh,
+            )  # fmt: skip
+            return
         product.gradient_product(
-            x, self.x_col, c.taps, self.x_row, n * c.pixels, dy, self.dy_row, c.columns_of_y, self.pixels, scratch, dw,
+            x, x_col, c.taps, x_row, n * c.pixels, dy, self.dy_row, c.columns_of_y, self.pixels, scratch, dw,
             self.w_row, self.zeros, dbias, fresh,
         )  # fmt: skip
 

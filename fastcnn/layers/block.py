@@ -19,6 +19,7 @@ from ..kernels import load as load_kernels
 from ..typing import Array, IntArray, Shape
 from .calls import Call, run_calls
 from .layout import ALIGNMENT, Halo, Layout, aligned_zeros, padded
+from .panels import Panels, gradient_panels, value_panels
 from .pieces import falling, images_at_once, pieces_of
 from .rooms import Room, gradient_rooms, passing_values, value_rooms
 
@@ -103,6 +104,10 @@ class Block(ABC):
     in_pieces : bool
         Whether it takes the images of a shard a few at a time: it keeps nothing of single images, and adds what it sums
         over images to what those before, `memory.done`, have left.
+    writes_panels : bool
+        Whether `recall` can write its output, and backward the gradient of its input, in panels of channels.
+    reads_panels, reads_gradient_panels : bool
+        Whether backward can read its input, and the gradient of its output, so.
     link : str
         "softmax" or "logistic" if it is that and nothing else: a loss that has the function in itself takes it out.
     """
@@ -113,6 +118,9 @@ class Block(ABC):
     replayable = False
     reads_values_again = True
     in_pieces = False
+    writes_panels = False
+    reads_panels = False
+    reads_gradient_panels = False
     index: int
 
     def __init__(self, layer: Layer, x: int, y: int) -> None:
@@ -171,6 +179,10 @@ class Block(ABC):
     def forward(self, n: int, memory: Memory, run: Pass) -> None:
         """Compute the output of `n` images."""
 
+    def recall(self, n: int, memory: Memory, run: Pass) -> None:
+        """Compute the output again, for backward."""
+        self.forward(n, memory, run)
+
     @abstractmethod
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         """Compute the gradients of `n` images: of the parameters, and of the input unless nobody asks."""
@@ -222,6 +234,8 @@ class Graph:
     pieces: list[int] = field(default_factory=list)
     rooms: tuple[list[Room], list[Room | None]] = ([], [])
     recalled: set[int] = field(default_factory=set)
+    value_panels: dict[int, Panels] = field(default_factory=dict)
+    gradient_panels: dict[int, Panels] = field(default_factory=dict)
     output: int = 0
     replayable = True  # so far as `load_from` goes
 
@@ -271,12 +285,13 @@ class Graph:
             layout = self.gradients[block.y]
             if layout is not None:
                 self.gradients[block.y] = layout.with_halo(layout.halo | block.gradient_halo(self))
-        for block in self.blocks:
-            block.plan(self)
         self.cuts = [block.index for block in self.blocks if block.meets and self.training]
         self.pieces = [images_at_once(self, stage) for stage in range(len(self.cuts) + 1)]
-        self.rooms = value_rooms(self), gradient_rooms(self)
         self.recalled = {edge for edge, again in passing_values(self).items() if again}
+        self.value_panels, self.gradient_panels = value_panels(self), gradient_panels(self)
+        for block in self.blocks:
+            block.plan(self)
+        self.rooms = value_rooms(self), gradient_rooms(self)
 
     def allocate(self, own: Store | None = None, shared: Store | None = None) -> Memory:
         """Return zeroed buffers for one shard.
@@ -370,9 +385,10 @@ class Graph:
         first = self.cuts[stage - 1] if stage else -1
         last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks) - 1
         for count, piece in pieces_of(self, stage, n, memory, falling(self, stage)):
-            stands = stage == len(self.cuts) and count == n  # since forward: the last stage goes straight back
+            # Since forward: the last stage goes straight back.
+            stands = stage == len(self.cuts) and count == n and self.blocks[first].y not in self.value_panels
             if stage and self.blocks[first].y in self.recalled and not stands:
-                yield Call(self.blocks[first], self.blocks[first].forward, (count, piece, run))
+                yield Call(self.blocks[first], self.blocks[first].recall, (count, piece, run))
             for block in reversed(self.blocks[first + 1 : last + 1]):
                 yield Call(block, block.backward, (count, piece, gradients[block.layer], run))
             if stage:

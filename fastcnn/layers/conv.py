@@ -163,6 +163,9 @@ class _ConvBlock(Block):
     def input_halo(self, graph: Graph) -> Halo:
         algorithm = self.conv.choose(graph.shapes[self.x][0])
         self.reads_any_pitch = algorithm.reads_any_pitch
+        self.in_pieces = algorithm.in_pieces and not self.pooling
+        self.reads_panels = algorithm.reads_panels(self.conv.window) and not self.pooling
+        self.reads_gradient_panels = self.reads_panels and not (self.conv.bias or self.has_relu)
         return algorithm.input_halo(self.conv.window)
 
     def gradient_halo(self, graph: Graph) -> Halo:
@@ -184,6 +187,7 @@ class _ConvBlock(Block):
         convolution = Convolution(
             window, channels, self.conv.num_filters, self.conv.groups, graph.images,
             graph.values[self.x], value, self.gradient, dx, graph.dtype, y if self.pooling else None,
+            graph.value_panels.get(self.x), graph.gradient_panels.get(self.y),
         )  # fmt: skip
         self.sparse = None
         if dy and algorithm is Direct and self.pooling and not self.pooling.every and Sparse.pays(convolution):
@@ -191,7 +195,6 @@ class _ConvBlock(Block):
             convolution, self.gradient = replace(convolution, dy=None, dx=None), None
         self.algorithm = algorithm(convolution)
         self.replayable = algorithm.replayable
-        self.in_pieces = algorithm.in_pieces and not self.pooling
         self.spreads_pooling = algorithm.spreads_pooling and dx is None
         self.pitch, self.dtype, self.pixels = y.pitch, graph.dtype, y.pixels
         self.no_biases = aligned_zeros(y.pitch, graph.dtype)

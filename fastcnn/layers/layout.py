@@ -117,6 +117,10 @@ class Layout:
         """Return the offsets of the first pixel of each line of `images` images."""
         return self.table(images, np.arange(self.height), 0)
 
+    def channel_offsets(self, channels: int) -> IntArray:
+        """Return the offsets of a pixel's channels."""
+        return np.arange(channels, dtype=np.int32)
+
     def physical_order(self) -> tuple[IntArray, IntArray]:
         """Return every feature's offset in memory order, and its number in the public order C, H, W."""
         h, w, c = np.meshgrid(np.arange(self.height), np.arange(self.width), np.arange(self.channels), indexing="ij")

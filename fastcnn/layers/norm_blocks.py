@@ -86,7 +86,12 @@ class BatchNormBlock(_NormBlock):
 
     meets = True
     in_pieces = True
+    writes_panels = True
     layer: BatchNorm
+
+    def plan(self, graph: Graph) -> None:
+        super().plan(graph)
+        self.y_panels, self.dx_panels = graph.value_panels.get(self.y), graph.gradient_panels.get(self.x)
 
     def _tables(self, graph: Graph) -> int:
         return 1
@@ -128,6 +133,15 @@ class BatchNormBlock(_NormBlock):
             self.pitch, kept.k, self.floor,
         )  # fmt: skip
 
+    def recall(self, n: int, memory: Memory, run: Pass) -> None:
+        if self.y_panels is None:
+            self.forward(n, memory, run)
+            return
+        kernels.normalise_panels(
+            memory.values[self.x], self.x_row, memory.values[self.y], n * self.height, self.width, self.pitch,
+            memory.kept[self.index].k, self.floor, self.y_panels.span,
+        )  # fmt: skip
+
     def backward_partial(self, n: int, memory: Memory, run: Pass) -> None:
         kept = memory.kept[self.index]
         kernels.gradient_sums(
@@ -149,7 +163,12 @@ class BatchNormBlock(_NormBlock):
         kept = memory.kept[self.index]
         if not memory.done:
             kernels.parameter_gradients(kept.sums, kept.k, self.pitch, gradients["gamma"], gradients["beta"])
-        if memory.gradients[self.x] is not None:
+        if self.dx_panels:
+            kernels.normalise_backward_panels(
+                memory.values[self.x], self.x_row, memory.gradients[self.y], self.dy_row, memory.gradients[self.x],
+                n * self.height, self.width, self.pitch, kept.k, self.floor, self.dx_panels.span,
+            )  # fmt: skip
+        elif memory.gradients[self.x] is not None:
             kernels.normalise_backward(
                 memory.values[self.x], self.x_row, memory.gradients[self.y], self.dy_row, memory.gradients[self.x],
                 self.dx_row, 0, n * self.height, self.width, self.pitch, kept.k, self.floor,

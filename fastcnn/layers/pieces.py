@@ -26,6 +26,11 @@ def stage_blocks(graph: Graph, stage: int) -> Sequence[Block]:
     return graph.blocks[first : last + 1]
 
 
+def stage_of(graph: Graph, index: int) -> int:
+    """Return the stage of a block: how many meetings are before it."""
+    return sum(cut < index for cut in graph.cuts)
+
+
 def images_at_once(graph: Graph, stage: int) -> int:
     """Return how many images of a shard go through a stage at a time."""
     blocks = stage_blocks(graph, stage)

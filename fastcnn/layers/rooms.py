@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from .layout import Halo, Layout
-from .pieces import falling
+from .pieces import falling, stage_of
 
 if TYPE_CHECKING:
     from .block import Graph
@@ -93,6 +93,10 @@ def value_rooms(graph: Graph) -> list[Room]:
 def gradient_rooms(graph: Graph) -> list[Room | None]:
     """Return the room of each edge's gradient, None where there is none."""
     shared = _take_turns("gradients", _gradient_spans(graph))
+    for edge, panels in graph.gradient_panels.items():
+        producer = next(block for block in graph.blocks if edge in block.writes)
+        alone = Room(False, ("gradients", edge), 0, graph.pieces[stage_of(graph, producer.index)])
+        shared[edge] = shared.get(edge, alone)._replace(size=panels.image_size(graph.values[edge]))
     return [
         None if layout is None else shared.get(edge, Room(True, ("gradients", edge), layout.image_size, graph.images))
         for edge, layout in enumerate(graph.gradients)
@@ -107,8 +111,8 @@ def passing_values(graph: Graph) -> dict[int, bool]:
     found = {}
     for block in (graph.blocks[cut] for cut in graph.cuts):
         readers = [graph.blocks[r] for r in _readers(graph, block.y)]
-        stage = _stage(graph, block.index + 1)
-        here = all(_stage(graph, reader.index) == stage and reader.index not in graph.cuts for reader in readers)
+        stage = stage_of(graph, block.index + 1)
+        here = all(stage_of(graph, reader.index) == stage and reader.index not in graph.cuts for reader in readers)
         if readers and here and block.y != graph.output:
             found[block.y] = any(reader.reads_values_again for reader in readers)
     return found
@@ -117,12 +121,9 @@ def passing_values(graph: Graph) -> dict[int, bool]:
 def _passing_room(graph: Graph, edge: int) -> Room:
     """Return the room of values behind a meeting, that are not kept."""
     layout, producer = graph.values[edge], next(block for block in graph.blocks if edge in block.writes)
-    return Room(False, ("passing values", layout), layout.image_size, graph.pieces[_stage(graph, producer.index + 1)])
-
-
-def _stage(graph: Graph, index: int) -> int:
-    """Return the stage of a block: how many meetings are before it."""
-    return sum(cut < index for cut in graph.cuts)
+    panels, images = graph.value_panels.get(edge), graph.pieces[stage_of(graph, producer.index + 1)]
+    size = panels.image_size(layout) if panels else layout.image_size
+    return Room(False, ("passing values", layout), size, images)
 
 
 def _readers(graph: Graph, edge: int) -> list[int]:
@@ -146,7 +147,7 @@ def _gradient_spans(graph: Graph) -> Iterable[Span]:
             layout, producers = graph.gradients[edge], [one.index for one in graph.blocks if edge in one.writes]
             if layout and producers and block.fills(edge) and edge != graph.output:
                 first, last = block.index, producers[0]
-                stages = _stage(graph, first), _stage(graph, last)
+                stages = stage_of(graph, first), stage_of(graph, last)
                 images = graph.pieces[stages[0]]
                 falls = falling(graph, stages[0]) if images < graph.images else None
                 images = images if stages[0] == stages[1] else graph.images
