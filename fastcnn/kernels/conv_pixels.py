@@ -8,7 +8,7 @@ Shape legend: x haloed maps; pooled pixels, each the largest of a window of 2 x 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -20,7 +20,7 @@ from .blocking import FILTERS
 from .compiler import kernel
 from .simd import INT64, pointers
 from .vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store
-from .vector_bits import emit_largest_of_four, emit_store_bits, emit_transpose, emit_winners_of_four
+from .vector_bits import emit_largest_of_four, emit_store_bits, emit_winners_of_four
 
 
 @kernel
@@ -86,38 +86,72 @@ def _emit_windows(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any],
     """Emit `_two_halves`."""
     sums = _emit_sums(builder, vector, values, emit_pixels)
     low = emit_splat(builder, vector, values["floor"])
+    numbers = [builder.add(values[half], INT64(window)) for half in "pq" for window in range(vector.lanes // 4)]
     with builder.if_else(values["marks"]) as (marked, unmarked):
         with marked:
-            above, below = (_emit_by_pixel(builder, vector, column) for column in zip(*sums, strict=True))
-            for i, number, target in _emit_targets(builder, vector, values):
-                window = [*above[2 * i : 2 * i + 2], *below[2 * i : 2 * i + 2]]
-                best = emit_maximum(builder, low, emit_largest_of_four(builder, vector, window))
-                bits = emit_winners_of_four(builder, vector, window, best, low, values["every"])
-                emit_store(builder, vector, best, target)
-                mark = builder.gep(values["winners"], [builder.mul(number, INT64(vector.lanes))])
-                emit_store_bits(builder, vector, bits, mark)
+            corners = [_emit_left_and_right(builder, vector, line) for line in zip(*sums, strict=True)]
+            windows = [[*above, *below] for above, below in zip(*corners, strict=True)]
+            best = [emit_maximum(builder, low, emit_largest_of_four(builder, vector, window)) for window in windows]
+            _emit_store_windows(builder, vector, values, numbers, best)
+            bits = [
+                emit_winners_of_four(builder, vector, window, largest, low, values["every"])
+                for window, largest in zip(windows, best, strict=True)
+            ]
+            for number, mark in zip(numbers, _emit_by_window(builder, vector, bits), strict=True):
+                place = builder.mul(number, INT64(vector.lanes))
+                emit_store_bits(builder, vector, mark, builder.gep(values["winners"], [place]))
         with unmarked:
-            pixels = _emit_by_pixel(builder, vector, [_emit_largest(builder, vector, *pair) for pair in sums])
-            for i, _, target in _emit_targets(builder, vector, values):
-                largest = _emit_largest(builder, vector, *pixels[2 * i : 2 * i + 2])
-                emit_store(builder, vector, emit_maximum(builder, low, largest), target)
+            columns = [_emit_largest(builder, vector, *column) for column in sums]
+            windows = [_emit_largest(builder, vector, *pair) for pair in _emit_left_and_right(builder, vector, columns)]
+            best = [emit_maximum(builder, low, window) for window in windows]
+            _emit_store_windows(builder, vector, values, numbers, best)
 
 
-def _emit_targets(
-    builder: ir.IRBuilder, vector: Vector, values: dict[str, Any]
-) -> Iterator[tuple[int, ir.Value, ir.Value]]:
-    """Emit where each window of a register goes; yield its place in the register, its number and the address in y."""
-    for i in range(vector.lanes // 2):
-        half, window = divmod(i, vector.lanes // 4)
-        number = builder.add(values["pq"[half]], INT64(window))
+def _emit_store_windows(
+    builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], numbers: Sequence[Any], best: Sequence[Any]
+) -> None:
+    """Emit the stores of the largest numbers of a register's windows, which have these numbers."""
+    for number, largest in zip(numbers, _emit_by_window(builder, vector, best), strict=True):
         place = builder.sext(builder.load(builder.gep(values["y_row"], [number])), INT64)
-        yield i, number, builder.gep(values["y"], [place])
+        emit_store(builder, vector, largest, builder.gep(values["y"], [place]))
 
 
-def _emit_by_pixel(builder: ir.IRBuilder, vector: Vector, by_filter: Sequence[Any]) -> list[Any]:
-    """Emit a vector of filters for each pixel."""
-    zeros = [ir.Constant(vector.ir, None)] * (vector.lanes - FILTERS)
-    return emit_transpose(builder, vector, [*by_filter, *zeros])
+def _emit_left_and_right(builder: ir.IRBuilder, vector: Vector, line: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Emit, for each two filters, their left pixels of all windows in one register, and their right ones in another."""
+    return [
+        (_emit_every_second(builder, vector, x, y, 0), _emit_every_second(builder, vector, x, y, 1))
+        for x, y in zip(line[0::2], line[1::2], strict=True)
+    ]
+
+
+def _emit_every_second(builder: ir.IRBuilder, vector: Vector, x: Any, y: Any, first: int) -> Any:
+    """Emit every second number of x and of y, beginning with the first or the second one: two and two in turn.
+
+    So none leaves the 128 bits in which shuffles are quick.
+    """
+    lanes = vector.lanes
+    places = [four + k for four in range(first, lanes, 4) for k in (0, 2, lanes, lanes + 2)]
+    return _emit_shuffle(builder, vector, x, y, places)
+
+
+def _emit_by_window(builder: ir.IRBuilder, vector: Vector, pairs: Sequence[Any]) -> list[Any]:
+    """Emit a vector of filters for each window, zeros behind, from registers of the windows of two filters."""
+    lanes, (x, y, z) = vector.lanes, pairs
+    # Behind the fence LLVM does not know that they are zeros, and stores no marks by instructions that are slow here.
+    zeros = emit_call(builder, vector, "arithmetic.fence", [ir.Constant(vector.ir, None)])
+    found = [x] * (lanes // 2)
+    for first in (0, 1):
+        front, back = (_emit_every_second(builder, vector, *two, first) for two in ((x, y), (z, zeros)))
+        for four in range(0, lanes, 4):
+            places = [*range(four, four + 4), *range(lanes + four, lanes + four + 4)]
+            places += places[-1:] * (lanes - len(places))
+            found[four // 2 + first] = _emit_shuffle(builder, vector, front, back, places)
+    return found
+
+
+def _emit_shuffle(builder: ir.IRBuilder, vector: Vector, x: Any, y: Any, places: list[int]) -> Any:
+    """Emit the numbers at these places of x and, behind it, y."""
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), places))
 
 
 def _emit_sums(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], emit_pixels: Any) -> list[list[Any]]:
