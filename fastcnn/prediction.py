@@ -42,7 +42,7 @@ class Predictors:
 
         For one image neither `batch_size` nor `threads` matters, as long as they are what they should be.
         """
-        if not (type(x) is np.ndarray and type(batch_size) is int and batch_size > 0):
+        if type(batch_size) is not int or batch_size < 1:
             return None
         if not (threads is None or (type(threads) is int and threads > 0)):
             return None
@@ -50,15 +50,8 @@ class Predictors:
             predictor = self.singles.pop()
         except IndexError:
             return None
-        result = None
-        dtype, shape, play, changed, output, _ = predictor.last
-        if x.dtype is dtype and x.shape == shape:
-            try:
-                play(x)
-                if changed is None or not changed[0]:
-                    result = output.copy()
-            except ValueError:  # its numbers do not stand in C order
-                result = None
+        play, changed, output, _ = predictor.last
+        result = output.copy() if play(x) and (changed is None or not changed[0]) else None
         self.singles.append(predictor)
         return result
 
@@ -147,7 +140,7 @@ class Predictor:
             self.graph.load_from(source, np.zeros(0, x.dtype), 0, n, piece.memory)
         tape = self.copies.look + load + piece.tape
         changed = self.copies.changed if self.copies.now else None
-        record = _Record(x.dtype, x.shape, tape.fed(source), changed, piece.output, tape)
+        record = _Record(tape.fed(source, images), changed, piece.output, tape)
         self.records[x.shape, x.dtype] = self.last = record
 
     def _predict(self, x: Array, output: Array, worker: int) -> None:
@@ -180,21 +173,19 @@ class _Piece(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """A kind of batch: what computes its output from the images, and where that stands.
+    """A kind of batch: what computes its output from images, if they are of that kind, and where that stands.
 
     The output is worth nothing if `changed[0]` says that parameters were written, of which there are copies; None if
     there are none. `tape` is what `play` plays.
     """
 
-    dtype: np.dtype | None
-    shape: Shape
-    play: Callable[[Array], None]
+    play: Callable[[Any], bool]
     changed: IntArray | None
     output: Array
     tape: Tape
 
 
-NONE = _Record(None, (), lambda images: None, None, np.empty(0), Tape())
+NONE = _Record(lambda images: False, None, np.empty(0), Tape())
 
 
 class _Copies:

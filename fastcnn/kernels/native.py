@@ -97,7 +97,7 @@ class _Method(ctypes.Structure):
     )  # fmt: skip
 
 
-def python_function(name: str, address: int) -> Callable[[int], Callable[[Any], None]]:
+def python_function(name: str, address: int) -> Callable[[int], Callable[[Any], Any]]:
     """Return what makes functions of Python of machine code (self, argument) -> object, each with an integer as `self`.
 
     Python calls them in a tenth of the time that it takes to call by way of ctypes.

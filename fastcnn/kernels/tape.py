@@ -22,7 +22,7 @@ from .native import OBJECT, WORD, WORDS, compile_module, emit_python, python_fun
 Function = Callable[..., Any]
 
 VIEW = 16  # words, more than Python's `Py_buffer` has; the first is the address of the bytes
-SIMPLE = 0  # the kind of buffer: bytes side by side
+SHAPE_AND_FORMAT = 0x8 | 0x4  # what is asked of a buffer, beside the address: implies C order
 _REPEATED = ir.FunctionType(ir.VoidType(), [WORDS])
 
 
@@ -65,20 +65,31 @@ class Tape:
         address, count = steps[0][1] if steps else (0, 0)
         return address, count
 
-    def fed(self, place: np.ndarray) -> Callable[[Any], None]:
+    def fed(self, place: np.ndarray, like: np.ndarray) -> Callable[[Any], bool]:
         """Return a function that makes all calls, as long as the tape is there, its argument's bytes at `place[0]`.
 
         So kernels find a user's numbers, and Python need not ask for their address, which costs it more than a copy.
-        The argument is an array, or what else has a buffer, in C order: a ValueError tells if it is not.
+        The function returns whether its argument is an array, or what else has a buffer, in C order and of the shape
+        and dtype of `like`; if not, no call is made.
         """
+        example = like.data
         native = self.native()
         if native is not None:
-            self._tables.append(task := np.array([*native, place.ctypes.data]))
+            kind = int.from_bytes(example.format.encode(), "little")
+            task = np.array([*native, place.ctypes.data, kind, like.ndim, *like.shape], np.int64)
+            self._tables.append(task)
             return _loops().feed(int(task.ctypes.data))
 
-        def feed(data: Any) -> None:
-            place[0] = _address(data)
+        def feed(data: Any) -> bool:
+            try:
+                view = memoryview(data)
+            except TypeError:
+                return False
+            if not (view.c_contiguous and view.format == example.format and view.shape == example.shape):
+                return False
+            place[0] = _address(view)
             self.play()
+            return True
 
         return feed
 
@@ -128,12 +139,12 @@ def recording(tape: Tape) -> Iterator[Tape]:
 class _Loops(NamedTuple):
     """`loop(table, count)` makes the calls of a table of (machine code, words that it takes).
 
-    `feed(task)` is a function of Python: it finds table, count and a place in three words, and begins with the address
-    of its argument's bytes there.
+    `feed(task)` is a function of Python, see `Tape.fed`. The words of a task are table, count, place, and what the
+    argument must be: the character of its format, the number of its dimensions, its shape.
     """
 
     loop: Function
-    feed: Callable[[int], Callable[[Any], None]]
+    feed: Callable[[int], Callable[[Any], bool]]
 
 
 @cache
@@ -150,27 +161,68 @@ def _loops() -> _Loops:
 
 
 def _emit_feed(builder: ir.IRBuilder) -> None:
-    """Emit a function of two objects of Python: the address of a task, and what has a buffer."""
+    """Emit a function of two objects of Python: the address of a task, and what may have a buffer."""
     itself, data = builder.function.args
-    nothing, flags, failed = ir.VoidType(), ir.IntType(32), ir.Constant(OBJECT, None)
+    nothing, flags = ir.VoidType(), ir.IntType(32)
     task = builder.bitcast(emit_python(builder, "PyLong_AsVoidPtr", OBJECT, [itself]), WORDS)
     view = builder.alloca(WORD, VIEW)
-    refused = emit_python(builder, "PyObject_GetBuffer", flags, [data, view, flags(SIMPLE)])
+    refused = emit_python(builder, "PyObject_GetBuffer", flags, [data, view, flags(SHAPE_AND_FORMAT)])
     with builder.if_then(builder.icmp_signed("!=", refused, flags(0))):
-        builder.ret(failed)  # the error is set
-    table, count, place = (builder.load(builder.gep(task, [WORD(k)])) for k in range(3))
-    builder.store(builder.load(view), builder.inttoptr(place, WORDS))
-    thread = emit_python(builder, "PyEval_SaveThread", OBJECT)
-    emit_calls(builder, builder.inttoptr(table, WORDS), count)
-    emit_python(builder, "PyEval_RestoreThread", nothing, [thread])
+        emit_python(builder, "PyErr_Clear", nothing)
+        builder.ret(emit_python(builder, "PyBool_FromLong", OBJECT, [WORD(0)]))
+    fits = _emit_fits(builder, view, task)
+    with builder.if_then(fits):
+        table, count, place = _emit_words(builder, task, 0, 1, 2)
+        builder.store(builder.load(view), builder.inttoptr(place, WORDS))
+        thread = emit_python(builder, "PyEval_SaveThread", OBJECT)
+        emit_calls(builder, builder.inttoptr(table, WORDS), count)
+        emit_python(builder, "PyEval_RestoreThread", nothing, [thread])
     emit_python(builder, "PyBuffer_Release", nothing, [view])
-    none = builder.inttoptr(WORD(id(None)), OBJECT)
-    emit_python(builder, "Py_IncRef", nothing, [none])
-    builder.ret(none)
+    builder.ret(emit_python(builder, "PyBool_FromLong", OBJECT, [builder.zext(fits, WORD)]))
+
+
+def _emit_fits(builder: ir.IRBuilder, view: ir.Value, task: ir.Value) -> ir.Value:
+    """Emit whether a buffer is what a task expects.
+
+    The words of Python's `Py_buffer`: address, owner, length, item size, then two halves: whether it is read-only, the
+    number of its dimensions; format, a string; shape.
+    """
+    dimensions, format, shape = _emit_words(builder, view, 4, 5, 6)
+    dimensions = builder.lshr(dimensions, WORD(32))
+    kind, expected = _emit_words(builder, task, 3, 4)
+    # A string of one character: the second byte is looked at if the first is not the end.
+    bytes_ = builder.inttoptr(format, OBJECT)
+    first = builder.load(bytes_)
+    second = builder.load(builder.gep(bytes_, [builder.zext(builder.icmp_unsigned("!=", first, first.type(0)), WORD)]))
+    fits = builder.icmp_unsigned("==", builder.zext(first, WORD), kind)
+    fits = builder.and_(fits, builder.icmp_unsigned("==", second, second.type(0)))
+    fits = builder.and_(fits, builder.icmp_unsigned("==", dimensions, expected))
+    differences = builder.alloca(WORD)
+    builder.store(WORD(0), differences)
+    with _repeat(builder, builder.select(fits, dimensions, WORD(0))) as i:
+        length = builder.load(builder.gep(builder.inttoptr(shape, WORDS), [i]))
+        wanted = builder.load(builder.gep(task, [builder.add(i, WORD(5))]))
+        found = builder.or_(builder.load(differences), builder.xor(length, wanted))
+        builder.store(found, differences)
+    return builder.and_(fits, builder.icmp_unsigned("==", builder.load(differences), WORD(0)))
+
+
+def _emit_words(builder: ir.IRBuilder, words: ir.Value, *places: int) -> list[ir.Value]:
+    """Emit the loads of some of the words behind a pointer."""
+    return [builder.load(builder.gep(words, [WORD(place)])) for place in places]
 
 
 def emit_calls(builder: ir.IRBuilder, table: ir.Value, count: ir.Value) -> None:
     """Emit the calls of a table of (machine code, words that it takes)."""
+    with _repeat(builder, count) as i:
+        row = builder.mul(i, WORD(2))
+        code, words = (builder.load(builder.gep(table, [builder.add(row, WORD(k))])) for k in range(2))
+        builder.call(builder.inttoptr(code, _REPEATED.as_pointer()), [builder.inttoptr(words, WORDS)])
+
+
+@contextmanager
+def _repeat(builder: ir.IRBuilder, count: ir.Value) -> Iterator[ir.Value]:
+    """Emit a loop around what is emitted meanwhile, which finds in `i` the number of its turn."""
     before, function = builder.block, builder.function
     head, body, after = (function.append_basic_block(name) for name in ("head", "body", "after"))
     builder.branch(head)
@@ -178,10 +230,8 @@ def emit_calls(builder: ir.IRBuilder, table: ir.Value, count: ir.Value) -> None:
     i = builder.phi(WORD)
     builder.cbranch(builder.icmp_unsigned("<", i, count), body, after)
     builder.position_at_end(body)
-    row = builder.mul(i, WORD(2))
-    code, words = (builder.load(builder.gep(table, [builder.add(row, WORD(k))])) for k in range(2))
-    builder.call(builder.inttoptr(code, _REPEATED.as_pointer()), [builder.inttoptr(words, WORDS)])
+    yield i
     i.add_incoming(WORD(0), before)
-    i.add_incoming(builder.add(i, WORD(1)), body)
+    i.add_incoming(builder.add(i, WORD(1)), builder.block)
     builder.branch(head)
     builder.position_at_end(after)
