@@ -6,7 +6,6 @@ arguments. A tape has written them down: a loop in machine code takes them from 
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +35,7 @@ class Tape:
     def __init__(self) -> None:
         self._calls: list[tuple[Function | int, Any, tuple[Any, ...]]] = []
         self._steps: list[tuple[Function, tuple[Any, ...]]] | None = None
-        self._tables: list[np.ndarray] = []
+        self._tables: list[np.ndarray] = []  # what machine code reads: alive
 
     def add(self, function: Function, arguments: tuple[Any, ...]) -> None:
         """Append a call of Python."""
@@ -59,11 +58,11 @@ class Tape:
 
     def native(self) -> tuple[int, int] | None:
         """Return the address and the number of its kernel calls, if it is nothing else."""
-        steps = self._steps or self._join()
-        if not all(function is _loops().loop for function, _ in steps):
+        if any(callable(function) for function, *_ in self._calls):
             return None
-        address, count = steps[0][1] if steps else (0, 0)
-        return address, count
+        if self._steps is None:
+            self._join()
+        return (self._tables[0].ctypes.data, len(self._calls)) if self._calls else (0, 0)
 
     def fed(self, place: np.ndarray, like: np.ndarray) -> Callable[[Any], bool]:
         """Return a function that makes all calls, as long as the tape is there, its argument's bytes at `place[0]`.
@@ -101,8 +100,9 @@ class Tape:
                 steps += [(function, arguments) for function, _, arguments in calls if callable(function)]
             else:
                 table = np.array([(address, _address(words)) for address, words, _ in calls], np.int64)
-                self._tables.append(table)
-                steps.append((_loops().loop, (table.ctypes.data, len(table))))
+                task = np.array([table.ctypes.data, len(table)])
+                self._tables += [table, task]
+                steps.append((_loops().play(int(task.ctypes.data)), (None,)))
         self._steps = steps
         return steps
 
@@ -137,13 +137,14 @@ def recording(tape: Tape) -> Iterator[Tape]:
 
 
 class _Loops(NamedTuple):
-    """`loop(table, count)` makes the calls of a table of (machine code, words that it takes).
+    """What makes functions of Python that make the calls of a task, which is words: table, their number, and more.
 
-    `feed(task)` is a function of Python, see `Tape.fed`. The words of a task are table, count, place, and what the
-    argument must be: the character of its format, the number of its dimensions, its shape.
+    A table is of (machine code, words that it takes). `play` does no more and does not look at its argument; for `feed`
+    see `Tape.fed`: there follow the place, and what the argument must be: the character of its format, the number of
+    its dimensions, its shape.
     """
 
-    loop: Function
+    play: Callable[[int], Callable[[None], Any]]
     feed: Callable[[int], Callable[[Any], bool]]
 
 
@@ -151,20 +152,24 @@ class _Loops(NamedTuple):
 def _loops() -> _Loops:
     """Return the loops, compiled at the first call; they let go of the GIL while they run."""
     module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORDS, WORD]), "loop")
-    builder = ir.IRBuilder(function.append_basic_block())
-    emit_calls(builder, *function.args)
-    builder.ret_void()
-    _emit_feed(ir.IRBuilder(ir.Function(module, ir.FunctionType(OBJECT, [OBJECT] * 2), "feed").append_basic_block()))
-    loop, feed = compile_module(module, "loop", "feed")
-    return _Loops(ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(loop), python_function("feed", feed))
+    for name, emit in (("play", _emit_play), ("feed", _emit_feed)):
+        function = ir.Function(module, ir.FunctionType(OBJECT, [OBJECT] * 2), name)
+        emit(ir.IRBuilder(function.append_basic_block()))
+    play, feed = compile_module(module, "play", "feed")
+    return _Loops(python_function("play", play), python_function("feed", feed))
+
+
+def _emit_play(builder: ir.IRBuilder) -> None:
+    """Emit a function of two objects of Python: the address of a task, and anything."""
+    _emit_task(builder, _emit_address(builder, builder.function.args[0]))
+    builder.ret(emit_python(builder, "PyBool_FromLong", OBJECT, [WORD(1)]))
 
 
 def _emit_feed(builder: ir.IRBuilder) -> None:
     """Emit a function of two objects of Python: the address of a task, and what may have a buffer."""
     itself, data = builder.function.args
     nothing, flags = ir.VoidType(), ir.IntType(32)
-    task = builder.bitcast(emit_python(builder, "PyLong_AsVoidPtr", OBJECT, [itself]), WORDS)
+    task = _emit_address(builder, itself)
     view = builder.alloca(WORD, VIEW)
     refused = emit_python(builder, "PyObject_GetBuffer", flags, [data, view, flags(SHAPE_AND_FORMAT)])
     with builder.if_then(builder.icmp_signed("!=", refused, flags(0))):
@@ -172,13 +177,24 @@ def _emit_feed(builder: ir.IRBuilder) -> None:
         builder.ret(emit_python(builder, "PyBool_FromLong", OBJECT, [WORD(0)]))
     fits = _emit_fits(builder, view, task)
     with builder.if_then(fits):
-        table, count, place = _emit_words(builder, task, 0, 1, 2)
+        (place,) = _emit_words(builder, task, 2)
         builder.store(builder.load(view), builder.inttoptr(place, WORDS))
-        thread = emit_python(builder, "PyEval_SaveThread", OBJECT)
-        emit_calls(builder, builder.inttoptr(table, WORDS), count)
-        emit_python(builder, "PyEval_RestoreThread", nothing, [thread])
+        _emit_task(builder, task)
     emit_python(builder, "PyBuffer_Release", nothing, [view])
     builder.ret(emit_python(builder, "PyBool_FromLong", OBJECT, [builder.zext(fits, WORD)]))
+
+
+def _emit_address(builder: ir.IRBuilder, itself: ir.Value) -> ir.Value:
+    """Emit the pointer to words that an integer of Python stands for."""
+    return builder.bitcast(emit_python(builder, "PyLong_AsVoidPtr", OBJECT, [itself]), WORDS)
+
+
+def _emit_task(builder: ir.IRBuilder, task: ir.Value) -> None:
+    """Emit the calls of a task, without the GIL."""
+    table, count = _emit_words(builder, task, 0, 1)
+    thread = emit_python(builder, "PyEval_SaveThread", OBJECT)
+    emit_calls(builder, builder.inttoptr(table, WORDS), count)
+    emit_python(builder, "PyEval_RestoreThread", ir.VoidType(), [thread])
 
 
 def _emit_fits(builder: ir.IRBuilder, view: ir.Value, task: ir.Value) -> ir.Value:
