@@ -385,9 +385,8 @@ class Graph:
         first = self.cuts[stage - 1] if stage else -1
         last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks) - 1
         for count, piece in pieces_of(self, stage, n, memory, falling(self, stage)):
-            # Since forward: the last stage goes straight back.
-            stands = stage == len(self.cuts) and count == n and self.blocks[first].y not in self.value_panels
-            if stage and self.blocks[first].y in self.recalled and not stands:
+            stands = stage == len(self.cuts) and count == n  # since forward: the last stage goes straight back
+            if stage and self.blocks[first].y in (self.value_panels if stands else self.recalled):
                 yield Call(self.blocks[first], self.blocks[first].recall, (count, piece, run))
             for block in reversed(self.blocks[first + 1 : last + 1]):
                 yield Call(block, block.backward, (count, piece, gradients[block.layer], run))
