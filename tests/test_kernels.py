@@ -71,11 +71,11 @@ def test_product(guards, rows, vectors, dtype):
         a = guards.empty((rows + first) * (K + 3) + 3, dtype)
         a[a_row[:, None] + a_col] = A
         c_row = spread(rng, rows + first, N, gap)
-        for floor in (-np.inf, 0):
+        for floor, ask in ((-np.inf, 0), (0, 10000)):
             c = guards.empty((rows + first) * (N + gap) + gap, dtype)
             product.product(
                 a, table(guards, a_row), first, first + rows, table(guards, a_col), K, packed(guards, B), 0,
-                c, table(guards, c_row), N, guards.array(start), dtype(floor),
+                c, table(guards, c_row), N, guards.array(start), dtype(floor), guards.empty(ask, dtype),
             )  # fmt: skip
             assert_only(c, c_row[first:], N)
             np.testing.assert_array_equal(gather(c, c_row[first:], N), np.maximum(floor, start + A[first:] @ B))
@@ -121,7 +121,7 @@ def test_few_rows_behind_a_relu(guards, zeros, vectors, dtype):
         biases, y, expected = guards.array(start), guards.empty(2 * N, dtype), guards.empty(2 * N, dtype)
         none = dtype(-np.inf)
         dense.few_rows(a, a_row, 2, a_col, K, w, table(guards, w_row), y, y_row, N, biases, none)
-        product.product(a, a_row, 0, 2, a_col, K, packed(guards, W), 0, expected, y_row, N, biases, none)
+        product.product(a, a_row, 0, 2, a_col, K, packed(guards, W), 0, expected, y_row, N, biases, none, biases[:0])
         np.testing.assert_array_equal(y, expected)
 
 
@@ -170,10 +170,10 @@ def test_gradient_of_panels(guards, K, panels, dtype):
         a[a_row[:, None] + np.arange(n)] = A
         g = guards.empty(panels * span, dtype)
         g.reshape(panels, span)[:, : n * width] = G.reshape(n, panels, width).swapaxes(0, 1).reshape(panels, -1)
-        for times, fresh in ((1, True), (2, False)):
+        for times, fresh, ask in ((1, True, 0), (2, False, 1000)):
             product.gradient_of_panels(
                 a, table(guards, a_row), K, table(guards, np.arange(n)), n, g, span, N, pixels, c,
-                table(guards, c_row), guards.zeros(N, dtype), fresh,
+                table(guards, c_row), guards.zeros(N, dtype), fresh, guards.empty(ask, dtype), guards.empty(ask, dtype),
             )  # fmt: skip
             assert_only(c, c_row, N)
             np.testing.assert_array_equal(gather(c, c_row, N), times * A @ G)

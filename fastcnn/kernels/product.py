@@ -9,16 +9,23 @@ from __future__ import annotations
 
 from .blocking import BAND, DEPTH
 from .compiler import kernel
-from .panel import panel_product
+from .panel import panel_product, panel_product_asking
 from .vector import lanes, load, splat, store
 from .vector_bits import store_transposed
 
+TILE = 6  # rows, roughly
+
 
 @kernel
-def product(a, a_row, i0, i1, a_col, K, b, b0, c, c_row, N, start, floor):
-    """C[i0:i1] = max(floor, start + A[i0:i1] · B), where B begins at `b[b0]`."""
+def product(a, a_row, i0, i1, a_col, K, b, b0, c, c_row, N, start, floor, ask):
+    """C[i0:i1] = max(floor, start + A[i0:i1] · B), where B begins at `b[b0]`.
+
+    Memory, which has little to do meanwhile, is asked for all of `ask`, which is read next.
+    """
     width = 2 * lanes(a)
     none = a.dtype.type(-float("inf"))
+    panels = -(-N // width)
+    pace = _pace(ask, (i1 - i0) * K * panels)
     for i in range(i0, i1, BAND):
         end = min(i + BAND, i1)
         for k0 in range(0, max(K, 1), DEPTH):
@@ -27,7 +34,23 @@ def product(a, a_row, i0, i1, a_col, K, b, b0, c, c_row, N, start, floor):
             for c0 in range(0, N, width):
                 vectors = min(N - c0, width) // lanes(a)
                 at = b0 + c0 * K + k0 * vectors * lanes(a)
-                panel_product(a, a_row, i, end, a_col, k0, k1, b, at, c, c_row, c0, vectors, start, k0 == 0, low)
+                done = (i - i0) * K * panels + (end - i) * (k0 * panels + (k1 - k0) * (c0 // width))
+                panel_product_asking(
+                    a, a_row, i, end, a_col, k0, k1, b, at, c, c_row, c0, vectors, start, k0 == 0, low,
+                    ask, _numbers(ask, done, pace), pace,
+                )  # fmt: skip
+
+
+@kernel
+def _pace(ask, products):
+    """Bytes to ask for with each of so many products of a number and a panel's width, in tiles of TILE rows."""
+    return -(-ask.size * ask.itemsize * TILE // max(products, 1))
+
+
+@kernel
+def _numbers(ask, products, pace):
+    """How many numbers of `ask` belong to so many products."""
+    return products // TILE * pace // ask.itemsize
 
 
 @kernel
@@ -53,15 +76,25 @@ def gradient_product(a, a_row, K, a_col, n, g, g_row, N, pixels, panel, c, c_row
 
 
 @kernel
-def gradient_of_panels(a, a_row, K, a_col, n, g, span, N, pixels, c, c_row, zeros, fresh):
-    """C (K, N) = Aᵀ · G as above, where G stands in panels of two vectors of its rows, `span` numbers apart."""
+def gradient_of_panels(a, a_row, K, a_col, n, g, span, N, pixels, c, c_row, zeros, fresh, ask, then):
+    """C (K, N) = Aᵀ · G as above, where G stands in panels of two vectors of its rows, `span` numbers apart.
+
+    Memory is asked for `ask` during the first half, and `then` for the other one.
+    """
     width = 2 * lanes(a)
     none = a.dtype.type(-float("inf"))
+    half = K * n * (N // width) // 2
     for p0 in range(0, n, pixels):
         p1, begins = min(p0 + pixels, n), fresh and p0 == 0
         for c0 in range(0, N, width):
             at = c0 // width * span + p0 * width
-            panel_product(a, a_row, 0, K, a_col, p0, p1, g, at, c, c_row, c0, 2, zeros, begins, none)
+            done = K * (p0 * (N // width) + (p1 - p0) * (c0 // width))
+            wanted, asked = (ask, done) if done < half else (then, done - half)
+            pace = _pace(wanted, half)
+            panel_product_asking(
+                a, a_row, 0, K, a_col, p0, p1, g, at, c, c_row, c0, 2, zeros, begins, none,
+                wanted, _numbers(wanted, asked, pace), pace,
+            )  # fmt: skip
 
 
 @kernel

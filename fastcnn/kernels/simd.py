@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .machine import MAX_ROWS, vector_set
-from .vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store
+from .vector import Vector, emit_call, emit_load, emit_maximum, emit_prefetch, emit_splat, emit_store
 
 UNROLL = 4  # values of k per loop turn
 WIDTHS = (1, 2)  # registers per tile row: 6 x 16 for AVX2 is the shape of BLIS on Zen; one where the panels end
@@ -96,6 +96,12 @@ class Tile:
             sums, k, b = self._loop(steps, sums, k, b, a_pointers, vectors)
         return sums
 
+    def _ask(self, k: Any) -> None:
+        """Emit the request of what stands `pace` bytes further for each k, if the tile has such an argument."""
+        if "pace" in self.values:
+            passed = self.builder.mul(self.builder.sub(k, self.values["k0"]), self.values["pace"])
+            emit_prefetch(self.builder, self.builder.gep(self.values["asked"], [passed]))
+
     def _loop(
         self, steps: int, sums: list[Any], k: Any, b: Any, a_pointers: list[Any], vectors: int
     ) -> tuple[list[Any], Any, Any]:
@@ -111,6 +117,8 @@ class Tile:
         builder.position_at_end(body)
         width = vectors * self.lanes
         new = phis[2:]
+        if steps > 1:
+            self._ask(phis[0])
         for u in range(steps):
             offset = self.offset(self.at("a_col", self.plus(phis[0], u)))
             right = [self.load(builder.gep(phis[1], [INT64(u * width + j * self.lanes)])) for j in range(vectors)]
@@ -137,7 +145,7 @@ def panel_type(vector: Vector) -> tuple[ir.FunctionType, list[str]]:
     arguments = {
         "a": numbers, "a_row": table, "i0": INT64, "i1": INT64, "a_col": table, "k0": INT64, "k1": INT64,
         "b": numbers, "c": numbers, "c_row": table, "c0": INT64, "vectors": INT64, "start": numbers, "fresh": BOOL,
-        "floor": vector.ir.element,
+        "floor": vector.ir.element, "ask": numbers, "pace": INT64,
     }  # fmt: skip
     return ir.FunctionType(ir.VoidType(), arguments.values()), list(arguments)
 
@@ -146,7 +154,8 @@ def emit_panel(module: ir.Module, name: str, vector: Vector) -> None:
     """Emit the function C[i0:i1, c0:c0+width] = max(floor, s + A · B) for one panel of B, which begins at `b`.
 
     `s` is `start[c0:]` where `fresh`, else what stands in C. The tiles are of nearly equal height: a low tile waits for
-    itself.
+    itself. Meanwhile memory, which has little to do, is asked for what begins at `ask`: each tile goes on where the one
+    before it stopped, `pace` bytes for each k.
     """
     function_type, names = panel_type(vector)
     function = ir.Function(module, function_type, name)
@@ -155,12 +164,15 @@ def emit_panel(module: ir.Module, name: str, vector: Vector) -> None:
     narrow = builder.icmp_signed("==", values["vectors"], INT64(1))
     most = builder.select(narrow, *(INT64(vector_set().tile_rows(vectors)) for vectors in WIDTHS))
     height = builder.sub(values["i1"], values["i0"])
+    of_a_tile = builder.mul(builder.sub(values["k1"], values["k0"]), values["pace"])
+    ask = builder.bitcast(values["ask"], ir.IntType(8).as_pointer())
     tiles = builder.sdiv(builder.sub(builder.add(height, most), INT64(1)), most)
     low = builder.sdiv(height, builder.select(builder.icmp_signed(">", tiles, INT64(0)), tiles, INT64(1)))
     higher = builder.sub(height, builder.mul(low, tiles))  # so many tiles are one row higher
     with cgutils.for_range(builder, tiles) as loop:
         is_higher = builder.icmp_signed("<", loop.index, higher)
         before = builder.select(is_higher, loop.index, higher)
+        values["asked"] = builder.gep(ask, [builder.mul(loop.index, of_a_tile)])
         values["i"] = builder.add(values["i0"], builder.add(builder.mul(loop.index, low), before))
         _emit_tile(Tile(builder, vector, values), builder.add(low, builder.zext(is_higher, INT64)))
     builder.ret_void()

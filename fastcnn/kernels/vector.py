@@ -88,6 +88,14 @@ def emit_address(context: Any, builder: ir.IRBuilder, array_type: types.Array, a
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
 
 
+def emit_prefetch(builder: ir.IRBuilder, pointer: Any) -> None:
+    """Emit the request of the cache line beside an address."""
+    byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+    function_type = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
+    builder.call(function, [builder.bitcast(pointer, byte), integer(0), integer(3), integer(1)])
+
+
 @intrinsic
 def lanes(typingctx: Any, a: Any) -> Any:
     """Return the number of lanes of a vector of `a`'s dtype, as a compile-time constant."""
@@ -186,11 +194,7 @@ def prefetch(typingctx: Any, a: Any, i: Any) -> Any:
     """Ask memory for what is beside `a[i]`, which will be read or written soon; `i` may lie beyond the end."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function_type = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
-        pointer = builder.bitcast(emit_address(context, builder, a, *arguments), byte)
-        builder.call(function, [pointer, integer(0), integer(3), integer(1)])
+        emit_prefetch(builder, emit_address(context, builder, a, *arguments))
         return context.get_dummy_value()
 
     return types.void(a, types.int64), codegen

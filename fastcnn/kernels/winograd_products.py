@@ -18,7 +18,7 @@ def point_products(points, v, v_row, TB, tiles, c_col, C, u, m, m_row, FP, zeros
     """M = V · U for each point."""
     none = v.dtype.type(-float("inf"))
     for p in range(points):
-        product(v, v_row, p * TB, p * TB + tiles, c_col, C, u, p * C * FP, m, m_row, FP, zeros, none)
+        product(v, v_row, p * TB, p * TB + tiles, c_col, C, u, p * C * FP, m, m_row, FP, zeros, none, zeros[:0])
 
 
 @kernel

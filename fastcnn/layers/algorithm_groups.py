@@ -10,7 +10,7 @@ from typing import Any
 from ..kernels import conv_groups as kernels
 from ..kernels.machine import vector_set
 from ..typing import Array
-from .algorithms import Convolution, Direct, TwoPasses
+from .algorithms import Ahead, Convolution, Direct, TwoPasses
 from .layout import aligned_zeros
 
 
@@ -62,11 +62,11 @@ class Grouped(TwoPasses):
             kernels.spread(filters, b.filter, pitch, self.taps, b.count, *self.size, b.dense, b.columns)
             b.direct.pack(b.dense)
 
-    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
+    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, ahead: Ahead = ()) -> None:
         for b in self.bundles:
             b.direct.forward(n, x[b.channel :], biases[b.filter :], floor, y[b.filter :], scratch[1])
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, ahead: Ahead = ()) -> None:
         for b in self.bundles:
             b.direct.input_gradient(n, dy[b.filter :], dx[b.channel :], scratch[1])
 
@@ -75,7 +75,15 @@ class Grouped(TwoPasses):
             b.direct.transposed(n, x[b.filter :], biases[b.channel :], floor, y[b.channel :])
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
+        self,
+        n: int,
+        x: Array,
+        dy: Array,
+        dw: Array,
+        dbias: Array,
+        scratch: Any,
+        fresh: bool = True,
+        ahead: Ahead = (),
     ) -> None:
         pitch, dense = self.convolution.y.pitch, scratch[2]
         for b in self.bundles:

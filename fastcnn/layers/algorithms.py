@@ -6,7 +6,7 @@ All have the same functions: `pack` for new filters, `forward`, `input_gradient`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from ..typing import Array, IntArray
 from .geometry import Pair, Window, windows_of_2
 from .layout import Halo, Layout, aligned_zeros
 from .panels import Panels
+
+Ahead = Sequence[Array]  # what is read next, see `Memory`: memory can be asked for it meanwhile
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class Algorithm(ABC):
         """Take new filters."""
 
     @abstractmethod
-    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
+    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, ahead: Ahead = ()) -> None:
         """y = max(floor, biases + x * filters)."""
 
     def forward_pool(
@@ -176,22 +178,39 @@ class Algorithm(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, ahead: Ahead = ()) -> None:
         """dx = dy, correlated with the flipped filters."""
 
     @abstractmethod
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
+        self,
+        n: int,
+        x: Array,
+        dy: Array,
+        dw: Array,
+        dbias: Array,
+        scratch: Any,
+        fresh: bool = True,
+        ahead: Ahead = (),
     ) -> None:
         """dw = x correlated with dy; dbias = dy summed over images and pixels."""
 
     def backward(
-        self, n: int, x: Array, dy: Array, dx: Array | None, dw: Array, dbias: Array, scratch: Any, fresh: bool
+        self,
+        n: int,
+        x: Array,
+        dy: Array,
+        dx: Array | None,
+        dw: Array,
+        dbias: Array,
+        scratch: Any,
+        fresh: bool,
+        ahead: Ahead = (),
     ) -> None:
         """Compute all gradients; without that of the input where `dx` is None."""
-        self.filter_gradient(n, x, dy, dw, dbias, scratch, fresh)
+        self.filter_gradient(n, x, dy, dw, dbias, scratch, fresh, ahead[:2])
         if dx is not None:
-            self.input_gradient(n, dy, dx, scratch)
+            self.input_gradient(n, dy, dx, scratch, ahead[2:])
 
 
 class TwoPasses(Algorithm):
@@ -335,11 +354,11 @@ class Direct(Algorithm):
                 filters, panel.blocks, panel.blocks.size, c.filters, self.lane_row, self.lane_row.size, panel.packed
             )
 
-    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
+    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, ahead: Ahead = ()) -> None:
         c = self.convolution
         product.product(
             x, self.x_row, 0, n * c.pixels, self.x_col, c.taps, self.packed, 0, y, self.y_row, c.columns_of_y,
-            biases, floor,
+            biases, floor, self._nth(ahead, 0),
         )  # fmt: skip
 
     def forward_pool(
@@ -357,25 +376,37 @@ class Direct(Algorithm):
             n * c.pixels // 4, c.y.pitch,
         )  # fmt: skip
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
-        self.transposed(n, dy, self.zeros, self.none, dx)
+    def _nth(self, ahead: Ahead, place: int) -> Array:
+        """Return one of the arrays, or one of no numbers."""
+        return ahead[place] if place < len(ahead) else self.zeros[:0]
 
-    def transposed(self, n: int, x: Array, biases: Array, floor: Any, y: Array) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, ahead: Ahead = ()) -> None:
+        self.transposed(n, dy, self.zeros, self.none, dx, ahead)
+
+    def transposed(self, n: int, x: Array, biases: Array, floor: Any, y: Array, ahead: Ahead = ()) -> None:
         """y = max(floor, biases + the input gradient that belongs to the gradient x): the transposed convolution."""
-        for p in self.phases:
+        for place, p in enumerate(self.phases):
             product.product(
                 x, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, self.panels[p.panel].packed, p.first, y,
-                p.dx_row, self.lane_row.size, biases, floor,
+                p.dx_row, self.lane_row.size, biases, floor, self._nth(ahead, place),
             )  # fmt: skip
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
+        self,
+        n: int,
+        x: Array,
+        dy: Array,
+        dw: Array,
+        dbias: Array,
+        scratch: Any,
+        fresh: bool = True,
+        ahead: Ahead = (),
     ) -> None:
         c, (x_row, x_col) = self.convolution, self.x_again
         if c.dy_panels:
             product.gradient_of_panels(
                 x, x_col, c.taps, x_row, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y, self.pixels, dw,
-                self.w_row, self.zeros, fresh,
+                self.w_row, self.zeros, fresh, self._nth(ahead, 0), self._nth(ahead, 1),
             )  # fmt: skip
             return
         product.gradient_product(

@@ -20,7 +20,7 @@ from ..typing import Array, IntArray, Shape
 from .calls import Call, run_calls
 from .layout import ALIGNMENT, Halo, Layout, aligned_zeros, padded
 from .panels import Panels, gradient_panels, value_panels
-from .pieces import falling, images_at_once, pieces_of
+from .pieces import images_at_once, pieces_of
 from .rooms import Room, gradient_rooms, passing_values, value_rooms
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Memory:
         The first edge as (N, C, H, W).
     done : int
         How many images of the shard went before.
+    ahead : sequence of array
+        What the piece of the shard that comes next will read from memory: blocks that compute much may ask for it.
     """
 
     values: list[Array]
@@ -77,6 +79,7 @@ class Memory:
     scratch: list[Any]
     input: Array
     done: int = 0
+    ahead: Sequence[Array] = ()
 
 
 Store = dict[Hashable, Any]  # what the memories that are made with it have in common
@@ -384,7 +387,7 @@ class Graph:
         """Yield the calls of one stage backward, from the meeting that ends it to the one before it."""
         first = self.cuts[stage - 1] if stage else -1
         last = self.cuts[stage] if stage < len(self.cuts) else len(self.blocks) - 1
-        for count, piece in pieces_of(self, stage, n, memory, falling(self, stage)):
+        for count, piece in pieces_of(self, stage, n, memory, backward=True):
             stands = stage == len(self.cuts) and count == n  # since forward: the last stage goes straight back
             if stage and self.blocks[first].y in (self.value_panels if stands else self.recalled):
                 yield Call(self.blocks[first], self.blocks[first].recall, (count, piece, run))

@@ -245,7 +245,7 @@ class _ConvBlock(Block):
         if self.pooling:
             self.algorithm.forward_pool(n, x, self.biases, self.floor, self.pooling.every, y, kept.winners, scratch)
         else:
-            self.algorithm.forward(n, x, self.biases, self.floor, y, scratch)
+            self.algorithm.forward(n, x, self.biases, self.floor, y, scratch, memory.ahead)
 
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         kept, dy, dx = memory.kept[self.index], memory.gradients[self.y], memory.gradients[self.x]
@@ -271,7 +271,8 @@ class _ConvBlock(Block):
             activation_kernels.relu_backward(
                 memory.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length, False
             )
-        self.algorithm.backward(n, memory.values[self.x], dy, dx, dw, dbias, scratch, memory.done == 0)
+        x, fresh = memory.values[self.x], memory.done == 0
+        self.algorithm.backward(n, x, dy, dx, dw, dbias, scratch, fresh, memory.ahead)
 
 
 @dataclass

@@ -196,6 +196,7 @@ class DenseBlock(Block):
         self.packed = aligned_zeros(0 if self.few else self.inputs * y.pitch, graph.dtype)
         self.no_biases = aligned_zeros(y.pitch, graph.dtype)
         self.none = graph.dtype.type(-np.inf)
+        self.nothing = np.zeros(0, graph.dtype)  # that memory could be asked for meanwhile
         self.floor = graph.dtype.type(0) if self.has_relu else self.none
         self.dx_size = 0
         if dy:
@@ -242,7 +243,7 @@ class DenseBlock(Block):
             return
         product.product(
             memory.values[self.x], self.x_row, 0, n, self.x_col, self.inputs, self.packed, 0,
-            memory.values[self.y], self.y_row, self.pitch, self.biases, self.floor,
+            memory.values[self.y], self.y_row, self.pitch, self.biases, self.floor, self.nothing,
         )  # fmt: skip
 
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
@@ -259,7 +260,7 @@ class DenseBlock(Block):
         if dx is not None:
             product.product(
                 dy, self.dy_row, 0, n, self.dy_col, self.nodes, self.packed_transposed, 0, dx, self.dx_row,
-                self.dx_size, self.zeros, self.none,
+                self.dx_size, self.zeros, self.none, self.nothing,
             )  # fmt: skip
 
 

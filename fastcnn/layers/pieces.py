@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ..typing import Array
@@ -51,13 +52,29 @@ def falling(graph: Graph, stage: int) -> bool:
     return before is not None and after is not None and before.image_size > after.image_size
 
 
-def pieces_of(graph: Graph, stage: int, n: int, memory: Memory, falls: bool = False) -> Iterator[tuple[int, Memory]]:
+def pieces_of(graph: Graph, stage: int, n: int, memory: Memory, backward: bool = False) -> Iterator[tuple[int, Memory]]:
     """Yield a shard's images a few at a time: how many, and the memory from the first of them on."""
     step, done = graph.pieces[stage], 0
-    for first in range(0, n, step)[:: -1 if falls else 1]:
+    pieces = []
+    for first in range(0, n, step)[:: -1 if backward and falling(graph, stage) else 1]:
         count = min(step, n - first)
-        yield count, _from_image(graph, first, done, memory) if count < n else memory
+        pieces.append((count, _from_image(graph, first, done, memory) if count < n else memory))
         done += count
+    for (_, piece), (count, following) in pairwise(pieces):
+        piece.ahead = _read_first(graph, stage, count, following, backward)
+    yield from pieces
+
+
+def _read_first(graph: Graph, stage: int, n: int, memory: Memory, backward: bool) -> list[Array]:
+    """Return what a piece of `n` images reads that the caches do not hold: what meetings have parted from it."""
+    found = []
+    if backward and stage < len(graph.cuts):
+        block = graph.blocks[graph.cuts[stage]]
+        found = [(memory.values[block.x], graph.values[block.x]), (memory.gradients[block.y], graph.gradients[block.y])]
+    if stage:
+        edge = graph.blocks[graph.cuts[stage - 1]].x
+        found.append((memory.values[edge], graph.values[edge]))
+    return [buffer[: n * layout.image_size] for buffer, layout in found if buffer is not None and layout is not None]
 
 
 def _from_image(graph: Graph, first: int, done: int, memory: Memory) -> Memory:

@@ -11,7 +11,7 @@ from ..kernels import conv_winograd, winograd_products
 from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
 from .algorithm_im2col import Im2col
-from .algorithms import Algorithm, Convolution, Direct
+from .algorithms import Ahead, Algorithm, Convolution, Direct
 from .geometry import Pair, Window
 from .layout import Halo, Layout, aligned_zeros
 
@@ -101,7 +101,7 @@ class Winograd(Algorithm):
                 self.u_back,
             )  # fmt: skip
 
-    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any) -> None:
+    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, ahead: Ahead = ()) -> None:
         t = self.tiles
         conv_winograd.forward(*t.arguments(n, x, self.u, scratch), biases, floor, y, t.y_pixel, *NO_POOLING)
 
@@ -111,14 +111,22 @@ class Winograd(Algorithm):
         arguments = self.tiles.arguments(n, x, self.u, scratch)
         conv_winograd.forward(*arguments, biases, floor, y, self.y_row, every, winners, self.window)
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, ahead: Ahead = ()) -> None:
         t = self.back
         assert t is not None
         arguments = t.arguments(n, dy, self.u_back, scratch)
         conv_winograd.forward(*arguments, t.zeros, self.none, dx, t.y_pixel, *NO_POOLING)
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, fresh: bool = True
+        self,
+        n: int,
+        x: Array,
+        dy: Array,
+        dw: Array,
+        dbias: Array,
+        scratch: Any,
+        fresh: bool = True,
+        ahead: Ahead = (),
     ) -> None:
         c, t = self.convolution, self.tiles
         v, w, du = scratch
