@@ -109,8 +109,8 @@ def test_only_what_is_alike_is_fed(calls_python, dtype):
     if calls_python:
         tape.add(lambda: seen.append(0), ())
     feed = tape.fed(place, like)
-    alike = [like, like + 1, memoryview(like), like.view(np.recarray), np.frombuffer(like.tobytes(), dtype)]
-    alike[-1].shape = like.shape
+    borrowed = np.frombuffer(like.tobytes(), dtype).reshape(like.shape)
+    alike = [like, like + 1, memoryview(like), like.view(np.recarray), borrowed]
     for one in alike:
         y[...] = -1
         assert feed(one)
