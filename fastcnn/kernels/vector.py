@@ -88,12 +88,12 @@ def emit_address(context: Any, builder: ir.IRBuilder, array_type: types.Array, a
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
 
 
-def emit_prefetch(builder: ir.IRBuilder, pointer: Any) -> None:
-    """Emit the request of the cache line beside an address."""
+def emit_prefetch(builder: ir.IRBuilder, pointer: Any, writes: bool = False) -> None:
+    """Emit the request of the cache line beside an address, to read it, or to write to it."""
     byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
     function_type = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
     function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
-    builder.call(function, [builder.bitcast(pointer, byte), integer(0), integer(3), integer(1)])
+    builder.call(function, [builder.bitcast(pointer, byte), integer(int(writes)), integer(3), integer(1)])
 
 
 @intrinsic
