@@ -18,7 +18,7 @@ import numpy as np
 from ..kernels import load as load_kernels
 from ..typing import Array, IntArray, Shape
 from .calls import Call, run_calls
-from .layout import ALIGNMENT, Halo, Layout, aligned_zeros, padded
+from .layout import ALIGNMENT, Halo, Layout, aligned_zeros, padded, zeros_in_large_pages
 from .panels import Panels, gradient_panels, value_panels
 from .pieces import images_at_once, pieces_of
 from .rooms import Room, gradient_rooms, passing_values, value_rooms
@@ -330,13 +330,14 @@ class Graph:
         )
 
     def _build(self, rooms: Sequence[Room]) -> dict[Hashable, Array]:
-        """Return zeroed buffers for all rooms, in one piece: the system then gives large pages."""
+        """Return zeroed buffers for all rooms, in one piece, for which the system can give large pages."""
         sizes: dict[Hashable, int] = {}
         for room in rooms:
             sizes[room.name] = max(room.images * room.size, sizes.get(room.name, 0))
         step = ALIGNMENT // self.dtype.itemsize
         *starts, end = np.cumsum([0, *(-(-size // step) * step for size in sizes.values())]).tolist()
-        whole = aligned_zeros(end, self.dtype)
+        # Who meets goes through all maps many times; others need not pay for the rest of a page.
+        whole = (zeros_in_large_pages if self.cuts else aligned_zeros)(end, self.dtype)
         return {name: whole[start : start + sizes[name]] for name, start in zip(sizes, starts, strict=True)}
 
     def prepare(self) -> None:

@@ -11,6 +11,7 @@ from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
 
 ALIGNMENT = 64  # bytes of a cache line
+PAGE, ASKED = 2 << 20, 4 << 20  # bytes of a large page on most systems, and from where on NumPy asks for such pages
 CACHE = 8 << 20  # bytes: what is larger has left the caches before it is read again
 
 
@@ -142,10 +143,23 @@ class Layout:
 
 def aligned_zeros(size: int, dtype: np.dtype | type) -> Array:
     """Return `size` zeros that begin at a cache line: a vector that straddles two lines costs twice."""
+    return _zeros_from(ALIGNMENT, size, np.dtype(dtype), 0)
+
+
+def zeros_in_large_pages(size: int, dtype: np.dtype | type) -> Array:
+    """Return `size` zeros, in large pages if they fill half of one: maps are read at too many places for small ones."""
     dtype = np.dtype(dtype)
-    raw = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size * dtype.itemsize].view(dtype)
+    if size * dtype.itemsize < PAGE // 2:
+        return aligned_zeros(size, dtype)
+    return _zeros_from(PAGE, size, dtype, ASKED)  # what is asked for and never touched takes no memory
+
+
+def _zeros_from(alignment: int, size: int, dtype: np.dtype, at_least: int) -> Array:
+    """Return `size` zeros that begin at a multiple of `alignment`, out of so many bytes at least."""
+    length = size * dtype.itemsize
+    raw = np.zeros(max(length, at_least) + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + length].view(dtype)
 
 
 def padded(channels: int, dtype: np.dtype | type = np.float32) -> int:
