@@ -55,8 +55,9 @@ class Tile:
         builder, values, i = self.builder, self.values, self.values["i"]
         c_starts = [builder.add(self.offset(self.at("c_row", self.plus(i, m))), values["c0"]) for m in range(rows)]
         c_pointers = [self.at("c", self.plus(start, j * self.lanes)) for start in c_starts for j in range(vectors)]
-        for pointer in c_pointers[::vectors]:
-            emit_prefetch(builder, pointer, writes=True)  # it is back by the time the sums are there
+        with builder.if_then(builder.icmp_signed("!=", values["pace"], INT64(0))):  # elsewhere, C is in the caches
+            for pointer in c_pointers[::vectors]:
+                emit_prefetch(builder, pointer, writes=True)  # it is there by the time the sums are
         sums = self._sums(rows, vectors, self._start(rows, vectors, c_pointers))
         floor = emit_splat(builder, self.vector, values["floor"])
         for total, pointer in zip(sums, c_pointers, strict=True):
