@@ -21,7 +21,8 @@ import numpy as np
 import fastcnn
 import reference
 from fastcnn import parallel
-from fastcnn.layers.block import Graph, Pass
+from fastcnn.layers.block import Pass
+from fastcnn.layers.graph import Graph
 from fastcnn.layers.layout import aligned_zeros
 
 from .networks import rounding

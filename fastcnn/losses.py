@@ -10,8 +10,9 @@ import numpy as np
 
 from .kernels import loss as kernels
 from .layers import checks
-from .layers.block import Graph, Memory
+from .layers.block import Memory
 from .layers.dense import SoftmaxBlock
+from .layers.graph import Graph
 from .layers.layout import Layout
 from .typing import Array
 

@@ -10,9 +10,9 @@ import numpy as np
 from . import parallel
 from .layers import checks
 from .layers.base import Layer
-from .layers.block import Graph
 from .layers.container import Container, check_row, row_shapes
 from .layers.fusion import connect_row
+from .layers.graph import Graph
 from .prediction import Predictors
 from .summary import summarize
 from .typing import Array, RandomState, Shape

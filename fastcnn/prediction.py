@@ -10,8 +10,9 @@ import numpy as np
 from . import parallel
 from .kernels import compare
 from .kernels.tape import Tape, recording
-from .layers.block import Graph, Memory, Pass
+from .layers.block import Memory, Pass
 from .layers.calls import Call, record_calls
+from .layers.graph import Graph
 from .layers.layout import padded
 from .typing import Array, IntArray, Shape
 

@@ -31,8 +31,9 @@ from .descent import Optimizer
 from .kernels import update as kernels
 from .kernels.tape import Tape
 from .layers.base import Layer
-from .layers.block import Gradients, Graph, Memory, Pass, Store
+from .layers.block import Gradients, Memory, Pass, Store
 from .layers.calls import Call, record_calls
+from .layers.graph import Graph
 from .layers.layout import aligned_zeros
 from .losses import End, Loss, Targets
 from .model import Sequential

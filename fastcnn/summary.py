@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .layers.base import Layer
-from .layers.block import Graph, Store
+from .layers.block import Store
 from .layers.container import Container
+from .layers.graph import Graph
 from .typing import Array, Shape
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.layers.block import Graph, Pass
+from fastcnn.layers.block import Pass
 from fastcnn.layers.calls import Call, record_calls
+from fastcnn.layers.graph import Graph
 from tests.arrays import both_dtypes, normal
 from tests.test_norm import assert_alike, digits, network, random_parameters
 

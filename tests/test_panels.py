@@ -8,8 +8,8 @@ import pytest
 import fastcnn
 from fastcnn import SGD, Trainer, models
 from fastcnn.kernels.machine import vector_set
-from fastcnn.layers import block, pieces
-from fastcnn.layers.block import Graph
+from fastcnn.layers import graph, pieces
+from fastcnn.layers.graph import Graph
 from fastcnn.layers.layout import Layout
 from fastcnn.layers.panels import Panels
 
@@ -42,8 +42,8 @@ def test_panels_change_no_bit(monkeypatch, make, dtype, cached, shard_work):
     monkeypatch.setattr(pieces, "CACHED", cached)
     monkeypatch.setattr("fastcnn.step.SHARD_WORK", shard_work)
     losses, flat = trained(make, dtype, threads=2)
-    monkeypatch.setattr(block, "value_panels", lambda graph: {})
-    monkeypatch.setattr(block, "gradient_panels", lambda graph: {})
+    monkeypatch.setattr(graph, "value_panels", lambda graph: {})
+    monkeypatch.setattr(graph, "gradient_panels", lambda graph: {})
     expected_losses, expected_flat = trained(make, dtype, threads=1)
     assert losses == expected_losses
     np.testing.assert_array_equal(flat, expected_flat)
@@ -52,9 +52,9 @@ def test_panels_change_no_bit(monkeypatch, make, dtype, cached, shard_work):
 def test_where_panels_are():
     """Around each 1 x 1 convolution between normalisations; not where there is a bias, or half a panel."""
     graphs = {name: Graph((3, 8, 8), 2, np.dtype(np.float32)) for name in NETWORKS}
-    for name, graph in graphs.items():
-        graph.output = NETWORKS[name]().build((3, 8, 8))._connect(graph, 0)
-        graph.finish()
+    for name, network in graphs.items():
+        network.output = NETWORKS[name]().build((3, 8, 8))._connect(network, 0)
+        network.finish()
     depthwise, mixed = graphs.values()
     assert len(depthwise.value_panels) == len(depthwise.gradient_panels) == 5
     pitches = [[layouts[edge].pitch for edge in found] for layouts, found in (

@@ -10,7 +10,7 @@ import pytest
 import fastcnn
 from fastcnn import SGD, Trainer, models
 from fastcnn.layers import rooms
-from fastcnn.layers.block import Graph
+from fastcnn.layers.graph import Graph
 
 NETWORKS = {
     "residuals": lambda: models.resnet20((3, 8, 8), 4),
@@ -45,7 +45,7 @@ def test_buffers_of_ones_own_change_no_bit(monkeypatch, make, threads):
     losses, flat, output = trained(make, threads)
     monkeypatch.setattr(rooms, "_take_turns", lambda kind, spans: {})
     monkeypatch.setattr(rooms, "passing_values", lambda graph: {})
-    monkeypatch.setattr(fastcnn.layers.block, "passing_values", lambda graph: {})
+    monkeypatch.setattr(fastcnn.layers.graph, "passing_values", lambda graph: {})
     expected_losses, expected_flat, expected_output = trained(make, threads)
     assert losses == expected_losses
     np.testing.assert_array_equal(flat, expected_flat)

@@ -7,7 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer
-from fastcnn.layers.block import Graph
+from fastcnn.layers.graph import Graph
 from fastcnn.layers.winograd import ALGORITHMS
 from fastcnn.losses import Targets
 from fastcnn.step import Step

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn import Conv2D
 from fastcnn.kernels.tape import Tape, recording
-from fastcnn.layers.block import Graph
+from fastcnn.layers.graph import Graph
 
 Direction = tuple[Callable[[], Any], Callable[[Any], np.ndarray]]
 

@@ -1,7 +1,7 @@
 """Direct convolution: the indirect matrix product, without an im2col copy.
 
 Forward, input gradient and filter gradient are `product` and `gradient_product` on tables of offsets
-(`layers/algorithms.py` writes the tables). Here stands what is more than that: the fused block.
+(`layers/algorithm_direct.py` writes the tables). Here stands what is more than that: the fused block.
 
 Shape legend: x haloed maps; 4P convolution pixels, the four of each 2 x 2 window side by side; K taps; N filters,
 padded to whole vectors.

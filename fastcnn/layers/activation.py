@@ -11,7 +11,8 @@ from ..kernels.blocking import SOFTMAX
 from ..typing import Array, Shape
 from . import checks
 from .base import Layer
-from .block import Block, Gradients, Graph, Memory, Pass
+from .block import Block, Gradients, Memory, Pass
+from .graph import Graph
 from .layout import aligned_zeros, padded
 
 

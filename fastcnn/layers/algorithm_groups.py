@@ -10,7 +10,8 @@ from typing import Any
 from ..kernels import conv_groups as kernels
 from ..kernels.machine import vector_set
 from ..typing import Array
-from .algorithms import Ahead, Convolution, Direct, TwoPasses
+from .algorithm_direct import Direct
+from .algorithms import Ahead, Convolution, TwoPasses
 from .layout import aligned_zeros
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..typing import Array, RandomState, Shape
 from . import checks
-from .block import Gradients, Graph
+from .block import Gradients
 from .custom import NumpyBlock
+from .graph import Graph
 from .layout import aligned_zeros
 from .parameter import Parameter
 from .session import Session

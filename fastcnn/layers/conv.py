@@ -16,13 +16,15 @@ from ..typing import Array, RandomState, Shape
 from . import checks
 from .activation import ReLU
 from .algorithm_depthwise import Depthwise
+from .algorithm_direct import Direct
 from .algorithm_groups import Grouped
 from .algorithm_sparse import Entries, Sparse
-from .algorithms import Algorithm, Convolution, Direct
+from .algorithms import Algorithm, Convolution
 from .base import Layer
-from .block import Block, Gradients, Graph, Memory, Pass, Store
+from .block import Block, Gradients, Memory, Pass, Store
 from .convolving import WithFilters, he_filters
 from .geometry import Pair, Window
+from .graph import Graph
 from .layout import Halo, Layout, aligned_zeros
 from .norm import BatchNorm
 from .parameter import Parameter

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..typing import Array, Shape
-from .block import Block, Gradients, Graph, Memory, Pass
+from .block import Block, Gradients, Memory, Pass
+from .graph import Graph
 from .layout import Layout
 
 if TYPE_CHECKING:

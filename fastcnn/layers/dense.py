@@ -16,7 +16,8 @@ from ..kernels.blocking import PIXELS, is_panel
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .base import Layer
-from .block import Block, Gradients, Graph, Memory, Pass
+from .block import Block, Gradients, Memory, Pass
+from .graph import Graph
 from .layout import aligned_zeros, padded
 from .parameter import Parameter
 

@@ -8,10 +8,10 @@ from typing import Any
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .base import Layer
-from .block import Graph
 from .conv import Part, connect_convolution
 from .convolving import Convolving, WithFilters, he_filters
 from .geometry import Pair, resolve_window
+from .graph import Graph
 from .parameter import Parameter
 
 

@@ -11,7 +11,8 @@ from ..kernels import dropout as kernels
 from ..typing import Array, IntArray, RandomState, Shape
 from . import checks
 from .base import Layer
-from .block import Block, Gradients, Graph, Memory, Pass
+from .block import Block, Gradients, Memory, Pass
+from .graph import Graph
 
 LARGEST_SEED = 1 << 63
 WORD = 1 << 32  # random numbers of a unit are 32 bits

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from .activation import ReLU
 from .base import Layer
-from .block import Graph
 from .conv import Conv2D
 from .dense import Dense, Softmax
 from .depthwise import DepthwiseConv2D, SeparableConv2D
+from .graph import Graph
 from .norm import BatchNorm, GroupNorm, LayerNorm
 from .pool import Pooling
 from .residual import Residual

@@ -10,7 +10,7 @@ import numpy as np
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .base import Layer
-from .block import Graph
+from .graph import Graph
 from .layout import padded
 from .norm_blocks import BatchNormBlock, GroupNormBlock, LayerNormBlock
 from .parameter import Parameter

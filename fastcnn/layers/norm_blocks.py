@@ -12,7 +12,8 @@ import numpy as np
 from ..kernels import norm as kernels
 from ..typing import Array
 from .base import Layer
-from .block import Block, Gradients, Graph, Memory, Pass
+from .block import Block, Gradients, Memory, Pass
+from .graph import Graph
 from .layout import aligned_zeros
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from .layout import ALIGNMENT, Halo, Layout
 from .pieces import stage_of
 
 if TYPE_CHECKING:
-    from .block import Graph
+    from .graph import Graph
 
 APART = 6 * ALIGNMENT  # bytes between panels: a tile's six pixels do not meet those of the next panel in the cache
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from ..typing import Array
 
 if TYPE_CHECKING:
-    from .block import Block, Graph, Memory
+    from .block import Block, Memory
+    from .graph import Graph
     from .rooms import Room
 
 CACHED = 1 << 18  # bytes of the largest map of a piece: what is read and what is written then have room

@@ -8,8 +8,8 @@ from typing import Any
 from ..typing import Array, Shape
 from . import checks
 from .base import Layer
-from .block import Graph
 from .geometry import Pair, Window, as_pair, resolve_window
+from .graph import Graph
 from .pool_blocks import GlobalAverageBlock, GlobalMaximumBlock, Pool2Block, Pool3Block, PoolBlock, WindowSumBlock
 from .taps import inside
 

@@ -11,8 +11,9 @@ from ..kernels import pool as kernels
 from ..kernels.machine import vector_set
 from ..typing import Array
 from .base import Layer
-from .block import Block, Gradients, Graph, Memory, Pass
+from .block import Block, Gradients, Memory, Pass
 from .geometry import Window, windows_of_2
+from .graph import Graph
 from .layout import Layout, aligned_zeros
 from .taps import Reach, Table, owners, windows
 

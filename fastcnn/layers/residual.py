@@ -9,9 +9,10 @@ import numpy as np
 from ..kernels import residual as kernels
 from ..typing import Shape
 from .base import Layer
-from .block import Block, Gradients, Graph, Memory, Pass
+from .block import Block, Gradients, Memory, Pass
 from .container import Container, check_row, row_shapes
 from .geometry import Pair
+from .graph import Graph
 
 
 class Branches(Container):

@@ -13,7 +13,7 @@ from .layout import Halo, Layout
 from .pieces import falling, stage_of
 
 if TYPE_CHECKING:
-    from .block import Graph
+    from .graph import Graph
 
 
 class Room(NamedTuple):

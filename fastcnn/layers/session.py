@@ -10,8 +10,9 @@ import numpy as np
 
 from ..kernels.tape import Tape
 from ..typing import Array, Shape
-from .block import Graph, Memory, Pass
+from .block import Memory, Pass
 from .calls import record_calls
+from .graph import Graph
 from .layout import Layout, aligned_zeros
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ..typing import Array, Shape
 from .base import Layer
-from .block import Block, Gradients, Graph, Memory, Pass
+from .block import Block, Gradients, Memory, Pass
+from .graph import Graph
 from .layout import Layout
 
 

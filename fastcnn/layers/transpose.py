@@ -14,12 +14,14 @@ from ..kernels import conv_depthwise, conv_direct
 from ..typing import Array, RandomState, Shape
 from . import checks
 from .activation import ReLU
+from .algorithm_direct import Direct
 from .algorithm_groups import Grouped
-from .algorithms import Convolution, Direct
+from .algorithms import Convolution
 from .base import Layer
-from .block import Block, Gradients, Graph, Memory, Pass
+from .block import Block, Gradients, Memory, Pass
 from .convolving import WithFilters, filter_parameter
 from .geometry import Axis, Pair, Window, as_pair
+from .graph import Graph
 from .layout import Halo, aligned_zeros
 from .parameter import Parameter
 

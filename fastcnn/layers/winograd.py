@@ -10,8 +10,9 @@ import numpy as np
 from ..kernels import conv_winograd, winograd_products
 from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
+from .algorithm_direct import Direct
 from .algorithm_im2col import Im2col
-from .algorithms import Ahead, Algorithm, Convolution, Direct
+from .algorithms import Ahead, Algorithm, Convolution
 from .geometry import Pair, Window
 from .layout import Halo, Layout, aligned_zeros
 
