@@ -68,4 +68,4 @@ def test_panels_hold_every_number_once():
     layout, panels = Layout(48, 3, 5, 48), Panels(16, 2 * 15 * 16 + 96)
     offsets = panels.table(layout, 2, np.arange(3)[:, None], np.arange(5))[:, None] + panels.channel_offsets(48)
     assert np.unique(offsets).size == offsets.size == 2 * layout.image_size
-    assert offsets.max() < 2 * panels.image_size(layout)
+    assert offsets.max() < 2 * panels.image_size(layout, 2)

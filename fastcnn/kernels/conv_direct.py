@@ -94,5 +94,6 @@ def filter_gradient_pool(
                     total = total + ((a + b) + (c + d))
                 store(dbias, column, total)
             panel_product(
-                x, x_col, 0, K, x_row, 4 * p0, 4 * p1, panel, 0, dw, dw_row, c0, vectors, zeros, p0 == 0, none
-            )
+                x, x_col, 0, K, x_row, 4 * p0, 4 * p1, panel, 0, dw, dw_row, c0, vectors, zeros, p0 == 0, none,
+                zeros, 0, 0,
+            )  # fmt: skip

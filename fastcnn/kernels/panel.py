@@ -14,14 +14,8 @@ from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 from .kernel import find, keep
-from .simd import INT64, emit_panel, panel_type, pointers
+from .simd import emit_panel, panel_type, pointers
 from .vector import Vector
-
-size = types.int64
-ARGUMENTS = (
-    "a", "a_row", "i0", "i1", "a_col", "k0", "k1", "b", "b0", "c", "c_row", "c0", "vectors", "start", "fresh", "floor",
-    "ask", "ask0", "pace",
-)  # fmt: skip
 
 
 def ready(dtype: types.Float) -> str:
@@ -60,59 +54,32 @@ def panel_product(
     start: Any,
     fresh: Any,
     floor: Any,
-) -> Any:
-    """C[i0:i1, c0:c0+width] = max(floor, s + Σ_k a[a_row[i] + a_col[k]] · b[b0 + (k-k0)·width + n]) for k0 <= k < k1.
-
-    `s` is `start[c0 + n]` where `fresh`, else what stands in C; row i of C begins at `c[c_row[i]]`, and width is
-    `vectors` · lanes.
-    """
-    signature = types.void(
-        a, a_row, size, size, a_col, size, size, b, size, c, c_row, size, size, start, types.boolean, a.dtype
-    )
-    return signature, _call_panel
-
-
-@intrinsic
-def panel_product_asking(
-    typingctx: Any,
-    a: Any,
-    a_row: Any,
-    i0: Any,
-    i1: Any,
-    a_col: Any,
-    k0: Any,
-    k1: Any,
-    b: Any,
-    b0: Any,
-    c: Any,
-    c_row: Any,
-    c0: Any,
-    vectors: Any,
-    start: Any,
-    fresh: Any,
-    floor: Any,
     ask: Any,
     ask0: Any,
     pace: Any,
 ) -> Any:
-    """C as above; meanwhile memory is asked for what begins at `ask[ask0]`, `pace` bytes for each k of each tile."""
+    """C[i0:i1, c0:c0+width] = max(floor, s + Σ_k a[a_row[i] + a_col[k]] · b[b0 + (k-k0)·width + n]) for k0 <= k < k1.
+
+    `s` is `start[c0 + n]` where `fresh`, else what stands in C; row i of C begins at `c[c_row[i]]`, and width is
+    `vectors` · lanes. Meanwhile memory is asked for what begins at `ask[ask0]`, `pace` bytes for each k of each tile.
+    """
+    size = types.int64
     signature = types.void(
         a, a_row, size, size, a_col, size, size, b, size, c, c_row, size, size, start, types.boolean, a.dtype, ask,
         size, size,
     )  # fmt: skip
-    return signature, _call_panel
+    names = (
+        "a", "a_row", "i0", "i1", "a_col", "k0", "k1", "b", "b0", "c", "c_row", "c0", "vectors", "start", "fresh",
+        "floor", "ask", "ask0", "pace",
+    )  # fmt: skip
 
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
+        for array, begin in (("b", "b0"), ("ask", "ask0")):
+            values[array] = builder.gep(values[array], [values[begin]])
+        function_type, wanted = panel_type(Vector(a.dtype))
+        function = cgutils.get_or_insert_function(builder.module, function_type, ready(a.dtype))
+        builder.call(function, [values[name] for name in wanted])
+        return context.get_dummy_value()
 
-def _call_panel(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-    """Emit the call of the micro-kernel."""
-    typed = zip(signature.args, arguments, strict=True)
-    values = pointers(context, builder, dict(zip(ARGUMENTS, typed, strict=False)))
-    values["b"] = builder.gep(values["b"], [values["b0"]])
-    asks = "ask" in values
-    values["ask"] = builder.gep(values["ask"], [values["ask0"]]) if asks else values["b"]
-    values.setdefault("pace", INT64(0))
-    vector = Vector(signature.args[0].dtype)
-    function_type, wanted = panel_type(vector)
-    function = cgutils.get_or_insert_function(builder.module, function_type, ready(vector.dtype))
-    builder.call(function, [values[name] for name in wanted])
-    return context.get_dummy_value()
+    return signature, codegen

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .blocking import BAND, DEPTH
 from .compiler import kernel
-from .panel import panel_product, panel_product_asking
+from .panel import panel_product
 from .vector import lanes, load, splat, store
 from .vector_bits import store_transposed
 
@@ -35,7 +35,7 @@ def product(a, a_row, i0, i1, a_col, K, b, b0, c, c_row, N, start, floor, ask):
                 vectors = min(N - c0, width) // lanes(a)
                 at = b0 + c0 * K + k0 * vectors * lanes(a)
                 done = (i - i0) * K * panels + (end - i) * (k0 * panels + (k1 - k0) * (c0 // width))
-                panel_product_asking(
+                panel_product(
                     a, a_row, i, end, a_col, k0, k1, b, at, c, c_row, c0, vectors, start, k0 == 0, low,
                     ask, _numbers(ask, done, pace), pace,
                 )  # fmt: skip
@@ -72,7 +72,10 @@ def gradient_product(a, a_row, K, a_col, n, g, g_row, N, pixels, panel, c, c_row
                 _pack_two(g, g_row, p0, p1, c0, panel, column_sums)
             else:
                 _pack_one(g, g_row, p0, p1, c0, panel, column_sums)
-            panel_product(a, a_row, 0, K, a_col, p0, p1, panel, 0, c, c_row, c0, vectors, zeros, begins, none)
+            panel_product(
+                a, a_row, 0, K, a_col, p0, p1, panel, 0, c, c_row, c0, vectors, zeros, begins, none,
+                zeros, 0, 0,
+            )  # fmt: skip
 
 
 @kernel
@@ -91,7 +94,7 @@ def gradient_of_panels(a, a_row, K, a_col, n, g, span, N, pixels, c, c_row, zero
             done = K * (p0 * (N // width) + (p1 - p0) * (c0 // width))
             wanted, asked = (ask, done) if done < half else (then, done - half)
             pace = _pace(wanted, half)
-            panel_product_asking(
+            panel_product(
                 a, a_row, 0, K, a_col, p0, p1, g, at, c, c_row, c0, 2, zeros, begins, none,
                 wanted, _numbers(wanted, asked, pace), pace,
             )  # fmt: skip

@@ -31,8 +31,9 @@ def point_gradients(points, v, vc_row, t_col, tiles, C, w, plane, TB, FP, du, du
             vectors = min(FP - f0, width) // lanes(v)
             b0 = p * plane + f0 * TB
             panel_product(
-                v, vc_row, p * C, (p + 1) * C, t_col, 0, tiles, w, b0, du, du_row, f0, vectors, zeros, fresh, none
-            )
+                v, vc_row, p * C, (p + 1) * C, t_col, 0, tiles, w, b0, du, du_row, f0, vectors, zeros, fresh, none,
+                zeros, 0, 0,
+            )  # fmt: skip
 
 
 @kernel

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels import conv_depthwise as kernels
 from ..typing import Array, IntArray
-from .algorithms import Ahead, Convolution, TwoPasses
+from .algorithms import WHOLE, Convolution, Piece, TwoPasses
 from .geometry import Window
 from .layout import Layout, aligned_zeros
 
@@ -107,10 +107,12 @@ class Depthwise(TwoPasses):
     def pack(self, filters: Array) -> None:
         self.filters = filters
 
-    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, ahead: Ahead = ()) -> None:
+    def forward(
+        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
         self._sweep(self.sweep, n, self._repeated(n, x, scratch), y, biases, floor)
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, ahead: Ahead = ()) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
         c, target = self.convolution, dx if self.times == 1 else scratch[2]
         if self.halved and c.dy and self.dx:
             kernels.input_gradient_3x3_by_2(
@@ -126,19 +128,11 @@ class Depthwise(TwoPasses):
             )  # fmt: skip
 
     def filter_gradient(
-        self,
-        n: int,
-        x: Array,
-        dy: Array,
-        dw: Array,
-        dbias: Array,
-        scratch: Any,
-        fresh: bool = True,
-        ahead: Ahead = (),
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
     ) -> None:
         t, N, wide = self.gradient, self.convolution.y.pitch, self._repeated(n, x, scratch)
         assert t is not None
-        if fresh:
+        if piece.fresh:
             kernels.clear(dw, dw.size)
             kernels.clear(dbias, dbias.size)
         if t.near:

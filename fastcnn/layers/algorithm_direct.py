@@ -12,7 +12,7 @@ from ..kernels import conv_direct, conv_pixels, product
 from ..kernels.blocking import BAND, FILTERS, PIXELS, is_panel, pixels_at_once
 from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
-from .algorithms import Ahead, Algorithm, Convolution
+from .algorithms import WHOLE, Algorithm, Convolution, Piece
 from .geometry import Window
 from .layout import Layout, aligned_zeros
 
@@ -137,11 +137,13 @@ class Direct(Algorithm):
                 filters, panel.blocks, panel.blocks.size, c.filters, self.lane_row, self.lane_row.size, panel.packed
             )
 
-    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, ahead: Ahead = ()) -> None:
+    def forward(
+        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
         c = self.convolution
         product.product(
             x, self.x_row, 0, n * c.pixels, self.x_col, c.taps, self.packed, 0, y, self.y_row, c.columns_of_y,
-            biases, floor, self._nth(ahead, 0),
+            biases, floor, self._ahead(piece, 0),
         )  # fmt: skip
 
     def forward_pool(
@@ -159,42 +161,34 @@ class Direct(Algorithm):
             n * c.pixels // 4, c.y.pitch,
         )  # fmt: skip
 
-    def _nth(self, ahead: Ahead, place: int) -> Array:
+    def _ahead(self, piece: Piece, place: int) -> Array:
         """Return one of the arrays, or one of no numbers."""
-        return ahead[place] if place < len(ahead) else self.zeros[:0]
+        return piece.ahead[place] if place < len(piece.ahead) else self.zeros[:0]
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, ahead: Ahead = ()) -> None:
-        self.transposed(n, dy, self.zeros, self.none, dx, ahead)
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
+        self.transposed(n, dy, self.zeros, self.none, dx, piece)
 
-    def transposed(self, n: int, x: Array, biases: Array, floor: Any, y: Array, ahead: Ahead = ()) -> None:
+    def transposed(self, n: int, x: Array, biases: Array, floor: Any, y: Array, piece: Piece = WHOLE) -> None:
         """y = max(floor, biases + the input gradient that belongs to the gradient x): the transposed convolution."""
         for place, p in enumerate(self.phases):
             product.product(
                 x, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, self.panels[p.panel].packed, p.first, y,
-                p.dx_row, self.lane_row.size, biases, floor, self._nth(ahead, place),
+                p.dx_row, self.lane_row.size, biases, floor, self._ahead(piece, place),
             )  # fmt: skip
 
     def filter_gradient(
-        self,
-        n: int,
-        x: Array,
-        dy: Array,
-        dw: Array,
-        dbias: Array,
-        scratch: Any,
-        fresh: bool = True,
-        ahead: Ahead = (),
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
     ) -> None:
         c, (x_row, x_col) = self.convolution, self.x_again
         if c.dy_panels:
             product.gradient_of_panels(
                 x, x_col, c.taps, x_row, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y, self.pixels, dw,
-                self.w_row, self.zeros, fresh, self._nth(ahead, 0), self._nth(ahead, 1),
+                self.w_row, self.zeros, piece.fresh, self._ahead(piece, 0), self._ahead(piece, 1),
             )  # fmt: skip
             return
         product.gradient_product(
             x, x_col, c.taps, x_row, n * c.pixels, dy, self.dy_row, c.columns_of_y, self.pixels, scratch, dw,
-            self.w_row, self.zeros, dbias, fresh,
+            self.w_row, self.zeros, dbias, piece.fresh,
         )  # fmt: skip
 
     def filter_gradient_pool(

@@ -11,7 +11,7 @@ from ..kernels import conv_groups as kernels
 from ..kernels.machine import vector_set
 from ..typing import Array
 from .algorithm_direct import Direct
-from .algorithms import Ahead, Convolution, TwoPasses
+from .algorithms import WHOLE, Convolution, Piece, TwoPasses
 from .layout import aligned_zeros
 
 
@@ -63,11 +63,13 @@ class Grouped(TwoPasses):
             kernels.spread(filters, b.filter, pitch, self.taps, b.count, *self.size, b.dense, b.columns)
             b.direct.pack(b.dense)
 
-    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, ahead: Ahead = ()) -> None:
+    def forward(
+        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
         for b in self.bundles:
             b.direct.forward(n, x[b.channel :], biases[b.filter :], floor, y[b.filter :], scratch[1])
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, ahead: Ahead = ()) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
         for b in self.bundles:
             b.direct.input_gradient(n, dy[b.filter :], dx[b.channel :], scratch[1])
 
@@ -76,15 +78,7 @@ class Grouped(TwoPasses):
             b.direct.transposed(n, x[b.filter :], biases[b.channel :], floor, y[b.channel :])
 
     def filter_gradient(
-        self,
-        n: int,
-        x: Array,
-        dy: Array,
-        dw: Array,
-        dbias: Array,
-        scratch: Any,
-        fresh: bool = True,
-        ahead: Ahead = (),
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
     ) -> None:
         pitch, dense = self.convolution.y.pitch, scratch[2]
         for b in self.bundles:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,23 @@ from .geometry import Pair, Window, windows_of_2
 from .layout import Halo, Layout
 from .panels import Panels
 
-Ahead = Sequence[Array]  # what is read next, see `Memory`: memory can be asked for it meanwhile
+
+class Piece(NamedTuple):
+    """Which part of a shard's images a call is for.
+
+    Attributes
+    ----------
+    fresh : bool
+        Whether it is the first: sums over images begin anew.
+    ahead : sequence of array
+        What is read next, see `Memory`: memory can be asked for it meanwhile.
+    """
+
+    fresh: bool = True
+    ahead: Sequence[Array] = ()
+
+
+WHOLE = Piece()
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,7 @@ class Algorithm(ABC):
     fills : bool
         Whether the input gradient is written as a whole, padding channels too.
     in_pieces : bool
-        Whether it adds the filters' gradient to what stands there, where that is not `fresh`.
+        Whether it adds the filters' gradient to what stands there, where the piece is not the first.
     """
 
     reads_any_pitch = True
@@ -160,7 +176,9 @@ class Algorithm(ABC):
         """Take new filters."""
 
     @abstractmethod
-    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, ahead: Ahead = ()) -> None:
+    def forward(
+        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
         """y = max(floor, biases + x * filters)."""
 
     def forward_pool(
@@ -176,39 +194,22 @@ class Algorithm(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, ahead: Ahead = ()) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
         """dx = dy, correlated with the flipped filters."""
 
     @abstractmethod
     def filter_gradient(
-        self,
-        n: int,
-        x: Array,
-        dy: Array,
-        dw: Array,
-        dbias: Array,
-        scratch: Any,
-        fresh: bool = True,
-        ahead: Ahead = (),
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
     ) -> None:
         """dw = x correlated with dy; dbias = dy summed over images and pixels."""
 
     def backward(
-        self,
-        n: int,
-        x: Array,
-        dy: Array,
-        dx: Array | None,
-        dw: Array,
-        dbias: Array,
-        scratch: Any,
-        fresh: bool,
-        ahead: Ahead = (),
+        self, n: int, x: Array, dy: Array, dx: Array | None, dw: Array, dbias: Array, scratch: Any, piece: Piece
     ) -> None:
         """Compute all gradients; without that of the input where `dx` is None."""
-        self.filter_gradient(n, x, dy, dw, dbias, scratch, fresh, ahead[:2])
+        self.filter_gradient(n, x, dy, dw, dbias, scratch, piece._replace(ahead=piece.ahead[:2]))
         if dx is not None:
-            self.input_gradient(n, dy, dx, scratch, ahead[2:])
+            self.input_gradient(n, dy, dx, scratch, piece._replace(ahead=piece.ahead[2:]))
 
 
 class TwoPasses(Algorithm):

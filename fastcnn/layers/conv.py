@@ -19,7 +19,7 @@ from .algorithm_depthwise import Depthwise
 from .algorithm_direct import Direct
 from .algorithm_groups import Grouped
 from .algorithm_sparse import Entries, Sparse
-from .algorithms import Algorithm, Convolution
+from .algorithms import Algorithm, Convolution, Piece
 from .base import Layer
 from .block import Block, Gradients, Memory, Pass, Store
 from .convolving import WithFilters, he_filters
@@ -247,7 +247,7 @@ class _ConvBlock(Block):
         if self.pooling:
             self.algorithm.forward_pool(n, x, self.biases, self.floor, self.pooling.every, y, kept.winners, scratch)
         else:
-            self.algorithm.forward(n, x, self.biases, self.floor, y, scratch, memory.ahead)
+            self.algorithm.forward(n, x, self.biases, self.floor, y, scratch, Piece(ahead=memory.ahead))
 
     def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
         kept, dy, dx = memory.kept[self.index], memory.gradients[self.y], memory.gradients[self.x]
@@ -273,8 +273,8 @@ class _ConvBlock(Block):
             activation_kernels.relu_backward(
                 memory.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length, False
             )
-        x, fresh = memory.values[self.x], memory.done == 0
-        self.algorithm.backward(n, x, dy, dx, dw, dbias, scratch, fresh, memory.ahead)
+        piece = Piece(memory.done == 0, memory.ahead)
+        self.algorithm.backward(n, memory.values[self.x], dy, dx, dw, dbias, scratch, piece)
 
 
 @dataclass

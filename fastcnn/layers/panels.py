@@ -49,9 +49,9 @@ class Panels:
         channel = np.arange(channels)
         return (channel // self.width * self.span + channel % self.width).astype(np.int32)
 
-    def image_size(self, layout: Layout) -> int:
-        """Return the numbers of an image, with its part of what is between panels, and more."""
-        return layout.image_size + layout.pitch // self.width * (self.span % layout.image_size)
+    def image_size(self, layout: Layout, images: int) -> int:
+        """Return the numbers of each of `images` images, with its part of what is between panels."""
+        return -(-layout.pitch // self.width * self.span // images)
 
 
 def value_panels(graph: Graph) -> dict[int, Panels]:

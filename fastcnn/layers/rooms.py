@@ -96,7 +96,8 @@ def gradient_rooms(graph: Graph) -> list[Room | None]:
     for edge, panels in graph.gradient_panels.items():
         producer = next(block for block in graph.blocks if edge in block.writes)
         alone = Room(False, ("gradients", edge), 0, graph.pieces[stage_of(graph, producer.index)])
-        shared[edge] = shared.get(edge, alone)._replace(size=panels.image_size(graph.values[edge]))
+        room = shared.get(edge, alone)
+        shared[edge] = room._replace(size=panels.image_size(graph.values[edge], room.images))
     return [
         None if layout is None else shared.get(edge, Room(True, ("gradients", edge), layout.image_size, graph.images))
         for edge, layout in enumerate(graph.gradients)
@@ -122,7 +123,7 @@ def _passing_room(graph: Graph, edge: int) -> Room:
     """Return the room of values behind a meeting, that are not kept."""
     layout, producer = graph.values[edge], next(block for block in graph.blocks if edge in block.writes)
     panels, images = graph.value_panels.get(edge), graph.pieces[stage_of(graph, producer.index + 1)]
-    size = panels.image_size(layout) if panels else layout.image_size
+    size = panels.image_size(layout, images) if panels else layout.image_size
     return Room(False, ("passing values", layout), size, images)
 
 

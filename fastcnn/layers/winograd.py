@@ -12,7 +12,7 @@ from ..kernels.machine import vector_set
 from ..typing import Array, IntArray
 from .algorithm_direct import Direct
 from .algorithm_im2col import Im2col
-from .algorithms import Ahead, Algorithm, Convolution
+from .algorithms import WHOLE, Algorithm, Convolution, Piece
 from .geometry import Pair, Window
 from .layout import Halo, Layout, aligned_zeros
 
@@ -102,7 +102,9 @@ class Winograd(Algorithm):
                 self.u_back,
             )  # fmt: skip
 
-    def forward(self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, ahead: Ahead = ()) -> None:
+    def forward(
+        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
         t = self.tiles
         conv_winograd.forward(*t.arguments(n, x, self.u, scratch), biases, floor, y, t.y_pixel, *NO_POOLING)
 
@@ -112,22 +114,14 @@ class Winograd(Algorithm):
         arguments = self.tiles.arguments(n, x, self.u, scratch)
         conv_winograd.forward(*arguments, biases, floor, y, self.y_row, every, winners, self.window)
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, ahead: Ahead = ()) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
         t = self.back
         assert t is not None
         arguments = t.arguments(n, dy, self.u_back, scratch)
         conv_winograd.forward(*arguments, t.zeros, self.none, dx, t.y_pixel, *NO_POOLING)
 
     def filter_gradient(
-        self,
-        n: int,
-        x: Array,
-        dy: Array,
-        dw: Array,
-        dbias: Array,
-        scratch: Any,
-        fresh: bool = True,
-        ahead: Ahead = (),
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
     ) -> None:
         c, t = self.convolution, self.tiles
         v, w, du = scratch
