@@ -22,7 +22,7 @@ import numpy as np
 from llvmlite import binding, ir
 
 from .native import WORD, WORDS, compile_module
-from .tape import emit_calls
+from .player import emit_calls
 
 TICKET, FINISHED, TABLE, SLEEPS = 0, 8, 16, 24  # words of the state, each in a cache line of its own
 SIZE = 32
