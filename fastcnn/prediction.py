@@ -124,16 +124,15 @@ class Predictor:
     def repeat(self, x: Array) -> Array | None:
         """Return the output for a batch of a kind that is recorded, if the weights are those of then; else None."""
         record = self.records.get((x.shape, x.dtype))
-        if record is None:
+        if record is None or not record.play(np.ascontiguousarray(x)):
             return None
         self.last = record
-        record.play(np.ascontiguousarray(x))
         return None if self.copies.changed[0] else record.output.copy()
 
     def _record(self, x: Array) -> None:
         """Keep all calls of the prediction of a small batch, which was one piece just now."""
         n, piece = len(x), self.pieces.get((0, len(x)))
-        if piece is None or x.nbytes > SMALL or x.dtype not in (self.graph.dtype, np.uint8):
+        if piece is None or x.nbytes > SMALL or x.dtype not in (self.graph.dtype, np.uint8) or not x.flags.aligned:
             return
         images = np.ascontiguousarray(x)
         source = np.array([images.ctypes.data])

@@ -106,10 +106,15 @@ def test_what_comes_out_may_be_maps_or_probabilities():
     np.testing.assert_allclose(probs.predict(x).sum(axis=1), 1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("n", [1, 4])
 @pytest.mark.parametrize("order", ORDERS)
-def test_any_memory_order(order):
-    model, x = small(), normal(5, 2, 12, 10, dtype=np.float32)
-    np.testing.assert_array_equal(model.predict(ORDERS[order](x)), model.predict(x))
+def test_any_memory_order(order, n):
+    """Each output is that of its own batch, also where the batch before was recorded in another order."""
+    model, x = small(), normal(2 * n, 2, 12, 10, dtype=np.float32)
+    expected = model.predict(x)
+    for one, other in ((slice(n), slice(n, 2 * n)), (slice(n, 2 * n), slice(n))):
+        np.testing.assert_array_equal(model.predict(ORDERS[order](x[one]), threads=1), expected[one])
+        np.testing.assert_array_equal(model.predict(x[other], threads=1), expected[other])
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.bool_, np.float16, np.float64])
