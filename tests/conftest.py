@@ -1,9 +1,10 @@
-"""Every test begins alike."""
+"""Every test begins alike; and guarded buffers for those of kernels."""
 
 import numpy as np
 import pytest
 
 import fastcnn
+from tests.guards import Guards
 
 
 @pytest.fixture(autouse=True)
@@ -12,3 +13,11 @@ def _same_start():
     np.random.seed(0)
     yield
     fastcnn.set_num_threads(None)
+
+
+@pytest.fixture
+def guards():
+    """Hand out buffers between guard words, which must stand in the end."""
+    guards = Guards()
+    yield guards
+    guards.check()

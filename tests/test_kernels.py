@@ -5,58 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastcnn.kernels import activation, conv_direct, conv_pixels, dense, loss, pool, product, update
-from fastcnn.kernels.blocking import DEPTH, FILTERS, PIXELS, pixels_at_once
-from fastcnn.kernels.machine import vector_set
+from fastcnn.kernels import activation, dense, loss, product, update
+from fastcnn.kernels.blocking import DEPTH, PIXELS, pixels_at_once
 from tests.arrays import both_dtypes
 from tests.bounds import gamma
-from tests.guards import Guards, untouched
-
-
-@pytest.fixture
-def guards():
-    guards = Guards()
-    yield guards
-    guards.check()
-
-
-def lanes(dtype) -> int:
-    return vector_set().lanes(dtype)
-
-
-def integers(rng, *shape, dtype):
-    """Small whole numbers: their products and sums are exact, so that kernels must agree to the bit."""
-    return rng.randint(-8, 9, size=shape).astype(dtype)
-
-
-def table(guards: Guards, values) -> np.ndarray:
-    return guards.array(values, np.int32)
-
-
-def spread(rng, count: int, length: int, gap: int) -> np.ndarray:
-    """Return where `count` runs of `length` begin in a buffer, in any order, with gaps between them."""
-    return gap + rng.permutation(count) * (length + gap)
-
-
-def assert_only(buffer: np.ndarray, starts, length: int) -> None:
-    """Assert that all numbers of the runs were written, and no other."""
-    inside = np.zeros(buffer.size, bool)
-    for start in starts:
-        inside[start : start + length] = True
-    np.testing.assert_array_equal(untouched(buffer), ~inside)
-
-
-def gather(buffer: np.ndarray, starts, length: int) -> np.ndarray:
-    return buffer[np.asarray(starts, int)[:, None] + np.arange(length)]
-
+from tests.buffers import assert_only, gather, integers, lanes, packed, spread, table
 
 # ------------------------------------------------------------------------------------------------- the indirect product
-
-
-def packed(guards: Guards, matrix: np.ndarray) -> np.ndarray:
-    """Return B (K, N) in panels of two vectors; the last one is one vector wide where N is odd."""
-    width = 2 * lanes(matrix.dtype)
-    return guards.array(np.concatenate([matrix[:, c : c + width].ravel() for c in range(0, matrix.shape[1], width)]))
 
 
 @both_dtypes
@@ -207,7 +162,7 @@ def test_pack_transposed(guards, blocks, F, columns, dtype):
         np.testing.assert_array_equal(b, packed(guards, B))
 
 
-# --------------------------------------------------------------------------------------------------------- elementwise
+# ---------------------------------------------------------------------------------------------------------- elementwise
 
 
 @both_dtypes
@@ -229,147 +184,6 @@ def test_relu(guards, rows, vectors, dtype):
     )
     assert_only(dx, dx_row, length)
     np.testing.assert_array_equal(gather(dx, dx_row, length), DY * (X > 0))
-
-
-# ------------------------------------------------------------------------------------------------------------- pooling
-
-
-def pool2_expected(X: np.ndarray, floor: float, every: bool):
-    """Return the maxima of X (P, 4, N), and the bits of the pixels that were it."""
-    best = X.max(axis=1)
-    won = best[:, None] == X
-    if not every:
-        won &= np.cumsum(won, axis=1) == 1
-    won &= (best > floor)[:, None]
-    return best, (won * np.array([1, 2, 4, 8])[:, None]).sum(axis=1).astype(np.uint8)
-
-
-@both_dtypes
-@pytest.mark.parametrize("every", [True, False])
-@pytest.mark.parametrize("vectors", [1, 2, 3])
-@pytest.mark.parametrize("P", [1, 2, 5, 26])
-def test_pool2(guards, P, vectors, every, dtype):
-    rng, N, gap = np.random.RandomState(P), vectors * lanes(dtype), lanes(dtype)
-    X, DY = rng.randint(-2, 3, size=(P, 4, N)).astype(dtype), integers(rng, P, N, dtype=dtype)
-    x_row, y_row = spread(rng, 4 * P, N, gap), spread(rng, P, N, gap)
-    x = guards.empty(4 * P * (N + gap) + gap, dtype)
-    x[x_row.reshape(P, 4, 1) + np.arange(N)] = X
-    for floor in (-np.inf, 0):
-        for p0, p1 in ((0, P), (P // 2, P)):
-            y, winners = guards.empty(P * (N + gap) + gap, dtype), guards.empty(P * N, np.uint8)
-            rows = table(guards, x_row[4 * p0 :])
-            pool.pool2(x, rows, 0, y, table(guards, y_row), winners, p0, p1, N, dtype(floor), every)
-            best, bits = pool2_expected(X, floor, every)
-            assert_only(y, y_row[p0:p1], N)
-            np.testing.assert_array_equal(gather(y, y_row[p0:p1], N), best[p0:p1])
-            np.testing.assert_array_equal(winners.reshape(P, N)[p0:p1], bits[p0:p1])
-            assert untouched(winners[: p0 * N]).all()
-            alone = guards.empty(y.size, dtype)
-            nobody = guards.empty(0, np.uint8)
-            pool.pool2(x, rows, 0, alone, table(guards, y_row), nobody, p0, p1, N, dtype(floor), every)
-            np.testing.assert_array_equal(alone, y)
-        dy, dx = guards.empty(y.size, dtype), guards.empty(x.size, dtype)
-        dy[y_row[:, None] + np.arange(N)] = DY
-        pool.pool2_backward(dy, table(guards, y_row), guards.array(bits), P, N, dx, table(guards, x_row), False)
-        assert_only(dx, x_row, N)
-        won = bits[:, None] & np.array([1, 2, 4, 8])[:, None] != 0
-        np.testing.assert_array_equal(gather(dx, x_row, N).reshape(P, 4, N), won * DY[:, None])
-
-
-@both_dtypes
-@pytest.mark.parametrize("winner_dtype", [np.uint8, np.int32])
-def test_pool_of_any_window(guards, winner_dtype, dtype):
-    """Three windows over five pixels: the second is cut at the border, the third shares a pixel with the first."""
-    N, rng = lanes(dtype), np.random.RandomState(0)
-    window, tap = np.array([[3, 0, N, 2 * N], [1, 0, 0, 0]], np.int32), np.array([[0, 1, 2], [7, 0, 0]], np.int32)
-    x_row = np.array([[0, 0], [4 * N, 1], [2 * N, 0]], np.int32)
-    X, DY = rng.randint(-1, 2, size=(5, N)).astype(dtype), integers(rng, 3, N, dtype=dtype)
-    y, winner = guards.empty(4 * N, dtype), guards.empty(4 * N, winner_dtype)
-    y_row = np.array([3, 0, 1]) * N
-    rows, windows, taps = (guards.array(array).reshape(array.shape) for array in (x_row, window, tap))
-    pool.pool(guards.array(X), rows, windows, taps, y, table(guards, y_row), winner, table(guards, y_row), 3, N)
-    pixels_of, numbers = [[0, 1, 2], [4], [2, 3, 4]], [[0, 1, 2], [7], [0, 1, 2]]
-    assert_only(y, y_row, N)
-    assert_only(winner, y_row, N)
-    dX = np.zeros_like(X)
-    for p, pixels in enumerate(pixels_of):
-        first = X[pixels].argmax(axis=0)
-        np.testing.assert_array_equal(y[y_row[p] :][:N], X[pixels].max(axis=0))
-        np.testing.assert_array_equal(winner[y_row[p] :][:N], np.array(numbers[p])[first])
-        np.add.at(dX, (np.array(pixels)[first], np.arange(N)), DY[p])
-    # Backward, each pixel looks at the windows that it lies in: counted from the first of them, and its tap there.
-    readers = [[(0, 0)], [(0, 1)], [(0, 2), (-2, 0)], [(0, 1)], [(0, 7), (1, 2)]]
-    base = np.array([y_row[0], y_row[0], y_row[0], y_row[2], y_row[1]])
-    back, back_tap = np.zeros((5, 3), np.int32), np.zeros((5, 2), np.int32)
-    for i, pairs in enumerate(readers):
-        back[i, : 1 + len(pairs)] = [len(pairs), *(N * offset for offset, _ in pairs)]
-        back_tap[i, : len(pairs)] = [number for _, number in pairs]
-    dx, dy = guards.empty(5 * N, dtype), guards.empty(4 * N, dtype)
-    dy[y_row[:, None] + np.arange(N)] = DY
-    back_row = np.stack([base, np.arange(5)], axis=1).astype(np.int32)
-    tables = [guards.array(array).reshape(array.shape) for array in (back_row, back, back_tap)]
-    pool.pool_backward(dy, *tables, winner, 5, N, dx, table(guards, np.arange(5) * N), False)
-    np.testing.assert_array_equal(dx.reshape(5, N), dX)
-
-
-@pytest.mark.skipif(lanes(np.float32) <= FILTERS, reason="filters fill the registers of this machine")
-@pytest.mark.parametrize("width", [4, 5, 6, 9, 16])
-@pytest.mark.parametrize("height", [1, 3, 4])
-def test_convolution_and_pooling_pixel_by_pixel(guards, height, width):
-    """The bits of filter by filter, also of sums that round, of NaN and of infinities; `width` is that of the output.
-
-    Filters are 3 x 2; halves of registers stand side by side, in two lines, or overlap.
-    """
-    rng, N, K, P, dtype = np.random.RandomState(width), lanes(np.float32), 6, height * width, np.float32
-    step, windows = 2 * width + 1 + 3, lanes(np.float32) // 4
-    begin = np.arange(0, P, width)[:, None] + np.minimum(np.arange(0, width, windows), width - windows)
-    image = rng.standard_normal((2 * height + 2, step)).astype(dtype)
-    image[1, 5], image[2, 7], image[-1, 1] = np.nan, np.inf, -np.inf
-    line, column = 2 * np.arange(height)[:, None, None] + [0, 0, 1, 1], 2 * np.arange(width)[:, None] + [0, 1, 0, 1]
-    x_row, x_col = table(guards, line * step + column), table(guards, np.arange(3)[:, None] * step + np.arange(2))
-    filters, start = np.zeros((K, N), dtype), np.zeros(N, dtype)
-    filters[:, :FILTERS], start[:FILTERS] = rng.standard_normal((K, FILTERS)), rng.standard_normal(FILTERS)
-    x, w, biases = guards.array(image), guards.array(filters), guards.array(start)
-    y_row = spread(rng, P, N, 3)
-    rows, halves = table(guards, y_row), table(guards, begin)
-    for floor, every in ((-np.inf, False), (0, False), (0, True)):
-        arguments = x, x_row, x_col, K, w, biases, dtype(floor), every
-        expected, marks = guards.empty(P * (N + 3) + 3, dtype), guards.empty(P * N, np.uint8)
-        conv_direct.forward_pool(*arguments, expected, rows, marks, P, N)
-        for size in (P * N, 0):
-            y, winners = guards.empty(P * (N + 3) + 3, dtype), guards.empty(size, np.uint8)
-            conv_pixels.forward_pool(*arguments, y, rows, winners, halves, begin.size)
-            assert_only(y, y_row, N)
-            assert np.isnan(gather(y, y_row, FILTERS)).any()
-            np.testing.assert_array_equal(gather(y, y_row, FILTERS), gather(expected, y_row, FILTERS))
-            found, others = (array[:size].reshape(-1, N)[:, :FILTERS] for array in (winners, marks))
-            np.testing.assert_array_equal(found, others)
-
-
-@both_dtypes
-@pytest.mark.parametrize("every", [True, False])
-@pytest.mark.parametrize("vectors", [1, 2, 3])
-@pytest.mark.parametrize("P", [1, 23, 24, 25, 49])
-def test_convolution_and_pooling_in_one_pass(guards, P, vectors, every, dtype):
-    rng, N, K = np.random.RandomState(P), vectors * lanes(dtype), 6
-    A, B, start = (integers(rng, *shape, dtype=dtype) for shape in ((4 * P, K), (K, N), (N,)))
-    y_row = spread(rng, P, N, lanes(dtype))
-    for floor in (-np.inf, 0):
-        y, winners = guards.empty(P * (N + lanes(dtype)) + lanes(dtype), dtype), guards.empty(P * N, np.uint8)
-        conv_direct.forward_pool(
-            guards.array(A), table(guards, np.arange(4 * P) * K), table(guards, np.arange(K)), K, packed(guards, B),
-            guards.array(start), dtype(floor), every, y, table(guards, y_row), winners, P, N,
-        )  # fmt: skip
-        best, bits = pool2_expected(np.maximum(floor, start + A @ B).reshape(P, 4, N), floor, every)
-        assert_only(y, y_row, N)
-        np.testing.assert_array_equal(gather(y, y_row, N), best)
-        np.testing.assert_array_equal(winners.reshape(P, N), bits)
-        alone = guards.empty(y.size, dtype)
-        conv_direct.forward_pool(
-            guards.array(A), table(guards, np.arange(4 * P) * K), table(guards, np.arange(K)), K, packed(guards, B),
-            guards.array(start), dtype(floor), every, alone, table(guards, y_row), guards.empty(0, np.uint8), P, N,
-        )  # fmt: skip
-        np.testing.assert_array_equal(alone, y)
 
 
 # ------------------------------------------------------------------------------------------------------ loss and update
