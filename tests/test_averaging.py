@@ -10,7 +10,8 @@ import pytest
 import fastcnn
 import reference
 from fastcnn import ExponentialMovingAverage, Trainer
-from tests.test_optimizers import assert_close, build, normal, own_loop, x, y
+from tests.arrays import normal
+from tests.optimizers import assert_close, build, own_loop, x, y
 
 
 def test_averages_are_the_references():

@@ -1,69 +1,20 @@
-"""Optimizers: the reference's and PyTorch's steps; clipping, averages, what is left alone, threads, continuation."""
+"""Optimizers: the reference's and PyTorch's steps; what is left alone; their kernels; what they refuse."""
 
 from __future__ import annotations
 
 import copy
-import pickle
 
 import numpy as np
 import pytest
 
 import fastcnn
 import reference
-from fastcnn import Conv2D, Dense, ExponentialMovingAverage, Flatten, ReLU, Sequential, Trainer
+from fastcnn import Conv2D, Dense, Flatten, ReLU, Sequential, Trainer
 from fastcnn.kernels import update
-from tests.arrays import both_dtypes
+from tests.arrays import both_dtypes, normal
 from tests.bounds import Sum, gamma
 from tests.guards import Guards
-
-NO_DECAY = ("biases", "gamma", "beta")
-OPTIMIZERS = {
-    "SGD": lambda m: m.SGD(0.1),
-    "SGD-decay": lambda m: m.SGD(0.1, weight_decay=0.1),
-    "SGD-momentum": lambda m: m.SGD(0.1, 0.9),
-    "SGD-nesterov": lambda m: m.SGD(0.1, 0.9, True, 0.01),
-    "Adam": lambda m: m.Adam(0.01),
-    "Adam-decay": lambda m: m.Adam(0.01, (0.8, 0.95), 1e-3, 0.1),
-    "AdamW": lambda m: m.AdamW(0.01, weight_decay=0.1),
-    "AdamW-no-decay": lambda m: m.AdamW(0.01, weight_decay=0.5, no_decay=NO_DECAY),
-    "RMSprop": lambda m: m.RMSprop(0.01),
-    "RMSprop-momentum": lambda m: m.RMSprop(0.01, 0.9, 1e-4, 0.1, 0.5),
-    "RMSprop-centered": lambda m: m.RMSprop(0.01, momentum=0.5, centered=True),
-    "RMSprop-centered-plain": lambda m: m.RMSprop(0.01, centered=True),
-    "Lion": lambda m: m.Lion(0.01, weight_decay=0.1),
-    "Lion-no-decay": lambda m: m.Lion(0.01, weight_decay=0.5, no_decay=NO_DECAY),
-}
-every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
-
-
-def normal(*shape, seed=0):
-    return np.random.RandomState(seed).standard_normal(shape)
-
-
-def build(dtype=np.float64, seed=0) -> Sequential:
-    """Return a network whose filters and weights fill no whole vectors."""
-    layers = [Conv2D(5, 3), ReLU(), Conv2D(17, 3, bias=False), ReLU(), Flatten(), Dense(7), ReLU(), Dense(3)]
-    return Sequential(layers).build((2, 8, 8), random_state=seed, dtype=dtype)
-
-
-x, y = normal(12, 2, 8, 8), np.arange(12) % 3
-
-
-def own_loop(model: Sequential, optimizer, steps: int, after=lambda: None) -> None:
-    """Train as one does without a Trainer."""
-    loss = fastcnn.CrossEntropy()
-    for step in range(steps):
-        images, classes = np.roll(x, step, axis=3).astype(model._flat.dtype), np.roll(y, step)
-        model.backward(loss.gradient(model.forward(images), classes))
-        optimizer.step(model)
-        after()
-
-
-def assert_close(actual: dict, expected: dict, rtol=1e-10) -> None:
-    assert list(actual) == list(expected)
-    for name, array in expected.items():
-        np.testing.assert_allclose(actual[name], array, rtol=rtol, atol=rtol, err_msg=name)
-
+from tests.optimizers import NO_DECAY, assert_close, build, every_optimizer, own_loop, x, y
 
 # ------------------------------------------------------------------------------------------------------------- formulas
 
@@ -194,139 +145,6 @@ def test_decay_leaves_what_it_is_told():
         for name, parameter in model.parameters.items():
             expected = 1 if name.endswith(NO_DECAY) else 0.5
             np.testing.assert_array_equal(parameter, np.float32(expected), err_msg=name)
-
-
-# --------------------------------------------------------------------------------------------------------- in a Trainer
-
-
-@pytest.fixture
-def many_shards(monkeypatch):
-    """Cut batches and the flat vector into as many pieces as there may be."""
-    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1.0)
-    monkeypatch.setattr("fastcnn.step.SWEEP", 1 << 10)
-
-
-@pytest.mark.usefixtures("many_shards")
-@pytest.mark.parametrize("clip_norm", [None, 0.1])
-@every_optimizer
-def test_a_trainer_steps_as_a_loop_of_ones_own(make, clip_norm):
-    model, twin = build(), build()
-    fast, own = make(fastcnn), make(fastcnn)
-    fast.clip_norm = own.clip_norm = clip_norm
-    trainer, ema, own_ema = Trainer(model, optimizer=fast), ExponentialMovingAverage(0.7), ExponentialMovingAverage(0.7)
-    trainer.ema = ema
-    own_loop(twin, own, 6, lambda: own_ema.update(twin))
-    for step in range(6):
-        trainer.step(np.roll(x, step, axis=3), np.roll(y, step))
-    assert_close(model.parameters, twin.parameters, 1e-8)
-    assert_close(ema.averages, own_ema.averages, 1e-8)
-    assert_close(model.gradients, twin.gradients, 1e-8)
-    assert (fast.gradient_norm > 0.1) == (clip_norm is not None)
-
-
-@pytest.mark.usefixtures("many_shards")
-@pytest.mark.parametrize(("clip_norm", "dtype"), [(None, np.float32), (0.1, np.float64)])
-@every_optimizer
-def test_the_same_bits_for_any_number_of_threads(make, clip_norm, dtype):
-    """One, two and three; that four are no different is for the steps of test_training."""
-    results = []
-    for threads in (1, 2, 3):
-        model, optimizer, ema = build(dtype), make(fastcnn), ExponentialMovingAverage(0.9)
-        optimizer.clip_norm = clip_norm
-        trainer = Trainer(model, optimizer=optimizer, threads=threads, ema=ema)
-        losses = [trainer.step(x[:n], y[:n]) for n in (12, 12, 5, 12)]
-        results.append((losses, model._flat.tobytes(), ema._vectors[0].tobytes(), str(optimizer.gradient_norm)))
-    assert all(result == results[0] for result in results)
-
-
-class Descent(fastcnn.Optimizer):
-    """SGD as a user would write it, without a kernel."""
-
-    def __init__(self, learning_rate: float) -> None:
-        super().__init__(learning_rate, None)
-
-    def _coefficients(self):
-        return ()
-
-    def _update(self, gradients, shards, first, last):
-        for shard in gradients.reshape(-1, self._theta.size)[:shards]:
-            self._theta[first:last] -= self.learning_rate * shard[first:last]
-
-
-@pytest.mark.parametrize("cut", [False, True], ids=["whole", "in pieces"])
-@pytest.mark.parametrize("ema", [None, ExponentialMovingAverage(0.7)], ids=["plain", "averaged"])
-def test_an_optimizer_in_python(cut, ema, request):
-    """What is no kernel is called at each step, not only at the first."""
-    if cut:
-        request.getfixturevalue("many_shards")
-    trainer = Trainer(build(), optimizer=Descent(0.1), ema=copy.copy(ema), threads=2)
-    twin = Trainer(build(), optimizer=fastcnn.SGD(0.1), ema=copy.copy(ema), threads=2)
-    for _ in range(4):
-        assert trainer.step(x, y) == pytest.approx(twin.step(x, y), rel=1e-10)
-    assert_close(trainer.model.parameters, twin.model.parameters)
-    if ema is not None:
-        assert_close(trainer.ema.averages, twin.ema.averages)
-
-
-@every_optimizer
-def test_a_training_is_taken_up_again_exactly(make):
-    """Parameters, the optimizer's state and the average, through files: the same bits as without a break."""
-    whole = Trainer(build(np.float32), optimizer=make(fastcnn), ema=ExponentialMovingAverage(0.9))
-    for _ in range(4):
-        whole.step(x, y)
-    weights, state, average = whole.model.get_weights(), whole.optimizer.get_state(), whole.ema.get_state()
-    assert state["steps"] == 4
-    assert all(isinstance(array, np.ndarray) for array in state.values())
-    for _ in range(3):
-        whole.step(x, y)
-    again = Trainer(build(np.float32, seed=7), optimizer=make(fastcnn), ema=ExponentialMovingAverage(0.9))
-    again.model.set_weights(weights)
-    again.optimizer.set_state(state)
-    again.ema.set_state(average)
-    for _ in range(3):
-        again.step(x, y)
-    assert again.model._flat.tobytes() == whole.model._flat.tobytes()
-    assert again.ema._vectors[0].tobytes() == whole.ema._vectors[0].tobytes()
-    assert again.optimizer.steps == 7
-
-
-def test_a_model_that_is_built_anew_begins_anew():
-    model = build()
-    trainer, fresh = Trainer(model, optimizer=fastcnn.Adam(0.01)), Trainer(build(), optimizer=fastcnn.Adam(0.01))
-    expected = [fresh.step(x, y) for _ in range(3)]
-    for _ in range(2):
-        trainer.step(x, y)
-    model.build((2, 8, 8), random_state=0, dtype=np.float64)
-    assert [trainer.step(x, y) for _ in range(3)] == expected
-    assert trainer.optimizer.steps == 3
-
-
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
-@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), lambda m: m.ExponentialMovingAverage(0.5)])
-def test_a_copy_has_the_settings_only(make, duplicate):
-    used = make(fastcnn)
-    is_average = isinstance(used, ExponentialMovingAverage)
-    Trainer(build(), **{"ema" if is_average else "optimizer": used}).step(x, y)
-    other = duplicate(used)
-    assert (other.steps, used.steps, other.state) == (0, 1, {})
-    settings = [name for name in vars(used) if not name.startswith("_") and name not in {"steps", "gradient_norm"}]
-    assert settings
-    for name in settings:
-        assert getattr(other, name) == getattr(used, name)
-    Trainer(build(), **{"ema" if is_average else "optimizer": other}).step(x, y)
-    assert other.get_state().keys() == used.get_state().keys()
-
-
-def test_state_is_aligned_and_allocated_once():
-    trainer = Trainer(build(np.float32), optimizer=fastcnn.Adam(), ema=ExponentialMovingAverage())
-    places = []
-    for n in (12, 5, 12):
-        trainer.step(x[:n], y[:n])
-        vectors = [*trainer.optimizer._vectors, *trainer.ema._vectors]
-        places.append([vector.ctypes.data for vector in vectors])
-        assert all(place % 64 == 0 for place in places[-1])
-        assert all(vector.dtype == np.float32 for vector in vectors)
-    assert places[0] == places[1] == places[2]
 
 
 # -------------------------------------------------------------------------------------------------------------- kernels
