@@ -11,6 +11,8 @@ from fastcnn.kernels.machine import SETS, vector_set
 from tests.arrays import DTYPES, normal
 from tests.bounds import expect_convolution, expect_winograd
 from tests.cases import ConvCase
+from tests.pointwise import CASES as POINTWISE_CASES
+from tests.pointwise import check_filter_gradient, check_forward
 from tests.processes import finish, run_python, start_python
 
 # Tails for every width: 1, 3 and 17 channels, 5, 17 and 33 filters, odd sizes; the input gradient in phases.
@@ -37,6 +39,9 @@ def core(name: str) -> None:
             check_convolution(case, "direct", expect_convolution, dtype)
         if dtype == np.float32 and name in WINOGRAD:
             check_convolution(ConvCase("tiles", (2, 5, 7, 8), 19, 3, padding=1), "winograd", expect_winograd, dtype)
+        for case in POINTWISE_CASES:
+            check_forward(case, dtype)
+            check_filter_gradient(case, dtype)
         x = np.round(normal(2, 19, 6, 5, dtype=dtype))
         for layer in ("MaxPool2", "MaxPool2D", "ReLU"):
             fast, ref = getattr(fastcnn, layer)(), getattr(reference, layer)()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 FAMILIES = {
-    "activation", "augment", "compare", "conv_depthwise", "conv_direct", "conv_groups", "conv_pixels", "conv_sparse",
-    "conv_winograd", "dense", "dropout", "load", "loss", "norm", "pool", "product", "residual", "update",
+    "activation", "augment", "compare", "conv_depthwise", "conv_direct", "conv_groups", "conv_pixels", "conv_pointwise",
+    "conv_sparse", "conv_winograd", "dense", "dropout", "load", "loss", "norm", "pool", "product", "residual", "update",
     "winograd_products",
 }  # fmt: skip
 

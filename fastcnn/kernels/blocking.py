@@ -11,6 +11,8 @@ DEPTH = 1200  # columns of them that are taken at once: more of the other's pane
 PIXELS = 256  # the most rows that a filter gradient takes at once: their panel stays in the first-level cache
 WINDOW = 9  # vectors of a window at a time: as many as there are general registers for their offsets, on x86
 FILTERS = 6  # of a first layer, if two registers of pixels are summed for each: sixteen registers hold no more
+SUMS = 8  # registers of a row of a product that skips zeros: by its next turn, each is ready again
+WORD = 64  # bits that say which numbers are not zero
 SOFTMAX = 4  # pixels of a softmax at a time: more would keep memory waiting while exponentials are computed
 
 

@@ -178,24 +178,23 @@ def normalise_backward(x, x_row, dy, dy_row, dx, dx_row, r0, r1, W, P, k, floor)
 
 
 @kernel
-def normalise_backward_panels(x, x_row, dy, dy_row, dx, lines, W, P, k, floor, span):
-    """Write the same dx in panels as those of `normalise_panels`."""
-    low, L = splat(x, floor), lanes(x)
+def normalise_backward_panels(x, x_row, dy, dy_row, dx, lines, W, P, k, floor, width, span):
+    """Write the same dx in panels of `width` channels, `span` numbers apart: (panel, pixel, channel of the panel)."""
+    low = splat(x, floor)
     first = 0
     for r in range(lines):
         i, o = x_row[r], dy_row[r]
         for _ in range(W):
             q = first
-            for c in range(0, P, 2 * L):
-                for v in range(2):
-                    e = c + v * L
-                    scale = load(k, P + e)
-                    d, g = _masked(x, i + e, dy, o + e, load(k, e), scale, load(k, 2 * P + e), low)
-                    store(dx, q + v * L, fma(scale, g, fma(load(k, 3 * P + e), d, load(k, 4 * P + e))))
+            for panel in range(0, P, width):
+                for c in range(panel, panel + width, lanes(x)):
+                    scale = load(k, P + c)
+                    d, g = _masked(x, i + c, dy, o + c, load(k, c), scale, load(k, 2 * P + c), low)
+                    store(dx, q + c - panel, fma(scale, g, fma(load(k, 3 * P + c), d, load(k, 4 * P + c))))
                 q += span
             i += P
             o += P
-            first += 2 * L
+            first += width
 
 
 @kernel

@@ -106,6 +106,10 @@ class Block(ABC):
         Whether `recall` can write its output, and backward the gradient of its input, in panels of channels.
     reads_panels, reads_gradient_panels : bool
         Whether backward can read its input, and the gradient of its output, so.
+    rectifies : bool
+        Whether a ReLU ends it, so that many numbers of its output are zero.
+    skips_zeros : bool
+        Whether it passes over the zeros of its input.
     link : str
         "softmax" or "logistic" if it is that and nothing else: a loss that has the function in itself takes it out.
     """
@@ -119,6 +123,8 @@ class Block(ABC):
     writes_panels = False
     reads_panels = False
     reads_gradient_panels = False
+    rectifies = False
+    skips_zeros = False
     index: int
 
     def __init__(self, layer: Layer, x: int, y: int) -> None:

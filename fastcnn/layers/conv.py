@@ -18,6 +18,7 @@ from .activation import ReLU
 from .algorithm_depthwise import Depthwise
 from .algorithm_direct import Direct
 from .algorithm_groups import Grouped
+from .algorithm_pointwise import Pointwise
 from .algorithm_sparse import Entries, Sparse
 from .algorithms import Algorithm, Convolution, Piece
 from .base import Layer
@@ -159,16 +160,23 @@ class _ConvBlock(Block):
         super().__init__(layer, x, y)
         self.conv = part
         self.norm = next((follower for follower in followers if isinstance(follower, BatchNorm)), None)
-        self.has_relu = any(isinstance(follower, ReLU) for follower in followers)
+        self.has_relu = self.rectifies = any(isinstance(follower, ReLU) for follower in followers)
         self.pooling = next((follower for follower in followers if isinstance(follower, Pooling)), None)
 
     def input_halo(self, graph: Graph) -> Halo:
         algorithm = self.conv.choose(graph.shapes[self.x][0])
         self.reads_any_pitch = algorithm.reads_any_pitch
         self.in_pieces = algorithm.in_pieces and not self.pooling
+        self.skips_zeros = algorithm is Direct and not self.pooling and self._finds_zeros(graph)
         self.reads_panels = algorithm.reads_panels(self.conv.window) and not self.pooling
         self.reads_gradient_panels = self.reads_panels and not (self.conv.bias or self.has_relu)
         return algorithm.input_halo(self.conv.window)
+
+    def _finds_zeros(self, graph: Graph) -> bool:
+        """Tell whether a ReLU is before it, and it is a convolution that can skip its zeros."""
+        x = graph.aliases.get(self.x, self.x)
+        rectified = any(block.rectifies for block in graph.blocks if block.y == x)
+        return rectified and Pointwise.knows(self.conv.window, graph.values[self.y].pitch, graph.dtype)
 
     def gradient_halo(self, graph: Graph) -> Halo:
         return Halo() if self.pooling else self.conv.choose(graph.shapes[self.x][0]).gradient_halo(self.conv.window)
@@ -180,7 +188,7 @@ class _ConvBlock(Block):
 
     def plan(self, graph: Graph) -> None:
         channels, window = graph.shapes[self.x][0], self.conv.window
-        algorithm = self.conv.choose(channels)
+        algorithm = Pointwise if self.skips_zeros else self.conv.choose(channels)
         y, dy, dx = graph.values[self.y], graph.gradients[self.y], graph.gradients[self.x]
         self.gradient, value = dy, y
         if self.pooling:

@@ -110,7 +110,8 @@ class Graph:
         self.cuts = [block.index for block in self.blocks if block.meets and self.training]
         self.pieces = [images_at_once(self, stage) for stage in range(len(self.cuts) + 1)]
         self.recalled = {edge for edge, again in passing_values(self).items() if again}
-        self.value_panels, self.gradient_panels = value_panels(self), gradient_panels(self)
+        self.value_panels = value_panels(self)
+        self.gradient_panels = gradient_panels(self)
         for block in self.blocks:
             block.plan(self)
         self.rooms = value_rooms(self), gradient_rooms(self)

@@ -54,7 +54,7 @@ class _NormBlock(Block):
 
     def __init__(self, layer: Layer, x: int, y: int, has_relu: bool) -> None:
         super().__init__(layer, x, y)
-        self.has_relu = has_relu
+        self.has_relu = self.rectifies = has_relu
 
     def plan(self, graph: Graph) -> None:
         x, y = graph.values[self.x], graph.values[self.y]
@@ -167,7 +167,8 @@ class BatchNormBlock(_NormBlock):
         if self.dx_panels:
             kernels.normalise_backward_panels(
                 memory.values[self.x], self.x_row, memory.gradients[self.y], self.dy_row, memory.gradients[self.x],
-                n * self.height, self.width, self.pitch, kept.k, self.floor, self.dx_panels.span,
+                n * self.height, self.width, self.pitch, kept.k, self.floor, self.dx_panels.width,
+                self.dx_panels.span,
             )  # fmt: skip
         elif memory.gradients[self.x] is not None:
             kernels.normalise_backward(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..kernels.blocking import SUMS
 from ..kernels.machine import vector_set
 from ..typing import IntArray
 from .layout import ALIGNMENT, Halo, Layout
@@ -32,7 +33,7 @@ class Panels:
     Attributes
     ----------
     width : int
-        Channels of a panel: two vectors.
+        Channels of a panel: two vectors, or as many as a row of a product has that skips zeros.
     span : int
         Numbers from one panel to the next.
     """
@@ -75,15 +76,16 @@ def gradient_panels(graph: Graph) -> dict[int, Panels]:
         layout = graph.gradients[block.x]
         producers = [one for one in graph.blocks if one.y == block.x]
         if layout and block.writes_panels and producers and producers[0].reads_gradient_panels:
-            panels = _panels(graph, layout, stage_of(graph, block.index))
+            vectors = SUMS if producers[0].skips_zeros and producers[0].x in graph.value_panels else 2
+            panels = _panels(graph, layout, stage_of(graph, block.index), vectors)
             if panels:
                 found[block.x] = panels
     return found
 
 
-def _panels(graph: Graph, layout: Layout, stage: int) -> Panels | None:
-    """Return the panels for the maps of a stage, None if they do not come out even."""
-    width = 2 * vector_set().lanes(graph.dtype)
+def _panels(graph: Graph, layout: Layout, stage: int, vectors: int = 2) -> Panels | None:
+    """Return the panels, so many vectors wide, for the maps of a stage, None if they do not come out even."""
+    width = vectors * vector_set().lanes(graph.dtype)
     if layout.halo != Halo() or layout.pitch % width:
         return None
     return Panels(width, graph.pieces[stage] * layout.pixels * width + APART // graph.dtype.itemsize)

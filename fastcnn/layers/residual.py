@@ -220,6 +220,7 @@ class _AddBlock(Block):
     def __init__(self, layer: Layer, a: int, b: int, y: int, has_relu: bool) -> None:
         super().__init__(layer, a, y)
         self.b, self.has_relu = b, has_relu
+        self.rectifies = has_relu
 
     @property
     def reads(self) -> tuple[int, ...]:

@@ -137,7 +137,7 @@ class _TransposeBlock(Block):
 
     def __init__(self, layer: Conv2DTranspose, x: int, y: int, followers: Sequence[Layer]) -> None:
         super().__init__(layer, x, y)
-        self.has_relu = any(isinstance(follower, ReLU) for follower in followers)
+        self.has_relu = self.rectifies = any(isinstance(follower, ReLU) for follower in followers)
 
     def input_halo(self, graph: Graph) -> Halo:
         return self.layer.window(graph.shapes[self.x]).gradient_halo

@@ -1,0 +1,145 @@
+"""Pointwise (1 x 1) convolution of maps that are zero in many places, as a ReLU leaves them: it skips the zeros.
+
+The sums are those of `product.py`, in the same order: a product with zero adds nothing. (Were a filter not finite, it
+would have added NaN.)
+
+Shape legend: `pixels` pixels of x with K channels, N filters, a multiple of `width`, the SUMS vectors of a row that are
+summed at once. Filters B and gradients G stand in panels of that width, (panel, row, channel of the panel). Words of
+bits say which numbers are active: of a pixel's channels, (pixel, word), or, one word each, of a channel's pixels.
+"""
+
+from __future__ import annotations
+
+from .active import active, sum_active
+from .blocking import SUMS, WORD
+from .compiler import kernel
+from .vector import lanes, load, prefetch, store
+
+ROWS = 96  # pixels that stay in the caches while all panels of B pass by
+AHEAD = 4  # pixels for whose lines of y memory is asked before they are written
+LINE = 64  # bytes of a cache line
+
+
+@kernel
+def pack(w, w_row, K, N, b):
+    """B's panels from the rows `w[w_row[k]]`, k < K."""
+    width = SUMS * lanes(w)
+    for c0 in range(0, N, width):
+        for k in range(K):
+            for c in range(0, width, lanes(w)):
+                store(b, c0 * K + k * width + c, load(w, w_row[k] + c0 + c))
+
+
+@kernel
+def _note(x, i, K, bits, first):
+    """Note which of the K numbers x[i:] are active, in the words bits[first:]."""
+    for k0 in range(0, K, WORD):
+        word = 0
+        for k in range(k0, min(k0 + WORD, K), 8):
+            word |= active(x, i + k) << (k - k0)
+        if K - k0 < WORD:
+            word &= (1 << (K - k0)) - 1  # what is beside the channels
+        bits[first + k0 // WORD] = word
+
+
+@kernel
+def forward(x, x_row, pixels, K, b, y, y_row, N, start, floor, bits, ask):
+    """y = max(floor, start + x · B); `bits` (pixels, words) is scratch.
+
+    Memory is asked for `ask`, which is read next.
+    """
+    width, words = SUMS * lanes(x), (K + WORD - 1) // WORD
+    none = x.dtype.type(-float("inf"))
+    line = LINE // x.itemsize
+    pace = -(-ask.size // (line * max(pixels * (N // width) * words, 1))) * line
+    asked = 0
+    for p0 in range(0, pixels, ROWS):
+        p1 = min(p0 + ROWS, pixels)
+        for p in range(p0, p1):
+            _note(x, x_row[p], K, bits, p * words)
+        for c0 in range(0, N, width):
+            for q in range(words):
+                low = floor if q == words - 1 else none
+                for p in range(p0, p1):
+                    if q == 0:
+                        _ask(y, y_row[min(p + AHEAD, p1 - 1)] + c0, width, line)
+                    _ask(ask, asked, pace, line)
+                    asked += pace
+                    sum_active(
+                        x, x_row[p] + q * WORD, 1, bits[p * words + q], b, c0 * K + q * WORD * width,
+                        y, y_row[p] + c0, start, c0, q == 0, low,
+                    )  # fmt: skip
+
+
+@kernel
+def _ask(a, i, size, line):
+    """Ask memory for a[i : i + size]."""
+    end = i + size
+    while i < end:
+        prefetch(a, i)
+        i += line
+
+
+@kernel
+def _square(x, i, step, rows):
+    """Return which of 8 x 8 numbers of x are active, a byte for each of `rows` rows, `step` numbers apart."""
+    square = 0
+    if rows >= 8:
+        for row in range(8):  # unrolled
+            square |= active(x, i + row * step) << (8 * row)
+    else:
+        for row in range(rows):
+            square |= active(x, i + row * step) << (8 * row)
+    return square
+
+
+@kernel
+def _transposed(square):
+    """Return 8 x 8 bits, a byte for each row, with rows and columns exchanged: blocks of 1, then 2, then 4 of them."""
+    change = (square ^ (square >> 7)) & 0x00AA00AA00AA00AA
+    square ^= change ^ (change << 7)
+    change = (square ^ (square >> 14)) & 0x0000CCCC0000CCCC
+    square ^= change ^ (change << 14)
+    change = (square ^ (square >> 28)) & 0x00000000F0F0F0F0
+    return square ^ change ^ (change << 28)
+
+
+@kernel
+def _note_pixels(x, i, step, pixels, bits, k):
+    """bits[k : k + 8] = of which `pixels` <= WORD eight channels are active; those of pixel p are x[i + p·step :]."""
+    for n in range(8):
+        bits[k + n] = 0
+    for p in range(0, pixels, 8):
+        square = _transposed(_square(x, i + p * step, step, pixels - p))
+        for n in range(8):
+            bits[k + n] |= (square >> (8 * n) & 255) << p
+
+
+@kernel
+def filter_gradient(x, x_row, step, x_col, K, pixels, g, span, N, dw, dw_row, zeros, fresh, bits, ask, then):
+    """dw (K, N) = xᵀ · G, added to what stands there unless `fresh`; G's panels are `span` numbers apart.
+
+    Neighbouring pixels of x are `step` numbers apart, and eight channels stand side by side. `bits`, K rounded up to a
+    multiple of eight, is scratch. Memory is asked for `ask` during the first half, and `then` for the other one.
+    """
+    width = SUMS * lanes(x)
+    none = x.dtype.type(-float("inf"))
+    line = LINE // x.itemsize
+    half = max((pixels + WORD - 1) // WORD * K * (N // width) // 2, 1)
+    pace, pace2 = -(-ask.size // (line * half)) * line, -(-then.size // (line * half)) * line
+    turn = 0
+    for p0 in range(0, pixels, WORD):
+        i = x_row[p0]
+        for k in range(0, K, 8):
+            _note_pixels(x, i + x_col[k], step, min(WORD, pixels - p0), bits, k)
+        for c0 in range(0, N, width):
+            for k in range(K):
+                if turn < half:
+                    _ask(ask, turn * pace, pace, line)
+                else:
+                    _ask(then, (turn - half) * pace2, pace2, line)
+                turn += 1
+                sum_active(
+                    x, i + x_col[k], step, bits[k], g, c0 // width * span + p0 * width,
+                    dw, dw_row[k] + c0, zeros, c0, fresh and p0 == 0, none,
+                )  # fmt: skip
