@@ -127,15 +127,20 @@ class Direct(Algorithm):
         return aligned_zeros(max(PIXELS, BAND) * c.columns_of_y, c.dtype)
 
     def pack(self, filters: Array) -> None:
+        self._pack_forward(filters)
+        c = self.convolution
+        for panel in self.panels:
+            product.pack_transposed(
+                filters, panel.blocks, panel.blocks.size, c.filters, self.lane_row, self.lane_row.size, panel.packed
+            )
+
+    def _pack_forward(self, filters: Array) -> None:
+        """Take new filters for `forward`."""
         c = self.convolution
         if is_panel(c.columns_of_y, c.dtype):
             self.packed = filters
         else:
             product.pack(filters, self.w_row, c.taps, c.columns_of_y, self.packed)
-        for panel in self.panels:
-            product.pack_transposed(
-                filters, panel.blocks, panel.blocks.size, c.filters, self.lane_row, self.lane_row.size, panel.packed
-            )
 
     def forward(
         self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE

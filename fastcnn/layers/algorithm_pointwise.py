@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..kernels import conv_pointwise as kernels
-from ..kernels import product
 from ..kernels.blocking import SUMS, WORD
 from ..kernels.machine import vector_set
 from ..typing import Array
 from .algorithm_direct import Direct
-from .algorithms import WHOLE, Convolution, Piece
+from .algorithms import WHOLE, Piece
 from .geometry import Window
-from .layout import aligned_zeros
 
 
 class Pointwise(Direct):
@@ -29,14 +27,9 @@ class Pointwise(Direct):
         """Tell whether it can be done for such a window, and filters padded to `pitch`."""
         lanes = vector_set().lanes(dtype)
         axes = window.vertical, window.horizontal
-        plain = all(axis.taps == axis.stride == 1 and axis.before == axis.after == 0 for axis in axes)
-        return plain and pitch % (SUMS * lanes) == 0 and 2 * lanes % 8 == 0
-
-    def __init__(self, convolution: Convolution) -> None:
-        super().__init__(convolution)
-        c = convolution
-        self.packed = aligned_zeros(c.taps * c.columns_of_y, c.dtype)
-        self.copies = True
+        each_pixel_alone = all(axis.taps == axis.stride == 1 and axis.before == axis.after == 0 for axis in axes)
+        # Backward finds the input in panels of two vectors, and takes eight of their channels at a time.
+        return each_pixel_alone and pitch % (SUMS * lanes) == 0 and 2 * lanes % 8 == 0
 
     @property
     def scratch_key(self) -> Hashable:
@@ -51,13 +44,9 @@ class Pointwise(Direct):
     def allocate(self) -> Any:
         return super().allocate(), np.zeros(self._words(), np.int64)
 
-    def pack(self, filters: Array) -> None:
+    def _pack_forward(self, filters: Array) -> None:
         c = self.convolution
         kernels.pack(filters, self.w_row, c.taps, c.columns_of_y, self.packed)
-        for panel in self.panels:
-            product.pack_transposed(
-                filters, panel.blocks, panel.blocks.size, c.filters, self.lane_row, self.lane_row.size, panel.packed
-            )
 
     def forward(
         self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
