@@ -131,7 +131,8 @@ def main() -> None:
     print("\n" + table(header, [summary(row, peak) for row in measured]))
     known = [row.others for row in measured if row.others is not None]
     print(conditions(before, after, max(known, default=None)))
-    print("medians; steady: all kernels loaded; shares count a direct convolution's FLOPs, which Winograd and skipped zeros undercut")
+    print("medians; steady: all kernels loaded; shares count a direct convolution's FLOPs")
+    print("(Winograd and what skips zeros do less)")
 
 
 if __name__ == "__main__":
