@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcnn.kernels import conv_pointwise
-from fastcnn.kernels.blocking import SUMS, WORD
+from fastcnn.kernels.blocking import BAND, SUMS, WORD
 from tests.buffers import assert_only, gather, integers, lanes, spread, table
 from tests.guards import Guards
 
@@ -61,7 +61,7 @@ def check_forward(case: Case, dtype) -> None:
     for floor in (dtype(0), dtype(-np.inf)):
         conv_pointwise.forward(
             guards.array(maps), table(guards, at), case.pixels, case.K, b, y, table(guards, y_at), N,
-            guards.array(start), floor, guards.zeros(case.pixels * -(-case.K // WORD), np.int64),
+            guards.array(start), floor, guards.zeros(BAND * -(-case.K // WORD), np.int64),
             guards.zeros(1000, dtype),
         )  # fmt: skip
         np.testing.assert_array_equal(gather(y, y_at, N), np.maximum(floor, start + x @ w))

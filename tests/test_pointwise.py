@@ -11,6 +11,7 @@ from fastcnn.kernels.blocking import SUMS
 from fastcnn.kernels.machine import vector_set
 from fastcnn.layers.algorithm_pointwise import Pointwise
 from tests.arrays import both_dtypes, normal
+from tests.guards import guard_all_buffers
 from tests.pointwise import CASES, check_filter_gradient, check_forward
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -44,7 +45,17 @@ def bottleneck():
     return fastcnn.Sequential([*first, fastcnn.Residual(inner), *last, fastcnn.GlobalAvgPool2D(), fastcnn.Dense(4)])
 
 
-NETWORKS = {"depthwise": lambda: models.mobilenet_small((3, 9, 7), 4), "plain": plain, "bottleneck": bottleneck}
+def biased():
+    """Return a network whose second convolution finds its input in panels, and not the gradient of its output."""
+    layers = [fastcnn.Conv2D(16, 3, padding=1), fastcnn.BatchNorm(), fastcnn.ReLU(), fastcnn.Conv2D(ROW, 1)]
+    layers += [fastcnn.BatchNorm(), fastcnn.ReLU(), fastcnn.Conv2D(5, 1, bias=False), fastcnn.BatchNorm()]
+    return fastcnn.Sequential([*layers, fastcnn.GlobalAvgPool2D(), fastcnn.Dense(4)])
+
+
+NETWORKS = {
+    "depthwise": lambda: models.mobilenet_small((3, 9, 7), 4), "plain": plain, "bottleneck": bottleneck,
+    "biased": biased,
+}  # fmt: skip
 each_network = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 
 
@@ -63,7 +74,9 @@ def trained(make, dtype):
 @each_network
 @both_dtypes
 def test_no_bit_changes(monkeypatch, make, dtype):
+    guards = guard_all_buffers(monkeypatch)
     flat, prediction, skipping = trained(make, dtype)
+    guards.check()
     monkeypatch.setattr(Pointwise, "knows", staticmethod(lambda *_: False))
     expected_flat, expected_prediction, none = trained(make, dtype)
     assert skipping > none == 0
@@ -86,6 +99,15 @@ def test_where_zeros_are_skipped():
     assert not skips(fastcnn.ReLU(), fastcnn.Conv2D(ROW, 1, padding=1))
     assert not skips(fastcnn.ReLU(), fastcnn.Conv2D(ROW, 3))
     assert not skips(fastcnn.ReLU(), fastcnn.Conv2D(ROW, 1), fastcnn.ReLU(), fastcnn.MaxPool2D())
+
+
+def test_zeros_are_skipped_behind_a_fork():
+    """The ReLU stands before the residual unit whose first layer skips them."""
+    unit = fastcnn.Residual([fastcnn.Conv2D(ROW, 1)])
+    first = [fastcnn.Conv2D(ROW, 1), fastcnn.ReLU()]
+    trainer = Trainer(fastcnn.Sequential([*first, unit, fastcnn.GlobalAvgPool2D(), fastcnn.Dense(2)]))
+    trainer.step(np.zeros((2, 3, 6, 6), np.float32), [0, 1])
+    assert [block.skips_zeros for block in trainer._plan.graph.blocks][:3] == [False, False, True]
 
 
 def test_what_is_not_a_number_is_not_skipped():

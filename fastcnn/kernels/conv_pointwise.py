@@ -1,7 +1,7 @@
 """Pointwise (1 x 1) convolution of maps that are zero in many places, as a ReLU leaves them: it skips the zeros.
 
-The sums are those of `product.py`, in the same order: a product with zero adds nothing. (Were a filter not finite, it
-would have added NaN.)
+The sums are those of `product.py`, in the same order: a product with zero adds nothing. There are two differences: -0
+stays -0, where adding 0 makes it 0, and what is not finite does no harm where it is multiplied with zero.
 
 Shape legend: `pixels` pixels of x with K channels, N filters, a multiple of `width`, the SUMS vectors of a row that are
 summed at once. Filters B and gradients G stand in panels of that width, (panel, row, channel of the panel). Words of
@@ -11,11 +11,10 @@ bits say which numbers are active: of a pixel's channels, (pixel, word), or, one
 from __future__ import annotations
 
 from .active import active, sum_active
-from .blocking import SUMS, WORD
+from .blocking import BAND, SUMS, WORD
 from .compiler import kernel
 from .vector import lanes, load, prefetch, store
 
-ROWS = 96  # pixels that stay in the caches while all panels of B pass by
 AHEAD = 4  # pixels for whose lines of y memory is asked before they are written
 LINE = 64  # bytes of a cache line
 
@@ -44,7 +43,7 @@ def _note(x, i, K, bits, first):
 
 @kernel
 def forward(x, x_row, pixels, K, b, y, y_row, N, start, floor, bits, ask):
-    """y = max(floor, start + x · B); `bits` (pixels, words) is scratch.
+    """y = max(floor, start + x · B); `bits` (BAND, words) is scratch.
 
     Memory is asked for `ask`, which is read next.
     """
@@ -53,10 +52,10 @@ def forward(x, x_row, pixels, K, b, y, y_row, N, start, floor, bits, ask):
     line = LINE // x.itemsize
     pace = -(-ask.size // (line * max(pixels * (N // width) * words, 1))) * line
     asked = 0
-    for p0 in range(0, pixels, ROWS):
-        p1 = min(p0 + ROWS, pixels)
+    for p0 in range(0, pixels, BAND):
+        p1 = min(p0 + BAND, pixels)
         for p in range(p0, p1):
-            _note(x, x_row[p], K, bits, p * words)
+            _note(x, x_row[p], K, bits, (p - p0) * words)
         for c0 in range(0, N, width):
             for q in range(words):
                 low = floor if q == words - 1 else none
@@ -66,7 +65,7 @@ def forward(x, x_row, pixels, K, b, y, y_row, N, start, floor, bits, ask):
                     _ask(ask, asked, pace, line)
                     asked += pace
                     sum_active(
-                        x, x_row[p] + q * WORD, 1, bits[p * words + q], b, c0 * K + q * WORD * width,
+                        x, x_row[p] + q * WORD, 1, bits[(p - p0) * words + q], b, c0 * K + q * WORD * width,
                         y, y_row[p] + c0, start, c0, q == 0, low,
                     )  # fmt: skip
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..kernels import conv_pointwise as kernels
-from ..kernels.blocking import SUMS, WORD
+from ..kernels.blocking import BAND, SUMS, WORD
 from ..kernels.machine import vector_set
 from ..typing import Array
 from .algorithm_direct import Direct
 from .algorithms import WHOLE, Piece
-from .geometry import Window
+from .geometry import Pair, Window
+from .layout import aligned_zeros
 
 
 class Pointwise(Direct):
@@ -24,26 +25,25 @@ class Pointwise(Direct):
     """
 
     @staticmethod
-    def knows(window: Window, pitch: int, dtype: np.dtype) -> bool:
-        """Tell whether it can be done for such a window, and filters padded to `pitch`."""
+    def knows(window: Window, pitches: Pair, dtype: np.dtype) -> bool:
+        """Tell whether it can be done for such a window, and channels and filters padded to `pitches`."""
         lanes = vector_set().lanes(dtype)
         axes = window.vertical, window.horizontal
         each_pixel_alone = all(axis.taps == axis.stride == 1 and axis.before == axis.after == 0 for axis in axes)
-        # Backward finds the input in panels of two vectors, and takes eight of their channels at a time.
-        return each_pixel_alone and pitch % (SUMS * lanes) == 0 and 2 * lanes % 8 == 0
+        # Eight channels are looked at together; backward finds them in panels of two vectors.
+        whole = pitches[0] % 8 == 0 and 2 * lanes % 8 == 0 and pitches[1] % (SUMS * lanes) == 0
+        return each_pixel_alone and whole
 
     @property
     def scratch_key(self) -> Hashable:
         c = self.convolution
-        return Pointwise, c.columns_of_y, self._words()
-
-    def _words(self) -> int:
-        """Return how many words of bits it needs: for all pixels, or for all channels."""
-        c = self.convolution
-        return max(c.images * c.pixels * -(-c.channels // WORD), -(-c.channels // 8) * 8)
+        return Pointwise, c.columns_of_y, c.channels
 
     def allocate(self) -> Any:
-        return super().allocate(), np.zeros(self._words(), np.int64)
+        # The bits of the channels of a band's pixels, or of some pixels of all channels.
+        channels = self.convolution.channels
+        words = max(BAND * -(-channels // WORD), -(-channels // 8) * 8)
+        return super().allocate(), aligned_zeros(words, np.int64)
 
     def _pack_forward(self, filters: Array) -> None:
         c = self.convolution

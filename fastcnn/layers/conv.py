@@ -176,7 +176,8 @@ class _ConvBlock(Block):
         """Tell whether a ReLU is before it, and it is a convolution that can skip its zeros."""
         x = graph.aliases.get(self.x, self.x)
         rectified = any(block.rectifies for block in graph.blocks if block.y == x)
-        return rectified and Pointwise.knows(self.conv.window, graph.values[self.y].pitch, graph.dtype)
+        pitches = graph.values[self.x].pitch, graph.values[self.y].pitch
+        return rectified and Pointwise.knows(self.conv.window, pitches, graph.dtype)
 
     def gradient_halo(self, graph: Graph) -> Halo:
         return Halo() if self.pooling else self.conv.choose(graph.shapes[self.x][0]).gradient_halo(self.conv.window)
