@@ -305,6 +305,7 @@ def _beat(like, x, i, count, N, y, o, winner, w, first):
     """Let neighbours, numbered from `first`, beat what stands in y: as many channels as `like` has lanes."""
     best, which = load_like(like, y, o), load_bits(winner, w, like)
     for pixel in range(count):
+        prefetch(x, i + (pixel + 2 * NEAR) * N)
         value = load_like(like, x, i + pixel * N)
         which = where_beaten(best, value, splat_bits(like, first + pixel), which)
         best = where_beaten(best, value, value, best)
