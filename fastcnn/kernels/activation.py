@@ -31,12 +31,12 @@ from .vector_math import (
     exp_negative,
     exp_short,
     expm1_negative,
-    gated,
     gated_slope,
     logistic,
     logistic_slope,
     normal_gated,
     normal_gated_slope,
+    over_one_plus_exp,
     self_gated,
     self_gated_slope,
     tanh,
@@ -148,14 +148,14 @@ def gelu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
 
 @kernel
 def gelu_tanh(x, x_row, y, y_row, rows, length, past):
-    """y = x · (1 + tanh(u)) / 2 = x · σ(2u), u = √(2/π) · (x + 0.044715 · x³)."""
-    scale = splat(x, x.dtype.type(TANH_SCALE))
-    cube = splat(x, x.dtype.type(TANH_SCALE * TANH_CUBE))
+    """y = x · (1 + tanh(u)) / 2 = x / (1 + e^(-2u)), u = √(2/π) · (x + 0.044715 · x³)."""
+    scale = splat(x, x.dtype.type(-TANH_SCALE))
+    cube = splat(x, x.dtype.type(-TANH_SCALE * TANH_CUBE))
     for r in range(rows):
         i, o = x_row[r], y_row[r]
         for k in range(0, length, lanes(x)):
             v = load(x, i + k)
-            put(y, o + k, gated(v, v * fma(cube, v * v, scale)), past)
+            put(y, o + k, over_one_plus_exp(v, v * fma(cube, v * v, scale)), past)
 
 
 @kernel

@@ -197,10 +197,6 @@ def _logistic_slope(y: Value) -> Value:
     return y * (1.0 - y)
 
 
-def _gated(x: Value, z: Value) -> Value:
-    return _over_one_plus_exp(x, z * -1.0)
-
-
 def _gated_slope(z: Value, w: Value) -> Value:
     rest, power = _split(z * -1.0)
     e = (rest.horner(SHORT_EXP) if z.vector.itemsize == 4 else _grown(rest) + 1.0) * power
@@ -209,7 +205,7 @@ def _gated_slope(z: Value, w: Value) -> Value:
 
 
 def _self_gated(x: Value) -> Value:
-    return _gated(x, x)
+    return _over_one_plus_exp(x, x * -1.0)
 
 
 def _self_gated_slope(x: Value) -> Value:
@@ -333,7 +329,7 @@ tanh = _function(_tanh, "Return tanh(x).")
 tanh_slope = _function(_tanh_slope, "Return the derivative of `tanh`, from its value.")
 logistic = _function(_logistic, "Return 1 / (1 + e^-x).")
 logistic_slope = _function(_logistic_slope, "Return the derivative of `logistic`, from its value.")
-gated = _function(_gated, "Return x / (1 + e^-z): x, let through by the logistic function of z.")
+over_one_plus_exp = _function(_over_one_plus_exp, "Return x / (1 + e^z).")
 gated_slope = _function(_gated_slope, "Return σ(z) · (1 + w · (1 - σ(z))) for |z| <= GATE, with the logistic σ.")
 self_gated = _function(_self_gated, "Return x / (1 + e^-x).")
 self_gated_slope = _function(_self_gated_slope, "Return its derivative, σ(x) · (1 + x · (1 - σ(x))).")
