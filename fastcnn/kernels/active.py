@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from .blocking import SUMS
 from .simd import INT64, pointers
+from .sparse import emit_while
 from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_splat, emit_store
 
 OCTET = 8  # numbers whose bits are a byte
@@ -80,27 +81,22 @@ def _emit_bits(
     builder: ir.IRBuilder, vector: Vector, word: Any, sums: list[Any], left: Any, step: Any, right: Any
 ) -> list[Any]:
     """Emit the loop over the bits of a word, the lowest first; return the sums."""
-    before = builder.block
-    test, turn, after = (builder.append_basic_block(f"bits.{name}") for name in ("test", "turn", "after"))
-    builder.branch(test)
-    builder.position_at_end(test)
-    variables = [word, *sums]
-    rest, *totals = phis = [builder.phi(variable.type) for variable in variables]
-    builder.cbranch(builder.icmp_unsigned("!=", rest, INT64(0)), turn, after)
-    builder.position_at_end(turn)
-    k = _emit_lowest_bit(builder, rest)
-    others = builder.and_(rest, builder.sub(rest, INT64(1)))
-    factor = emit_splat(builder, vector, builder.load(builder.gep(left, [builder.mul(k, step)])))
-    row = builder.gep(right, [builder.mul(k, INT64(SUMS * vector.lanes))])
-    products = [
-        emit_call(builder, vector, "fmuladd", [factor, emit_load(builder, vector, pointer), total])
-        for pointer, total in zip(_row(builder, vector, row), totals, strict=True)
-    ]
-    for phi, variable, following in zip(phis, variables, [others, *products], strict=True):
-        phi.add_incoming(variable, before)
-        phi.add_incoming(following, turn)
-    builder.branch(test)
-    builder.position_at_end(after)
+
+    def take_one(variables: list[Any]) -> list[Any]:
+        rest, *totals = variables
+        k = _emit_lowest_bit(builder, rest)
+        others = builder.and_(rest, builder.sub(rest, INT64(1)))
+        factor = emit_splat(builder, vector, builder.load(builder.gep(left, [builder.mul(k, step)])))
+        row = builder.gep(right, [builder.mul(k, INT64(SUMS * vector.lanes))])
+        products = [
+            emit_call(builder, vector, "fmuladd", [factor, emit_load(builder, vector, pointer), total])
+            for pointer, total in zip(_row(builder, vector, row), totals, strict=True)
+        ]
+        return [others, *products]
+
+    _, *totals = emit_while(
+        builder, [word, *sums], lambda variables: builder.icmp_unsigned("!=", variables[0], INT64(0)), take_one
+    )
     return totals
 
 

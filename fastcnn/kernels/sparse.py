@@ -24,25 +24,39 @@ Named = dict[str, Any]
 Body = Callable[[Any, list[Any]], list[Any]]  # (number of the turn, variables) -> variables
 
 
-def _emit_loop(
-    builder: ir.IRBuilder, begin: Any, end: Any, step: Any, variables: Sequence[Any], body: Body
+def emit_while(
+    builder: ir.IRBuilder,
+    variables: Sequence[Any],
+    holds: Callable[[list[Any]], Any],
+    body: Callable[[list[Any]], list[Any]],
 ) -> list[Any]:
-    """Emit the loop over every `step`-th number from `begin` to `end`; return its variables as they are after it."""
+    """Emit a loop that goes on while something holds of its variables; return them as they are after it."""
     before = builder.block
     test, turn, after = (builder.append_basic_block(f"loop.{name}") for name in ("test", "turn", "after"))
     builder.branch(test)
     builder.position_at_end(test)
-    starts = [begin, *variables]
-    i, *phis = (builder.phi(start.type) for start in starts)
-    builder.cbranch(builder.icmp_signed("<", i, end), turn, after)
+    phis = [builder.phi(variable.type) for variable in variables]
+    builder.cbranch(holds(phis), turn, after)
     builder.position_at_end(turn)
-    results = [builder.add(i, step), *body(i, phis)]
-    for phi, start, result in zip([i, *phis], starts, results, strict=True):
-        phi.add_incoming(start, before)
-        phi.add_incoming(result, builder.block)
+    for phi, variable, following in zip(phis, variables, body(phis), strict=True):
+        phi.add_incoming(variable, before)
+        phi.add_incoming(following, builder.block)
     builder.branch(test)
     builder.position_at_end(after)
     return phis
+
+
+def _emit_loop(
+    builder: ir.IRBuilder, begin: Any, end: Any, step: Any, variables: Sequence[Any], body: Body
+) -> list[Any]:
+    """Emit the loop over every `step`-th number from `begin` to `end`; return its variables as they are after it."""
+    _, *after = emit_while(
+        builder,
+        [begin, *variables],
+        lambda phis: builder.icmp_signed("<", phis[0], end),
+        lambda phis: [builder.add(phis[0], step), *body(phis[0], phis[1:])],
+    )
+    return after
 
 
 class _Windows:
