@@ -70,6 +70,7 @@ _ROOMS = {
     "WarmUp": "schedules",
     "check_gradients": "gradient_check",
     "clip_by_global_norm": "descent",
+    "get_num_threads": "parallel",
     "set_num_threads": "parallel",
 }
 

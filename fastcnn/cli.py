@@ -160,7 +160,10 @@ def _add_train(verbs: Any) -> None:
     parser.add_argument("--quiet", action="store_true", default=None, help="write the last line only")
     parser.add_argument("--json", action="store_true", default=None, help="write a line of JSON an epoch, nothing else")
     parser.add_argument("--seed", type=_whole(0, 2**32 - 1), metavar="N", help="of weights, order and shifts (0)")
-    parser.add_argument("--threads", type=_whole(1), metavar="N", help="the most threads (all processors)")
+    parser.add_argument(
+        "--threads", type=_whole(1), metavar="N",
+        help="the most threads (all processors; fewer where OMP_NUM_THREADS or a variable like it says so)",
+    )  # fmt: skip
     parser.set_defaults(run=_train)
 
 

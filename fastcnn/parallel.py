@@ -17,6 +17,7 @@ import operator
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, reduce
@@ -30,6 +31,10 @@ from .kernels.tape import Tape
 from .layers.calls import Call, record_calls
 from .typing import IntArray
 
+VARIABLE = "FASTCNN_NUM_THREADS"  # wins over the limits below: BLAS often has one thread where fastcnn shall have more
+LIMITS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "SLURM_CPUS_PER_TASK",
+)  # fmt: skip
 PATIENCE = 10000  # turns of a native loop, about 0.2 ms, that are waited before other threads get the processor
 
 _chosen: int | None = None
@@ -44,20 +49,73 @@ def available_cpus() -> int:
 
 
 def set_num_threads(threads: int | None) -> None:
-    """Set how many threads a step may use where `threads` is not given; None means all available processors.
+    """Set how many threads a step or a prediction may use where `threads` is not given.
+
+    Parameters
+    ----------
+    threads : int or None
+        None returns to the default: `FASTCNN_NUM_THREADS` if it is set; else the processors that this process may use
+        (affinity and container quota count), or fewer where `OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS`,
+        `MKL_NUM_THREADS`, `NUMBA_NUM_THREADS` or `SLURM_CPUS_PER_TASK` says so.
 
     Raises
     ------
     ValueError
         If `threads` is not a positive int or None.
+
+    Notes
+    -----
+    From the strongest to the weakest: `threads=` (of an estimator, a positive `n_jobs`), this function,
+    `FASTCNN_NUM_THREADS`, the other variables. The variables are read when the number is first needed, and again by
+    `set_num_threads(None)`. Of a list, as in `OMP_NUM_THREADS=4,2`, the first number counts. An empty value and 0 set
+    nothing; anything else that is not a number is ignored with a warning, and refused for `FASTCNN_NUM_THREADS`.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> fastcnn.set_num_threads(2)
+    >>> fastcnn.get_num_threads()
+    2
+    >>> fastcnn.set_num_threads(None)
     """
     global _chosen  # noqa: PLW0603
     _chosen = None if threads is None else check_threads(threads)
+    _default_threads.cache_clear()
 
 
 def get_num_threads() -> int:
-    """Return how many threads a step may use where `threads` is not given."""
-    return _chosen or available_cpus()
+    """Return how many threads a step or a prediction may use where `threads` is not given; see `set_num_threads`.
+
+    Raises
+    ------
+    ValueError
+        If `FASTCNN_NUM_THREADS` is no positive int.
+    """
+    return _chosen or _default_threads()
+
+
+@cache
+def _default_threads() -> int:
+    """Return what the environment says; without any setting, all available processors."""
+    own = os.environ.get(VARIABLE, "").strip()
+    if own:
+        if not own.isdecimal() or int(own) < 1:
+            raise ValueError(f"{VARIABLE}: expected a positive int; got {own!r}")
+        return int(own)
+    limits = [limit for name in LIMITS if (limit := _limit(name)) is not None]
+    return min([available_cpus(), *limits])
+
+
+def _limit(name: str) -> int | None:
+    """Return the number that an environment variable sets; None if it sets none."""
+    value = os.environ.get(name, "")
+    first = value.split(",")[0].strip()
+    if not value.strip() or first == "0":
+        return None
+    if not first.isdecimal():
+        warnings.warn(f"{name}={value!r}: expected a positive int; it is ignored", stacklevel=2)
+        return None
+    return int(first)
 
 
 def check_threads(threads: int) -> int:

@@ -1,10 +1,16 @@
 """Every test begins alike; and guarded buffers for those of kernels."""
 
+import os
+
 import numpy as np
 import pytest
 
 import fastcnn
 from tests.guards import Guards
+from tests.processes import SETTINGS
+
+# Tests say themselves how many threads they want; where they do not, all processors, whatever BLAS is limited to.
+os.environ["FASTCNN_NUM_THREADS"] = SETTINGS["FASTCNN_NUM_THREADS"]
 
 
 @pytest.fixture(autouse=True)

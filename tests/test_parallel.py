@@ -10,6 +10,7 @@ import pytest
 
 import fastcnn
 from fastcnn import parallel
+from tests.processes import run_python
 
 
 def sum_of_squares(count: int, threads: int) -> int:
@@ -74,13 +75,77 @@ def test_more_threads_later():
         assert sum_of_squares(50, threads) == 40425
 
 
-def test_the_number_of_threads():
-    available = fastcnn.parallel.available_cpus()
-    assert parallel.get_num_threads() == available >= 1
+LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "SLURM_CPUS_PER_TASK")
+
+
+@pytest.fixture
+def default(monkeypatch):
+    """Return a function that says how many threads an environment leaves of 16 processors."""
+    monkeypatch.setattr(parallel, "available_cpus", lambda: 16)
+
+    def threads(**environment):
+        for name in ("FASTCNN_NUM_THREADS", *LIMITS):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        fastcnn.set_num_threads(None)
+        return fastcnn.get_num_threads()
+
+    return threads
+
+
+def test_the_number_of_threads(default):
+    assert default() == 16
     fastcnn.set_num_threads(3)
-    assert parallel.get_num_threads() == 3
+    assert fastcnn.get_num_threads() == parallel.get_num_threads() == 3
     fastcnn.set_num_threads(None)
-    assert parallel.get_num_threads() == available
+    assert fastcnn.get_num_threads() == 16
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_of_the_environment_lowers_the_default(default, name):
+    assert default(**{name: "3"}) == 3
+    assert default(**{name: " 3 "}) == 3
+    assert default(**{name: "99"}) == 16
+    assert default(**{name: "4,2"}) == default(**{name: "4 , 2"}) == 4
+    for nothing in ("", " ", "0"):
+        assert default(**{name: nothing}) == 16
+    for wrong in ("abc", "-1", "2.5", ",2"):
+        with pytest.warns(UserWarning, match=f"{name}='{wrong}': expected a positive int; it is ignored"):
+            assert default(**{name: wrong}) == 16
+
+
+def test_the_lowest_limit_counts_and_what_is_said_of_fastcnn_counts_more(default):
+    assert default(OMP_NUM_THREADS="5", SLURM_CPUS_PER_TASK="4", MKL_NUM_THREADS="6") == 4
+    assert default(OMP_NUM_THREADS="1", FASTCNN_NUM_THREADS="7") == 7
+    assert default(OMP_NUM_THREADS="abc", FASTCNN_NUM_THREADS="20") == 20
+    assert default(OMP_NUM_THREADS="3", FASTCNN_NUM_THREADS="") == 3
+    for wrong in ("0", "abc", "4,2", "-1"):
+        with pytest.raises(ValueError, match=f"FASTCNN_NUM_THREADS: expected a positive int; got '{wrong}'"):
+            default(FASTCNN_NUM_THREADS=wrong)
+        fastcnn.set_num_threads(2)
+        assert fastcnn.get_num_threads() == 2
+
+
+def test_the_limit_is_what_a_process_uses():
+    """Estimators and steps heed it; `threads` and `n_jobs` are stronger."""
+    code = (
+        "import numpy as np, fastcnn\n"
+        "from fastcnn import parallel\n"
+        "parallel.available_cpus = lambda: 16\n"
+        "assert fastcnn.get_num_threads() == 3\n"
+        "assert [fastcnn.CNNClassifier(n_jobs=n_jobs)._threads for n_jobs in (None, 5, -1)] == [3, 5, 16]\n"
+        "asked = []\n"
+        "parallel.run = lambda n, task, threads: [asked.append(threads), *(task(i, 0) for i in range(n))]\n"
+        "fastcnn.step.SHARD_WORK = 1\n"
+        "x, y = np.ones((4, 3), np.float32), [0, 1, 0, 1]\n"
+        "for threads in (None, 2):\n"
+        "    fastcnn.Trainer(fastcnn.Sequential([fastcnn.Dense(2)]), threads=threads).step(x, y)\n"
+        "assert set(asked) == {3, 2}, asked\n"
+        "fastcnn.set_num_threads(4)\n"
+        "assert fastcnn.get_num_threads() == 4\n"
+    )
+    run_python(code, FASTCNN_NUM_THREADS="", OMP_NUM_THREADS="8", OPENBLAS_NUM_THREADS="", NUMBA_NUM_THREADS="3")
 
 
 def test_numpys_whole_numbers_are_whole_numbers():

@@ -267,7 +267,7 @@ def test_the_affinity_is_respected():
         "assert parallel.available_cpus() == 1, parallel.available_cpus()\n"
         "assert parallel.get_num_threads() == 1\n"
     )
-    run_python(code)
+    run_python(code, FASTCNN_NUM_THREADS="", OPENBLAS_NUM_THREADS="")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="quotas of containers are an affair of Linux")
