@@ -20,10 +20,10 @@ import numpy as np
 
 import fastcnn
 import reference
-from fastcnn import parallel
-from fastcnn.layers.block import Pass
-from fastcnn.layers.graph import Graph
-from fastcnn.layers.layout import aligned_zeros
+from fastcnn.engine.graph import Graph
+from fastcnn.engine.ir import Pass
+from fastcnn.engine.layout import aligned_zeros
+from fastcnn.runtime import threads as parallel
 
 from .networks import rounding
 from .timing import Bystanders, Side, about, alternate, cores, table, threads_text

@@ -17,10 +17,10 @@ from statistics import median
 import numpy as np
 
 from fastcnn import Trainer
-from fastcnn.augmentation import Augmentation
+from fastcnn.cli.recipes import PLANS, Plan, augmentation
 from fastcnn.data import Dataset, load
-from fastcnn.feed import ArrayFeed
-from fastcnn.plans import PLANS, Plan, augmentation
+from fastcnn.data.augmentation import Augmentation
+from fastcnn.training.feed import ArrayFeed
 
 from .sides.pytorch_training import Twin
 from .timing import about, cores, table

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from .former_names import find_former_names
+from .lazy import lazy_names
 
 __version__ = "0.1.0"
 
-# Names are imported when they are first asked for, so that `import fastcnn` loads neither numba nor scikit-learn.
-_ROOMS = {
-    "Adam": "optimizers",
-    "AdamW": "optimizers",
-    "Augmentation": "augmentation",
+# `import fastcnn` loads neither numba nor scikit-learn.
+_NAMES = {
+    "Adam": "optim.optimizers",
+    "AdamW": "optim.optimizers",
+    "Augmentation": "data.augmentation",
     "AvgPool2D": "layers.pool",
     "BatchNorm": "layers.norm",
     "BinaryCrossEntropy": "losses",
     "CNNClassifier": "estimators",
     "CNNRegressor": "estimators",
-    "Callback": "callbacks",
-    "Concat": "layers.residual",
-    "ConstantRate": "schedules",
+    "Callback": "training.callbacks",
+    "Concat": "layers.branches",
+    "ConstantRate": "optim.schedules",
     "Conv2D": "layers.conv",
     "Conv2DTranspose": "layers.transpose",
-    "CosineDecay": "schedules",
+    "CosineDecay": "optim.schedules",
     "CrossEntropy": "losses",
     "Dense": "layers.dense",
     "DepthwiseConv2D": "layers.depthwise",
     "Dropout": "layers.dropout",
     "ELU": "layers.activation",
-    "EarlyStopping": "callbacks",
-    "ExponentialDecay": "schedules",
-    "ExponentialMovingAverage": "averaging",
+    "EarlyStopping": "training.callbacks",
+    "ExponentialDecay": "optim.schedules",
+    "ExponentialMovingAverage": "optim.averaging",
     "Flatten": "layers.shape",
     "GELU": "layers.activation",
     "GlobalAvgPool2D": "layers.pool",
@@ -41,21 +41,21 @@ _ROOMS = {
     "Layer": "layers.base",
     "LayerNorm": "layers.norm",
     "LeakyReLU": "layers.activation",
-    "Lion": "optimizers",
+    "Lion": "optim.optimizers",
     "Loss": "losses",
     "MaxPool2": "layers.pool",
     "MaxPool2D": "layers.pool",
     "MeanAbsoluteError": "losses",
     "MeanSquaredError": "losses",
-    "OneCycle": "schedules",
-    "Optimizer": "descent",
-    "Parameter": "layers.parameter",
-    "RMSprop": "optimizers",
+    "OneCycle": "optim.schedules",
+    "Optimizer": "optim.optimizer",
+    "Parameter": "engine.parameter",
+    "RMSprop": "optim.optimizers",
     "ReLU": "layers.activation",
-    "ReduceOnPlateau": "schedules",
-    "Residual": "layers.residual",
-    "SGD": "optimizers",
-    "Schedule": "schedules",
+    "ReduceOnPlateau": "optim.schedules",
+    "Residual": "layers.branches",
+    "SGD": "optim.optimizers",
+    "Schedule": "optim.schedules",
     "SeparableConv2D": "layers.depthwise",
     "Sequential": "model",
     "SiLU": "layers.activation",
@@ -63,32 +63,19 @@ _ROOMS = {
     "Softmax": "layers.dense",
     "SoftmaxActivation": "layers.activation",
     "SpatialDropout2D": "layers.dropout",
-    "StepDecay": "schedules",
+    "StepDecay": "optim.schedules",
     "Tanh": "layers.activation",
-    "Trainer": "training",
+    "Trainer": "training.trainer",
     "UpSample2D": "layers.pool",
-    "WarmUp": "schedules",
+    "WarmUp": "optim.schedules",
     "check_gradients": "gradient_check",
-    "clip_by_global_norm": "descent",
-    "get_num_threads": "parallel",
-    "set_num_threads": "parallel",
+    "clip_by_global_norm": "optim.optimizer",
+    "get_num_threads": "runtime.threads",
+    "set_num_threads": "runtime.threads",
+    "models": "",
 }
 
-# Rooms that are shown as a whole.
-_WHOLE = ("models",)
+__all__ = ["__version__", *_NAMES]  # noqa: PLE0604
 
-__all__ = ["__version__", *_ROOMS, *_WHOLE]  # noqa: PLE0604
-
-
-def __getattr__(name: str) -> Any:
-    if name in _WHOLE:
-        return importlib.import_module(f".{name}", __name__)
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_ROOMS[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)
+find_former_names()

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .layers import checks
+from . import checks
 from .layers.base import Layer
 from .losses import Loss
 from .model import Sequential
-from .optimizers import SGD
-from .training import Trainer
+from .optim.optimizers import SGD
+from .training.trainer import Trainer
 from .typing import Array, RandomState
 
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # a step may cross a kink or drown in rounding; a wrong gradient is wrong with each

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
+from . import checks
+from .engine.graph import Graph
+from .engine.ir import Memory
+from .engine.layout import Layout
 from .kernels import loss as kernels
-from .layers import checks
-from .layers.block import Memory
 from .layers.dense import SoftmaxBlock
-from .layers.graph import Graph
-from .layers.layout import Layout
 from .typing import Array
 
 

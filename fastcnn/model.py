@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from . import parallel
-from .layers import checks
+from . import checks
+from .engine.graph import Graph
 from .layers.base import Layer
 from .layers.container import Container, check_row, row_shapes
 from .layers.fusion import connect_row
-from .layers.graph import Graph
 from .prediction import Predictors
+from .runtime import threads as parallel
 from .summary import summarize
 from .typing import Array, RandomState, Shape
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .layers import checks
+from . import checks
 from .layers.activation import ReLU
 from .layers.base import Layer
+from .layers.branches import Residual
 from .layers.conv import Conv2D
 from .layers.dense import Dense
 from .layers.depthwise import DepthwiseConv2D
 from .layers.norm import BatchNorm
 from .layers.pool import GlobalAvgPool2D, MaxPool2D
-from .layers.residual import Residual
 from .layers.shape import Flatten
 from .model import Sequential
 from .typing import Shape

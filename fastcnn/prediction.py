@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import parallel
+from .engine.graph import Graph
+from .engine.ir import Memory, Pass
+from .engine.layout import padded
+from .jit.recorder import recording
 from .kernels import compare
-from .kernels.tape import Tape, recording
-from .layers.block import Memory, Pass
-from .layers.calls import Call, record_calls
-from .layers.graph import Graph
-from .layers.layout import padded
+from .runtime import threads as parallel
+from .runtime.record import Call, record_calls
+from .runtime.tape import Tape
 from .typing import Array, IntArray, Shape
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .engine.graph import Graph
+from .engine.ir import Store
 from .layers.base import Layer
-from .layers.block import Store
 from .layers.container import Container
-from .layers.graph import Graph
 from .typing import Array, Shape
 
 

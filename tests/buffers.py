@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastcnn.kernels.machine import vector_set
+from fastcnn.jit.target import vector_set
 from tests.guards import Guards, untouched
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastcnn.codegen.blocking import BAND, SUMS, WORD
 from fastcnn.kernels import conv_pointwise
-from fastcnn.kernels.blocking import BAND, SUMS, WORD
 from tests.buffers import assert_only, gather, integers, lanes, spread, table
 from tests.guards import Guards
 

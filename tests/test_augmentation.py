@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import reference
-from fastcnn import SGD, Augmentation, Dense, Flatten, Sequential, Trainer, augmentation, feed
-from fastcnn.feed import ArrayFeed
-from fastcnn.loop import _feed
+from fastcnn import SGD, Augmentation, Dense, Flatten, Sequential, Trainer
+from fastcnn.data import augmentation
+from fastcnn.training import feed
+from fastcnn.training.feed import ArrayFeed
+from fastcnn.training.loop import _feed
 
 CHANGES = {
     "nothing": {},

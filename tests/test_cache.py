@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fastcnn.kernels import cache
-from fastcnn.kernels.machine import vector_set
+from fastcnn.jit import cache
+from fastcnn.jit.target import vector_set
 from tests.processes import ROOT, finish, run_python, start_python
 
 NAME = vector_set().name
@@ -21,7 +21,7 @@ NAME = vector_set().name
 RELU = """
 import json, sys, numpy as np
 from fastcnn.kernels import activation
-from fastcnn.kernels.cache import cache_folder
+from fastcnn.jit.cache import cache_folder
 relu = activation.relu
 x, row = np.linspace(-1, 2, 64), np.zeros(1, np.int32)
 y = np.full_like(x, 7)
@@ -71,7 +71,7 @@ def test_the_second_process_loads_what_the_first_has_compiled(package, home):
 def test_an_edit_in_a_helper_file_is_seen_by_the_next_process(package, home):
     """`relu` stands in activation.py; the comparison that it uses in vector.py, which it only imports."""
     assert relu(root=package, XDG_CACHE_HOME=home)["y"] == [0, 2]
-    helper = package / "fastcnn" / "kernels" / "vector.py"
+    helper = package / "fastcnn" / "codegen" / "vector.py"
     source = helper.read_text(encoding="utf-8")
     greater = 'builder.fcmp_ordered(">", x, y)'
     assert source.count(greater) == 1
@@ -253,7 +253,7 @@ def test_processes_that_compile_at_once_into_one_empty_cache(tmp_path):
 
 TEN_MODELS = """
 import gc, json, numpy as np
-from fastcnn.kernels.kernel import Kernel
+from fastcnn.jit.kernel import Kernel
 from fastcnn import Conv2D, Dense, Flatten, MaxPool2, MaxPool2D, ReLU, Sequential, Softmax, Trainer
 
 def signatures():
@@ -312,7 +312,7 @@ def test_a_kernel_is_one_object_wherever_it_is_named():
         "a, changed = np.zeros(8, np.uint64), np.zeros(1, np.int64)\n"
         "for function in (compare.note_change, file.note_change):\n"
         "    function(a, a, 8, changed)\n"
-        "from fastcnn.kernels.kernel import kernel_of\n"
+        "from fastcnn.jit.kernel import kernel_of\n"
         "assert len(kernel_of('compare', 'note_change').entries) == 1\n"
     )
     run_python(code)

@@ -18,7 +18,7 @@ import pytest
 import fastcnn
 from fastcnn.cli import main
 from fastcnn.data import hold_out, load_digits
-from fastcnn.progress import progress
+from fastcnn.training.progress import progress
 
 ROOT = Path(__file__).parents[1]
 EPOCH = r"Epoch (\d+) \| Loss: \d+\.\d{4} \| Accuracy: \d+\.\d\d%"

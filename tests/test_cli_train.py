@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcnn import AdamW, plans
-from fastcnn.cli import _split, main
+from fastcnn import AdamW
+from fastcnn.cli import main
+from fastcnn.cli import recipes as plans
+from fastcnn.cli.main import _split
 from fastcnn.data import hold_out, load
 from tests.test_data import idx
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import fastcnn
 import reference
-from fastcnn.layers.algorithm_groups import _bundles
+from fastcnn.ops.convolution.groups import _bundles
 from tests.arrays import DTYPES, ORDERS, both_dtypes, normal, pairs, sweep
 from tests.bounds import _expect, _with_absolute_twin, expect_convolution
 from tests.cases import CONV_CASES, DEPTHWISE_CASES, TRANSPOSE_CASES, ConvCase, DepthwiseCase, TransposeCase

@@ -13,10 +13,11 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn.kernels import activation, vector_math
-from fastcnn.kernels.blocking import SOFTMAX
-from fastcnn.kernels.machine import vector_set
-from fastcnn.kernels.vector import lanes, load, put, store
+from fastcnn.codegen import vector_math
+from fastcnn.codegen.blocking import SOFTMAX
+from fastcnn.codegen.vector import lanes, load, put, store
+from fastcnn.jit.target import vector_set
+from fastcnn.kernels import activation
 from tests.arrays import both_dtypes, normal
 from tests.bounds import gamma
 from tests.cases import ELEMENTWISE_SHAPES
@@ -315,7 +316,7 @@ def test_layers_write_large_maps_past_the_caches(monkeypatch, dtype):
         x = normal(2, channels, 6, 8, dtype=dtype)
         results = []
         for size in (1 << 40, 0):
-            monkeypatch.setattr("fastcnn.layers.layout.CACHE", size)
+            monkeypatch.setattr("fastcnn.engine.layout.CACHE", size)
             layer = make(fastcnn)
             output = layer.forward(x)
             results.append((output, layer.backward(normal(*output.shape, seed=1, dtype=dtype))))

@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastcnn import (
-    Augmentation,
-    EarlyStopping,
-    feed,
-)
+from fastcnn import Augmentation, EarlyStopping
+from fastcnn.training import feed
 from tests.fits import samples, trainer, weights
 
 

@@ -24,8 +24,8 @@ from fastcnn import (
     Trainer,
     WarmUp,
 )
-from fastcnn import step as engine
 from fastcnn.history import Epoch, History
+from fastcnn.training import step as engine
 from tests.fits import CLASSES, Each, network, samples, trainer, weights
 from tests.processes import run_python
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastcnn.codegen.blocking import DEPTH, PIXELS, pixels_at_once
 from fastcnn.kernels import activation, dense, loss, product, update
-from fastcnn.kernels.blocking import DEPTH, PIXELS, pixels_at_once
 from tests.arrays import both_dtypes
 from tests.bounds import gamma
 from tests.buffers import assert_only, gather, integers, lanes, packed, spread, table

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastcnn.codegen.blocking import FILTERS
 from fastcnn.kernels import conv_direct, conv_pixels, pool
-from fastcnn.kernels.blocking import FILTERS
 from tests.arrays import both_dtypes
 from tests.buffers import assert_only, gather, integers, lanes, packed, spread, table
 from tests.guards import untouched

@@ -167,7 +167,7 @@ each_step = pytest.mark.parametrize(("layers", "loss", "y"), STEPS.values(), ids
 
 @pytest.fixture
 def many_shards(monkeypatch):
-    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1.0)
+    monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", 1.0)
 
 
 def build(layers, dtype=np.float64):

@@ -11,7 +11,7 @@ import fastcnn
 import reference
 from bench.networks import NETWORKS
 from fastcnn import SGD, Trainer, check_gradients, models
-from fastcnn.layers.residual import Residual
+from fastcnn.layers.branches import Residual
 from tests.arrays import normal
 
 # Name, trained numbers at the default shapes (LeCun et al. and He et al. count so too), a small input.

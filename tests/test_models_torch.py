@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastcnn import SGD, Trainer, models
-from fastcnn.layers.residual import Residual
+from fastcnn.layers.branches import Residual
 from tests.test_models import READY
 
 torch = pytest.importorskip("torch")

@@ -10,7 +10,7 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn.layers import session
+from fastcnn.engine import eager as session
 from tests.arrays import both_dtypes, normal
 from tests.cases import NORM_SHAPES
 
@@ -140,7 +140,7 @@ def digits(n, seed=0, dtype=np.float64):
 
 @pytest.fixture
 def many_shards(monkeypatch):
-    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1.0)
+    monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", 1.0)
 
 
 def reference_step(layers, loss, x, y, learning_rate):

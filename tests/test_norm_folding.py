@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.layers.block import Pass
-from fastcnn.layers.calls import Call, record_calls
-from fastcnn.layers.graph import Graph
+from fastcnn.engine.graph import Graph
+from fastcnn.engine.ir import Pass
+from fastcnn.runtime.record import Call, record_calls
 from tests.arrays import both_dtypes, normal
 from tests.test_norm import assert_alike, digits, network, random_parameters
 

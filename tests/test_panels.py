@@ -7,11 +7,12 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Trainer, models
-from fastcnn.kernels.machine import vector_set
-from fastcnn.layers import graph, pieces
-from fastcnn.layers.graph import Graph
-from fastcnn.layers.layout import Layout
-from fastcnn.layers.panels import Panels
+from fastcnn.engine import graph
+from fastcnn.engine import microbatch as pieces
+from fastcnn.engine.channel_panels import Panels
+from fastcnn.engine.graph import Graph
+from fastcnn.engine.layout import Layout
+from fastcnn.jit.target import vector_set
 
 
 def strided():
@@ -40,7 +41,7 @@ def trained(make, dtype, threads):
 @pytest.mark.parametrize(("cached", "shard_work"), [(1 << 18, 20e6), (1 << 14, 20e6), (1, 1.0)])
 def test_panels_change_no_bit(monkeypatch, make, dtype, cached, shard_work):
     monkeypatch.setattr(pieces, "CACHED", cached)
-    monkeypatch.setattr("fastcnn.step.SHARD_WORK", shard_work)
+    monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", shard_work)
     losses, flat = trained(make, dtype, threads=2)
     monkeypatch.setattr(graph, "value_panels", lambda graph: {})
     monkeypatch.setattr(graph, "gradient_panels", lambda graph: {})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn import parallel
+from fastcnn.runtime import threads as parallel
 from tests.processes import run_python
 
 
@@ -173,7 +173,7 @@ def test_the_chosen_number_is_what_a_step_uses(monkeypatch):
         run(count, task, threads)
 
     monkeypatch.setattr(parallel, "run", watched)
-    monkeypatch.setattr(fastcnn.step, "SHARD_WORK", 1)
+    monkeypatch.setattr(fastcnn.training.step, "SHARD_WORK", 1)
     model, x, y = fastcnn.Sequential([fastcnn.Dense(2)]), np.ones((4, 3), np.float32), [0, 1, 0, 1]
     for chosen, own, used in ((3, None, 3), (3, 2, 2), (1, None, 1)):
         fastcnn.set_num_threads(chosen)

@@ -7,8 +7,8 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Trainer, models
-from fastcnn.layers import pieces
-from fastcnn.layers.graph import Graph
+from fastcnn.engine import microbatch as pieces
+from fastcnn.engine.graph import Graph
 
 NETWORKS = {
     "residuals": lambda: models.resnet20((3, 8, 8), 4),

@@ -7,9 +7,9 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Trainer, models
-from fastcnn.kernels.blocking import SUMS
-from fastcnn.kernels.machine import vector_set
-from fastcnn.layers.algorithm_pointwise import Pointwise
+from fastcnn.codegen.blocking import SUMS
+from fastcnn.jit.target import vector_set
+from fastcnn.ops.convolution.pointwise import Pointwise
 from tests.arrays import both_dtypes, normal
 from tests.guards import guard_all_buffers
 from tests.pointwise import CASES, check_filter_gradient, check_forward

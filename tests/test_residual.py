@@ -233,7 +233,7 @@ def test_any_channels_side_by_side(N, channels, H, W):
 
 def test_a_relu_behind_the_sum_is_fused():
     def blocks(fuse):
-        graph = fastcnn.layers.graph.Graph((8, 4, 4), 1, np.dtype(np.float32), fuse=fuse)
+        graph = fastcnn.engine.graph.Graph((8, 4, 4), 1, np.dtype(np.float32), fuse=fuse)
         model = fastcnn.Sequential(ROWS["ends in ReLU"][1](fastcnn), fuse=fuse).build((8, 4, 4))
         model._connect(graph, 0)
         return [type(block).__name__ for block in graph.blocks]
@@ -254,7 +254,7 @@ def test_the_first_edge_is_padded_only_where_needed():
 
     def pitch(*layers):
         model = fastcnn.Sequential(layers).build((3, 8, 8))
-        graph = fastcnn.layers.graph.Graph((3, 8, 8), 1, np.dtype(np.float32))
+        graph = fastcnn.engine.graph.Graph((3, 8, 8), 1, np.dtype(np.float32))
         graph.output = model._connect(graph, 0)
         graph.finish()
         return graph.values[0].pitch

@@ -9,8 +9,8 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Trainer, models
-from fastcnn.layers import rooms
-from fastcnn.layers.graph import Graph
+from fastcnn.engine import memory_plan as rooms
+from fastcnn.engine.graph import Graph
 
 NETWORKS = {
     "residuals": lambda: models.resnet20((3, 8, 8), 4),
@@ -41,11 +41,11 @@ def trained(make, threads):
 @each_network
 @pytest.mark.parametrize("threads", [1, 3])
 def test_buffers_of_ones_own_change_no_bit(monkeypatch, make, threads):
-    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1.0)
+    monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", 1.0)
     losses, flat, output = trained(make, threads)
     monkeypatch.setattr(rooms, "_take_turns", lambda kind, spans: {})
     monkeypatch.setattr(rooms, "passing_values", lambda graph: {})
-    monkeypatch.setattr(fastcnn.layers.graph, "passing_values", lambda graph: {})
+    monkeypatch.setattr(fastcnn.engine.graph, "passing_values", lambda graph: {})
     expected_losses, expected_flat, expected_output = trained(make, threads)
     assert losses == expected_losses
     np.testing.assert_array_equal(flat, expected_flat)

@@ -7,7 +7,7 @@ from hashlib import sha256
 import numpy as np
 
 from fastcnn import AdamW, BatchNorm, Conv2D, Dense, Dropout, Flatten, ReLU, Sequential, SpatialDropout2D, Trainer
-from fastcnn.augmentation import Augmentation
+from fastcnn.data.augmentation import Augmentation
 from tests.processes import run_python
 
 

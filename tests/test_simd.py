@@ -7,7 +7,7 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn.kernels.machine import SETS, vector_set
+from fastcnn.jit.target import SETS, vector_set
 from tests.arrays import DTYPES, normal
 from tests.bounds import expect_convolution, expect_winograd
 from tests.cases import ConvCase

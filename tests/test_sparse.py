@@ -7,7 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn import Conv2D, Dense, Flatten, MaxPool2, MaxPool2D, ReLU, Sequential
-from fastcnn.layers import algorithm_sparse
+from fastcnn.ops.convolution import behind_max_pool as algorithm_sparse
 from tests.arrays import both_dtypes
 from tests.cases import CONV_CASES
 from tests.guards import guard_all_buffers

@@ -8,10 +8,11 @@ import threading
 import numpy as np
 import pytest
 
-from fastcnn import parallel
+from fastcnn.engine.layout import aligned_zeros
+from fastcnn.jit.recorder import recording
 from fastcnn.kernels import activation, load, update
-from fastcnn.kernels.tape import Tape, recording
-from fastcnn.layers.layout import aligned_zeros
+from fastcnn.runtime import threads as parallel
+from fastcnn.runtime.tape import Tape
 from tests.arrays import both_dtypes
 
 SIZE = 16

@@ -10,7 +10,8 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer, parallel
+from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer
+from fastcnn.runtime import threads as parallel
 from tests.arrays import both_dtypes
 from tests.models import MODEL_CASES, labels
 
@@ -20,8 +21,8 @@ each_model = pytest.mark.parametrize("case", MODEL_CASES, ids=str)
 @pytest.fixture
 def many_shards(monkeypatch):
     """Cut every batch into as many shards as there may be, however little work it is."""
-    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1.0)
-    monkeypatch.setattr("fastcnn.step.SWEEP", 1 << 10)
+    monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", 1.0)
+    monkeypatch.setattr("fastcnn.training.step.SWEEP", 1 << 10)
 
 
 # -------------------------------------------------------------------------------------------------------------- curves
@@ -229,7 +230,7 @@ SMALL = 64 << 10  # bytes: Python's own objects of a step and its threads; the s
 @pytest.mark.parametrize("kind", [np.float32, np.uint8])
 def test_the_steady_state_allocates_nothing(threads, kind, monkeypatch):
     """Over 100 steps nothing grows, and no step needs, even for a moment, memory of the size of its arrays."""
-    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1e5)
+    monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", 1e5)
     features = [Conv2D(16, 3), ReLU(), MaxPool2D(), Conv2D(32, 3, padding=1), ReLU(), MaxPool2D(3, 2)]
     model = Sequential([*features, Flatten(), Dense(40), ReLU(), Dense(10)]).build((1, 28, 28), random_state=0)
     trainer = Trainer(model, threads=threads)
@@ -259,7 +260,7 @@ def test_the_steady_state_allocates_nothing(threads, kind, monkeypatch):
 
 def test_batches_of_all_sizes_do_not_pile_up(monkeypatch):
     """Plans for sizes that have come by are small, or are forgotten."""
-    monkeypatch.setattr("fastcnn.step.SHARD_WORK", 1e5)
+    monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", 1e5)
     model = Sequential([Conv2D(8, 3), ReLU(), MaxPool2D(), Flatten(), Dense(10)]).build((1, 12, 12), random_state=0)
     trainer, x, y = Trainer(model), np.ones((64, 1, 12, 12), np.float32), np.arange(64) % 10
     trainer.step(x, y)

@@ -7,10 +7,10 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer
-from fastcnn.layers.graph import Graph
-from fastcnn.layers.winograd import ALGORITHMS
+from fastcnn.engine.graph import Graph
 from fastcnn.losses import Targets
-from fastcnn.step import Step
+from fastcnn.ops.convolution.winograd import ALGORITHMS
+from fastcnn.training.step import Step
 from tests.arrays import ORDERS, both_dtypes
 from tests.models import MODEL_CASES, labels
 
@@ -72,7 +72,7 @@ def test_integer_classes_of_any_kind(kind):
 @pytest.mark.parametrize(("shards", "threads"), [(1, 1), (1, 2), (4, 1), (4, 2), (4, 3)])
 def test_a_step_that_is_one_call_has_the_bits_of_its_parts(shards, threads, clip_norm, monkeypatch):
     """Convolutions, batch norms, dropout, averages; with clipping something is settled on the way."""
-    monkeypatch.setattr(fastcnn.step, "SHARD_WORK", 20e6 if shards == 1 else 1e3)
+    monkeypatch.setattr(fastcnn.training.step, "SHARD_WORK", 20e6 if shards == 1 else 1e3)
     x, y, results = np.random.default_rng(0).random((6, 1, 8, 8), np.float32), np.arange(6) % 3, []
     for whole in (True, False):
         if not whole:

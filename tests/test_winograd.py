@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastcnn.kernels.winograd_transforms import FILTER, FILTER_GRADIENT, GRADIENT, INPUT, OUTPUT, matrix_of
+from fastcnn.codegen.winograd import FILTER, FILTER_GRADIENT, GRADIENT, INPUT, OUTPUT, matrix_of
 from tests.arrays import both_dtypes
 from tests.cases import ConvCase
 from tests.test_layers_conv import conv_problem, expect, fast_conv

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastcnn import Conv2D
-from fastcnn.kernels.tape import Tape, recording
-from fastcnn.layers.graph import Graph
+from fastcnn.engine.graph import Graph
+from fastcnn.runtime.tape import Tape, recording
 
 Direction = tuple[Callable[[], Any], Callable[[Any], np.ndarray]]
 

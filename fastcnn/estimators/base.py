@@ -17,15 +17,15 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 
-from .. import parallel
-from ..augmentation import Augmentation
-from ..callbacks import Callback
-from ..descent import Optimizer
+from ..data.augmentation import Augmentation
 from ..history import Epoch, History
 from ..losses import Loss
-from ..optimizers import SGD, Adam, AdamW
-from ..schedules import CosineDecay, OneCycle
-from ..training import Trainer
+from ..optim.optimizer import Optimizer
+from ..optim.optimizers import SGD, Adam, AdamW
+from ..optim.schedules import CosineDecay, OneCycle
+from ..runtime import threads as parallel
+from ..training.callbacks import Callback
+from ..training.trainer import Trainer
 from ..typing import Array
 from .images import Reading, Scaler, choose_reading
 from .networks import NAMES, SMALLEST, choose_network

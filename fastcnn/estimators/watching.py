@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..callbacks import Callback, Run
 from ..history import Epoch
+from ..training.callbacks import Callback, Run
 from ..typing import Array
 
 __all__ = ["CallbackSupportMixin", "Curves", "Tasks", "tasks", "watched"]

@@ -18,7 +18,7 @@ FAMILIES = {
 def __getattr__(name: str) -> Any:
     if name not in FAMILIES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .kernel import Family
+    from ..jit.kernel import Family
 
     family = globals()[name] = Family(name)
     return family

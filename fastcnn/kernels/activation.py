@@ -10,9 +10,8 @@ import math
 
 from numba.extending import register_jitable
 
-from .blocking import SOFTMAX
-from .compiler import kernel
-from .vector import (
+from ..codegen.blocking import SOFTMAX
+from ..codegen.vector import (
     first_lanes,
     fma,
     keep_positive,
@@ -26,7 +25,7 @@ from .vector import (
     store,
     sum_of_lanes,
 )
-from .vector_math import (
+from ..codegen.vector_math import (
     clamp,
     exp_negative,
     exp_short,
@@ -43,6 +42,7 @@ from .vector_math import (
     tanh_slope,
     where_positive,
 )
+from ..jit.compiler import kernel
 
 TANH_SCALE, TANH_CUBE = math.sqrt(8 / math.pi), 0.044715  # of the approximation of GELU: twice √(2/π)
 FAR = 9.0  # where the slope of that approximation is 0 or 1 to the last bit, and 2u is within GATE

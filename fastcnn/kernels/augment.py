@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .compiler import kernel
+from ..jit.compiler import kernel
 
 
 @kernel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .compiler import kernel
+from ..jit.compiler import kernel
 
 BLOCK = 1024
 

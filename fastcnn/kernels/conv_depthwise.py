@@ -11,8 +11,8 @@ of channel n of pixel j of line l is `x[x_line[l] + j·x_step + x_col[k] + n]`, 
 
 from __future__ import annotations
 
-from .compiler import kernel
-from .vector import fma, lanes, load, maximum, prefetch, splat, store
+from ..codegen.vector import fma, lanes, load, maximum, prefetch, splat, store
+from ..jit.compiler import kernel
 
 
 @kernel

@@ -9,12 +9,12 @@ padded to whole vectors.
 
 from __future__ import annotations
 
-from .blocking import BAND
-from .compiler import kernel
-from .panel import panel_product
-from .simd import tile_sums
-from .vector import lanes, load, maximum, splat, store
-from .vector_bits import keep_where, largest_of_four, load_bits, store_bits, winners_of_four
+from ..codegen.blocking import BAND
+from ..codegen.gemm import panel_product
+from ..codegen.gemm_tile import tile_sums
+from ..codegen.vector import lanes, load, maximum, splat, store
+from ..codegen.vector_bits import keep_where, largest_of_four, load_bits, store_bits, winners_of_four
+from ..jit.compiler import kernel
 
 
 @kernel

@@ -16,11 +16,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import FILTERS
-from .compiler import kernel
-from .simd import INT64, pointers
-from .vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store
-from .vector_bits import emit_largest_of_four, emit_store_bits, emit_winners_of_four
+from ..codegen.blocking import FILTERS
+from ..codegen.gemm_tile import INT64, pointers
+from ..codegen.vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store
+from ..codegen.vector_bits import emit_largest_of_four, emit_store_bits, emit_winners_of_four
+from ..jit.compiler import kernel
 
 
 @kernel

@@ -10,10 +10,10 @@ bits say which numbers are active: of a pixel's channels, (pixel, word), or, one
 
 from __future__ import annotations
 
-from .active import active, sum_active
-from .blocking import BAND, SUMS, WORD
-from .compiler import kernel
-from .vector import lanes, load, prefetch, store
+from ..codegen.blocking import BAND, SUMS, WORD
+from ..codegen.skip_zeros import active, sum_active
+from ..codegen.vector import lanes, load, prefetch, store
+from ..jit.compiler import kernel
 
 AHEAD = 4  # pixels for whose lines of y memory is asked before they are written
 LINE = 64  # bytes of a cache line

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from numba.extending import register_jitable
 
-from .blocking import WINDOW
-from .compiler import kernel
-from .sparse import gather_windows, list_entries
-from .vector import lanes, load, splat, store
-from .vector_bits import add_where, keep_where, load_bits, splat_bits, store_bits, store_transposed
+from ..codegen.blocking import WINDOW
+from ..codegen.gather import gather_windows, list_entries
+from ..codegen.vector import lanes, load, splat, store
+from ..codegen.vector_bits import add_where, keep_where, load_bits, splat_bits, store_bits, store_transposed
+from ..jit.compiler import kernel
 
 inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
 

@@ -19,11 +19,9 @@ from __future__ import annotations
 
 from numba.extending import register_jitable
 
-from .compiler import kernel
-from .vector import lanes, load, splat, store
-from .vector_bits import largest_of_four, store_bits, winners_of_four
-from .winograd_products import point_gradients, point_products
-from .winograd_transforms import (
+from ..codegen.vector import lanes, load, splat, store
+from ..codegen.vector_bits import largest_of_four, store_bits, winners_of_four
+from ..codegen.winograd import (
     FILTER,
     FILTER_GRADIENT,
     GRADIENT,
@@ -39,6 +37,8 @@ from .winograd_transforms import (
     sum_of,
     transformed,
 )
+from ..jit.compiler import kernel
+from .winograd_products import point_gradients, point_products
 
 inlined = register_jitable(inline="always")  # what lies between columns and rows can then stay in registers
 

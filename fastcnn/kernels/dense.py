@@ -17,9 +17,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiler import kernel
-from .simd import INT64, pointers
-from .vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store, lanes
+from ..codegen.gemm_tile import INT64, pointers
+from ..codegen.vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store, lanes
+from ..jit.compiler import kernel
 
 WIDE = 6  # vectors of a row from which on it is worth knowing which numbers are zero
 NUMBERS = 32  # that are looked at before their lines are read: the next ones, while the last lines are still to come

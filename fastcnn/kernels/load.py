@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .compiler import kernel
-from .vector import Vector, lanes, splat, store
+from ..codegen.vector import Vector, lanes, splat, store
+from ..jit.compiler import kernel
 
 
 @intrinsic

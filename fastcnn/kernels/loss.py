@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiler import kernel
-from .vector import first_lanes, lanes, largest_lane, load, maximum, splat, store, sum_of_lanes
-from .vector_math import exp_negative
+from ..codegen.vector import first_lanes, lanes, largest_lane, load, maximum, splat, store, sum_of_lanes
+from ..codegen.vector_math import exp_negative
+from ..jit.compiler import kernel
 
 
 @kernel

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 
-from .compiler import kernel
-from .vector import fma, keep_above, lanes, load, maximum, splat, store
+from ..codegen.vector import fma, keep_above, lanes, load, maximum, splat, store
+from ..jit.compiler import kernel
 
 SAMPLED = 8  # lines whose mean is near enough to that of all
 MEAN, SCALE, SHIFT, SLOPE, REST, INVERSE = range(6)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from .compiler import kernel
-from .vector import (
+from ..codegen.vector import (
     FOUR,
     TWO,
     fma,
@@ -27,7 +26,7 @@ from .vector import (
     store,
     where_beaten,
 )
-from .vector_bits import (
+from ..codegen.vector_bits import (
     keep_equal,
     keep_where,
     largest_of_four,
@@ -37,6 +36,7 @@ from .vector_bits import (
     store_bits,
     winners_of_four,
 )
+from ..jit.compiler import kernel
 
 AHEAD = 16  # windows: by so many, memory is asked early for what they will see
 NEAR = 4  # pixels that a global pooling takes at once: whoever leaps farther outruns the prefetcher

@@ -7,11 +7,11 @@ number of vectors. Row i of C begins at `c[c_row[i]]`. N is a multiple of the ve
 
 from __future__ import annotations
 
-from .blocking import BAND, DEPTH
-from .compiler import kernel
-from .panel import panel_product
-from .vector import lanes, load, splat, store
-from .vector_bits import store_transposed
+from ..codegen.blocking import BAND, DEPTH
+from ..codegen.gemm import panel_product
+from ..codegen.vector import lanes, load, splat, store
+from ..codegen.vector_bits import store_transposed
+from ..jit.compiler import kernel
 
 TILE = 6  # rows, roughly
 

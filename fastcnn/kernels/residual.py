@@ -6,8 +6,8 @@ Shape legend: `rows` runs of numbers, lines of an image or single pixels, that b
 
 from __future__ import annotations
 
-from .compiler import kernel
-from .vector import keep_positive, lanes, load, maximum, splat, store
+from ..codegen.vector import keep_positive, lanes, load, maximum, splat, store
+from ..jit.compiler import kernel
 
 
 @kernel

@@ -6,11 +6,11 @@ W [point][panel][TB][width] with points `plane` apart, dU [point][C][FP].
 
 from __future__ import annotations
 
-from .compiler import kernel
-from .panel import panel_product
+from ..codegen.gemm import panel_product
+from ..codegen.vector import lanes
+from ..codegen.vector_bits import store_transposed
+from ..jit.compiler import kernel
 from .product import product
-from .vector import lanes
-from .vector_bits import store_transposed
 
 
 @kernel

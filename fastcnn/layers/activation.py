@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from .. import checks
+from ..codegen.blocking import SOFTMAX
+from ..engine.graph import Graph
+from ..engine.ir import Block, Gradients, Memory, Pass
+from ..engine.layout import aligned_zeros, padded
 from ..kernels import activation as kernels
-from ..kernels.blocking import SOFTMAX
 from ..typing import Array, Shape
-from . import checks
 from .base import Layer
-from .block import Block, Gradients, Memory, Pass
-from .graph import Graph
-from .layout import aligned_zeros, padded
 
 
 @dataclass(frozen=True)

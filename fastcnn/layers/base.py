@@ -9,16 +9,16 @@ from typing import Any, Self
 
 import numpy as np
 
+from .. import checks
+from ..engine.eager import Session
+from ..engine.graph import Graph
+from ..engine.ir import Gradients
+from ..engine.layout import aligned_zeros
+from ..engine.parameter import Parameter
+from ..engine.weights import Weights
+from ..ops.numpy_formula import NumpyBlock
 from ..typing import Array, RandomState, Shape
-from . import checks
-from .block import Gradients
-from .custom import NumpyBlock
-from .graph import Graph
-from .layout import aligned_zeros
-from .parameter import Parameter
-from .session import Session
-from .weights import Weights
-from .written import call
+from .repr import call
 
 
 class Layer(Weights):

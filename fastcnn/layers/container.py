@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
+from ..engine.ir import Gradients
+from ..engine.layout import aligned_zeros
 from ..typing import Array, RandomState, Shape
-from . import checks
 from .base import Layer
-from .block import Gradients
 from .dropout import tell_streams_apart
-from .layout import aligned_zeros
 
 
 class Container(Layer):

@@ -9,28 +9,28 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
+from ..engine.graph import Graph
+from ..engine.ir import Block, Gradients, Memory, Pass, Store
+from ..engine.layout import Halo, Layout, aligned_zeros
+from ..engine.parameter import Parameter
+from ..jit.target import vector_set
 from ..kernels import activation as activation_kernels
 from ..kernels import pool as pool_kernels
-from ..kernels.machine import vector_set
+from ..ops.convolution.algorithm import Algorithm, Convolution, Piece
+from ..ops.convolution.behind_max_pool import Entries, Sparse
+from ..ops.convolution.depthwise import Depthwise
+from ..ops.convolution.direct import Direct
+from ..ops.convolution.groups import Grouped
+from ..ops.convolution.pointwise import Pointwise
+from ..ops.convolution.winograd import ALGORITHMS, choose
+from ..ops.window import Pair, Window
 from ..typing import Array, RandomState, Shape
-from . import checks
 from .activation import ReLU
-from .algorithm_depthwise import Depthwise
-from .algorithm_direct import Direct
-from .algorithm_groups import Grouped
-from .algorithm_pointwise import Pointwise
-from .algorithm_sparse import Entries, Sparse
-from .algorithms import Algorithm, Convolution, Piece
 from .base import Layer
-from .block import Block, Gradients, Memory, Pass, Store
-from .convolving import WithFilters, he_filters
-from .geometry import Pair, Window
-from .graph import Graph
-from .layout import Halo, Layout, aligned_zeros
+from .conv_base import WithFilters, he_filters
 from .norm import BatchNorm
-from .parameter import Parameter
 from .pool import Pooling
-from .winograd import ALGORITHMS, choose
 
 
 class Conv2D(WithFilters):

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
+from ..codegen.blocking import PIXELS, is_panel
+from ..engine.graph import Graph
+from ..engine.ir import Block, Gradients, Memory, Pass
+from ..engine.layout import aligned_zeros, padded
+from ..engine.parameter import Parameter
 from ..kernels import activation as activation_kernels
 from ..kernels import dense as kernels
 from ..kernels import loss as loss_kernels
 from ..kernels import product
-from ..kernels.blocking import PIXELS, is_panel
 from ..typing import Array, RandomState, Shape
-from . import checks
 from .base import Layer
-from .block import Block, Gradients, Memory, Pass
-from .graph import Graph
-from .layout import aligned_zeros, padded
-from .parameter import Parameter
 
 NEAR = 1024  # features of an example that stay in the first-level cache, beside those of the other rows of a tile
 FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .. import checks
+from ..engine.graph import Graph
+from ..engine.parameter import Parameter
+from ..ops.window import Pair, resolve_window
 from ..typing import Array, RandomState, Shape
-from . import checks
 from .base import Layer
 from .conv import Part, connect_convolution
-from .convolving import Convolving, WithFilters, he_filters
-from .geometry import Pair, resolve_window
-from .graph import Graph
-from .parameter import Parameter
+from .conv_base import Convolving, WithFilters, he_filters
 
 
 class DepthwiseConv2D(WithFilters):

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from .. import checks
+from ..engine.graph import Graph
+from ..engine.ir import Block, Gradients, Memory, Pass
 from ..kernels import activation as activation_kernels
 from ..kernels import dropout as kernels
 from ..typing import Array, IntArray, RandomState, Shape
-from . import checks
 from .base import Layer
-from .block import Block, Gradients, Memory, Pass
-from .graph import Graph
 
 LARGEST_SEED = 1 << 63
 WORD = 1 << 32  # random numbers of a unit are 32 bits

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from ..engine.graph import Graph
 from .activation import ReLU
 from .base import Layer
+from .branches import Residual
 from .conv import Conv2D
 from .dense import Dense, Softmax
 from .depthwise import DepthwiseConv2D, SeparableConv2D
-from .graph import Graph
 from .norm import BatchNorm, GroupNorm, LayerNorm
 from .pool import Pooling
-from .residual import Residual
 from .shape import Flatten
 from .transpose import Conv2DTranspose
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
+from ..engine.graph import Graph
+from ..engine.layout import padded
+from ..engine.parameter import Parameter
+from ..ops.norm import BatchNormBlock, GroupNormBlock, LayerNormBlock
 from ..typing import Array, RandomState, Shape
-from . import checks
 from .base import Layer
-from .graph import Graph
-from .layout import padded
-from .norm_blocks import BatchNormBlock, GroupNormBlock, LayerNormBlock
-from .parameter import Parameter
 
 FIRST = {"gamma": 1.0, "beta": 0.0}
 

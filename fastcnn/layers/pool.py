@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .. import checks
+from ..engine.graph import Graph
+from ..ops.pool import GlobalAverageBlock, GlobalMaximumBlock, Pool2Block, Pool3Block, PoolBlock, WindowSumBlock
+from ..ops.window import Pair, Window, as_pair, resolve_window
+from ..ops.window_tables import inside
 from ..typing import Array, Shape
-from . import checks
 from .base import Layer
-from .geometry import Pair, Window, as_pair, resolve_window
-from .graph import Graph
-from .pool_blocks import GlobalAverageBlock, GlobalMaximumBlock, Pool2Block, Pool3Block, PoolBlock, WindowSumBlock
-from .taps import inside
 
 
 class Pooling(Layer):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ..engine.graph import Graph
+from ..engine.ir import Block, Gradients, Memory, Pass
+from ..engine.layout import Layout
 from ..typing import Array, Shape
 from .base import Layer
-from .block import Block, Gradients, Memory, Pass
-from .graph import Graph
-from .layout import Layout
 
 
 class Flatten(Layer):

@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
+from ..engine.graph import Graph
+from ..engine.ir import Block, Gradients, Memory, Pass
+from ..engine.layout import Halo, aligned_zeros
+from ..engine.parameter import Parameter
 from ..kernels import activation as activation_kernels
 from ..kernels import conv_depthwise, conv_direct
+from ..ops.convolution.algorithm import Convolution
+from ..ops.convolution.direct import Direct
+from ..ops.convolution.groups import Grouped
+from ..ops.window import Axis, Pair, Window, as_pair
 from ..typing import Array, RandomState, Shape
-from . import checks
 from .activation import ReLU
-from .algorithm_direct import Direct
-from .algorithm_groups import Grouped
-from .algorithms import Convolution
 from .base import Layer
-from .block import Block, Gradients, Memory, Pass
-from .convolving import WithFilters, filter_parameter
-from .geometry import Axis, Pair, Window, as_pair
-from .graph import Graph
-from .layout import Halo, aligned_zeros
-from .parameter import Parameter
+from .conv_base import WithFilters, filter_parameter
 
 
 class Conv2DTranspose(WithFilters):

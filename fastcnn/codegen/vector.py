@@ -1,0 +1,354 @@
+"""A vector register as a Numba type: kernels that are written with it read like scalar Python.
+
+Numba's loops are vectorised by LLVM only where it can prove or check that arrays do not overlap; a kernel that works
+on `load(a, i)`, `store(a, i, v)`, `fma(x, y, z)` needs no proof. The width is the machine's (`machine.vector_set`).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.core.extending import lower_builtin, register_model, type_callable
+from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype
+
+from ..jit.target import vector_set
+
+TWO, FOUR = 2, 4  # registers of wide vectors: independent sums hide each other's waiting, as far as registers go
+
+
+class Vector(types.Type):
+    """The Numba type of one register of `dtype`, or of several that are calculated with side by side."""
+
+    def __init__(self, dtype: types.Float, registers: int = 1) -> None:
+        self.dtype = dtype
+        self.itemsize = as_dtype(dtype).itemsize
+        self.lanes = registers * vector_set().lanes(as_dtype(dtype))
+        super().__init__(name=f"Vector({dtype}, {self.lanes})")
+
+    @property
+    def ir(self) -> ir.VectorType:
+        """The LLVM type."""
+        return ir.VectorType(ir.FloatType() if self.itemsize == 4 else ir.DoubleType(), self.lanes)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, fe_type.ir)
+
+
+def emit_load(builder: ir.IRBuilder, vector: Vector, pointer: Any) -> Any:
+    """Emit a load that is aligned to the element only: NumPy promises no more."""
+    return builder.load(builder.bitcast(pointer, vector.ir.as_pointer()), align=vector.itemsize)
+
+
+def emit_store(builder: ir.IRBuilder, vector: Vector, value: Any, pointer: Any) -> None:
+    """Emit a store that is aligned to the element only."""
+    builder.store(value, builder.bitcast(pointer, vector.ir.as_pointer()), align=vector.itemsize)
+
+
+def emit_store_past(builder: ir.IRBuilder, value: Any, pointer: Any, alignment: int) -> None:
+    """Emit a store past the caches; the address must be aligned."""
+    stream = builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=alignment)
+    stream.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+
+
+def emit_splat(builder: ir.IRBuilder, vector: Vector, scalar: Any) -> Any:
+    """Emit a vector whose lanes all hold `scalar`."""
+    undefined = ir.Constant(vector.ir, ir.Undefined)
+    one = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), [0] * vector.lanes)
+    return builder.shuffle_vector(one, undefined, mask)
+
+
+def emit_call(builder: ir.IRBuilder, vector: Vector, name: str, values: list[Any]) -> Any:
+    """Emit a call of an LLVM intrinsic on vectors.
+
+    `fmuladd`, not `fma`: where the machine has no fused instruction, `fma` becomes a library call for every lane.
+    """
+    function_type = ir.FunctionType(vector.ir, [vector.ir] * len(values))
+    full_name = f"llvm.{name}.v{vector.lanes}f{8 * vector.itemsize}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, full_name), values)
+
+
+def emit_maximum(builder: ir.IRBuilder, x: Any, y: Any) -> Any:
+    """Emit `x where x > y else y`: one instruction on x86, and a NaN in `y` is not lost as in `llvm.maxnum`."""
+    return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+
+def emit_address(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: Any, index: Any) -> Any:
+    """Emit the address of entry `index` of an array argument."""
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def emit_prefetch(builder: ir.IRBuilder, pointer: Any, writes: bool = False) -> None:
+    """Emit the request of the cache line beside an address, to read it, or to write to it."""
+    byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+    function_type = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
+    builder.call(function, [builder.bitcast(pointer, byte), integer(int(writes)), integer(3), integer(1)])
+
+
+@intrinsic
+def lanes(typingctx: Any, a: Any) -> Any:
+    """Return the number of lanes of a vector of `a`'s dtype, as a compile-time constant."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return ir.Constant(ir.IntType(64), Vector(a.dtype).lanes)
+
+    return types.int64(a), codegen
+
+
+@intrinsic
+def load(typingctx: Any, a: Any, i: Any) -> Any:
+    """Load `a[i : i + lanes]`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_load(builder, signature.return_type, emit_address(context, builder, a, *arguments))
+
+    return Vector(a.dtype)(a, types.int64), codegen
+
+
+@intrinsic
+def load_like(typingctx: Any, v: Any, a: Any, i: Any) -> Any:
+    """Load a vector such as `v` from `a[i:]`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_load(builder, v, emit_address(context, builder, a, *arguments[1:]))
+
+    return v(v, a, types.int64), codegen
+
+
+@intrinsic
+def splat_like(typingctx: Any, v: Any, x: Any) -> Any:
+    """Return a vector such as `v` whose lanes all hold `x`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_splat(builder, v, arguments[1])
+
+    return v(v, v.dtype), codegen
+
+
+@intrinsic
+def splat_four(typingctx: Any, a: Any, x: Any) -> Any:
+    """Return four registers of `a`'s dtype whose lanes all hold `x`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_splat(builder, signature.return_type, arguments[1])
+
+    return Vector(a.dtype, FOUR)(a, a.dtype), codegen
+
+
+@intrinsic
+def splat_two(typingctx: Any, a: Any, x: Any) -> Any:
+    """Return two registers of `a`'s dtype whose lanes all hold `x`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_splat(builder, signature.return_type, arguments[1])
+
+    return Vector(a.dtype, TWO)(a, a.dtype), codegen
+
+
+@intrinsic
+def store(typingctx: Any, a: Any, i: Any, v: Any) -> Any:
+    """Store `v` to `a[i : i + lanes]`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, index, value = arguments
+        emit_store(builder, v, value, emit_address(context, builder, a, array, index))
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64, v), codegen
+
+
+@intrinsic
+def put(typingctx: Any, a: Any, i: Any, v: Any, past: Any) -> Any:
+    """Store `v` to `a[i : i + lanes]`; with `past`, past the caches: then the address must be aligned to a register.
+
+    A line that is stored past the caches need not be read first, which halves the traffic of a large target. The GIL
+    is a lock, so the stores of a kernel have arrived when another thread goes on.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, index, value, past_value = arguments
+        pointer = emit_address(context, builder, a, array, index)
+        with builder.if_else(past_value) as (then, otherwise):
+            with then:
+                emit_store_past(builder, value, pointer, vector_set().bits // 8)
+            with otherwise:
+                emit_store(builder, v, value, pointer)
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64, v, types.boolean), codegen
+
+
+@intrinsic
+def prefetch(typingctx: Any, a: Any, i: Any) -> Any:
+    """Ask memory for what is beside `a[i]`, which will be read or written soon; `i` may lie beyond the end."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        emit_prefetch(builder, emit_address(context, builder, a, *arguments))
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64), codegen
+
+
+@intrinsic
+def splat(typingctx: Any, a: Any, x: Any) -> Any:
+    """Return a vector of `a`'s dtype whose lanes all hold `x`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_splat(builder, signature.return_type, arguments[1])
+
+    return Vector(a.dtype)(a, a.dtype), codegen
+
+
+@intrinsic
+def fma(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
+    """Return x · y + z."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_call(builder, x, "fmuladd", list(arguments))
+
+    return x(x, x, x), codegen
+
+
+@intrinsic
+def maximum(typingctx: Any, x: Any, y: Any) -> Any:
+    """Return `x where x > y else y` for each lane: a NaN in `y` stays."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_maximum(builder, *arguments)
+
+    return x(x, x), codegen
+
+
+@intrinsic
+def sqrt(typingctx: Any, x: Any) -> Any:
+    """Return √x for each lane, correctly rounded."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_call(builder, x, "sqrt", list(arguments))
+
+    return x(x), codegen
+
+
+@intrinsic
+def sign(typingctx: Any, x: Any) -> Any:
+    """Return 1 where x > 0, -1 where x < 0, and x elsewhere: zeros and NaN stay."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, zero = arguments[0], ir.Constant(x.ir, [0.0] * x.lanes)
+        for comparison, one in ((">", 1.0), ("<", -1.0)):
+            holds = builder.fcmp_ordered(comparison, arguments[0], zero)
+            value = builder.select(holds, ir.Constant(x.ir, [one] * x.lanes), value)
+        return value
+
+    return x(x), codegen
+
+
+@intrinsic
+def where_beaten(typingctx: Any, best: Any, x: Any, new: Any, old: Any) -> Any:
+    """Return `new` where `x > best`, or where x is NaN, which beats every number; `old` elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        best_value, x_value, *choices = arguments
+        more = builder.fcmp_ordered(">", x_value, best_value)
+        return builder.select(builder.or_(more, builder.fcmp_unordered("uno", x_value, x_value)), *choices)
+
+    return best(best, best, best, best), codegen
+
+
+@intrinsic
+def first_lanes(typingctx: Any, v: Any, count: Any, fill: Any) -> Any:
+    """Return the first `count` lanes of `v`, and those of `fill` behind them."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, count_value, fill_value = arguments
+        numbers = ir.Constant(ir.VectorType(ir.IntType(32), v.lanes), list(range(v.lanes)))
+        one = builder.insert_element(
+            numbers, builder.trunc(count_value, ir.IntType(32)), ir.Constant(ir.IntType(32), 0)
+        )
+        counts = builder.shuffle_vector(one, one, ir.Constant(numbers.type, [0] * v.lanes))
+        return builder.select(builder.icmp_signed("<", numbers, counts), value, fill_value)
+
+    return v(v, types.int64, v), codegen
+
+
+def _folded(builder: ir.IRBuilder, vector: Vector, value: Any, join: Callable[[Any, Any], Any]) -> Any:
+    """Emit the join of all lanes, the halves first."""
+    half = vector.lanes // 2
+    while half:
+        mask = [(k + half) % vector.lanes for k in range(vector.lanes)]
+        other = builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), mask))
+        value, half = join(value, other), half // 2
+    return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+
+@intrinsic
+def sum_of_lanes(typingctx: Any, v: Any) -> Any:
+    """Return the sum of all lanes as a scalar."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return _folded(builder, v, arguments[0], builder.fadd)
+
+    return v.dtype(v), codegen
+
+
+@intrinsic
+def largest_lane(typingctx: Any, v: Any) -> Any:
+    """Return the largest lane as a scalar."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return _folded(builder, v, arguments[0], lambda x, y: emit_maximum(builder, x, y))
+
+    return v.dtype(v), codegen
+
+
+@intrinsic
+def keep_positive(typingctx: Any, v: Any, x: Any) -> Any:
+    """Return `v` where `x > 0`, zero elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        zero = ir.Constant(v.ir, [0.0] * v.lanes)
+        return builder.select(builder.fcmp_ordered(">", arguments[1], zero), arguments[0], zero)
+
+    return v(v, v), codegen
+
+
+@intrinsic
+def keep_above(typingctx: Any, v: Any, x: Any, floor: Any) -> Any:
+    """Return `v` where `x > floor`, zero elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, x_value, floor_value = arguments
+        zero = ir.Constant(v.ir, [0.0] * v.lanes)
+        return builder.select(builder.fcmp_ordered(">", x_value, floor_value), value, zero)
+
+    return v(v, v, v), codegen
+
+
+def _register(function: Any, instruction: str) -> None:
+    @type_callable(function)
+    def typer(context: Any) -> Any:
+        return lambda x, y: x if isinstance(x, Vector) and x == y else None
+
+    @lower_builtin(function, Vector, Vector)
+    def lower(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return getattr(builder, instruction)(*arguments)
+
+
+for _function, _instruction in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _register(_function, _instruction)

@@ -1,0 +1,214 @@
+"""Data sets as arrays: images (N, C, H, W), from 0 to 1 or of uint8, and their classes (N,); nothing is downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..typing import Array, IntArray
+from . import formats
+from .formats import DataError
+
+__all__ = [
+    "DataError", "Dataset", "hold_out", "load", "load_cifar", "load_digits", "load_idx", "load_images", "load_npz",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images to train on, and those to test on where the data set says which.
+
+    Attributes
+    ----------
+    X, X_test : array of shape (N, C, H, W)
+        uint8 stays uint8: a `Trainer` scales it on the way in. Where the file can be mapped, it is.
+    y, y_test : int64 array of shape (N,)
+    classes : list of str
+        The names of the classes.
+    """
+
+    X: Array
+    y: IntArray
+    X_test: Array | None
+    y_test: IntArray | None
+    classes: list[str]
+
+
+def load(source: str | PathLike[str]) -> Dataset:
+    """Return a data set by its name or path.
+
+    Parameters
+    ----------
+    source : str or path
+        `"digits"`; a folder with IDX files such as those of MNIST, Fashion-MNIST, EMNIST, or one file of an IDX pair;
+        a folder or a file of the binary CIFAR-10 or CIFAR-100; an NPZ file; a folder with a folder of images for each
+        class, or with two such, `train` and `test`.
+
+    Raises
+    ------
+    DataError
+        If a file is truncated, too long, damaged, or of another kind; the message begins with its path.
+    OSError
+        If there is nothing of that name, or it may not be read.
+    """
+    if source in LOADERS:
+        return _dataset(Path(source), *LOADERS[str(source)]())
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder, and no name of a data set ({', '.join(LOADERS)})")
+    if path.suffix.lower() == ".npz":
+        return load_npz(path)
+    if path.suffix.lower() == ".bin" or (path.is_dir() and any(path.glob("*.bin"))):
+        return load_cifar(path)
+    if path.is_file() or any(path.glob("*idx*ubyte*")):
+        return load_idx(path)
+    return load_images(path)
+
+
+def load_idx(source: str | PathLike[str]) -> Dataset:
+    """Return the data set of a folder of IDX files, or of one pair by its images' file; `.gz` too.
+
+    The files are called as MNIST's: `train-images-idx3-ubyte.gz` and `train-labels-idx1-ubyte.gz`, the test set's with
+    `t10k` or `test` in place of `train`, and perhaps words before. Images are as they are stored (EMNIST's lie on
+    their side).
+    """
+    path = Path(source)
+    if path.is_file():
+        return _dataset(path, *formats.read_idx_pair(*_idx_pair(path)))
+    found = {"train": [], "test": []}  # type: dict[str, list[Path]]
+    for images in _idx_images(path):
+        found["test" if "t10k" in images.name or "test" in images.name else "train"].append(images)
+    for kind, files in found.items():
+        if len(files) > 1 or (kind == "train" and not files):
+            names = ", ".join(file.name for file in files)
+            raise DataError(path, f"expected one IDX file of {kind} images; got {names or 'none'}")
+    train = formats.read_idx_pair(*_idx_pair(found["train"][0]))
+    test = formats.read_idx_pair(*_idx_pair(found["test"][0])) if found["test"] else (None, None)
+    return _dataset(path, *train, *test)
+
+
+def load_cifar(source: str | PathLike[str]) -> Dataset:
+    """Return the data set of a folder of the binary CIFAR-10 or CIFAR-100, or of one such file."""
+    path = Path(source)
+    if path.is_file():
+        return _dataset(path, *formats.read_cifar([path]))
+    files = sorted(path.glob("*.bin"))
+    train = [file for file in files if not file.name.startswith("test")]
+    if not train:
+        raise DataError(path, "expected data_batch_1.bin, ... or train.bin, the binary version of CIFAR; found neither")
+    test = (
+        formats.read_cifar([file for file in files if file not in train]) if len(train) < len(files) else (None, None)
+    )
+    return _dataset(path, *formats.read_cifar(train), *test)
+
+
+def load_npz(source: str | PathLike[str]) -> Dataset:
+    """Return the data set of an NPZ file: x_train, y_train, x_test, y_test, or x and y; images with channels first."""
+    path = Path(source)
+    parts = formats.read_npz(path)
+    return _dataset(path, *parts["train"], *parts.get("test", (None, None)))
+
+
+def load_images(source: str | PathLike[str], size: tuple[int, int] | None = None) -> Dataset:
+    """Return the data set of a folder of images, a folder for each class; Pillow reads them (extra `[images]`).
+
+    Parameters
+    ----------
+    source : str or path
+        With two such folders in it, `train` and `test`, both are read.
+    size : (int, int), optional
+        Height and width that all images are brought to; without it they must have one size.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        raise DataError(path, "expected a folder with a folder of images for each class")
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        X, y, classes = formats.read_images(path / "train", size)
+        X_test, y_test, others = formats.read_images(path / "test", size or (X.shape[2], X.shape[3]))
+        if others != classes:
+            raise DataError(
+                path / "test", f"expected the classes of train, {', '.join(classes)}; got {', '.join(others)}"
+            )
+        if X.shape[1] != X_test.shape[1]:
+            raise DataError(path / "test", "expected images as those of train: all grey, or in colour")
+        return Dataset(X, y, X_test, y_test, classes)
+    X, y, classes = formats.read_images(path, size)
+    return Dataset(X, y, None, None, classes)
+
+
+def _dataset(path: Path, X: Array, y: IntArray, X_test: Array | None = None, y_test: IntArray | None = None) -> Dataset:
+    """Return the data set of a path; its classes are all numbers up to the largest."""
+    count = 1 + int(np.max(y))
+    if X_test is not None and y_test is not None:
+        if X_test.shape[1:] != X.shape[1:]:
+            raise DataError(path, f"expected test images as those of train, {X.shape[1:]}; got {X_test.shape[1:]}")
+        count = max(count, 1 + int(np.max(y_test)))
+    return Dataset(X, y, X_test, y_test, [str(number) for number in range(count)])
+
+
+def _idx_images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*images*idx*ubyte*") if path.is_file())
+
+
+def _idx_pair(path: Path) -> tuple[Path, Path]:
+    """Return the file of images and that of their classes, from either; packed or not, each."""
+    plain = path.name.removesuffix(".gz")
+    images = plain.replace("labels", "images").replace("idx1", "idx3")
+    labels = plain.replace("images", "labels").replace("idx3", "idx1")
+    if images == labels:
+        raise DataError(
+            path,
+            "expected the images of an IDX pair, such as train-images-idx3-ubyte beside train-labels-idx1-ubyte, or a "
+            "file whose name ends in .npz or .bin",
+        )
+    pair = []
+    for name in (images, labels):
+        files = [path.with_name(name + end) for end in ("", ".gz") if path.with_name(name + end).is_file()]
+        if not files:
+            raise DataError(path, f"expected its other half beside it, {name} or {name}.gz")
+        pair.append(files[0])
+    return pair[0], pair[1]
+
+
+def load_digits() -> tuple[Array, IntArray]:
+    """Return scikit-learn's handwritten digits, 1797 images of 8 × 8 pixels.
+
+    Returns
+    -------
+    X : float32 array of shape (1797, 1, 8, 8)
+        Pixels / 16, from 0 to 1: exact in float32 and float64.
+    y : int64 array of shape (1797,)
+        0 to 9.
+
+    References
+    ----------
+    Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository (1998).
+    """
+    from sklearn import datasets
+
+    pixels, y = datasets.load_digits(return_X_y=True)
+    return (pixels / 16).astype("float32").reshape(-1, 1, 8, 8), y
+
+
+def hold_out(X: Any, y: Any, share: float = 0.2, random_state: int = 42) -> tuple[Array, Array, IntArray, IntArray]:
+    """Return `X_train, X_test, y_train, y_test`: the notebook's split, if nothing else is said.
+
+    Parameters
+    ----------
+    X, y : arrays of the same length
+    share : float
+        Share of the samples that are held out.
+    random_state : int
+        Which samples these are.
+    """
+    from sklearn.model_selection import train_test_split
+
+    X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=share, random_state=random_state)
+    return X_train, X_test, y_train, y_test
+
+
+LOADERS = {"digits": load_digits}

@@ -1,0 +1,171 @@
+"""How feature maps lie in memory inside the engine: channels last, with a halo of zeros around each image."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import astuple, dataclass, replace
+
+import numpy as np
+
+from ..jit.target import vector_set
+from ..typing import Array, IntArray
+
+ALIGNMENT = 64  # bytes of a cache line
+PAGE, ASKED = 2 << 20, 4 << 20  # bytes of a large page on most systems, and from where on NumPy asks for such pages
+CACHE = 8 << 20  # bytes: what is larger has left the caches before it is read again
+
+
+@dataclass(frozen=True)
+class Halo:
+    """Rows and columns of zeros around an image."""
+
+    top: int = 0
+    bottom: int = 0
+    left: int = 0
+    right: int = 0
+
+    def __or__(self, other: Halo) -> Halo:
+        """Return the smallest halo that contains both."""
+        return Halo(*map(max, astuple(self), astuple(other)))
+
+    def __add__(self, other: Halo) -> Halo:
+        """Return a halo as wide as both together."""
+        return Halo(*map(operator.add, astuple(self), astuple(other)))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The place of every number of a batch of feature maps in a flat buffer.
+
+    A buffer of n images is `(n, top + height + bottom, left + width + right, pitch)`, flat and C-ordered. A vector of
+    D features is D channels of a 1 x 1 image.
+
+    Attributes
+    ----------
+    channels, height, width : int
+        The public shape of an image.
+    pitch : int
+        Numbers per pixel: the channels, padded to whole vector registers except in a network's input.
+    halo : Halo
+    """
+
+    channels: int
+    height: int
+    width: int
+    pitch: int
+    halo: Halo = Halo()
+
+    @property
+    def rows(self) -> int:
+        """Rows of an image in memory, halo included."""
+        return self.halo.top + self.height + self.halo.bottom
+
+    @property
+    def columns(self) -> int:
+        """Columns of an image in memory, halo included."""
+        return self.halo.left + self.width + self.halo.right
+
+    @property
+    def row_size(self) -> int:
+        """Numbers from one row to the next."""
+        return self.columns * self.pitch
+
+    @property
+    def image_size(self) -> int:
+        """Numbers from one image to the next."""
+        return self.rows * self.row_size
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image, halo excluded."""
+        return self.height * self.width
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The public shape (C, H, W)."""
+        return self.channels, self.height, self.width
+
+    def outlasts_cache(self, images: int, dtype: np.dtype) -> bool:
+        """Tell whether a buffer of `images` images is better written past the caches, and aligned for that."""
+        size = dtype.itemsize
+        return images * self.image_size * size > CACHE and self.pitch * 8 * size % vector_set().bits == 0
+
+    def with_halo(self, halo: Halo) -> Layout:
+        """Return the same maps with another halo."""
+        return replace(self, halo=halo)
+
+    def offset(self, h: IntArray | int, w: IntArray | int) -> IntArray:
+        """Return where channel 0 of pixel (h, w) of the first image stands; halo pixels have negative indices."""
+        return np.asarray(
+            (np.asarray(h) + self.halo.top) * self.row_size + (np.asarray(w) + self.halo.left) * self.pitch
+        )
+
+    def table(self, images: int, h: IntArray | int, w: IntArray | int) -> IntArray:
+        """Return the offsets of pixels (h, w), any broadcastable arrays, of each of `images` images, flat, int32."""
+        one = self.offset(h, w).ravel()
+        whole = np.arange(images)[:, None] * self.image_size + one
+        if whole.size and whole.max() > np.iinfo(np.int32).max:
+            raise ValueError(
+                f"images of shape {self.shape}: {images} at once need offsets beyond 32 bits; use smaller batches"
+            )
+        return whole.ravel().astype(np.int32)
+
+    def pixel_table(self, images: int) -> IntArray:
+        """Return the offsets of all pixels of `images` images, row by row."""
+        return self.table(images, np.arange(self.height)[:, None], np.arange(self.width)[None, :])
+
+    def line_table(self, images: int) -> IntArray:
+        """Return the offsets of the first pixel of each line of `images` images."""
+        return self.table(images, np.arange(self.height), 0)
+
+    def channel_offsets(self, channels: int) -> IntArray:
+        """Return the offsets of a pixel's channels."""
+        return np.arange(channels, dtype=np.int32)
+
+    def physical_order(self) -> tuple[IntArray, IntArray]:
+        """Return every feature's offset in memory order, and its number in the public order C, H, W."""
+        h, w, c = np.meshgrid(np.arange(self.height), np.arange(self.width), np.arange(self.channels), indexing="ij")
+        offsets = self.offset(h, w) + c
+        numbers = (c * self.height + h) * self.width + w
+        return offsets.ravel().astype(np.int32), numbers.ravel().astype(np.int32)
+
+    def allocate(self, images: int, dtype: np.dtype) -> Array:
+        """Return a zeroed flat buffer for `images` images."""
+        return aligned_zeros(images * self.image_size, dtype)
+
+    def view(self, buffer: Array, images: int) -> Array:
+        """Return the public (N, C, H, W) view of a buffer: its memory is N, H, W, C."""
+        whole = buffer[: images * self.image_size].reshape(images, self.rows, self.columns, self.pitch)
+        top, left = self.halo.top, self.halo.left
+        inner = whole[:, top : top + self.height, left : left + self.width, : self.channels]
+        return inner.transpose(0, 3, 1, 2)
+
+
+def aligned_zeros(size: int, dtype: np.dtype | type) -> Array:
+    """Return `size` zeros that begin at a cache line: a vector that straddles two lines costs twice."""
+    return _zeros_from(ALIGNMENT, size, np.dtype(dtype), 0)
+
+
+def zeros_in_large_pages(size: int, dtype: np.dtype | type) -> Array:
+    """Return `size` zeros, in large pages if they fill half of one: maps are read at too many places for small ones."""
+    dtype = np.dtype(dtype)
+    if size * dtype.itemsize < PAGE // 2:
+        return aligned_zeros(size, dtype)
+    return _zeros_from(PAGE, size, dtype, ASKED)  # what is asked for and never touched takes no memory
+
+
+def _zeros_from(alignment: int, size: int, dtype: np.dtype, at_least: int) -> Array:
+    """Return `size` zeros that begin at a multiple of `alignment`, out of so many bytes at least."""
+    length = size * dtype.itemsize
+    raw = np.zeros(max(length, at_least) + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + length].view(dtype)
+
+
+def padded(channels: int, dtype: np.dtype | type = np.float32) -> int:
+    """Return the pitch for `channels`: the next multiple of the lanes of a vector.
+
+    Parameters and the maps between layers are padded for float32 whatever their dtype, so that they fit each other.
+    """
+    lanes = vector_set().lanes(dtype)
+    return -(-channels // lanes) * lanes

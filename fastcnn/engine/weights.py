@@ -1,0 +1,128 @@
+"""Where a layer's weights live: the parameters in one flat vector, with public views, and the state beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..typing import Array, Shape
+from .ir import Gradients
+from .parameter import Parameter
+
+
+class Weights:
+    """The weights of a layer: its parameters, which are trained, and its state, which is not."""
+
+    def __init__(self) -> None:
+        self.input_shape: Shape | None = None
+        self.parameters: dict[str, Array] = {}
+        self._specs: dict[str, Parameter] = {}
+        self._flat: Array = np.zeros(0)
+        self._stored: Gradients = {}
+
+    @property
+    def name(self) -> str:
+        """The name that error messages use."""
+        return type(self).__name__
+
+    @property
+    def _size(self) -> int:
+        """Numbers in the flat vector of all parameters."""
+        return sum(spec.size for spec in self._specs.values())
+
+    def _bind(self, flat: Array) -> None:
+        """Let the parameters live in `flat`."""
+        self._flat = flat
+        self._stored = self._storage(flat)
+        self.parameters = self._show(flat)
+
+    def _show(self, flat: Array) -> dict[str, Array]:
+        """Return the public views of a flat vector of parameters or gradients."""
+        return {
+            name: spec.show(piece) for (name, spec), piece in zip(self._specs.items(), self._pieces(flat), strict=True)
+        }
+
+    def _pieces(self, flat: Array) -> list[Array]:
+        """Return each parameter's piece of a flat vector."""
+        pieces, start = [], 0
+        for spec in self._specs.values():
+            pieces.append(flat[start : start + spec.stored_size])
+            start += spec.size
+        return pieces
+
+    def _storage(self, flat: Array) -> Gradients:
+        """Return the pieces by name, flat, as blocks want them."""
+        return dict(zip(self._specs, self._pieces(flat), strict=True))
+
+    def _values(self, name: str, dtype: np.dtype) -> Array:
+        """Return a parameter's flat storage in the dtype of the computation."""
+        stored = self._stored[name]
+        return stored if stored.dtype == dtype else stored.astype(dtype)
+
+    def _state(self) -> dict[str, Array]:
+        """Return the arrays that belong to the layer's values but are not trained, such as running statistics."""
+        return {}
+
+    def _weights(self) -> dict[str, Array]:
+        """Return everything that makes the layer compute what it computes: parameters, then state."""
+        return {**self.parameters, **self._state()}
+
+    def get_weights(self) -> list[Array]:
+        """Return copies of all parameters and running statistics.
+
+        Returns
+        -------
+        list of array
+            Layer by layer, in each first the parameters, then the running statistics: the order of Keras. (By name,
+            and as views, the parameters are in `parameters`.)
+
+        Raises
+        ------
+        RuntimeError
+            If the layer is not built.
+        """
+        self._expect_built("get_weights")
+        return [array.copy() for array in self._weights().values()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Copy a list as `get_weights` returns it into the parameters and running statistics.
+
+        Raises
+        ------
+        RuntimeError
+            If the layer is not built.
+        ValueError
+            If the number of arrays or a shape differs; nothing is changed then.
+        """
+        self._expect_built("set_weights")
+        own = self._weights()
+        arrays = [np.asarray(array) for array in weights]
+        if len(arrays) != len(own):
+            raise ValueError(f"{self.name}: set_weights: expected {len(own)} arrays; got {len(arrays)}")
+        for (name, target), array in zip(own.items(), arrays, strict=True):
+            if array.shape != target.shape:
+                raise ValueError(
+                    f"{self.name}: set_weights: {name}: expected shape {target.shape}; got shape {array.shape}"
+                )
+        for target, array in zip(own.values(), arrays, strict=True):
+            target[...] = array
+
+    def _expect_built(self, method: str) -> None:
+        if self.input_shape is None:
+            raise RuntimeError(f"{self.name}: {method}: not built yet: call build(input_shape) first")
+
+    def _get(self, name: str) -> Array:
+        """Return a parameter, or an array of the state; it exists once the input's shape is known."""
+        weights = self._weights()
+        if name not in weights:
+            raise AttributeError(f"{self.name}: {name}: not there before build(input_shape) or the first forward")
+        return weights[name]
+
+    def _set(self, name: str, value: Any) -> None:
+        """Copy `value` into a parameter, or into an array of the state."""
+        array, target = np.asarray(value), self._get(name)
+        if array.shape != target.shape:
+            raise ValueError(f"{self.name}: {name}: expected shape {target.shape}; got shape {array.shape}")
+        target[...] = array

@@ -1,0 +1,157 @@
+"""Where compiled kernels are kept on disk, and when they go stale.
+
+A file holds one kernel for one combination of kinds of arguments: a checksum, a line of JSON, and an object file as
+LLVM has made it. Its name says what it depends on: the source of `kernels/`, `codegen/` and `jit/`, the versions of
+Numba and llvmlite, the processor and the vector set. What another source has left and nobody loads is deleted in the
+end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import time
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from llvmlite import binding
+
+from .target import vector_set
+
+PACKAGE = Path(__file__).resolve().parents[1]
+SOURCES = ("codegen", "jit", "kernels")  # the folders whose source machine code depends on
+FOLDER = PACKAGE / "kernels"
+DAY = 86400.0  # seconds
+
+
+@cache
+def source_mark() -> str:
+    """Return the mark of this source, a part of the name of each file that it leaves."""
+    digest = hashlib.sha256()
+    for folder in SOURCES:
+        for path in sorted((PACKAGE / folder).glob("*.py")):
+            digest.update(f"{folder}/{path.name}".encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@cache
+def source_stamp() -> str:
+    """Return all that a compiled kernel depends on, besides its argument types."""
+    settings = [os.environ.get(f"NUMBA_{name}") for name in ("OPT", "CPU_NAME", "CPU_FEATURES")]
+    processor = (
+        binding.get_process_triple(),
+        binding.get_host_cpu_name(),
+        binding.get_host_cpu_features().flatten(),
+        vector_set().name,
+    )
+    return f"{source_mark()} {version('numba')} {version('llvmlite')} {processor} {settings}"
+
+
+def _user_folders() -> list[Path]:
+    """Return the user's own cache folder, as the platform has it; nothing for a process without a home."""
+    try:
+        if os.name == "nt":
+            return [Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")]
+        return [Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")]
+    except RuntimeError:
+        return []
+
+
+def _is_usable(folder: Path) -> bool:
+    """Tell whether files can be written to `folder`, and by nobody that we do not trust: they are machine code."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.name != "nt" and folder.stat().st_mode & stat.S_IWOTH:
+            return False
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except (OSError, RuntimeError):
+        return False
+
+
+@cache
+def cache_folder() -> Path | None:
+    """Return the folder for compiled kernels: `FASTCNN_CACHE_DIR`, the package, the user's cache; else None."""
+    chosen = os.environ.get("FASTCNN_CACHE_DIR")
+    roots = [Path(chosen)] if chosen else [FOLDER / "__pycache__", *(folder / "fastcnn" for folder in _user_folders())]
+    return next((folder for root in roots if _is_usable(folder := root / vector_set().name)), None)
+
+
+@cache
+def forget_stale(folder: Path) -> None:
+    """Delete the kernels of other sources that nobody has loaded for long; once in a process.
+
+    The package's own folder serves one source: what others have left there goes after a day. Another folder may be
+    shared by several versions: there it takes a month. Who loads a file at this moment has it, or compiles anew.
+    """
+    patience = DAY if FOLDER in folder.parents else 30 * DAY
+    for path in folder.glob("*.kernel*"):  # and what is left of a writing that was cut off
+        with suppress(OSError):
+            if source_mark() not in path.name and time.time() - path.stat().st_mtime > patience:
+                path.unlink()
+
+
+def file_name(kernel: str, kinds: str) -> str:
+    """Return the name of a kernel's file, made of all that it depends on: it cannot be mistaken for another."""
+    digest = hashlib.sha256(f"{source_stamp()} {kernel} {kinds}".encode()).hexdigest()[:24]
+    return f"{kernel}.{source_mark()}.{digest}.kernel"
+
+
+class ObjectFile(NamedTuple):
+    """Compiled machine code.
+
+    Attributes
+    ----------
+    entry : str
+        Name of the function in it that is called.
+    needs : list of str
+        Functions elsewhere that it calls.
+    code : bytes
+    """
+
+    entry: str
+    needs: list[str]
+    code: bytes
+
+
+def write(name: str, compiled: ObjectFile) -> None:
+    """Keep machine code on disk."""
+    folder = cache_folder()
+    if folder is None:
+        return
+    content = json.dumps([compiled.entry, compiled.needs]).encode() + b"\n" + compiled.code
+    # A full disk is no reason to stop: the kernel is there, and is compiled again next time.
+    with suppress(OSError):
+        descriptor, draft = tempfile.mkstemp(prefix=f"{name}.", dir=folder)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(hashlib.sha256(content).digest() + content)
+            os.replace(draft, folder / name)  # whole, or not at all
+        except BaseException:  # Ctrl-C too leaves nothing half-written
+            os.unlink(draft)
+            raise
+    forget_stale(folder)
+
+
+def read(name: str) -> ObjectFile | None:
+    """Return what `write` was given; None if there is nothing, or if a crash has cut it off."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        with open(folder / name, "rb") as file:
+            checksum, content = file.read(32), file.read()
+        os.utime(folder / name)  # it is in use
+    except OSError:
+        return None
+    if hashlib.sha256(content).digest() != checksum:
+        return None
+    header, _, code = content.partition(b"\n")
+    entry, needs = json.loads(header)
+    return ObjectFile(entry, needs, code)

@@ -1,0 +1,162 @@
+"""A kernel as the layers call it: by the kinds of its arguments its machine code is found, read, or compiled.
+
+What was compiled once is read from disk, without Numba: the source of a kernel is imported only to compile it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import cache as disk
+from .native import define, is_known, load_object, lock
+from .recorder import recorder
+
+# What machine code depends on in an argument. Of an array: dtype, number of dimensions, flags, never its shape. Of a
+# number: its class.
+Kind = tuple[np.dtype, int, int] | type
+C_ORDER, FORTRAN_ORDER, ALIGNED, WRITABLE = 0x1, 0x2, 0x100, 0x400  # bits of `array.flags.num`
+FLAGS = C_ORDER | FORTRAN_ORDER | ALIGNED | WRITABLE
+
+
+class Entry(NamedTuple):
+    """Machine code that takes a kernel's arguments as words: its address, what calls it, and the form of the words."""
+
+    address: int
+    call: Callable[[bytes], None]
+    form: struct.Struct
+
+
+class Kernel:
+    """A kernel, by the names of its family (a file of this folder) and of its function.
+
+    Attributes
+    ----------
+    entries : dict
+        Its machine code, for each combination of kinds of arguments that it was called with.
+    compiled : int
+        How many of them this process has compiled; the others were read.
+    """
+
+    def __init__(self, family: str, name: str) -> None:
+        self.family, self.name = family, name
+        self.entries: dict[tuple[Kind, ...], Entry] = {}
+        self.compiled = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return kernel_of, (self.family, self.name)
+
+    def __call__(self, *arguments: Any) -> None:
+        """Run the kernel; a tape that records notes it down."""
+        kinds = tuple([kind_of(argument) for argument in arguments])
+        entry = self.entries.get(kinds) or self._enter(kinds)
+        words = entry.form.pack(*values_of(arguments))
+        entry.call(words)
+        tape = recorder()
+        if tape is not None:
+            tape.add_kernel(entry.address, words, arguments)
+
+    def _enter(self, kinds: tuple[Kind, ...]) -> Entry:
+        """Read or compile the machine code for such arguments."""
+        with lock:
+            if kinds not in self.entries:
+                address = self._read(kinds) or self._compile(kinds)
+                # ctypes lets go of the GIL during the call.
+                self.entries[kinds] = Entry(address, ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address), form_of(kinds))
+            return self.entries[kinds]
+
+    def _file_name(self, kinds: tuple[Kind, ...]) -> str:
+        return disk.file_name(f"{self.family}.{self.name}", str(kinds))
+
+    def _read(self, kinds: tuple[Kind, ...]) -> int | None:
+        """Return the address of what was compiled before; None if there is nothing, or nothing that can be used."""
+        found = disk.read(self._file_name(kinds))
+        if found is None:
+            return None
+        entry, needs, code = found
+        return load_object(code, entry) if all(map(find, needs)) else None
+
+    def _compile(self, kinds: tuple[Kind, ...]) -> int:
+        """Compile, keep the result on disk, and return its address."""
+        from .compiler import compile_kernel
+
+        source = getattr(importlib.import_module(f"fastcnn.kernels.{self.family}"), self.name)
+        compiled = compile_kernel(source, kinds)
+        self.compiled += 1
+        disk.write(self._file_name(kinds), compiled)
+        return load_object(compiled.code, compiled.entry)
+
+
+def find(symbol: str) -> bool:
+    """See to it that machine code which refers to a symbol can be loaded; False if nobody knows the symbol."""
+    if not is_known(symbol):
+        shared = disk.read(disk.file_name(symbol, "shared"))
+        if shared is not None:
+            define(symbol, load_object(shared.code, symbol))
+        else:
+            importlib.import_module("numba")  # some names are its own
+    return is_known(symbol)
+
+
+def keep(symbol: str, code: bytes) -> None:
+    """Keep a function that kernels share, on disk and for this process."""
+    disk.write(disk.file_name(symbol, "shared"), disk.ObjectFile(symbol, [], code))
+    define(symbol, load_object(code, symbol))
+
+
+def kind_of(argument: Any) -> Kind:
+    """Return the kind of an argument: an array, or a number of NumPy or Python."""
+    if isinstance(argument, np.ndarray):
+        return argument.dtype, argument.ndim, argument.flags.num & FLAGS
+    return type(argument)
+
+
+def values_of(arguments: Sequence[Any]) -> list[Any]:
+    """Return arguments as Numba passes them: an array as owner, parent, size, item size, data, shape, strides.
+
+    Kernels ask for no owner.
+    """
+    values: list[Any] = []
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            values += (0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides)
+        else:
+            values.append(argument)
+    return values
+
+
+def form_of(kinds: Sequence[Kind]) -> struct.Struct:
+    """Return how the values of such arguments become words of eight bytes."""
+    forms = {np.dtype(np.float64): "d", np.dtype(np.float32): "f4x", np.dtype(np.uint64): "Q", np.dtype(bool): "?7x"}
+    return struct.Struct(
+        "<"
+        + "".join(
+            f"{5 + 2 * kind[1]}q" if isinstance(kind, tuple) else forms.get(np.dtype(kind), "q") for kind in kinds
+        )
+    )
+
+
+@cache
+def kernel_of(family: str, name: str) -> Kernel:
+    """Return a kernel; there is one object for each."""
+    return Kernel(family, name)
+
+
+class Family:
+    """The kernels of one file of this folder, by their names; the file itself is not imported."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __getattr__(self, name: str) -> Kernel:
+        if name.startswith("_") or not name.islower():
+            raise AttributeError(f"kernels.{self.__name__} has no kernel {name!r}")
+        kernel = kernel_of(self.__name__, name)
+        setattr(self, name, kernel)
+        return kernel

@@ -1,0 +1,110 @@
+"""What all layers with sliding filters share: their arguments, and how filters and biases are stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..engine.layout import padded
+from ..engine.parameter import Parameter
+from ..ops.window import Pair, Window, as_pair, resolve_window
+from ..typing import Array, RandomState, Shape
+from .base import Layer
+
+
+class Convolving(Layer):
+    """A layer whose windows slide over an image.
+
+    Attributes
+    ----------
+    biases : array of shape (num_filters,)
+        If the layer has any.
+    """
+
+    def __init__(
+        self,
+        filter_size: int | Sequence[int],
+        stride: int | Sequence[int],
+        padding: int | Sequence[int] | str,
+        dilation: int | Sequence[int],
+        bias: bool,
+        random_state: RandomState,
+    ) -> None:
+        super().__init__()
+        self.filter_size = as_pair(filter_size, self.name, "filter_size", 1)
+        self.stride = as_pair(stride, self.name, "stride", 1)
+        self.dilation = as_pair(dilation, self.name, "dilation", 1)
+        if isinstance(padding, str) and padding not in ("same", "valid"):
+            raise ValueError(
+                f'{self.name}: padding: expected "same", "valid", an int or a pair of ints; got {padding!r}'
+            )
+        self.padding = padding if isinstance(padding, str) else as_pair(padding, self.name, "padding", 0)
+        self.bias, self.random_state = bool(bias), random_state
+
+    @property
+    def biases(self) -> Array:
+        """The biases, (num_filters,)."""
+        return self._get("biases")
+
+    @biases.setter
+    def biases(self, value: Any) -> None:
+        self._set("biases", value)
+
+    def window(self, input_shape: Shape) -> Window:
+        """Return the sliding window over images of `input_shape`."""
+        return resolve_window(
+            self.name, (input_shape[1], input_shape[2]), self.filter_size, self.stride, self.dilation, self.padding
+        )
+
+    def _expect_images(self, input_shape: Shape) -> None:
+        if len(input_shape) != 3:
+            raise ValueError(f"{self.name}: input: expected images (N, C, H, W); got samples of shape {input_shape}")
+
+    def _check_input(self, x: Array) -> None:
+        channels = self.input_shape[0] if self.input_shape else None
+        checks.check_shape(x, (None, channels, None, None), self.name, "input", "images (N, C, H, W)")
+
+    def _bias_parameters(self, num_filters: int) -> dict[str, Parameter]:
+        """Return how the biases are stored, if there are any."""
+        if not self.bias:
+            return {}
+        pitch = padded(num_filters)
+        return {"biases": Parameter((num_filters,), (pitch,), lambda stored: stored[:num_filters])}
+
+
+class WithFilters(Convolving):
+    """A layer with one array of filters.
+
+    Attributes
+    ----------
+    filters : array
+    """
+
+    @property
+    def filters(self) -> Array:
+        """The filters."""
+        return self._get("filters")
+
+    @filters.setter
+    def filters(self, value: Any) -> None:
+        self._set("filters", value)
+
+
+def filter_parameter(num_filters: int, channels: int, size: Pair, fan_in: int) -> Parameter:
+    """Return filters (num_filters, channels, kH, kW), stored as (kH, kW, channels, pitch), of variance 2 / fan_in."""
+    shape = (num_filters, channels, *size)
+    return Parameter(
+        shape,
+        (*size, channels, padded(num_filters)),
+        lambda stored: stored[..., :num_filters].transpose(3, 2, 0, 1),
+        lambda generator: generator.standard_normal(shape) * math.sqrt(2.0 / fan_in),
+    )
+
+
+def he_filters(num_filters: int, channels: int, size: Pair) -> Parameter:
+    """Return filters that begin as He et al. have it: the variance is 2 by the products of an output number."""
+    return filter_parameter(num_filters, channels, size, channels * int(np.prod(size)))

@@ -1,0 +1,233 @@
+"""What the convolution algorithms have in common: each is bound to the layouts of one convolution.
+
+All have the same functions: `pack` for new filters, `forward`, `input_gradient`, `filter_gradient`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...engine.channel_panels import Panels
+from ...engine.layout import Halo, Layout
+from ...kernels import pool
+from ...typing import Array, IntArray
+from ..window import Pair, Window, windows_of_2
+
+
+class Piece(NamedTuple):
+    """Which part of a shard's images a call is for.
+
+    Attributes
+    ----------
+    fresh : bool
+        Whether it is the first: sums over images begin anew.
+    ahead : sequence of array
+        What is read next, see `Memory`: memory can be asked for it meanwhile.
+    """
+
+    fresh: bool = True
+    ahead: Sequence[Array] = ()
+
+
+WHOLE = Piece()
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution, bound to memory.
+
+    Attributes
+    ----------
+    window : Window
+    channels, filters, groups : int
+    images : int
+        The most images at once.
+    x, y : Layout
+        Input maps and convolution output.
+    pooled : Layout or None
+        What is stored instead of the output where a max-pooling of 2 x 2 follows in the same pass.
+    dy : Layout or None
+        Gradient of the convolution output, or None without a backward pass.
+    dx : Layout or None
+        Gradient of the input, or None where nobody asks.
+    dtype : dtype
+    x_panels, dy_panels : Panels or None
+        How the input and the gradient of the output stand in a backward pass, where not as their layouts say.
+    columns : pair of int or None
+        Numbers per pixel of the input's gradient and of the output that are written, where not the whole pitches.
+    """
+
+    window: Window
+    channels: int
+    filters: int
+    groups: int
+    images: int
+    x: Layout
+    y: Layout
+    dy: Layout | None
+    dx: Layout | None
+    dtype: np.dtype
+    pooled: Layout | None = None
+    x_panels: Panels | None = None
+    dy_panels: Panels | None = None
+    columns: Pair | None = None
+
+    @property
+    def columns_of_dx(self) -> int:
+        """Numbers per pixel of the input's gradient that are written."""
+        return self.columns[0] if self.columns else self.dx.pitch if self.dx else 0
+
+    @property
+    def columns_of_y(self) -> int:
+        """Numbers per pixel of the output that are written, and of a row of the filters."""
+        return self.columns[1] if self.columns else self.y.pitch
+
+    @property
+    def taps(self) -> int:
+        """Products per output number: kH · kW · C / groups."""
+        return self.window.vertical.taps * self.window.horizontal.taps * (self.channels // self.groups)
+
+    @property
+    def outputs(self) -> Pair:
+        """Rows and columns of output pixels that are computed: whole windows, where a pooling follows."""
+        rows, columns = self.window.outputs
+        return (rows // 2 * 2, columns // 2 * 2) if self.pooled else (rows, columns)
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels of one image that are computed."""
+        return self.outputs[0] * self.outputs[1]
+
+    def output_pixels(self) -> tuple[IntArray, IntArray]:
+        """Return the output pixels (h, w) in their order: row by row, or window by window of the pooling."""
+        rows, columns = self.outputs
+        if self.pooled:
+            return windows_of_2(rows, columns)
+        return np.arange(rows)[:, None], np.arange(columns)[None, :]
+
+
+class Algorithm(ABC):
+    """A way to compute a convolution and its gradients.
+
+    Filters and their gradient are flat (kH, kW, C/groups, pitch of the filters) throughout.
+
+    Attributes
+    ----------
+    reads_any_pitch : bool
+        Whether the channels of the input need no padding.
+    replayable : bool
+        Whether it does nothing but call kernels.
+    copies : bool
+        Whether `pack` keeps copies of the filters, and not the array itself.
+    spreads_pooling : bool
+        Whether it has `filter_gradient_pool`: the filter gradient straight from the pooled gradient.
+    fills : bool
+        Whether the input gradient is written as a whole, padding channels too.
+    in_pieces : bool
+        Whether it adds the filters' gradient to what stands there, where the piece is not the first.
+    """
+
+    reads_any_pitch = True
+    replayable = True
+    copies = True
+    spreads_pooling = False
+    fills = False
+    in_pieces = False
+
+    @classmethod
+    def fits(cls, window: Window, groups: int) -> bool:
+        """Tell whether the algorithm knows such a convolution."""
+        return True
+
+    @classmethod
+    def reads_panels(cls, window: Window) -> bool:
+        """Tell whether backward can find the input, and the gradient of the output, in panels."""
+        return False
+
+    @classmethod
+    def input_halo(cls, window: Window) -> Halo:
+        """Return the zeros that it reads around the input."""
+        return window.input_halo
+
+    @classmethod
+    def gradient_halo(cls, window: Window) -> Halo:
+        """Return the zeros that its backward pass reads around the gradient of the output."""
+        return window.gradient_halo
+
+    def __init__(self, convolution: Convolution) -> None:
+        self.convolution = convolution
+
+    @property
+    def scratch_key(self) -> Hashable:
+        """What algorithms have in common that can take turns with their scratch: here nobody else."""
+        return self
+
+    def allocate(self) -> Any:
+        """Return the scratch of one worker."""
+        return None
+
+    @abstractmethod
+    def pack(self, filters: Array) -> None:
+        """Take new filters."""
+
+    @abstractmethod
+    def forward(
+        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
+        """y = max(floor, biases + x * filters)."""
+
+    def forward_pool(
+        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+    ) -> None:
+        """y = max-pool 2 x 2 of max(floor, biases + x * filters); `winners` as in the kernel `pool2`."""
+        raise NotImplementedError
+
+    def filter_gradient_pool(
+        self, n: int, x: Array, dy: Array, dy_row: IntArray, winners: Array, dw: Array, dbias: Array, scratch: Any
+    ) -> None:
+        """Dw and dbias from the gradient of the pooled maps, for a first layer."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
+        """dx = dy, correlated with the flipped filters."""
+
+    @abstractmethod
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
+        """dw = x correlated with dy; dbias = dy summed over images and pixels."""
+
+    def backward(
+        self, n: int, x: Array, dy: Array, dx: Array | None, dw: Array, dbias: Array, scratch: Any, piece: Piece
+    ) -> None:
+        """Compute all gradients; without that of the input where `dx` is None."""
+        self.filter_gradient(n, x, dy, dw, dbias, scratch, piece._replace(ahead=piece.ahead[:2]))
+        if dx is not None:
+            self.input_gradient(n, dy, dx, scratch, piece._replace(ahead=piece.ahead[2:]))
+
+
+class TwoPasses(Algorithm):
+    """An algorithm that does not pool as it goes: where a pooling follows, the maps stand in `scratch[0]` first."""
+
+    def __init__(self, convolution: Convolution) -> None:
+        super().__init__(convolution)
+        c = convolution
+        if c.pooled:
+            self.conv_row, self.pooled_row = c.y.table(c.images, *c.output_pixels()), c.pooled.pixel_table(c.images)
+
+    def allocate(self) -> Any:
+        c = self.convolution
+        return (c.y.allocate(c.images, c.dtype) if c.pooled else None,)
+
+    def forward_pool(
+        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+    ) -> None:
+        c, maps = self.convolution, scratch[0]
+        self.forward(n, x, biases, floor, maps, scratch)
+        pool.pool2(maps, self.conv_row, 0, y, self.pooled_row, winners, 0, n * c.pixels // 4, c.y.pitch, floor, every)

@@ -1,0 +1,203 @@
+"""The depthwise convolution, bound to layouts: lines of pixels instead of a matrix product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ...engine.layout import Layout, aligned_zeros
+from ...kernels import conv_depthwise as kernels
+from ...typing import Array, IntArray
+from ..window import Window
+from .algorithm import WHOLE, Convolution, Piece, TwoPasses
+
+
+class Depthwise(TwoPasses):
+    """As many groups as channels: each channel by itself.
+
+    With several filters per channel, the channels are repeated in scratch first: a vector then meets a vector.
+    """
+
+    reads_any_pitch = False
+    in_pieces = True
+
+    def __init__(self, convolution: Convolution) -> None:
+        super().__init__(convolution)
+        c = convolution
+        self.times = c.filters // c.channels
+        self.fills = self.times == 1
+        self.none, self.zeros = c.dtype.type(-np.inf), aligned_zeros(c.y.pitch, c.dtype)
+        self.x, self.dx = c.x, c.dx
+        if self.times > 1:
+            self.x = replace(c.x, channels=c.filters, pitch=c.y.pitch)
+            self.dx = c.dx and replace(c.dx, channels=c.filters, pitch=c.y.pitch)
+        self.sweep = self._plan_forward(c.y)
+        self.gradient = self._plan_forward(c.dy) if c.dy else None
+        self.halved = self._plan_halved(c.dy, self.dx) if c.dy and self.dx else None
+        self.phases = self._plan_phases(c.dy, self.dx) if c.dy and self.dx and not self.halved else []
+        if self.times > 1:
+            self.narrow = [layout and layout.line_table(c.images) for layout in (c.x, c.dx)]
+            self.wide = [layout and layout.line_table(c.images) for layout in (self.x, self.dx)]
+
+    def _plan_forward(self, y: Layout) -> _Lines:
+        """Return the tables that lead from the input to `y`, the output or its gradient."""
+        c, x = self.convolution, self.x
+        vertical, horizontal = c.window.vertical, c.window.horizontal
+        h, width = np.arange(c.outputs[0]), c.outputs[1]
+        r, s = np.arange(vertical.taps)[:, None], np.arange(horizontal.taps)[None, :]
+        near = _are_neighbours(c.window) and horizontal.stride <= 2 and width >= 4
+        return _Lines(
+            count=h.size,
+            width=width,
+            x=x.table(c.images, h * vertical.stride - vertical.before, -horizontal.before),
+            x_step=horizontal.stride * x.pitch,
+            x_col=(r * vertical.dilation * x.row_size + s * horizontal.dilation * x.pitch).ravel().astype(np.int32),
+            w_row=(np.arange(r.size * s.size) * c.y.pitch).astype(np.int32),
+            y=y.table(c.images, h, 0),
+            y_step=y.pitch,
+            near=(horizontal.stride, x.pitch, x.row_size, 0, c.y.pitch) if near else None,
+        )
+
+    def _plan_phases(self, dy: Layout, dx: Layout) -> list[_Lines]:
+        """Return the tables of the input gradient, one set for each phase of the strides."""
+        c = self.convolution
+        vertical, horizontal = c.window.vertical, c.window.horizontal
+        pitch = c.y.pitch
+        near = _are_neighbours(c.window) and vertical.stride == horizontal.stride == 1
+        phases = []
+        for h, r in vertical.phases():
+            for w, s in horizontal.phases():
+                if not (h.size and w.size):
+                    continue
+                # The pixel's part and the tap's part of (i + before - t · dilation) / stride.
+                oh, ow = (h + vertical.before) // vertical.stride, (w[0] + horizontal.before) // horizontal.stride
+                up, back = r * vertical.dilation // vertical.stride, s * horizontal.dilation // horizontal.stride
+                here = near and w.size >= 4
+                phases.append(
+                    _Lines(
+                        count=h.size,
+                        width=w.size,
+                        x=dy.table(c.images, oh - 2 * here, ow - 2 * here),
+                        x_step=dy.pitch,
+                        x_col=-(up[:, None] * dy.row_size + back[None, :] * dy.pitch).ravel().astype(np.int32),
+                        w_row=((r[:, None] * horizontal.taps + s[None, :]) * pitch).ravel().astype(np.int32),
+                        y=dx.table(c.images, h, w[0]),
+                        y_step=horizontal.stride * dx.pitch,
+                        near=(1, dy.pitch, dy.row_size, 8 * pitch, -pitch) if here else None,
+                    )
+                )
+        return phases
+
+    def _plan_halved(self, dy: Layout, dx: Layout) -> tuple[IntArray, IntArray] | None:
+        """Return where lines of dy and pairs of lines of dx begin, if the kernel for stride 2 knows the case."""
+        c, axes = self.convolution, (self.convolution.window.vertical, self.convolution.window.horizontal)
+        if not _are_neighbours(c.window) or any(axis.stride != 2 or axis.before != 1 for axis in axes):
+            return None
+        if (dx.height, dx.width) != (2 * dy.height, 2 * dy.width):
+            return None
+        return dy.line_table(c.images), dx.table(c.images, 2 * np.arange(dy.height), 0)
+
+    def allocate(self) -> Any:
+        c = self.convolution
+        wide = (layout and layout.allocate(c.images, c.dtype) for layout in (self.x, self.dx)) if self.times > 1 else ()
+        return (*super().allocate(), *wide)
+
+    def pack(self, filters: Array) -> None:
+        self.filters = filters
+
+    def forward(
+        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
+        self._sweep(self.sweep, n, self._repeated(n, x, scratch), y, biases, floor)
+
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
+        c, target = self.convolution, dx if self.times == 1 else scratch[2]
+        if self.halved and c.dy and self.dx:
+            kernels.input_gradient_3x3_by_2(
+                dy, self.halved[0], c.dy.pitch, c.dy.row_size, self.filters, target, self.halved[1], self.dx.pitch,
+                self.dx.row_size, n * c.dy.height, c.dy.width, c.y.pitch,
+            )  # fmt: skip
+        for phase in self.phases:
+            self._sweep(phase, n, dy, target, self.zeros, self.none)
+        if self.times > 1 and c.dx and self.dx:
+            kernels.repeat_backward(
+                target, self.wide[1], self.dx.pitch, dx, self.narrow[1], c.dx.pitch, n * c.dx.height, c.dx.width,
+                c.channels, self.times,
+            )  # fmt: skip
+
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
+        t, N, wide = self.gradient, self.convolution.y.pitch, self._repeated(n, x, scratch)
+        assert t is not None
+        if piece.fresh:
+            kernels.clear(dw, dw.size)
+            kernels.clear(dbias, dbias.size)
+        if t.near:
+            kernels.filter_gradient_3x3(wide, t.x, *t.near[:3], dy, t.y, t.y_step, n * t.count, t.width, N, dw, dbias)
+        else:
+            kernels.filter_gradient(
+                wide, t.x, t.x_step, t.x_col, t.x_col.size, dy, t.y, t.y_step, n * t.count, t.width, N, dw, t.w_row,
+                dbias,
+            )  # fmt: skip
+
+    def _repeated(self, n: int, x: Array, scratch: Any) -> Array:
+        """Return the input with each channel as often as it has filters."""
+        if self.times == 1:
+            return x
+        c = self.convolution
+        wide: Array = scratch[1]
+        kernels.repeat(
+            x, self.narrow[0], c.x.pitch, wide, self.wide[0], self.x.pitch, n * c.x.height, c.x.width,
+            c.channels, self.times,
+        )  # fmt: skip
+        return wide
+
+    def _sweep(self, lines: _Lines, n: int, x: Array, y: Array, start: Array, floor: Any) -> None:
+        t, N = lines, self.convolution.y.pitch
+        if t.near:
+            kernels.forward_3x3(
+                x, t.x, *t.near[:3], self.filters, *t.near[3:], y, t.y, t.y_step, n * t.count, t.width, N, start, floor,
+            )  # fmt: skip
+        else:
+            kernels.forward(
+                x, t.x, t.x_step, t.x_col, t.x_col.size, self.filters, t.w_row, y, t.y, t.y_step, n * t.count, t.width,
+                N, start, floor,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Tables of one sweep from lines of `x` to lines of `y`.
+
+    Attributes
+    ----------
+    count, width : int
+        Lines of an image, pixels of a line.
+    x, y : array of int
+        Where lines begin: in `x` with the window of the first pixel.
+    x_step, y_step : int
+        Numbers from one pixel to the next.
+    x_col, w_row : array of int
+        Where a tap lies in the window, and its filters.
+    near : tuple or None
+        For 3 x 3 neighbouring taps: the stride; numbers between pixels and between rows of `x`; the first filters and
+        the step to the next.
+    """
+
+    count: int
+    width: int
+    x: IntArray
+    x_step: int
+    x_col: IntArray
+    w_row: IntArray
+    y: IntArray
+    y_step: int
+    near: tuple[int, int, int, int, int] | None
+
+
+def _are_neighbours(window: Window) -> bool:
+    """Tell whether a window is 3 x 3 neighbouring pixels."""
+    return all(axis.taps == 3 and axis.dilation == 1 for axis in (window.vertical, window.horizontal))

@@ -1,0 +1,226 @@
+"""The direct algorithm: an indirect matrix product, whose tables say which pixels and filters meet."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...codegen.blocking import BAND, FILTERS, PIXELS, is_panel, pixels_at_once
+from ...engine.layout import Layout, aligned_zeros
+from ...jit.target import vector_set
+from ...kernels import conv_direct, conv_pixels, product
+from ...typing import Array, IntArray
+from ..window import Window
+from .algorithm import WHOLE, Algorithm, Convolution, Piece
+
+
+class Direct(Algorithm):
+    """The indirect matrix product on haloed channels-last maps: no copy of the input is ever made."""
+
+    spreads_pooling = True
+    fills = True
+    in_pieces = True
+
+    @property
+    def scratch_key(self) -> Hashable:
+        return self.convolution.columns_of_y
+
+    @classmethod
+    def fits(cls, window: Window, groups: int) -> bool:
+        return groups == 1
+
+    @classmethod
+    def reads_panels(cls, window: Window) -> bool:
+        return all(axis.taps == 1 and axis.before == 0 for axis in (window.vertical, window.horizontal))
+
+    def __init__(self, convolution: Convolution) -> None:
+        super().__init__(convolution)
+        c = convolution
+        vertical, horizontal = c.window.vertical, c.window.horizontal
+        oh, ow = c.output_pixels()
+        top, left = oh * vertical.stride - vertical.before, ow * horizontal.stride - horizontal.before
+        self.x_row = c.x.table(c.images, top, left)
+        self.dy_row = c.dy.table(c.images, oh, ow) if c.dy else None
+        if c.pooled:
+            self.y_row = c.pooled.pixel_table(c.images)
+        else:
+            self.y_row = c.y.table(c.images, oh, ow)
+        r, s = np.arange(vertical.taps)[:, None], np.arange(horizontal.taps)[None, :]
+        taps = r * vertical.dilation * c.x.row_size + s * horizontal.dilation * c.x.pitch
+        self.x_col = (taps[:, :, None] + np.arange(c.channels)).ravel().astype(np.int32)
+        self.w_row = (np.arange(c.taps) * c.columns_of_y).astype(np.int32)
+        self.packed = aligned_zeros(c.taps * c.columns_of_y, c.dtype)
+        self.zeros = aligned_zeros(max(c.columns_of_y, c.columns_of_dx), c.dtype)
+        self.none = c.dtype.type(-np.inf)
+        self.x_again: tuple[IntArray, IntArray] = self.x_row, self.x_col  # as backward finds it
+        self.pixels = pixels_at_once(c.channels)
+        if c.x_panels:
+            self.x_again = c.x_panels.table(c.x, c.images, top, left), c.x_panels.channel_offsets(c.channels)
+            self.pixels = PIXELS
+        self.panels: list[_Panel] = []
+        self.lane_row = np.full(c.columns_of_dx, -1, np.int32)
+        self.lane_row[: c.channels] = np.arange(min(c.channels, self.lane_row.size)) * c.columns_of_y
+        self.phases = self._plan_phases(c, c.dy, c.dx) if c.dy and c.dx else []
+        self.halves = self._plan_halves(c)
+        self.copies = bool(self.panels) or not is_panel(c.columns_of_y, c.dtype)
+
+    @staticmethod
+    def _plan_halves(c: Convolution) -> IntArray:
+        """Return the first window of each half register of `conv_pixels`; none, if filters fill registers better."""
+        lanes, windows = vector_set().lanes(c.dtype), c.outputs[1] // 2
+        step = lanes // 4
+        beside = c.x.pitch == 1 and c.window.horizontal.stride == 1
+        if not (c.pooled and beside and c.filters <= FILTERS < lanes == c.y.pitch and windows >= step):
+            return np.zeros(0, np.int32)
+        # The last one of a line overlaps the one before.
+        line = np.minimum(np.arange(0, windows, step), windows - step)
+        lines = np.arange(c.images * c.outputs[0] // 2)[:, None] * windows
+        return (lines + line).ravel().astype(np.int32)
+
+    def _plan_phases(self, c: Convolution, dy: Layout, dx: Layout) -> list[_Phase]:
+        """Return the tables of the input gradient, one set for each phase of the strides.
+
+        Where the filters are one panel, the rows of taps that a phase reaches are a piece of it: phases share panels.
+        """
+        vertical, horizontal = c.window.vertical, c.window.horizontal
+        narrow = is_panel(c.columns_of_dx, c.dtype)
+        phases = []
+        for h, r in vertical.clipped_phases():
+            for w, s in horizontal.clipped_phases() if narrow else horizontal.phases():
+                if not (h.size and w.size):
+                    continue
+                rows = vertical.taps_beside(r) if narrow else r
+                # The pixel's part and the tap's part of (i + before - t · dilation) / stride.
+                oh = (h[:, None] + vertical.before) // vertical.stride
+                ow = (w[None, :] + horizontal.before) // horizontal.stride
+                up, back = r * vertical.dilation // vertical.stride, s * horizontal.dilation // horizontal.stride
+                filters = (c.dy_panels or dy).channel_offsets(c.filters)
+                taps = -(up[:, None, None] * dy.row_size + back[None, :, None] * dy.pitch) + filters
+                phases.append(
+                    _Phase(
+                        pixels=h.size * w.size,
+                        dy_row=c.dy_panels.table(dy, c.images, oh, ow) if c.dy_panels else dy.table(c.images, oh, ow),
+                        dy_col=taps.ravel().astype(np.int32),
+                        dx_row=dx.table(c.images, h[:, None], w[None, :]),
+                        panel=self._panel(c, rows, s),
+                        first=int(np.searchsorted(rows, r[:1]).sum()) * s.size * c.filters * c.columns_of_dx,
+                    )
+                )
+        return phases
+
+    def _panel(self, c: Convolution, rows: IntArray, columns: IntArray) -> int:
+        """Return the number of the panel for the filters of these taps, the same for the same taps."""
+        blocks = (rows[:, None] * c.window.horizontal.taps + columns).ravel() * c.channels * c.columns_of_y
+        for number, panel in enumerate(self.panels):
+            if np.array_equal(panel.blocks, blocks):
+                return number
+        size = blocks.size * c.filters * c.columns_of_dx
+        self.panels.append(_Panel(blocks.astype(np.int32), aligned_zeros(size, c.dtype)))
+        return len(self.panels) - 1
+
+    def allocate(self) -> Array:
+        # A panel of the output's gradient, or a band of the convolution that is pooled at once.
+        c = self.convolution
+        return aligned_zeros(max(PIXELS, BAND) * c.columns_of_y, c.dtype)
+
+    def pack(self, filters: Array) -> None:
+        self._pack_forward(filters)
+        c = self.convolution
+        for panel in self.panels:
+            product.pack_transposed(
+                filters, panel.blocks, panel.blocks.size, c.filters, self.lane_row, self.lane_row.size, panel.packed
+            )
+
+    def _pack_forward(self, filters: Array) -> None:
+        """Take new filters for `forward`."""
+        c = self.convolution
+        if is_panel(c.columns_of_y, c.dtype):
+            self.packed = filters
+        else:
+            product.pack(filters, self.w_row, c.taps, c.columns_of_y, self.packed)
+
+    def forward(
+        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
+        c = self.convolution
+        product.product(
+            x, self.x_row, 0, n * c.pixels, self.x_col, c.taps, self.packed, 0, y, self.y_row, c.columns_of_y,
+            biases, floor, self._ahead(piece, 0),
+        )  # fmt: skip
+
+    def forward_pool(
+        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+    ) -> None:
+        c = self.convolution
+        if self.halves.size:
+            conv_pixels.forward_pool(
+                x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, every, y, self.y_row, winners,
+                self.halves, n * self.halves.size // c.images,
+            )  # fmt: skip
+            return
+        conv_direct.forward_pool(
+            x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, every, y, self.y_row, winners,
+            n * c.pixels // 4, c.y.pitch,
+        )  # fmt: skip
+
+    def _ahead(self, piece: Piece, place: int) -> Array:
+        """Return one of the arrays, or one of no numbers."""
+        return piece.ahead[place] if place < len(piece.ahead) else self.zeros[:0]
+
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
+        self.transposed(n, dy, self.zeros, self.none, dx, piece)
+
+    def transposed(self, n: int, x: Array, biases: Array, floor: Any, y: Array, piece: Piece = WHOLE) -> None:
+        """y = max(floor, biases + the input gradient that belongs to the gradient x): the transposed convolution."""
+        for place, p in enumerate(self.phases):
+            product.product(
+                x, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, self.panels[p.panel].packed, p.first, y,
+                p.dx_row, self.lane_row.size, biases, floor, self._ahead(piece, place),
+            )  # fmt: skip
+
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
+        c, (x_row, x_col) = self.convolution, self.x_again
+        if c.dy_panels:
+            product.gradient_of_panels(
+                x, x_col, c.taps, x_row, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y, self.pixels, dw,
+                self.w_row, self.zeros, piece.fresh, self._ahead(piece, 0), self._ahead(piece, 1),
+            )  # fmt: skip
+            return
+        product.gradient_product(
+            x, x_col, c.taps, x_row, n * c.pixels, dy, self.dy_row, c.columns_of_y, self.pixels, scratch, dw,
+            self.w_row, self.zeros, dbias, piece.fresh,
+        )  # fmt: skip
+
+    def filter_gradient_pool(
+        self, n: int, x: Array, dy: Array, dy_row: IntArray, winners: Array, dw: Array, dbias: Array, scratch: Any
+    ) -> None:
+        c = self.convolution
+        conv_direct.filter_gradient_pool(
+            x, self.x_col, c.taps, self.x_row, n * c.pixels // 4, dy, dy_row, winners, c.y.pitch, self.pixels, scratch,
+            dw, self.w_row, self.zeros, dbias,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Transposed filters of some taps, and where those taps begin in the filters."""
+
+    blocks: IntArray
+    packed: Array
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Tables of the input gradient for the pixels of one phase; its filters begin at `first` of their panel."""
+
+    pixels: int
+    dy_row: IntArray
+    dy_col: IntArray
+    dx_row: IntArray
+    panel: int
+    first: int

@@ -1,0 +1,243 @@
+"""Winograd's algorithms for 3 x 3 windows of stride 1, bound to one convolution; and the choice among all."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+from ...engine.layout import Halo, Layout, aligned_zeros
+from ...jit.target import vector_set
+from ...kernels import conv_winograd, winograd_products
+from ...typing import Array, IntArray
+from ..window import Pair, Window
+from .algorithm import WHOLE, Algorithm, Convolution, Piece
+from .direct import Direct
+from .im2col import Im2col
+
+CACHED = 61440  # numbers of transformed input and output of one block of tiles: they stay in the second-level cache
+FEWEST = 36  # tiles of a block: fewer would not repay the loads of the filters
+FILTERS = 1.5  # tiles of each image that transforming the filters, and reading them, is worth in a shard of 16 images
+
+# What stands for `every`, `winners` and `window` where nothing is pooled.
+NO_POOLING = False, np.zeros(0, np.uint8), np.zeros(0, np.int32)
+
+
+class Winograd(Algorithm):
+    """Minimal filtering F(2 x 2, 3 x 3): 2.25 times fewer multiplications than direct.
+
+    Its rounding errors are smaller than those of direct float32 forward (root mean square about 0.6 to 0.8 of it) and
+    about the same for the filter gradient: its sums are shorter. `tests/test_winograd.py` holds both to their bounds.
+    """
+
+    fills = True
+    reads_any_pitch = False
+    tile = 2
+
+    @classmethod
+    def fits(cls, window: Window, groups: int) -> bool:
+        axes = (window.vertical, window.horizontal)
+        return groups == 1 and all(axis.taps == 3 and axis.stride == axis.dilation == 1 for axis in axes)
+
+    @classmethod
+    def _rest(cls, rows: int, columns: int) -> Halo:
+        """Return the rows and columns by which the last tiles reach beyond an output of that size."""
+        return Halo(bottom=-rows % cls.tile, right=-columns % cls.tile)
+
+    @classmethod
+    def input_halo(cls, window: Window) -> Halo:
+        # Patches are read whole, also where the last tile is not full.
+        return window.input_halo + cls._rest(*window.outputs)
+
+    @classmethod
+    def gradient_halo(cls, window: Window) -> Halo:
+        for_input = window.gradient_halo + cls._rest(window.vertical.size, window.horizontal.size)
+        return for_input | cls._rest(*window.outputs)
+
+    def __init__(self, convolution: Convolution) -> None:
+        super().__init__(convolution)
+        c, tile, points = convolution, self.tile, points_of(self.tile)
+        v, h = c.window.vertical, c.window.horizontal
+        self.none = c.dtype.type(-np.inf)
+        self.tiles = Tiles(tile, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
+        self.window: IntArray = np.zeros(0, np.int32)
+        if c.pooled:
+            self.y_row, self.window = c.pooled.pixel_table(c.images), _windows(c.pooled, tile, c.images)
+        taps = np.arange(9) * c.channels * c.y.pitch
+        self.tap, self.flipped_tap = taps.astype(np.int32), taps[::-1].astype(np.int32)
+        self.u = aligned_zeros(points * c.channels * c.y.pitch, c.dtype)
+        self.back: Tiles | None = None
+        if c.dy:
+            # Beside the last pixels lies the halo: its zeros are read instead of them.
+            self.dy_pixel = c.dy.table(c.images, *tile_pixels(c.outputs, tile))
+            self.du_row = (np.arange(points * c.channels) * c.y.pitch).astype(np.int32)
+        if c.dy and c.dx:
+            origin = v.before - 2, h.before - 2
+            self.back = Tiles(tile, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
+            self.u_row = _panel_rows(c)
+            self.u_flipped = aligned_zeros(self.u.size, c.dtype)
+            self.u_back = aligned_zeros(points * c.filters * c.dx.pitch, c.dtype)
+
+    @property
+    def scratch_key(self) -> Hashable:
+        return type(self), *self._scratch_sizes()
+
+    def _scratch_sizes(self) -> list[int]:
+        passes = [self.tiles] if self.back is None else [self.tiles, self.back]
+        products = self.u.size if self.convolution.dy else 0
+        return [max(t.v_size for t in passes), max(t.m_size for t in passes), products]
+
+    def allocate(self) -> tuple[Array, ...]:
+        return tuple(aligned_zeros(size, self.convolution.dtype) for size in self._scratch_sizes())
+
+    def pack(self, filters: Array) -> None:
+        c = self.convolution
+        shape = c.channels, c.y.pitch
+        conv_winograd.transform_filters(self.tile, filters, self.tap, *shape, self.u)
+        if c.dx and self.back:
+            conv_winograd.transform_filters(self.tile, filters, self.flipped_tap, *shape, self.u_flipped)
+            winograd_products.transpose_points(
+                points_of(self.tile), self.u_flipped, self.u_row, c.channels, c.filters, c.y.pitch, c.dx.pitch,
+                self.u_back,
+            )  # fmt: skip
+
+    def forward(
+        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
+        t = self.tiles
+        conv_winograd.forward(*t.arguments(n, x, self.u, scratch), biases, floor, y, t.y_pixel, *NO_POOLING)
+
+    def forward_pool(
+        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+    ) -> None:
+        arguments = self.tiles.arguments(n, x, self.u, scratch)
+        conv_winograd.forward(*arguments, biases, floor, y, self.y_row, every, winners, self.window)
+
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
+        t = self.back
+        assert t is not None
+        arguments = t.arguments(n, dy, self.u_back, scratch)
+        conv_winograd.forward(*arguments, t.zeros, self.none, dx, t.y_pixel, *NO_POOLING)
+
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+    ) -> None:
+        c, t = self.convolution, self.tiles
+        v, w, du = scratch
+        conv_winograd.filter_gradient(
+            self.tile, x, t.x_tile, t.x.row_size, t.x.pitch, v, t.v_plane, t.point_col, t.tile_col, c.channels,
+            dy, self.dy_pixel, w, t.m_plane, c.y.pitch, t.block, n * t.per_image, t.zeros,
+            du, self.du_row, dw, dbias,
+        )  # fmt: skip
+
+
+class Winograd4(Winograd):
+    """Minimal filtering F(4 x 4, 3 x 3): 4 times fewer multiplications than direct, about twice its rounding error."""
+
+    tile = 4
+
+
+class Tiles:
+    """Tables of one pass: square tiles of outputs in `y`, patches with one more pixel on each side in `x`."""
+
+    def __init__(
+        self, tile: int, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int
+    ) -> None:
+        self.tile, self.x, self.y, self.channels = tile, x, y, channels
+        points = points_of(tile)
+        rows, columns = -(-size[0] // tile), -(-size[1] // tile)
+        self.per_image = rows * columns
+        top, left = tile * np.arange(rows)[:, None] + origin[0], tile * np.arange(columns)[None, :] + origin[1]
+        self.x_tile = x.table(c.images, top, left)
+        h, w = tile_pixels(size, tile)
+        inside = ((h < size[0]) & (w < size[1])).ravel()
+        self.y_pixel = np.where(np.tile(inside, c.images), y.table(c.images, h, w), np.int32(-1))
+        self.block = max(FEWEST, CACHED // (points * (x.pitch + y.pitch)) // 6 * 6)
+        # The planes of the points must not begin at the same place of the first-level cache.
+        self.v_plane, self.m_plane = self.block * x.pitch + 16, self.block * y.pitch + 16
+        self.v_size, self.m_size = points * self.v_plane, points * self.m_plane
+        point, number = np.arange(points)[:, None], np.arange(self.block)[None, :]
+        self.v_row = (point * self.v_plane + number * x.pitch).ravel().astype(np.int32)
+        self.m_row = (point * self.m_plane + number * y.pitch).ravel().astype(np.int32)
+        self.col = np.arange(channels, dtype=np.int32)
+        # The same transformed input, read the other way round: rows are channels, columns are tiles.
+        self.point_col = (point * self.v_plane + np.arange(channels)[None, :]).ravel().astype(np.int32)
+        self.tile_col = (np.arange(self.block) * x.pitch).astype(np.int32)
+        self.zeros = aligned_zeros(y.pitch, c.dtype)
+
+    def arguments(self, n: int, x: Array, u: Array, scratch: tuple[Array, ...]) -> tuple[Any, ...]:
+        """Return what the forward kernels want, for `n` images."""
+        v, m = scratch[:2]
+        return (
+            self.tile, x, self.x_tile, self.x.row_size, self.x.pitch, v, self.v_plane, self.v_row, self.col,
+            self.channels, u, m, self.m_plane, self.m_row, self.y.pitch, self.block, n * self.per_image, self.zeros,
+        )  # fmt: skip
+
+
+def points_of(tile: int) -> int:
+    """Return the numbers of the patch that a tile of outputs needs: one product for each."""
+    return (tile + 2) ** 2
+
+
+def tile_pixels(size: Pair, side: int) -> tuple[IntArray, IntArray]:
+    """Return the pixels (h, w) of all tiles, those of each tile side by side; the last may lie beyond the image."""
+    inside = np.arange(side * side)
+    h = side * np.arange(-(-size[0] // side))[:, None, None] + inside // side
+    w = side * np.arange(-(-size[1] // side))[None, :, None] + inside % side
+    h, w = np.broadcast_arrays(h, w)
+    return h, w
+
+
+def _windows(pooled: Layout, tile: int, images: int) -> IntArray:
+    """Return the numbers of the pooling windows of all tiles, -1 for those beyond the image."""
+    rows, columns = pooled.height, pooled.width
+    h, w = tile_pixels((rows, columns), tile // 2)
+    image = rows * columns * np.arange(images)[:, None]
+    window = np.where((h < rows) & (w < columns), h * columns + w, -1).ravel()
+    return np.where(window < 0, -1, image + window).ravel().astype(np.int32)
+
+
+def _panel_rows(c: Convolution) -> IntArray:
+    """Return where the row of a channel begins in each panel of U, -1 beyond the channels."""
+    assert c.dx is not None
+    width = 2 * vector_set().lanes(c.dtype)
+    panels, channel = np.arange(0, c.y.pitch, width)[:, None], np.arange(c.dx.pitch)[None, :]
+    wide = np.minimum(c.y.pitch - panels, width)
+    rows = np.where(channel < c.channels, panels * c.channels + channel * wide, -1)
+    return rows.ravel().astype(np.int32)
+
+
+# Each gives way to the next where it does not know the case.
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "winograd4": Winograd4,
+    "winograd": Winograd,
+    "direct": Direct,
+    "im2col": Im2col,
+}
+
+
+def choose(algorithm: str, window: Window, channels: int, filters: int, groups: int) -> type[Algorithm]:
+    """Return the algorithm of that name, or for `"auto"` the one that was fastest on such shapes.
+
+    `python -m bench.kernels` measures the rule: where channels and filters fill whole panels, the fewest products;
+    direct elsewhere; im2col on machines that the micro-kernel was not designed for. `python -m bench.winograd_training`
+    shows that networks learn the same with all of them.
+    """
+    names = list(ALGORITHMS)
+    if algorithm == "auto":
+        wide = channels % 16 == 0 and filters % 16 == 0
+        algorithm = "im2col" if not vector_set().known else _fewest_products(window) if wide else "direct"
+    candidates = (ALGORITHMS[name] for name in names[names.index(algorithm) :])
+    return next(candidate for candidate in candidates if candidate.fits(window, groups))
+
+
+def _fewest_products(window: Window) -> str:
+    """Return the algorithm for 3 x 3 windows of stride 1 that multiplies least; the more accurate, if two do."""
+    rows, columns = window.outputs
+
+    def products(tile: int) -> float:
+        return points_of(tile) * (-(-rows // tile) * -(-columns // tile) + FILTERS)
+
+    counts = {"direct": 9.0 * rows * columns, "winograd": products(2), "winograd4": products(4)}
+    return min(counts, key=counts.__getitem__)

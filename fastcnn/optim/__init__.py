@@ -1,0 +1,1 @@
+"""Optimizers, schedules of learning rates, averages of parameters."""

@@ -1,0 +1,113 @@
+"""State that lies beside a model's flat vector of parameters, number for number: of optimizers, of averages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..engine.layout import aligned_zeros
+from ..layers.base import Layer
+from ..typing import Array
+
+
+class FlatState:
+    """Named vectors beside a model's parameters, allocated once for each model, and the number of steps.
+
+    A copy or a pickle has the settings only, and begins anew; `get_state` and `set_state` carry everything that an
+    exact continuation needs.
+    """
+
+    _quantities: tuple[str, ...] = ()
+    _model: Layer | None
+    _theta: Array
+    _vectors: list[Array]
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._forget()
+
+    @property
+    def name(self) -> str:
+        """The name that error messages use."""
+        return type(self).__name__
+
+    @property
+    def state(self) -> dict[str, dict[str, Array]]:
+        """Writable views, by quantity and by the parameter's name; empty before it is known which model it is."""
+        if self._model is None:
+            return {}
+        return {
+            quantity: self._model._show(vector)
+            for quantity, vector in zip(self._quantities, self._vectors, strict=True)
+        }
+
+    def get_state(self) -> dict[str, Array]:
+        """Return copies of everything remembered: `"steps"`, and `"quantity.parameter"` for each parameter.
+
+        Raises
+        ------
+        RuntimeError
+            If it is not known yet which model it is for: a `Trainer` with a built model says so.
+        """
+        self._expect_model("get_state")
+        return {name: array.copy() for name, array in self._named().items()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take in what `get_state` has returned, from a model of the same parameters.
+
+        Raises
+        ------
+        RuntimeError
+            If it is not known yet which model it is for: a `Trainer` with a built model says so.
+        ValueError
+            If names or shapes differ; nothing is changed then.
+        """
+        self._expect_model("set_state")
+        own = self._named()
+        if own.keys() != state.keys():
+            raise ValueError(f"{self.name}: set_state: expected names {sorted(own)}; got {sorted(state)}")
+        arrays = {name: np.asarray(array) for name, array in state.items()}
+        for name, target in own.items():
+            if arrays[name].shape != target.shape:
+                raise ValueError(
+                    f"{self.name}: set_state: {name}: expected shape {target.shape}; got shape {arrays[name].shape}"
+                )
+        for name, target in own.items():
+            target[...] = arrays[name]
+        self.steps = int(arrays["steps"])
+
+    def _named(self) -> dict[str, Array]:
+        """Return the steps, a copy, and all views, by name."""
+        views = {f"{quantity}.{name}": view for quantity, named in self.state.items() for name, view in named.items()}
+        return {"steps": np.array(self.steps, np.int64), **views}
+
+    def _expect_model(self, method: str) -> None:
+        if self._model is None:
+            raise RuntimeError(f"{self.name}: {method}: no model yet: give it to a Trainer with a built model first")
+
+    def _bind(self, model: Layer) -> None:
+        """Begin anew, unless these are the parameters that it knows."""
+        if self._theta is not model._flat:
+            self.steps = 0
+            self._allocate(model)
+
+    def _allocate(self, model: Layer) -> None:
+        self._model, self._theta = model, model._flat
+        self._vectors = [aligned_zeros(self._theta.size, self._theta.dtype) for _ in self._quantities]
+
+    def _forget(self) -> None:
+        self._model = None
+        self._theta = np.zeros(0)
+        self._vectors = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the model and what lies beside it."""
+        kept = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+        return {**kept, "_quantities": self._quantities, "steps": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin anew with the settings."""
+        self.__dict__.update(state)
+        self._forget()

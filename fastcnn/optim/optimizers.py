@@ -1,0 +1,296 @@
+"""Optimizers: each a rule and its kernel, which sums the shards' gradients and changes the parameters in one sweep."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+from ..kernels import update as kernels
+from ..typing import Array
+from .optimizer import Optimizer
+
+
+@final
+class SGD(Optimizer):
+    """Gradient descent with momentum μ and weight decay λ: `g ← g + λ·p`, `v ← μ·v + g`, `p ← p − learning_rate·v`.
+
+    With `nesterov` the last is `p ← p − learning_rate·(g + μ·v)`.
+
+    Parameters
+    ----------
+    learning_rate, momentum : float
+    nesterov : bool
+    weight_decay : float
+    clip_norm : float, optional
+        See `Optimizer`.
+
+    Notes
+    -----
+    PyTorch's formula. Sutskever et al. and Keras put the learning rate inside v, which differs once it changes. The
+    weight decay is part of the gradient (L2), as in PyTorch.
+
+    References
+    ----------
+    Robbins and Monro, "A stochastic approximation method", Ann. Math. Statist. 22 (1951); Sutskever et al., "On the
+    importance of initialization and momentum in deep learning", ICML 2013, section 2.
+    """
+
+    replayable = True
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, clip_norm)
+        self.momentum = self._number("momentum", momentum, at_least=0)
+        self.nesterov = bool(nesterov)
+        self.weight_decay = self._number("weight_decay", weight_decay, at_least=0)
+        if nesterov and momentum == 0:
+            raise ValueError(f"{self.name}: nesterov: expected a momentum above 0 with it; got {momentum!r}")
+        self._quantities = ("velocity",) if momentum else ()
+
+    def _coefficients(self) -> tuple[float, ...]:
+        rate = -self.learning_rate
+        if not self._quantities:
+            return self.weight_decay, rate
+        steps = (rate, rate * self.momentum) if self.nesterov else (0.0, rate)
+        return self.weight_decay, self.momentum, *steps
+
+    def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
+        if self._quantities:
+            (velocity,) = self._vectors
+            kernels.sgd_momentum(self._theta, gradients, shards, first, last, velocity, self._rates)
+        else:
+            kernels.sgd(self._theta, gradients, shards, first, last, self._rates)
+
+
+class _AdaptiveMoments(Optimizer):
+    """What Adam and AdamW share."""
+
+    replayable = True
+    _quantities = ("first_moment", "second_moment")
+    _coupled: bool
+
+    def __init__(
+        self,
+        learning_rate: float,
+        betas: tuple[float, float],
+        epsilon: float,
+        weight_decay: float,
+        clip_norm: float | None,
+    ) -> None:
+        super().__init__(learning_rate, clip_norm)
+        self.betas = self._pair(betas)
+        self.epsilon = self._number("epsilon", epsilon, above=0)
+        self.weight_decay = self._number("weight_decay", weight_decay, at_least=0)
+
+    def _coefficients(self) -> tuple[float, ...]:
+        (beta1, beta2), rate, decay = self.betas, self.learning_rate, self.weight_decay
+        decays = (decay, 0.0) if self._coupled else (0.0, -rate * decay)
+        root = 1 / math.sqrt(1 - beta2**self.steps)
+        step = -rate / (1 - beta1**self.steps)
+        return *decays, beta1, 1 - beta1, beta2, 1 - beta2, root, self._smallest(self.epsilon), step
+
+    def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
+        kernels.adam(
+            self._theta, gradients, shards, first, last, self._edges, self._decayed, *self._vectors, self._rates
+        )
+
+
+@final
+class Adam(_AdaptiveMoments):
+    """Adaptive moments: `m ← β₁·m + (1 − β₁)·g`, `v ← β₂·v + (1 − β₂)·g²`, `p ← p − learning_rate·m̂ / (√v̂ + ε)`.
+
+    `m̂ = m / (1 − β₁ᵗ)` and `v̂ = v / (1 − β₂ᵗ)` in step t = 1, 2, ...; with weight decay λ, `g ← g + λ·p` before (L2;
+    `AdamW` decouples it).
+
+    Parameters
+    ----------
+    learning_rate : float
+    betas : (float, float)
+    epsilon : float
+        ε, above 0.
+    weight_decay : float
+    clip_norm : float, optional
+        See `Optimizer`.
+
+    Notes
+    -----
+    ε stands outside of the root of the corrected v̂, as in the paper's algorithm 1 and in PyTorch; Keras and the
+    paper's section 2 put it beside the uncorrected root.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    """
+
+    _coupled = True
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, betas, epsilon, weight_decay, clip_norm)
+
+
+@final
+class AdamW(_AdaptiveMoments):
+    """Adam with decoupled weight decay λ: `p ← p − learning_rate·λ·p`, then Adam's step, whose g knows no decay.
+
+    Parameters
+    ----------
+    learning_rate : float
+    betas : (float, float)
+    epsilon : float
+        ε, above 0.
+    weight_decay : float
+    no_decay : sequence of str
+        Parameters that are not decayed, by the last part of their names: `("biases", "gamma", "beta")` leaves biases
+        and norms alone (in timm: `filter_bias_and_bn`; in Keras: `exclude_from_weight_decay(var_names=...)`). By
+        default all are decayed, as in PyTorch.
+    clip_norm : float, optional
+        See `Optimizer`.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2. As in PyTorch the decay is
+    multiplied by the learning rate, which the paper leaves to its schedule.
+    """
+
+    _coupled = False
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        no_decay: tuple[str, ...] = (),
+        *,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, betas, epsilon, weight_decay, clip_norm)
+        self.no_decay = self._names(no_decay)
+
+
+@final
+class RMSprop(Optimizer):
+    """Gradients divided by the root of their mean square: `v ← α·v + (1 − α)·g²`, `b ← μ·b + g / (√v + ε)`.
+
+    `p ← p − learning_rate·b`; without momentum μ, b is `g / (√v + ε)`. With `centered`, `a ← α·a + (1 − α)·g`, and
+    `√(v − a²)` stands in place of `√v`. With weight decay λ, `g ← g + λ·p` before (L2).
+
+    Parameters
+    ----------
+    learning_rate, alpha : float
+    epsilon : float
+        ε, above 0.
+    weight_decay, momentum : float
+    centered : bool
+    clip_norm : float, optional
+        See `Optimizer`.
+
+    Notes
+    -----
+    PyTorch's formula and defaults (ε outside of the root, α = 0.99; Keras: ε inside, α = 0.9); but `v − a²` is not let
+    below 0, where PyTorch's root of what rounding has left can be NaN.
+
+    References
+    ----------
+    Tieleman and Hinton, "Neural networks for machine learning", 2012, lecture 6.5; Graves, "Generating sequences with
+    recurrent neural networks", 2013, section 4.2 (centered).
+    """
+
+    replayable = True
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        alpha: float = 0.99,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, clip_norm)
+        self.alpha = self._number("alpha", alpha, at_least=0, below=1)
+        self.epsilon = self._number("epsilon", epsilon, above=0)
+        self.weight_decay = self._number("weight_decay", weight_decay, at_least=0)
+        self.momentum = self._number("momentum", momentum, at_least=0)
+        self.centered = bool(centered)
+        optional = {"mean": self.centered, "velocity": momentum > 0}
+        self._quantities = ("mean_square", *(name for name, wanted in optional.items() if wanted))
+
+    def _coefficients(self) -> tuple[float, ...]:
+        epsilon = self._smallest(self.epsilon)
+        return self.weight_decay, self.alpha, 1 - self.alpha, epsilon, self.momentum, -self.learning_rate
+
+    def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
+        if len(self._vectors) == 1:
+            kernels.rmsprop(self._theta, gradients, shards, first, last, *self._vectors, self._rates)
+            return
+        have = dict(zip(self._quantities, self._vectors, strict=True))
+        nothing = self._theta[:0]
+        square, mean, velocity = (have.get(name, nothing) for name in ("mean_square", "mean", "velocity"))
+        kernels.rmsprop_with_means(self._theta, gradients, shards, first, last, square, mean, velocity, self._rates)
+
+
+@final
+class Lion(Optimizer):
+    """Evolved sign momentum: `p ← p − learning_rate·(sign(β₁·m + (1 − β₁)·g) + λ·p)`, `m ← β₂·m + (1 − β₂)·g`.
+
+    Parameters
+    ----------
+    learning_rate : float
+        A third to a tenth of AdamW's, since every number moves by it (the paper's section 5).
+    betas : (float, float)
+    weight_decay : float
+        λ, decoupled.
+    no_decay : sequence of str
+        As in `AdamW`.
+    clip_norm : float, optional
+        See `Optimizer`.
+
+    References
+    ----------
+    Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023, algorithm 2. PyTorch has none; the
+    authors' own implementation (github.com/google/automl, lion) is the same.
+    """
+
+    replayable = True
+    _quantities = ("momentum",)
+
+    def __init__(
+        self,
+        learning_rate: float = 0.0001,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        no_decay: tuple[str, ...] = (),
+        *,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, clip_norm)
+        self.betas = self._pair(betas)
+        self.weight_decay = self._number("weight_decay", weight_decay, at_least=0)
+        self.no_decay = self._names(no_decay)
+
+    def _coefficients(self) -> tuple[float, ...]:
+        (beta1, beta2), rate = self.betas, self.learning_rate
+        return -rate * self.weight_decay, beta1, 1 - beta1, beta2, 1 - beta2, -rate
+
+    def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
+        kernels.lion(
+            self._theta, gradients, shards, first, last, self._edges, self._decayed, *self._vectors, self._rates
+        )

@@ -1,0 +1,264 @@
+"""Schedules: the learning rate as a function of the step (or of the epoch, whichever the caller counts)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal, final
+
+import numpy as np
+
+from .. import checks
+from ..history import MEASURES
+
+if TYPE_CHECKING:
+    from ..history import Epoch
+
+
+class Schedule(ABC):
+    """A function η(t) of the step t = 0, 1, 2, ...: what the learning rate is in step t.
+
+    `Trainer(model, loss, optimizer, schedule=...)` sets `optimizer.learning_rate = schedule(trainer.steps)` at the
+    beginning of each step; `trainer.steps` are the steps taken before, so the first is `schedule(0)`. A schedule keeps
+    nothing, so a training that is taken up again at `trainer.steps` goes on exactly. Any function of a step will do.
+    """
+
+    def __call__(self, step: int) -> float:
+        """Return η(step).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the step is no whole number of at least 0.
+        """
+        return self._at(_whole(self, "step", step, at_least=0))
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        """Take note of what an epoch came to; `Trainer.fit` calls this after each epoch."""
+
+    @abstractmethod
+    def _at(self, step: int) -> float:
+        """η(t)."""
+
+
+@final
+class ConstantRate(Schedule):
+    """η(t) = learning_rate."""
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
+
+    def _at(self, step: int) -> float:
+        return self.learning_rate
+
+
+@final
+class StepDecay(Schedule):
+    """η(t) = learning_rate·γ^⌊t / step_size⌋, PyTorch's `StepLR`."""
+
+    def __init__(self, learning_rate: float, step_size: int, gamma: float = 0.1) -> None:
+        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
+        self.step_size = _whole(self, "step_size", step_size, at_least=1)
+        self.gamma = _number(self, "gamma", gamma, at_least=0)
+
+    def _at(self, step: int) -> float:
+        return self.learning_rate * self.gamma ** (step // self.step_size)
+
+
+@final
+class ExponentialDecay(Schedule):
+    """η(t) = learning_rate·γᵗ, PyTorch's `ExponentialLR`."""
+
+    def __init__(self, learning_rate: float, gamma: float) -> None:
+        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
+        self.gamma = _number(self, "gamma", gamma, at_least=0)
+
+    def _at(self, step: int) -> float:
+        return self.learning_rate * self.gamma**step
+
+
+@final
+class CosineDecay(Schedule):
+    """η(t) = minimum + (learning_rate − minimum)·(1 + cos(π·t / total_steps)) / 2, and minimum from total_steps on.
+
+    PyTorch's `CosineAnnealingLR` rises again after total_steps.
+
+    References
+    ----------
+    Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", §3, equation 5.
+    """
+
+    def __init__(self, learning_rate: float, total_steps: int, minimum: float = 0.0) -> None:
+        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
+        self.total_steps = _whole(self, "total_steps", total_steps, at_least=1)
+        self.minimum = _number(self, "minimum", minimum, at_least=0)
+
+    def _at(self, step: int) -> float:
+        return cosine(self.learning_rate, self.minimum, step / self.total_steps)
+
+
+@final
+class OneCycle(Schedule):
+    """Half a cosine up, half a cosine down: from learning_rate / div_factor to learning_rate to almost nothing.
+
+    With T = total_steps, low = learning_rate / div_factor and end = low / final_div_factor: from low at t = 0 to
+    learning_rate at t = warmup·T − 1, then to end at t = T − 1, and end from then on. PyTorch's `OneCycleLR` (its
+    `pct_start` is `warmup`) without the cycle of the momentum.
+
+    References
+    ----------
+    Smith and Topin 2018, "Super-convergence: very fast training of neural networks using large learning rates", §4.
+    As in PyTorch and fast.ai there are two phases and cosines; the paper has lines and a third phase.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        total_steps: int,
+        warmup: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+    ) -> None:
+        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
+        self.total_steps = _whole(self, "total_steps", total_steps, at_least=1)
+        self.warmup = _number(self, "warmup", warmup, at_least=0, at_most=1)
+        self.div_factor = _number(self, "div_factor", div_factor, above=0)
+        self.final_div_factor = _number(self, "final_div_factor", final_div_factor, above=0)
+
+    def _at(self, step: int) -> float:
+        low = self.learning_rate / self.div_factor
+        top, last = self.warmup * self.total_steps - 1, self.total_steps - 1
+        if step < top:
+            return cosine(low, self.learning_rate, step / top)
+        if step >= last:
+            return low / self.final_div_factor
+        return cosine(self.learning_rate, low / self.final_div_factor, (step - top) / (last - top))
+
+
+@final
+class WarmUp(Schedule):
+    """A line up to the start of another schedule, which begins then.
+
+    η(t) = schedule(0)·(start_factor + (1 − start_factor)·t / steps) for t < steps, and schedule(t − steps) from then
+    on: PyTorch's `LinearLR` and its default, followed by the schedule.
+
+    References
+    ----------
+    Goyal et al. 2017, "Accurate, large minibatch SGD: training ImageNet in 1 hour", §2.2 (gradual warmup).
+    """
+
+    def __init__(self, schedule: Schedule, steps: int, start_factor: float = 1 / 3) -> None:
+        if not callable(schedule):
+            raise TypeError(f"WarmUp: schedule: expected a schedule; got {schedule!r}")
+        self.schedule = schedule
+        self.steps = _whole(self, "steps", steps, at_least=1)
+        self.start_factor = _number(self, "start_factor", start_factor, at_least=0, at_most=1)
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        if isinstance(self.schedule, Schedule):
+            self.schedule.end_epoch(epoch)
+
+    def _at(self, step: int) -> float:
+        if step >= self.steps:
+            return self.schedule(step - self.steps)
+        return self.schedule(0) * (self.start_factor + (1 - self.start_factor) * step / self.steps)
+
+
+@final
+class ReduceOnPlateau(Schedule):
+    """The learning rate times `factor` whenever a measured value has not improved for more than `patience` reports.
+
+    A report m is an improvement on the best b if m < b·(1 − threshold), or m > b·(1 + threshold) where more is
+    better. After a reduction `cooldown` reports are not counted. PyTorch's `ReduceLROnPlateau` with its defaults,
+    except that it leaves out changes below 10⁻⁸.
+
+    As a Trainer's schedule it stands still between reports. `Trainer.fit` reports each epoch by itself; whoever takes
+    steps calls `trainer.schedule.report(value)`. What it has seen is in its attributes.
+
+    Parameters
+    ----------
+    mode : {"min", "max"}
+        Whether less is better (a loss) or more (an accuracy).
+    minimum : float
+        What the learning rate does not go below.
+    monitor : {"loss", "accuracy", "val_loss", "val_accuracy"}, optional
+        What `fit` reports. If not given, in mode "min" the loss, in mode "max" the accuracy: of the validation set if
+        there is one.
+
+    Attributes
+    ----------
+    learning_rate, best : float
+    bad_reports, resting : int
+        Reports without improvement; reports that will not be counted.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        cooldown: int = 0,
+        minimum: float = 0.0,
+        mode: Literal["min", "max"] = "min",
+        *,
+        monitor: str | None = None,
+    ) -> None:
+        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
+        self.factor = _number(self, "factor", factor, at_least=0, below=1)
+        self.patience = _whole(self, "patience", patience, at_least=0)
+        self.threshold = _number(self, "threshold", threshold, at_least=0)
+        self.cooldown = _whole(self, "cooldown", cooldown, at_least=0)
+        self.minimum = _number(self, "minimum", minimum, at_least=0)
+        if mode not in ("min", "max"):
+            raise ValueError(f"ReduceOnPlateau: mode: expected 'min' or 'max'; got {mode!r}")
+        if monitor not in (None, *MEASURES):
+            raise ValueError(f"ReduceOnPlateau: monitor: expected one of {', '.join(MEASURES)}; got {monitor!r}")
+        self.mode, self.monitor = mode, monitor
+        self.best = math.inf if mode == "min" else -math.inf
+        self.bad_reports = 0
+        self.resting = 0
+
+    def _at(self, step: int) -> float:
+        return self.learning_rate
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        own = "loss" if self.mode == "min" else "accuracy"
+        validated = not math.isnan(epoch.val_loss)
+        name = self.monitor or (f"val_{own}" if validated else own)
+        value: float = getattr(epoch, name)
+        if math.isnan(value):
+            raise ValueError(f"ReduceOnPlateau: monitor: {name} was not measured in epoch {epoch.epoch}")
+        self.report(value)
+
+    def report(self, value: float) -> float:
+        """Take in a measured value, and return the learning rate to go on with; a NaN is no improvement."""
+        margin = 1 - self.threshold if self.mode == "min" else 1 + self.threshold
+        improved = value < self.best * margin if self.mode == "min" else value > self.best * margin
+        if improved:
+            self.best, self.bad_reports = value, 0
+        else:
+            self.bad_reports += 1
+        if self.resting > 0:
+            self.resting, self.bad_reports = self.resting - 1, 0
+        if self.bad_reports > self.patience:
+            self.learning_rate = max(self.learning_rate * self.factor, self.minimum)
+            self.resting, self.bad_reports = self.cooldown, 0
+        return self.learning_rate
+
+
+def cosine(start: float, end: float, fraction: float) -> float:
+    """Half a cosine: end + (start − end)·(1 + cos(π·fraction)) / 2, and end beyond a fraction of 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(fraction, 1.0))) / 2
+
+
+def _number(owner: Schedule, name: str, value: float, **bounds: float) -> float:
+    return checks.as_number(value, type(owner).__name__, name, **bounds)
+
+
+def _whole(owner: Schedule, name: str, value: int, at_least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{type(owner).__name__}: {name}: expected a whole number; got {value!r}")
+    if value < at_least:
+        raise ValueError(f"{type(owner).__name__}: {name}: expected a whole number of at least {at_least}; got {value}")
+    return int(value)

@@ -1,0 +1,1 @@
+"""Recorded kernel calls, their replay, and the threads that share them out."""

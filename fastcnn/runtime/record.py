@@ -1,0 +1,43 @@
+"""Calls of blocks, made as they come, or recorded to be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+from ..jit.recorder import recording
+from .tape import Tape
+
+
+class Call(NamedTuple):
+    """A method of a block, with its arguments."""
+
+    owner: Replayable
+    method: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+
+class Replayable(Protocol):
+    """A block, or a loss: `replayable` tells whether it does nothing but call kernels with the same arguments."""
+
+    @property
+    def replayable(self) -> bool: ...
+
+
+def run_calls(calls: Iterable[Call]) -> None:
+    """Make the calls."""
+    for call in calls:
+        call.method(*call.arguments)
+
+
+def record_calls(calls: Iterable[Call]) -> Tape:
+    """Make the calls, and return what repeats them: kernel calls of what is replayable, the others as they are."""
+    tape = Tape()
+    for call in calls:
+        if call.owner.replayable:
+            with recording(tape):
+                call.method(*call.arguments)
+        else:
+            call.method(*call.arguments)
+            tape.add(call.method, call.arguments)
+    return tape

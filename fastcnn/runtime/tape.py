@@ -1,0 +1,104 @@
+"""Kernel calls that are recorded once and repeated as one native call, whatever their number.
+
+Each call from Python costs what a small kernel costs, and holds the GIL while it finds the machine addresses of its
+arguments. A tape has written them down: a loop in machine code takes them from there, and other threads run meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from .replay import player
+
+Function = Callable[..., Any]
+
+
+class Tape:
+    """Calls, to be made again in their order with the same arguments.
+
+    Where kernels follow each other they become one call. Their arguments are kept alive, and must stay where they are
+    in memory.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[Function | int, Any, tuple[Any, ...]]] = []
+        self._steps: list[tuple[Function, tuple[Any, ...]]] | None = None
+        self._tables: list[np.ndarray] = []  # what machine code reads: alive
+
+    def add(self, function: Function, arguments: tuple[Any, ...]) -> None:
+        """Append a call of Python."""
+        self._calls.append((function, None, arguments))
+
+    def add_kernel(self, address: int, words: bytes, arguments: tuple[Any, ...]) -> None:
+        """Append the call of a kernel: of machine code that takes its arguments from `words`."""
+        self._calls.append((address, words, arguments))
+
+    def play(self) -> None:
+        """Make all calls."""
+        for function, arguments in self._steps or self._join():
+            function(*arguments)
+
+    def __add__(self, other: Tape) -> Tape:
+        """Return the calls of both in one tape."""
+        both = Tape()
+        both._calls = self._calls + other._calls
+        return both
+
+    def native(self) -> tuple[int, int] | None:
+        """Return the address and the number of its kernel calls, if it is nothing else."""
+        if any(callable(function) for function, *_ in self._calls):
+            return None
+        if self._steps is None:
+            self._join()
+        return (self._tables[0].ctypes.data, len(self._calls)) if self._calls else (0, 0)
+
+    def fed(self, place: np.ndarray, like: np.ndarray) -> Callable[[Any], bool]:
+        """Return a function that makes all calls, as long as the tape is there, its argument's bytes at `place[0]`.
+
+        So kernels find a user's numbers, and Python need not ask for their address, which costs it more than a copy.
+        The function returns whether its argument is an array, or what else has a buffer, in C order and of the shape
+        and dtype of `like`; if not, no call is made.
+        """
+        example = like.data
+        native = self.native()
+        if native is not None:
+            kind = int.from_bytes(example.format.encode(), "little")
+            task = np.array([*native, place.ctypes.data, kind, like.ndim, *like.shape], np.int64)
+            self._tables.append(task)
+            return player().feed(int(task.ctypes.data))
+
+        def feed(data: Any) -> bool:
+            try:
+                view = memoryview(data)
+            except TypeError:
+                return False
+            if not (view.c_contiguous and view.format == example.format and view.shape == example.shape):
+                return False
+            place[0] = _address(view)
+            self.play()
+            return True
+
+        return feed
+
+    def _join(self) -> list[tuple[Function, tuple[Any, ...]]]:
+        """Turn each run of kernel calls into one."""
+        steps: list[tuple[Function, tuple[Any, ...]]] = []
+        for is_python, calls in groupby(self._calls, key=lambda call: callable(call[0])):
+            if is_python:
+                steps += [(function, arguments) for function, _, arguments in calls if callable(function)]
+            else:
+                table = np.array([(address, _address(words)) for address, words, _ in calls], np.int64)
+                task = np.array([table.ctypes.data, len(table)])
+                self._tables += [table, task]
+                steps.append((player().play(int(task.ctypes.data)), (None,)))
+        self._steps = steps
+        return steps
+
+
+def _address(words: Any) -> int:
+    """Return where bytes, or an array's numbers, lie."""
+    return int(np.frombuffer(words, np.uint8).ctypes.data)

@@ -1,0 +1,149 @@
+"""Callbacks: what a person wants done at the documented moments of a fit, and early stopping."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from .. import checks
+from ..history import MEASURES
+from ..typing import Array
+
+if TYPE_CHECKING:
+    from ..history import Epoch, History
+    from .trainer import Trainer
+
+
+class Run:
+    """A fit that goes on, as callbacks see it.
+
+    Attributes
+    ----------
+    trainer : Trainer
+        Its `model` and `optimizer` may be changed at any moment.
+    history : History
+        Of the epochs that have ended.
+    epoch : int
+        The number of this epoch, from 1.
+    step : int
+        How many steps of this fit are done.
+    loss, accuracy : float
+        Of the last batch, before its step.
+    """
+
+    def __init__(self, trainer: Trainer, history: History) -> None:
+        self.trainer, self.history = trainer, history
+        self.epoch = self.step = 0
+        self.loss = self.accuracy = math.nan
+
+    def stop(self, reason: str) -> None:
+        """End the fit: after this step, if called in `batch`; `history.stopped` will tell the reason."""
+        self.history.stopped = self.history.stopped or reason
+
+
+class Callback:
+    """What happens at the moments of a fit; override those that are needed.
+
+    The moments are, in this order: `begin`, then for each epoch `batch` after every step and `epoch` after validation,
+    then `end`. When a fit is stopped, by `run.stop`, or by Ctrl-C, the epoch that it is in ends early, with no
+    validation, and `epoch` and `end` follow. An exception in a callback ends the fit at once and comes out of `fit`;
+    model and trainer can go on from the last step. `begin` of every callback comes before the first step.
+
+    Examples
+    --------
+    >>> from fastcnn import Callback
+    >>> class Clock(Callback):
+    ...     def batch(self, run):
+    ...         if run.step == 1000:
+    ...             run.stop("a thousand steps are enough")
+    """
+
+    def begin(self, run: Run) -> None:
+        """Come before the first step; the model may not be built yet."""
+
+    def batch(self, run: Run) -> None:
+        """Come after each step."""
+
+    def epoch(self, run: Run, epoch: Epoch) -> None:
+        """Come after each epoch, with what it came to."""
+
+    def end(self, run: Run) -> None:
+        """Come after the last epoch."""
+
+
+class EarlyStopping(Callback):
+    """Stop when a measured value has not improved for some epochs; restore the weights of the best epoch.
+
+    Parameters
+    ----------
+    monitor : str
+        A column of the history, such as `"val_loss"` or `"val_accuracy"`.
+    patience : int
+        How many epochs in a row without an improvement stop the fit; 0 is as 1 (as in Keras).
+    min_delta : float
+        What counts as an improvement: more than this.
+    mode : {"auto", "min", "max"}
+        Whether less is better, or more; `"auto"`: more for accuracies.
+    restore_best : bool
+        Whether the best epoch's weights, running statistics included, are restored when the fit ends, however it ends
+        (but for an exception).
+
+    Attributes
+    ----------
+    best : float
+    best_epoch : int
+        0 before the first.
+
+    References
+    ----------
+    Prechelt, "Early stopping, but when?", in: Neural Networks: Tricks of the Trade, Springer 1998.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        mode: Literal["auto", "min", "max"] = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        if monitor not in MEASURES:
+            raise ValueError(f"EarlyStopping: monitor: expected one of {', '.join(MEASURES)}; got {monitor!r}")
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"EarlyStopping: mode: expected 'auto', 'min' or 'max'; got {mode!r}")
+        if not min_delta >= 0:
+            raise ValueError(f"EarlyStopping: min_delta: expected a number of at least 0; got {min_delta!r}")
+        self.monitor, self.mode, self.restore_best = monitor, mode, restore_best
+        self.patience = 0 if patience == 0 else checks.as_positive_int(patience, "EarlyStopping", "patience")
+        self.min_delta = float(min_delta)
+        self._forget()
+
+    def _forget(self) -> None:
+        more = self.mode == "max" or (self.mode == "auto" and self.monitor.endswith("accuracy"))
+        self.sign = -1.0 if more else 1.0
+        self.best, self.best_epoch = self.sign * math.inf, 0
+        self.weights: list[Array] = []
+
+    def begin(self, run: Run) -> None:
+        self._forget()
+
+    def epoch(self, run: Run, epoch: Epoch) -> None:
+        value = getattr(epoch, self.monitor)
+        if math.isnan(value):
+            if run.history.stopped:
+                return  # an epoch that ended early was not validated
+            raise ValueError(
+                f"EarlyStopping: monitor: {self.monitor} was not measured in epoch {epoch.epoch}; "
+                "fit measures it with X_val, y_val"
+            )
+        if self.sign * (self.best - value) > self.min_delta:
+            self.best, self.best_epoch = value, epoch.epoch
+            if self.restore_best:
+                self.weights = run.trainer.model.get_weights()
+        elif epoch.epoch - self.best_epoch >= self.patience:
+            run.stop(f"{self.monitor} has not improved since epoch {self.best_epoch}")
+
+    def end(self, run: Run) -> None:
+        if self.weights:
+            run.trainer.model.set_weights(self.weights)
+            self.weights = []

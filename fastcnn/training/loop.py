@@ -1,0 +1,200 @@
+"""The training loop: epochs of guarded steps, validation, callbacks, and what is shown meanwhile."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import checks
+from ..data.augmentation import Augmentation
+from ..history import Epoch, History, line
+from ..losses import CrossEntropy
+from ..optim.schedules import Schedule
+from ..typing import Array
+from .callbacks import Callback, Run
+from .feed import ArrayFeed, Batch, BatchFeed, Feed, check_set
+from .guard import Guard
+from .interrupts import Interrupts
+from .progress import Progress, progress
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class Evaluation(NamedTuple):
+    """What a model makes of a set.
+
+    Attributes
+    ----------
+    loss, accuracy : float
+        Means over the samples; of the loss by sample and class weights, where there are any.
+    """
+
+    loss: float
+    accuracy: float
+
+
+def fit(
+    trainer: Trainer,
+    X: Any,
+    y: Any,
+    *,
+    epochs: int,
+    batch_size: int | None,
+    X_val: Any,
+    y_val: Any,
+    sample_weight: Any,
+    augmentation: Augmentation | None,
+    callbacks: Sequence[Callback],
+    verbose: int,
+) -> History:
+    """Train; see `Trainer.fit`."""
+    epochs = checks.as_positive_int(epochs, "fit", "epochs")
+    _check_callbacks(callbacks)
+    feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation)
+    validation = _validation(trainer, X_val, y_val, batch_size)
+    trainer._check_modes()
+    run = Run(trainer, History())
+    trainer.history = run.history
+    steps = None if feed.steps is None else epochs * feed.steps
+    with Interrupts() as interrupts, progress(steps, quiet=not verbose) as shown:
+        for callback in callbacks:
+            callback.begin(run)
+        for run.epoch in range(1, epochs + 1):
+            if _stopped(run, interrupts):
+                break
+            epoch = _train_epoch(run, feed, callbacks, interrupts, shown)
+            if validation is not None and not _stopped(run, interrupts):
+                loss, accuracy = _evaluate(trainer, validation, interrupts)
+                epoch = epoch._replace(val_loss=loss, val_accuracy=accuracy)
+            run.history.epochs.append(epoch)
+            shown.write(line(epoch))
+            if isinstance(trainer.schedule, Schedule) and not _stopped(run, interrupts):
+                trainer.schedule.end_epoch(epoch)
+            for callback in callbacks:
+                callback.epoch(run, epoch)
+        for callback in callbacks:
+            callback.end(run)
+    return run.history
+
+
+def evaluate(trainer: Trainer, X: Any, y: Any, *, batch_size: int | None, sample_weight: Any) -> Evaluation:
+    """Measure; see `Trainer.evaluate`."""
+    if y is None:
+        return _evaluate(trainer, BatchFeed(X, 0, what="evaluate"), None)
+    size = checks.as_positive_int(256 if batch_size is None else batch_size, "evaluate", "batch_size")
+    return _evaluate(trainer, ArrayFeed(*check_set(X, y, sample_weight, what="evaluate"), size), None)
+
+
+def _train_epoch(run: Run, feed: Feed, callbacks: Sequence[Callback], interrupts: Interrupts, shown: Progress) -> Epoch:
+    """Take the steps of an epoch; fewer, if it is stopped."""
+    trainer, guard = run.trainer, Guard(run.trainer)
+    loss, hits, total, images, aside = 0.0, 0.0, 0.0, 0, 0.0
+    began = time.perf_counter()
+    for batch in _weighty(feed.batches(trainer.epochs)):
+        run.loss = guard.step(batch, run.epoch, run.step + 1)
+        run.step, run.accuracy = run.step + 1, trainer.accuracy
+        loss, total = loss + trainer._weight * run.loss, total + trainer._weight
+        hits, images = hits + len(batch.x) * run.accuracy, images + len(batch.x)
+        shown.advance()
+        if callbacks:
+            before = time.perf_counter()
+            for callback in callbacks:
+                callback.batch(run)
+            aside += time.perf_counter() - before
+        if _stopped(run, interrupts):
+            break
+    if not images:
+        raise ValueError(f"fit: X: expected at least one batch in each epoch, of some weight; got none in {run.epoch}")
+    seconds = max(time.perf_counter() - began - aside, 1e-9)
+    trainer.epochs += 1
+    rate = float(trainer.optimizer.learning_rate)
+    return Epoch(run.epoch, loss / total, hits / images, math.nan, math.nan, rate, seconds, images / seconds)
+
+
+def _weighty(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Leave out the batches in which no sample counts: a mean over them is none."""
+    for batch in batches:
+        if batch.weight is None or batch.weight.any():
+            yield batch
+
+
+def _stopped(run: Run, interrupts: Interrupts) -> bool:
+    if interrupts.asked:
+        run.stop("Ctrl-C")
+    return run.history.stopped is not None
+
+
+def _evaluate(trainer: Trainer, feed: Feed, interrupts: Interrupts | None) -> Evaluation:
+    """Return loss and accuracy in prediction mode; NaN if Ctrl-C comes in between."""
+    loss, hits, total, images = 0.0, 0.0, 0.0, 0
+    for batch in _weighty(feed.batches(0)):
+        mean, accuracy, weight = trainer._measure(batch.x, batch.y, batch.weight)
+        loss, total = loss + weight * mean, total + weight
+        hits, images = hits + len(batch.x) * accuracy, images + len(batch.x)
+        if interrupts is not None and interrupts.asked:
+            return Evaluation(math.nan, math.nan)
+    if not images:
+        raise ValueError("evaluate: X: expected at least one batch, of some weight; got none")
+    return Evaluation(loss / total, hits / images)
+
+
+def _feed(
+    trainer: Trainer, X: Any, y: Any, batch_size: int | None, sample_weight: Any, augmentation: Augmentation | None
+) -> Feed:
+    """Return the source of the batches; the model is built where it is not yet."""
+    if augmentation is not None and not isinstance(augmentation, Augmentation):
+        raise TypeError(f"fit: augmentation: expected an Augmentation or None; got {augmentation!r}")
+    model = trainer.model
+    if y is None:
+        if batch_size is not None or sample_weight is not None:
+            raise ValueError("fit: batch_size, sample_weight: expected none with batches; a batch is (x, y, weight)")
+        dtype = np.float32 if model.input_shape is None else model._flat.dtype
+        return BatchFeed(X, trainer._seed, augmentation, dtype)
+    if batch_size is None:
+        raise ValueError("fit: batch_size: expected a positive int with arrays X and y; got None")
+    size = checks.as_positive_int(batch_size, "fit", "batch_size")
+    x, targets, weight = check_set(X, y, sample_weight)
+    trainer._build(x)
+    classes = _check_classes(trainer, targets, "y")
+    return ArrayFeed(x, targets, weight, size, trainer._seed, augmentation, model._flat.dtype, classes)
+
+
+def _validation(trainer: Trainer, X: Any, y: Any, batch_size: int | None) -> Feed | None:
+    """Return the source of the validation's batches, in their order."""
+    if X is None:
+        if y is not None:
+            raise ValueError("fit: X_val: expected the samples of y_val; got None")
+        return None
+    if y is None:
+        return BatchFeed(X, 0, argument="X_val")
+    x, targets, weight = check_set(X, y, None, end="_val")
+    if trainer.model.input_shape is not None:
+        trainer.model._check_input(x)
+        _check_classes(trainer, targets, "y_val")
+    return ArrayFeed(x, targets, weight, batch_size or 256)
+
+
+def _check_classes(trainer: Trainer, y: Array, argument: str) -> int | None:
+    """Return how many classes the model tells apart, None if `y` are no classes; raise if there are others in `y`."""
+    model = trainer.model
+    if not isinstance(trainer.loss, CrossEntropy) or y.ndim != 1 or y.dtype.kind not in "iu":
+        return None
+    assert model.input_shape is not None
+    count = model.output_shape(model.input_shape)[0]
+    wrong = [value for value in (y.min(), y.max()) if not 0 <= value < count]
+    if wrong:
+        raise ValueError(f"fit: {argument}: expected classes from 0 to {count - 1}; got {wrong[0]}")
+    return count
+
+
+def _check_callbacks(callbacks: Sequence[Callback]) -> None:
+    if not isinstance(callbacks, list | tuple):
+        raise TypeError(f"fit: callbacks: expected a list of Callback objects; got {callbacks!r}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"fit: callbacks: expected Callback objects; got {callback!r}")

@@ -1,0 +1,377 @@
+"""What a training step is made of: calls that are recorded once and repeated without Python between them.
+
+The first step of a kind walks through the layers' blocks and writes down every call of a kernel; those after it play
+the records. Nothing in a record ever moves: a step only writes other numbers into the same arrays, those of the batch,
+of its targets, of the optimizer's rates. In their order:
+
+1. *prepare*: parameters are brought into the order that the kernels read;
+2. *forward and backward*: each shard, a slice of the batch, is loaded, goes through the blocks and the loss, and back;
+   what it leaves is a row of gradients and a row of totals. Where a layer needs the whole batch (`Graph.cuts`), all
+   shards meet: one stage ends there, and the next begins;
+3. *update*: pieces of the flat vector sum the rows, in the order of the shards, and take the optimizer's step.
+
+Shards and pieces are what threads share out. How they are cut depends on the work alone, never on the threads, and so
+do the bits. Once every thread has recorded every shard, all three parts are one native call, if no Python is needed.
+
+`Plan` is a model with a loss, bound to memory; `Step` what batches of one kind do in it; `Update` the optimizer's part.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ..engine.graph import Graph
+from ..engine.ir import Gradients, Memory, Pass, Store
+from ..engine.layout import aligned_zeros
+from ..kernels import update as kernels
+from ..layers.base import Layer
+from ..losses import End, Loss, Targets
+from ..model import Sequential
+from ..optim.averaging import ExponentialMovingAverage
+from ..optim.optimizer import Optimizer
+from ..runtime import threads as parallel
+from ..runtime.record import Call, record_calls
+from ..runtime.tape import Tape
+from ..typing import Array, IntArray
+
+SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
+SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
+SWEEP = 1 << 17  # numbers that are worth a thread in the update
+COPIED = 1 << 14  # bytes of a batch that are copied in less time than it takes to find out where they are
+
+
+class Plan:
+    """A model's blocks for training with a loss, with memory for each worker and a row of gradients for each shard.
+
+    It serves any batch whose shards have room in its memory, as long as model and loss stay what they are.
+    """
+
+    def __init__(self, model: Sequential, loss: Loss, n: int) -> None:
+        assert model.input_shape is not None
+        self.model, self.flat, self.loss = model, model._flat, loss
+        self.graph = Graph(model.input_shape, 1, model._flat.dtype)
+        self.graph.output = model._connect(self.graph, 0)
+        loss.attach(self.graph)
+        self.work = 6 * sum(block.work(self.graph) for block in self.graph.blocks)
+        self.shapes: set[tuple[int, ...]] = set()  # of batches that were checked
+        self._cuts: dict[int, list[tuple[int, int]]] = {}
+        self.graph.images = max(last - first for first, last in self.cuts(n))
+        self.graph.finish()
+        loss.check_end(self.graph.values[self.graph.output])
+        self.end = End(self.graph)
+        self.gradients = aligned_zeros(SHARDS * model._size, model._flat.dtype)
+        rows = self.gradients.reshape(SHARDS, -1)
+        self.gradients_by_layer: list[dict[Layer, Gradients]] = [model._gradients_by_layer(row) for row in rows]
+        self.totals = np.zeros((SHARDS, 2))  # of each shard: loss, hits
+        self.number = np.zeros(1, np.int64)  # of the step
+        self.passes = [Pass(number=self.number) for _ in range(SHARDS)]
+        self.memories: dict[tuple[int, int], Memory] = {}
+        self.stores: dict[tuple[str, int], Store] = {}
+        self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
+        self.steps: dict[Any, Step] = {}
+        self.meetings: dict[tuple[str, int, int], Tape] = {}  # by direction, stage, length of the batch
+
+    def is_for(self, model: Sequential, loss: Loss) -> bool:
+        """Tell whether it was made for these very parameters and this loss."""
+        return self.flat is model._flat and self.loss is loss
+
+    def has_room(self, n: int) -> bool:
+        """Tell whether a batch of `n` fits its memory."""
+        return max(last - first for first, last in self.cuts(n)) <= self.graph.images
+
+    def step(self, x: Array, targets: Targets) -> Step:
+        """Return what there is for such batches, with this one in it."""
+        key = x.shape, x.dtype, *[array.dtype for array in targets.arrays]
+        step = self.steps.get(key)
+        if step is None:
+            self.steps[key] = step = Step(self, x, targets)
+        step.take_in(x, targets)
+        return step
+
+    def cuts(self, n: int) -> list[tuple[int, int]]:
+        """Return the slices of a batch of `n`: by its work alone, never by the number of threads."""
+        if n not in self._cuts:
+            worthwhile = min(SHARDS, n, int(n * self.work / SHARD_WORK))
+            count = 1 << (max(1, worthwhile).bit_length() - 1)
+            self._cuts[n] = [(s * n // count, (s + 1) * n // count) for s in range(count)]
+        return self._cuts[n]
+
+    def memory(self, shard: int, worker: int) -> Memory:
+        """Return the buffers of a worker, with the shard's own where shards wait for each other."""
+        place = (shard if self.graph.cuts else worker), worker
+        if place not in self.memories:
+            own, shared = ("own", place[0]), ("shared", worker)
+            self.memories[place] = self.graph.allocate(*(self.stores.setdefault(key, {}) for key in (own, shared)))
+        return self.memories[place]
+
+    def forget_meetings(self) -> None:
+        """Let the next meetings be held anew."""
+        self.meetings.clear()
+        for step in self.steps.values():
+            step.whole.clear()
+
+    def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Memory]]:
+        """Return the size and the memory of each shard, in order."""
+        return [(last - first, self.memory(s, 0)) for s, (first, last) in enumerate(cuts)]
+
+
+class Step:
+    """The steps on batches of one shape and dtype, with targets of one kind.
+
+    The recorded calls read the images where `source` says that they are, and the targets in `targets`. A record belongs
+    to a stage, a shard and a worker: who works on a shard has memory of his own.
+    """
+
+    def __init__(self, plan: Plan, x: Array, targets: Targets) -> None:
+        self.plan, self.n, self.cuts = plan, len(x), plan.cuts(len(x))
+        self.targets = targets._replace(arrays=tuple(np.empty_like(array) for array in targets.arrays))
+        self.images, self.is_loaded = self._place(x)
+        self.source, self.like = np.array([plan.small.ctypes.data]), np.zeros(0, x.dtype)
+        self.totals = plan.totals[: len(self.cuts)]
+        self.preparation = parallel.Tasks([[call] for call in plan.graph.prepare_calls()])
+        self.tapes: dict[tuple[str, int, int, int], Tape] = {}
+        self.jobs: dict[tuple[str, int, int], parallel.Jobs | None] = {}
+        self.turns: dict[tuple[str, int, int], int] = {}
+        self.update: Update | None = None
+        self.whole: dict[int, Tape | parallel.Jobs | None] = {}  # all that a step on so many threads does, as one call
+
+    def _place(self, x: Array) -> tuple[Array | None, bool]:
+        """Return where batches are copied to, if they are, and whether that is the network's first edge already."""
+        memory = self.plan.memory(0, 0)
+        is_held = len(self.cuts) == 1 and not self.plan.graph.cuts
+        if is_held and x.dtype == memory.input.dtype and memory.input[: self.n].flags.c_contiguous:
+            return memory.values[0][: x.size].reshape(x.shape), True
+        return np.ndarray(x.shape, x.dtype, self.plan.small) if x.nbytes <= COPIED else None, False
+
+    def take_in(self, x: Array, targets: Targets) -> None:
+        """Put a batch where the recorded calls read it."""
+        if self.images is None:
+            self.source[0] = x.ctypes.data
+        else:
+            self.images[...] = x
+        for place, array in enumerate(targets.arrays):
+            self.targets.arrays[place][...] = array
+        if targets[1:] != self.targets[1:]:
+            self.targets = targets._replace(arrays=self.targets.arrays)
+
+    def train(
+        self, number: int, optimizer: Optimizer, ema: ExponentialMovingAverage | None, threads: int
+    ) -> tuple[float, float]:
+        """Take the step of this `number`; return loss and accuracy before it."""
+        self.totals.fill(0)
+        self.plan.number[0] = number
+        update = self.update
+        if update is None or not update.is_for(optimizer, ema):
+            self.whole.clear()
+            update = Update(self.plan, len(self.cuts), optimizer, ema)
+        whole = self.whole.get(threads)
+        if whole is not None:
+            update.begin()
+            whole.play()
+            return self._means()
+        self._forward_and_backward(threads)
+        update.begin()
+        update.run(threads)
+        self.update = update
+        if threads not in self.whole and self._is_recorded(threads):
+            self.whole[threads] = self._join(update, threads)
+        return self._means()
+
+    def measure(self, threads: int) -> tuple[float, float]:
+        """Return loss and accuracy of the model as it predicts."""
+        self.totals.fill(0)
+        self.preparation.run(min(threads, len(self.cuts)))
+        self.run("measure", 0, threads)
+        return self._means()
+
+    def _means(self) -> tuple[float, float]:
+        """Return mean loss and accuracy of the batch from its shards' totals, added up in their order."""
+        totals, *others = self.totals.tolist()
+        for other in others:
+            totals = [mine + theirs for mine, theirs in zip(totals, other, strict=True)]
+        loss = self.plan.loss
+        return loss.mean(self.targets, totals), totals[1] / self.n if loss.has_accuracy else float("nan")
+
+    def _is_recorded(self, threads: int) -> bool:
+        """Tell whether every worker has recorded every shard."""
+        parts = [part for part in self._parts() if not part[0].startswith("meet")]
+        return all((*part, min(threads, len(self.cuts))) in self.jobs for part in parts)
+
+    def _join(self, update: Update, threads: int) -> Tape | parallel.Jobs | None:
+        """Return one record of the whole step, if it is nothing but kernels."""
+        if update.clips:
+            return None
+        stages = [self._part(direction, stage, threads) for direction, stage in self._parts()]
+        parts = [self.preparation.part(min(threads, len(self.cuts))), *stages, update.sweep.part(threads)]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        tapes = [part for part in known if isinstance(part, Tape)]
+        return reduce(operator.add, tapes) if len(tapes) == len(known) else parallel.Jobs(known)
+
+    def _part(self, direction: str, stage: int, threads: int) -> Tape | IntArray | None:
+        """Return the record of a stage, or of a meeting, as a part of `Jobs`, if it is nothing but kernels."""
+        meeting = self.plan.meetings.get((direction, stage, self.n))
+        if meeting is not None:
+            return parallel.part_of_jobs([[meeting]])
+        shards, workers = self._order(stage), range(min(threads, len(self.cuts)))
+        return parallel.part_of_jobs(
+            [[self.tapes[direction, stage, shard, worker] for shard in shards] for worker in workers]
+        )
+
+    def _parts(self) -> Iterator[tuple[str, int]]:
+        """Yield direction and stage of all that is done between preparation and update, in its order."""
+        last = len(self.plan.graph.cuts)
+        for stage in range(last):
+            yield from [("forward", stage), ("meet_forward", stage)]
+        yield "forward", last
+        for stage in range(last - 1, -1, -1):
+            yield from [("meet_backward", stage), ("backward", stage)]
+
+    def _forward_and_backward(self, threads: int) -> None:
+        """Run the blocks on all shards, stage by stage."""
+        for run, (first, _) in zip(self.plan.passes, self.cuts, strict=False):
+            run.first = first
+        self.preparation.run(min(threads, len(self.cuts)))
+        for direction, stage in self._parts():
+            if direction.startswith("meet"):
+                self._meet(direction, stage)
+            else:
+                self.run(direction, stage, threads)
+
+    def _meet(self, direction: str, stage: int) -> None:
+        """Let the block at the end of a stage see all shards; what the first time records is repeated later."""
+        meetings, key = self.plan.meetings, (direction, stage, self.n)
+        if key in meetings:
+            meetings[key].play()
+            return
+        block = self.plan.graph.blocks[self.plan.graph.cuts[stage]]
+        method = block.meet_forward if direction == "meet_forward" else block.meet_backward
+        meetings[key] = record_calls([Call(block, method, (self.plan.meeting(self.cuts),))])
+
+    def _order(self, stage: int) -> range:
+        """Return the shards back and forth: what was written last is still in the caches."""
+        return range(len(self.cuts))[:: -1 if stage % 2 else 1]
+
+    def run(self, direction: str, stage: int, threads: int) -> None:
+        """Run a stage of all shards: without Python, as soon as every worker has recorded every shard."""
+        shards, threads = self._order(stage), min(threads, len(self.cuts))
+        key = direction, stage, threads
+        jobs = self.jobs.get(key)
+        if jobs is not None:
+            jobs.play()
+        elif key in self.jobs:
+            parallel.run(len(shards), lambda i, worker: self.play(direction, stage, shards[i], worker), threads)
+        else:
+            self._take_turns(direction, stage, shards, threads)
+
+    def _take_turns(self, direction: str, stage: int, shards: range, threads: int) -> None:
+        """Run a stage, each worker with shards that it has not had in this way before."""
+        key = direction, stage, threads
+        turn = self.turns.get(key, 0)
+        self.turns[key] = turn + 1
+
+        def group(worker: int, _: int) -> None:
+            for shard in shards[(worker + turn) % threads :: threads]:
+                self.play(direction, stage, shard, worker)
+
+        parallel.run(threads, group, threads)
+        if all((direction, stage, shard, worker) in self.tapes for worker in range(threads) for shard in shards):
+            part = self._part(direction, stage, threads)
+            self.jobs[key] = None if part is None else parallel.Jobs([part])
+
+    def play(self, direction: str, stage: int = 0, shard: int = 0, worker: int = 0) -> None:
+        """Run a stage of a shard; what the first time records is repeated later."""
+        key = direction, stage, shard, worker
+        tape = self.tapes.get(key)
+        if tape is None:
+            self.tapes[key] = record_calls(self._calls(*key))
+        else:
+            tape.play()
+
+    def _calls(self, direction: str, stage: int, shard: int, worker: int) -> Iterator[Call]:
+        """Yield the calls of a stage; the last one forward goes on with the loss, and back again."""
+        plan, graph = self.plan, self.plan.graph
+        first, last = self.cuts[shard]
+        n, memory, run = last - first, plan.memory(shard, worker), plan.passes[shard]
+        load = Call(graph, graph.load_from, (self.source, self.like, first, n, memory))
+        begin = [] if self.is_loaded else [load]
+        end = Call(plan.loss, self._evaluate, (first, n, memory, plan.totals[shard]))
+        if direction == "measure":
+            predicting = Pass(training=False)
+            plan.forget_meetings()  # blocks keep what they have predicted with, until the next meeting that is held
+            yield from begin
+            for number in range(len(graph.cuts) + 1):
+                yield from graph.forward_calls(number, n, memory, predicting)
+            yield end
+            return
+        if direction == "forward":
+            if stage == 0:
+                yield from begin
+            yield from graph.forward_calls(stage, n, memory, run)
+            if stage < len(graph.cuts):
+                return
+            yield end
+        yield from graph.backward_calls(stage, n, memory, plan.gradients_by_layer[shard], run)
+
+    def _evaluate(self, first: int, n: int, memory: Memory, totals: Array) -> None:
+        """Let the loss see a shard, with the targets that stand here now."""
+        self.plan.loss.evaluate(self.plan.end, n, memory, self.targets, first, totals)
+
+
+class Update:
+    """The step of an optimizer and of an average, in pieces of the flat vector."""
+
+    replayable = True  # so far as `sum_squares` goes
+
+    def __init__(self, plan: Plan, rows: int, optimizer: Optimizer, ema: ExponentialMovingAverage | None) -> None:
+        self.model, self.optimizer, self.ema = plan.model, optimizer, ema
+        for one in (optimizer, ema):
+            if one is not None:
+                one._bind(plan.model)
+        self.rates = optimizer._rates, None if ema is None else ema._rates
+        self.clips = optimizer.clip_norm is not None
+        gradients, size = plan.gradients, plan.flat.size
+        pieces = min(SHARDS, 1 + size * rows // SWEEP)
+        length = -(-size // (16 * pieces)) * 16
+        spans = [(first, min(first + length, size)) for first in range(0, size, length)]
+        self.squares, scratch = np.zeros(pieces), optimizer._scratch(pieces)
+
+        def square(piece: int, span: tuple[int, int]) -> Iterator[Call]:
+            yield Call(self, kernels.sum_squares, (gradients, rows, size, *span, scratch, self.squares, piece))
+
+        def sweep(span: tuple[int, int]) -> Iterator[Call]:
+            yield Call(optimizer, optimizer._update, (gradients, 1 if self.clips else rows, *span))
+            if ema is not None:
+                yield Call(ema, ema._update, span)
+
+        self.norm = parallel.Tasks([square(*numbered) for numbered in enumerate(spans)])
+        self.sweep = parallel.Tasks([sweep(span) for span in spans])
+
+    def is_for(self, optimizer: Optimizer, ema: ExponentialMovingAverage | None) -> bool:
+        """Tell whether it is the update by these two, in the arrays that they have now."""
+        return (
+            optimizer is self.optimizer
+            and ema is self.ema
+            and optimizer._rates is self.rates[0]
+            and (ema is None or ema._rates is self.rates[1])
+            and self.clips == (optimizer.clip_norm is not None)
+        )
+
+    def begin(self) -> None:
+        """Settle the numbers of this step."""
+        if self.ema is not None:
+            self.ema._begin(self.model)
+        self.optimizer._begin(self.model)
+
+    def run(self, threads: int) -> None:
+        """Change the parameters along the shards' gradients, which are summed into the first row."""
+        if self.clips:
+            self.norm.run(threads)
+            self.optimizer._clip(self.squares)
+        self.sweep.run(threads)

@@ -1,0 +1,264 @@
+"""`Trainer`: a model, a loss and an optimizer, and the steps that they take on batches; epochs of them are `loop`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import checks
+from ..losses import LOSSES, Loss
+from ..model import Sequential
+from ..optim.averaging import ExponentialMovingAverage
+from ..optim.optimizer import Optimizer
+from ..optim.optimizers import SGD
+from ..runtime import threads as parallel
+from ..typing import Array, RandomState
+from .step import Plan, Step
+
+if TYPE_CHECKING:
+    from ..data.augmentation import Augmentation
+    from ..history import History
+    from .callbacks import Callback
+    from .loop import Evaluation
+
+
+class Trainer:
+    """Trains a model step by step.
+
+    Parameters
+    ----------
+    model : Sequential
+        Built already, or built by the first step from the batch's shape.
+    loss : str or Loss
+        "cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", or a loss with
+        arguments of its own.
+    optimizer : Optimizer, optional
+        `SGD(learning_rate=0.01)` if not given.
+    schedule : Schedule or function, optional
+        At the beginning of each step, `optimizer.learning_rate = schedule(steps)`, with the steps taken before it.
+    ema : ExponentialMovingAverage, optional
+        Averages the parameters: updated after each step.
+    threads : int, optional
+        The most threads of a step; `fastcnn.get_num_threads()` if not given. The bits are the same for any number.
+    random_state : None, int, RandomState or Generator
+        For the parameters of a model that is not built yet, then for the order and the augmentation of `fit`.
+
+    Attributes
+    ----------
+    accuracy : float
+        Share of the last batch that the model had right before the step (sample weights do not count); of answers in
+        multi-label classification; NaN in regression.
+    steps : int
+        How many steps were taken; a part of the seed of each step's random numbers, and what a schedule goes by.
+    epochs : int
+        How many epochs `fit` has trained, in all its calls: each has an order of its own.
+    history : History or None
+        Of the last `fit`, also if it ended with an exception.
+
+    Notes
+    -----
+    A step trains all parameters, and all layers compute as in training. To train only the last layers, as in transfer
+    learning, let a model of the first ones predict their input once, and train a model of the others on that.
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: str | Loss = "cross_entropy",
+        optimizer: Optimizer | None = None,
+        threads: int | None = None,
+        random_state: RandomState = None,
+        *,
+        schedule: Callable[[int], float] | None = None,
+        ema: ExponentialMovingAverage | None = None,
+    ) -> None:
+        _expect(model, Sequential, "model", "a Sequential")
+        _expect(optimizer, Optimizer | None, "optimizer", "an Optimizer")
+        _expect(schedule, Callable | None, "schedule", "a function of the step")
+        _expect(ema, ExponentialMovingAverage | None, "ema", "an ExponentialMovingAverage")
+        self.model = model
+        self.loss = _as_loss(loss)
+        self.optimizer = SGD() if optimizer is None else optimizer
+        self.schedule, self.ema = schedule, ema
+        self.threads = None if threads is None else parallel.check_threads(threads)
+        self.random_state = random_state
+        self.accuracy = float("nan")
+        self.steps = 0
+        self._weight = float("nan")  # of the last batch: by it the means of batches add up to that of an epoch
+        self.epochs = 0
+        self.history: History | None = None
+        self._drawn: int | None = None  # the seed
+        self._plan: Plan | None = None
+        if model.input_shape is not None:
+            self._bind()
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        epochs: int,
+        batch_size: int | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight: Any = None,
+        augmentation: Augmentation | None = None,
+        callbacks: Sequence[Callback] = (),
+        verbose: int = 1,
+    ) -> History:
+        """Train for some epochs.
+
+        Parameters
+        ----------
+        X : array of shape (N, C, H, W) or (N, D), or iterable of batches
+            A memory map is read batch by batch; uint8 is scaled to [0, 1] batch by batch. Without `y`: anything that
+            yields the batches of an epoch, (x, y) or (x, y, weight), each time it is iterated.
+        y : array of length N
+            As `step` takes it.
+        epochs : int
+        batch_size : int
+            The last batch of an epoch may be smaller.
+        X_val, y_val : array, or X_val alone an iterable of batches
+            Measured after every epoch; they choose nothing, unless a callback does.
+        sample_weight : array of shape (N,), optional
+        augmentation : Augmentation, optional
+        callbacks : sequence of Callback
+        verbose : int
+            0 for silence; else a line an epoch, and on a terminal a progress bar.
+
+        Returns
+        -------
+        History
+            Loss, accuracy, validation, learning rate and speed of each epoch.
+
+        Raises
+        ------
+        ValueError
+            If the data hold NaN or infinity: before the first step, or in batches of one's own, before that batch's.
+        FloatingPointError
+            If the loss or a weight is not finite after a step; the weights are those from before it.
+
+        Notes
+        -----
+        Each epoch has an order of its own, which depends on `random_state` and the number of the epoch alone. The same
+        seed gives the same bits, for any number of threads, from arrays or a memory map.
+
+        Ctrl-C ends the fit after the current step, with the history and the weights so far; a second one interrupts at
+        once. The trainer can go on after whatever ended a fit.
+        """
+        from .loop import fit
+
+        return fit(
+            self, X, y, epochs=epochs, batch_size=batch_size, X_val=X_val, y_val=y_val, sample_weight=sample_weight,
+            augmentation=augmentation, callbacks=callbacks, verbose=verbose,
+        )  # fmt: skip
+
+    def evaluate(
+        self, X: Any, y: Any = None, *, batch_size: int | None = None, sample_weight: Any = None
+    ) -> Evaluation:
+        """Return mean loss and accuracy of the model, as it predicts, on arrays or an iterable of batches."""
+        from .loop import evaluate
+
+        return evaluate(self, X, y, batch_size=batch_size, sample_weight=sample_weight)
+
+    def step(self, x: Any, y: Any, *, sample_weight: Any = None) -> float:
+        """Take one step on a batch and return its loss before the step.
+
+        Parameters
+        ----------
+        x : array of shape (N, C, H, W) or (N, D)
+            Real numbers; uint8 is scaled to [0, 1].
+        y : array
+            What the loss wants: integer classes (N,), or rows (N, K), or numbers in the shape of the output.
+        sample_weight : array of shape (N,), optional
+            At least 0. The loss is the weighted mean over the batch, see `Loss`.
+        """
+        x = _as_batch(x)  # which lives until the step is taken: recorded calls know its address
+        step = self._step(x, y, sample_weight)
+        if self.schedule is not None:
+            self.optimizer.learning_rate = float(self.schedule(self.steps))
+        threads = self.threads or parallel.get_num_threads()
+        loss, self.accuracy = step.train(self.steps, self.optimizer, self.ema, threads)
+        self.steps, self._weight = self.steps + 1, step.targets.weight
+        return loss
+
+    def _measure(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, float, float]:
+        """Return loss and accuracy of a batch in prediction mode, and the sum of weights that the loss is a mean by."""
+        x = _as_batch(x)
+        step = self._step(x, y, sample_weight)
+        return *step.measure(self.threads or parallel.get_num_threads()), step.targets.weight
+
+    def _step(self, x: Array, y: Any, sample_weight: Any) -> Step:
+        """Return what there is for such a batch, with this one in it, checked."""
+        plan = self._planned(x)
+        return plan.step(x, plan.loss.targets(plan.end, y, len(x), sample_weight))
+
+    def _build(self, x: Array) -> None:
+        """Build the model from a batch, or from all samples, unless it is built."""
+        if self.model.input_shape is None:
+            self.model.build(x.shape[1:], random_state=self.random_state)
+
+    @property
+    def _seed(self) -> int:
+        """What the order and the augmentation of all epochs depend on; drawn when it is first needed."""
+        if self._drawn is None:
+            self._drawn = self._draw_seed()
+        return self._drawn
+
+    def _draw_seed(self) -> int:
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        generator = checks.as_generator(self.random_state)
+        draw = generator.integers if isinstance(generator, np.random.Generator) else generator.randint
+        return int(draw(2**31 - 1))
+
+    def _check_modes(self) -> None:
+        """Raise if a layer inside is to predict while the model trains: a step cannot hold single layers still."""
+        for place, layer in enumerate(self.model.layers):
+            if self.model.training and not all(one.training for one in layer._modes()):
+                raise ValueError(
+                    f"Trainer: model: layer {place} ({layer.name}): expected training = True; got False: a step trains "
+                    "all layers; to train some alone, let a model of the others compute their input"
+                )
+
+    def _bind(self) -> None:
+        """Let the optimizer and the average know their model, so that their state can be read and set."""
+        self.optimizer._bind(self.model)
+        if self.ema is not None:
+            self.ema._bind(self.model)
+
+    def _planned(self, x: Array) -> Plan:
+        """Return the plan for such batches; the last one is kept."""
+        model, plan = self.model, self._plan
+        if plan is not None and plan.is_for(model, self.loss) and x.shape in plan.shapes:
+            return plan
+        self._build(x)
+        self._check_modes()
+        model._check_input(x)
+        if plan is None or not (plan.is_for(model, self.loss) and plan.has_room(len(x))):
+            self._plan = plan = Plan(model, self.loss, len(x))
+            model.gradients = model._show(plan.gradients[: model._size])
+            self._bind()
+        plan.shapes.add(x.shape)
+        return plan
+
+
+def _as_batch(x: Any) -> Array:
+    """Return a batch as real numbers, C-ordered; uint8 stays."""
+    array = np.asarray(x)
+    return np.ascontiguousarray(array if array.dtype == np.uint8 else checks.as_images(array, "Trainer", "x"))
+
+
+def _as_loss(loss: Any) -> Loss:
+    """Return a loss, given or called by its name."""
+    _expect(loss, str | Loss, "loss", f"a Loss or one of {sorted(LOSSES)}")
+    if isinstance(loss, str) and loss not in LOSSES:
+        raise ValueError(f"Trainer: loss: expected one of {sorted(LOSSES)}; got {loss!r}")
+    return LOSSES[loss]() if isinstance(loss, str) else loss
+
+
+def _expect(value: Any, kind: Any, argument: str, wanted: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"Trainer: {argument}: expected {wanted}; got {value!r}")
