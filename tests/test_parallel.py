@@ -130,14 +130,14 @@ def test_the_lowest_limit_counts_and_what_is_said_of_fastcnn_counts_more(default
 def test_the_limit_is_what_a_process_uses():
     """Estimators and steps heed it; `threads` and `n_jobs` are stronger."""
     code = (
-        "import numpy as np, fastcnn\n"
-        "from fastcnn import parallel\n"
+        "import numpy as np, fastcnn, fastcnn.training.step\n"
+        "from fastcnn.runtime import threads as parallel\n"
         "parallel.available_cpus = lambda: 16\n"
         "assert fastcnn.get_num_threads() == 3\n"
         "assert [fastcnn.CNNClassifier(n_jobs=n_jobs)._threads for n_jobs in (None, 5, -1)] == [3, 5, 16]\n"
         "asked = []\n"
         "parallel.run = lambda n, task, threads: [asked.append(threads), *(task(i, 0) for i in range(n))]\n"
-        "fastcnn.step.SHARD_WORK = 1\n"
+        "fastcnn.training.step.SHARD_WORK = 1\n"
         "x, y = np.ones((4, 3), np.float32), [0, 1, 0, 1]\n"
         "for threads in (None, 2):\n"
         "    fastcnn.Trainer(fastcnn.Sequential([fastcnn.Dense(2)]), threads=threads).step(x, y)\n"

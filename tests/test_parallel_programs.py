@@ -263,7 +263,7 @@ def test_the_affinity_is_respected():
     code = (
         "import os\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from fastcnn import parallel\n"
+        "from fastcnn.runtime import threads as parallel\n"
         "assert parallel.available_cpus() == 1, parallel.available_cpus()\n"
         "assert parallel.get_num_threads() == 1\n"
     )
@@ -284,7 +284,7 @@ def test_the_quota_of_a_container_is_respected(quota):
         "os.path.exists = lambda name: name == file or exists(name)\n"
         "os.cpu_count = lambda: 64\n"
         "os.sched_getaffinity = lambda pid: set(range(64))\n"
-        "from fastcnn import parallel\n"
+        "from fastcnn.runtime import threads as parallel\n"
         f"assert parallel.available_cpus() == {quota}, parallel.available_cpus()\n"
     )
     run_python(code)

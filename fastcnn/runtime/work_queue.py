@@ -1,4 +1,4 @@
-"""Threads that share out recorded kernel calls without Python: the native half of `fastcnn.parallel`.
+"""Threads that share out recorded kernel calls without Python: the native half of `threads`.
 
 Waking a thread costs as long as a small step, and so does handing over the GIL. So helpers wait a while in machine code
 for the next tasks before they go to sleep, and take them without the GIL.
