@@ -16,7 +16,9 @@ PROGRAM = '''
 import sys
 import numpy as np
 import fastcnn
-from fastcnn import Conv2D, Dense, Flatten, MaxPool2D, ReLU, SGD, Sequential, Trainer, parallel, step
+from fastcnn import Conv2D, Dense, Flatten, MaxPool2D, ReLU, SGD, Sequential, Trainer
+from fastcnn.runtime import threads as parallel
+from fastcnn.training import step
 
 step.SHARD_WORK = 1e4
 
