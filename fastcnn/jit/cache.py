@@ -3,7 +3,8 @@
 A file holds one kernel for one combination of kinds of arguments: a checksum, a line of JSON, and an object file as
 LLVM has made it. Its name says what it depends on: the source of `kernels/`, `codegen/` and `jit/`, the versions of
 Numba and llvmlite, the processor and the vector set. What another source has left and nobody loads is deleted in the
-end.
+end. A file is read, or a folder written to, only if nobody but the user and root could have put something else there
+(`trust`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 import tempfile
 import time
+import warnings
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 from llvmlite import binding
 
+from . import trust
 from .target import vector_set
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -63,24 +65,52 @@ def _user_folders() -> list[Path]:
         return []
 
 
-def _is_usable(folder: Path) -> bool:
-    """Tell whether files can be written to `folder`, and by nobody that we do not trust: they are machine code."""
+def _candidates() -> list[Path]:
+    """Return where kernels may be, the best first: `FASTCNN_CACHE_DIR`; else the package, then the user's cache."""
+    chosen = os.environ.get("FASTCNN_CACHE_DIR")
+    roots = [Path(chosen)] if chosen else [FOLDER / "__pycache__", *(folder / "fastcnn" for folder in _user_folders())]
+    return [root / vector_set().name for root in roots]
+
+
+@cache
+def _readable_folder(candidate: Path) -> Path | None:
+    """Return the real path of a folder, None if it is not trusted; raise while there is none, and look again."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.name != "nt" and folder.stat().st_mode & stat.S_IWOTH:
-            return False
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except (OSError, RuntimeError):
-        return False
+        return trust.resolve(candidate)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        _tell(error)
+        return None
 
 
 @cache
 def cache_folder() -> Path | None:
-    """Return the folder for compiled kernels: `FASTCNN_CACHE_DIR`, the package, the user's cache; else None."""
+    """Return the folder that kernels are written to: the first that is trusted and can be written to; None without one.
+
+    A folder that can only be read, such as a package that root has installed and used, is read all the same.
+    """
+    for candidate in _candidates():
+        try:
+            folder = trust.resolve(candidate, create=True)
+        except OSError as error:
+            _tell(error)
+            continue
+        with suppress(OSError), tempfile.TemporaryFile(dir=folder):
+            return folder
+    return None
+
+
+def _tell(error: OSError) -> None:
+    """Warn of a folder that the user has chosen and that is not used; the others are only tried."""
     chosen = os.environ.get("FASTCNN_CACHE_DIR")
-    roots = [Path(chosen)] if chosen else [FOLDER / "__pycache__", *(folder / "fastcnn" for folder in _user_folders())]
-    return next((folder for root in roots if _is_usable(folder := root / vector_set().name)), None)
+    if chosen:
+        _warn_once(f"FASTCNN_CACHE_DIR={chosen}: not used for compiled kernels: {error}")
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 @cache
@@ -128,7 +158,9 @@ def write(name: str, compiled: ObjectFile) -> None:
     content = json.dumps([compiled.entry, compiled.needs]).encode() + b"\n" + compiled.code
     # A full disk is no reason to stop: the kernel is there, and is compiled again next time.
     with suppress(OSError):
-        descriptor, draft = tempfile.mkstemp(prefix=f"{name}.", dir=folder)
+        draft = folder / f"{name}.{os.urandom(8).hex()}"
+        # As in `trust`: for others to read, not to write.
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
         try:
             with open(descriptor, "wb") as file:
                 file.write(hashlib.sha256(content).digest() + content)
@@ -140,16 +172,27 @@ def write(name: str, compiled: ObjectFile) -> None:
 
 
 def read(name: str) -> ObjectFile | None:
-    """Return what `write` was given; None if there is nothing, or if a crash has cut it off."""
-    folder = cache_folder()
-    if folder is None:
-        return None
-    try:
-        with open(folder / name, "rb") as file:
-            checksum, content = file.read(32), file.read()
-        os.utime(folder / name)  # it is in use
-    except OSError:
-        return None
+    """Return what `write` was given; None if there is nothing that is trusted, or if a crash has cut it off."""
+    for candidate in _candidates():
+        with suppress(OSError):
+            folder = _readable_folder(candidate)
+            found = _parse(_content(folder / name)) if folder else None
+            if found:
+                return found
+    return None
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file that is trusted."""
+    with trust.opened(path) as file:
+        with suppress(OSError):  # it may be somebody else's, or on a disk that is only read
+            os.utime(file.fileno() if os.utime in os.supports_fd else path)  # it is in use
+        return file.read()
+
+
+def _parse(content: bytes) -> ObjectFile | None:
+    """Return the machine code in a file; None if it is not as it was written."""
+    checksum, content = content[:32], content[32:]
     if hashlib.sha256(content).digest() != checksum:
         return None
     header, _, code = content.partition(b"\n")
