@@ -1,5 +1,9 @@
 """The estimators keep scikit-learn's contract, and read what they are given."""
 
+import ast
+import re
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -69,7 +73,64 @@ def test_colours(form):
 def test_rows_are_read(width, input_shape, shape):
     rows = np.random.default_rng(0).random((20, width))
     model = CNNClassifier(input_shape=input_shape, max_iter=5).fit(rows, np.arange(20) % 2)
-    assert model.model_.input_shape == shape
+    assert model.model_.input_shape == model.input_shape_ == shape
+
+
+def warned_shapes(estimator, X, method="fit", **more):
+    """Return the shapes that the only warning of a fit suggests, an empty list where there is none."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        getattr(estimator, method)(X, np.arange(len(X)) % 2, **more)
+        estimator.predict(X)
+    found = [one for one in found if issubclass(one.category, UserWarning) and "input_shape" in str(one.message)]
+    if not found:
+        return []
+    assert len(found) == 1
+    assert found[0].filename == __file__
+    text, shape = str(found[0].message), estimator.input_shape_
+    assert f"X: rows of {X.shape[1]} features are read as numbers in a row, input_shape={shape}." in text
+    assert text.endswith(f"if not, set input_shape={shape}, which gives no warning.")
+    return [ast.literal_eval(shape) for shape in re.findall(r"\([\d, ]+\)", text)[1:-1]]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("width", "shapes"),
+    [(56, [(1, 7, 8), (1, 8, 7)]), (42, [(1, 6, 7), (1, 7, 6)]), (2914, [(1, 47, 62), (1, 62, 47)]),
+     (168, [(1, 12, 14), (1, 14, 12), (1, 8, 21), (1, 21, 8), (3, 7, 8), (3, 8, 7)]),
+     (48, [(1, 6, 8), (1, 8, 6)]),
+     *((tabular, []) for tabular in (1, 4, 8, 10, 13, 20, 30, 37, 62)), (64, []), (192, [])],
+)  # fmt: skip
+def test_rows_that_may_be_images_are_warned_of(kind, width, shapes):
+    X = np.random.default_rng(0).random((8, width), "f")
+    assert warned_shapes(kind(max_iter=2), X) == shapes
+
+
+@BOTH
+def test_the_warning_comes_once_and_where_it_is_due(kind):
+    X = np.random.default_rng(0).random((8, 56), "f")
+    model, first = quick(kind, layers="auto", warm_start=True), {"classes": [0, 1]} if kind is CNNClassifier else {}
+    assert warned_shapes(model, X, X_val=X, y_val=np.arange(8) % 2)
+    assert not warned_shapes(model, X)
+    assert not warned_shapes(model, X, "partial_fit")
+    partial = quick(kind, layers="auto")
+    assert warned_shapes(partial, X, "partial_fit", **first)
+    assert not warned_shapes(partial, X, "partial_fit")
+    for input_shape in [(1, 1, 56), (7, 8), (2, 4, 7)]:
+        assert not warned_shapes(quick(kind, layers="auto", input_shape=input_shape), X)
+    for images in (X.reshape(8, 1, 56), X.reshape(8, 1, 1, 56), X.reshape(8, 7, 8), X.reshape(8, 1, 8, 7)):
+        assert not warned_shapes(quick(kind, layers="auto"), images)
+    for layers in ([], [Flatten(), Dense(4), ReLU()]):
+        assert not warned_shapes(quick(kind, layers=layers), X)
+    assert warned_shapes(quick(kind, layers=[Conv2D(4, (1, 3)), ReLU()]), X)
+
+
+def test_images_in_rows_are_better_read_as_images():
+    X, y = load_digits(return_X_y=True)
+    X = X.reshape(-1, 8, 8)[:, :, 1:].reshape(-1, 56)
+    model = CNNClassifier(input_shape=(8, 7), max_iter=4, random_state=0).fit(X[:1000], y[:1000])
+    assert model.input_shape_ == (1, 8, 7)
+    assert model.score(X[1000:], y[1000:]) > 0.93
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # there is nothing to learn

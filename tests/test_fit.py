@@ -157,10 +157,19 @@ def test_a_plateau_is_noticed_by_fit(options, validated, column):
     assert history["learning_rate"] == [1e-9, 1e-9, 0.5e-9]
 
 
-def test_a_plateau_of_what_is_not_measured():
-    one = trainer(schedule=ReduceOnPlateau(0.1, monitor="val_accuracy"))
-    with pytest.raises(ValueError, match="ReduceOnPlateau: monitor: val_accuracy was not measured in epoch 1"):
-        one.fit(*samples(40), epochs=2, batch_size=20, verbose=0)
+def test_what_needs_a_validation_set_is_refused_before_the_first_step():
+    plateau = ReduceOnPlateau(0.1, monitor="val_accuracy")
+    for schedule, callbacks, name in (
+        (plateau, [], "ReduceOnPlateau: monitor: val_accuracy"),
+        (WarmUp(plateau, 2), [], "WarmUp: monitor: val_accuracy"),
+        (None, [EarlyStopping("loss"), EarlyStopping()], "EarlyStopping: monitor: val_loss"),
+    ):
+        one = trainer(schedule=schedule)
+        with pytest.raises(ValueError, match=f"{name} is measured on a validation set: pass X_val, y_val to fit"):
+            one.fit(*samples(40), epochs=2, batch_size=20, callbacks=callbacks, verbose=0)
+        assert one.steps == 0
+    validated = {"X_val": samples(20)[0], "y_val": samples(20)[1]}
+    trainer(schedule=WarmUp(plateau, 2)).fit(*samples(40), epochs=1, batch_size=20, **validated, verbose=0)
 
 
 def test_validation_comes_after_each_epoch_and_changes_nothing():
@@ -267,8 +276,6 @@ def test_early_stopping_wants_more_accuracy():
     one, stopping = trainer(rate=1e-9), EarlyStopping("val_accuracy", patience=3, restore_best=False)
     history = one.fit(X, y, epochs=20, batch_size=16, X_val=X, y_val=y, callbacks=[stopping], verbose=0)
     assert len(history) == 4
-    with pytest.raises(ValueError, match="val_loss was not measured"):
-        one.fit(X, y, epochs=2, batch_size=16, callbacks=[EarlyStopping()], verbose=0)
     with pytest.raises(ValueError, match="monitor: expected one of loss"):
         EarlyStopping("val_cost")
 

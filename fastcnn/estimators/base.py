@@ -22,13 +22,13 @@ from ..history import Epoch, History
 from ..losses import Loss
 from ..optim.optimizer import Optimizer
 from ..optim.optimizers import SGD, Adam, AdamW
-from ..optim.schedules import CosineDecay, OneCycle
+from ..optim.schedules import CosineDecay, OneCycle, Schedule
 from ..runtime import threads as parallel
 from ..training.callbacks import Callback
 from ..training.trainer import Trainer
 from ..typing import Array
-from .images import Reading, Scaler, choose_reading
-from .networks import NAMES, SMALLEST, choose_network
+from .images import Reading, Scaler, choose_reading, rectangles
+from .networks import NAMES, SMALLEST, choose_network, takes_rows
 from .parameters import LayerParameters
 from .samples import Samples, hold_out
 from .watching import CallbackSupportMixin, Curves, Tasks, tasks, watched
@@ -42,7 +42,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         "input_shape": ["array-like", None],
         "loss": [StrOptions({"auto", "log_loss"}), Loss],
         "solver": [StrOptions({"adamw", "adam", "sgd"}), Optimizer],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither"), None],
         "schedule": [StrOptions({"one_cycle", "cosine", "constant"}), callable],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -84,6 +84,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         given, name = X.shape[1:], type(self).__name__
         if reset:
             self._reading: Reading = choose_reading(given, self.input_shape, name)
+            self.input_shape_ = self._reading.shape
             return self._reading.images(X)
         if given == self._reading.given or len(given) == 1:
             return self._reading.images(X)
@@ -144,7 +145,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         again = self.warm_start and hasattr(self, "model_")
         samples = self._samples(X, y, sample_weight, reset=not again)
         self._meet(samples.y, again=again)
-        samples = samples._replace(weight=self._weighted(samples))
+        samples = samples._replace(weight=self._weighted(samples)).weighing()
         held: Samples | None = None
         if X_val is not None:
             if y_val is None:
@@ -155,8 +156,8 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
             raise ValueError("X_val: expected the samples of y_val; got None")
         elif self.early_stopping:
             samples, held = hold_out(samples, self.validation_fraction, self.random_state, self._strata(samples.y))
-        samples = samples.weighing()
         if not again:
+            self._warn_of_strips(stacklevel=4)
             self._begin(samples)
         self._train(samples, held and held.weighing(), watch)
         return self
@@ -172,6 +173,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         self._meet_partly(samples.y, first=first, **known)
         samples = samples._replace(weight=self._weighted(samples)).weighing()
         if first:
+            self._warn_of_strips(stacklevel=5)
             self._begin(samples)
         self._train_partly(samples, watch)
         return self
@@ -211,11 +213,25 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         self.validation_scores_: list[float] | None = None
         self.best_loss_, self.n_iter_ = np.inf, 0
         self._trainer: Trainer | Paused | None = None
+        self._settings: tuple[Any, ...] = ()  # of the last `partial_fit`
 
     @property
     def _strips(self) -> bool:
         """Whether the samples are strips or images below 5 pixels: numbers in a row rather than images."""
         return min(self._reading.shape[1:]) < SMALLEST
+
+    def _warn_of_strips(self, stacklevel: int) -> None:
+        """Warn of rows that are read as strips, though they may be images, unless the network knows no places."""
+        given, shape = self._reading.given, self.input_shape_
+        shapes = rectangles(given[0]) if len(given) == 1 and self._strips else []
+        if not shapes or self.input_shape is not None or takes_rows(self.layers):
+            return
+        warnings.warn(
+            f"X: rows of {given[0]} features are read as numbers in a row, input_shape={shape}. If they are images, "
+            f"set input_shape to their (channels, height, width): {' or '.join(map(str, shapes))}; if not, set "
+            f"input_shape={shape}, which gives no warning.",
+            stacklevel=stacklevel,
+        )
 
     def _batch(self, n: int) -> int:
         if self.batch_size == "auto":
@@ -227,19 +243,30 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
             )
         return int(min(self.batch_size, n))
 
+    @property
+    def _rate(self) -> float:
+        """The learning rate, the highest with a schedule: that of a given optimizer, unless there is another."""
+        if self.learning_rate_init is not None:
+            return float(self.learning_rate_init)
+        return self.solver.learning_rate if isinstance(self.solver, Optimizer) else self._usual_rate
+
     def _new_trainer(self, steps: int, threads: int | None = None, *, constant: bool = False) -> Trainer:
-        rate = float(self.learning_rate_init)
         schedule = "constant" if constant else self.schedule
         if isinstance(schedule, str):
             schedules = {"one_cycle": OneCycle, "cosine": CosineDecay}
-            schedule = schedules[schedule](rate, steps) if schedule in schedules else None
+            schedule = schedules[schedule](self._rate, steps) if schedule in schedules else None
+        elif isinstance(schedule, Schedule):
+            schedule = copy.deepcopy(schedule)  # it may learn from the epochs, and a parameter stays as it is
         return Trainer(
-            self.model_, self._loss(), self._optimizer(rate), threads, random_state=self._seed, schedule=schedule
+            self.model_, self._loss(), self._optimizer(), threads, random_state=self._seed, schedule=schedule
         )
 
-    def _optimizer(self, rate: float) -> Optimizer:
+    def _optimizer(self) -> Optimizer:
+        rate = self._rate
         if isinstance(self.solver, Optimizer):
-            return copy.deepcopy(self.solver)
+            optimizer = copy.deepcopy(self.solver)
+            optimizer.learning_rate = rate
+            return optimizer
         if self.solver == "adamw":
             return AdamW(rate, weight_decay=self.alpha, no_decay=("biases", "gamma", "beta"))
         if self.solver == "adam":
@@ -267,16 +294,25 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         """Train for one epoch, going on where the last call ended."""
         samples = self._ready(samples)
         with self._capped() as threads:
-            if not isinstance(self._trainer, Trainer):
-                paused, self._trainer = self._trainer, self._new_trainer(0, constant=True)
-                self._trainer.epochs = len(self.loss_curve_)
-                if paused is not None:
-                    paused.resume(self._trainer)
+            self._trainer = self._going_on()
             self._trainer.threads = threads
             self.history_ = self._run(self._trainer, samples, self._batch(len(samples.y)), 1, Curves(self), watch)
         self.loss_, self.n_iter_ = self.loss_curve_[-1], self.n_iter_ + 1
         if watch is not None:
             watch.done()
+
+    def _going_on(self) -> Trainer:
+        """Return the trainer of the last `partial_fit`, or one that goes on for it with what is set now."""
+        last, settings = self._trainer, (self.learning_rate_init, self.solver, self.alpha, self.loss)
+        before, self._settings = self._settings, settings
+        if isinstance(last, Trainer) and settings == before:
+            return last
+        trainer = self._new_trainer(0, constant=True)
+        trainer.epochs = len(self.loss_curve_)
+        if last is not None:
+            paused = Paused(last) if isinstance(last, Trainer) else last
+            paused.resume(trainer, state=settings[1:] == before[1:], rate=settings == before)
+        return trainer
 
     def _ready(self, samples: Samples) -> Samples:
         """Return samples with scaled images and encoded targets."""
@@ -304,7 +340,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         except FloatingPointError as error:
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-                f"preprocessed, or learning_rate_init={self.learning_rate_init} is too large ({error})."
+                f"preprocessed, or learning_rate_init={self._rate} is too large ({error})."
             ) from error
 
     def _warn(self, history: History) -> None:
@@ -344,6 +380,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
     # What a classifier and a regressor say.
 
     _outputs_wanted: int
+    _usual_rate: ClassVar[float]  # of a solver that is called by its name
 
     def _check_y(self, y: Any) -> Array:
         """Return targets as an array, if they are such as the estimator takes."""
@@ -387,8 +424,10 @@ class Paused:
         self.steps, self.epochs = trainer.steps, trainer.epochs
         self.learning_rate, self.state = trainer.optimizer.learning_rate, trainer.optimizer.get_state()
 
-    def resume(self, trainer: Trainer) -> None:
-        """Let a new trainer of the same model go on."""
+    def resume(self, trainer: Trainer, *, state: bool, rate: bool) -> None:
+        """Let a new trainer of the same model go on, with the optimizer's state and learning rate or without."""
         trainer.steps, trainer.epochs = self.steps, self.epochs
-        trainer.optimizer.learning_rate = self.learning_rate
-        trainer.optimizer.set_state(self.state)
+        if state:
+            trainer.optimizer.set_state(self.state)
+        if rate:
+            trainer.optimizer.learning_rate = self.learning_rate

@@ -30,18 +30,19 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         `layers__0__num_filters`.
     input_shape : (channels, height, width) or (height, width), optional
         How rows are read. Without it a row of k² numbers is a square, of 3·k² one of three channels, any other a strip
-        of 1 × features; images have their channels where 1 to 4 stands.
+        of 1 × features: with a warning, where a rectangle of at least 6 pixels a side, up to 1:3, would fit, and unless
+        `layers` begins with `Flatten`. Images have their channels where 1 to 4 stands.
     loss : {"auto", "log_loss"} or Loss
         Cross-entropy of the softmax; of each label by itself in multi-label classification. "auto" smooths the labels
         of images (`CrossEntropy(label_smoothing=0.1)`), though not of strips, nor of images below 5 pixels: more are
         right, and the probabilities stay further from 0 and 1.
     solver : {"adamw", "adam", "sgd"} or Optimizer
-        SGD has Nesterov's momentum 0.9.
-    learning_rate_init : float
-        The highest, with a schedule.
+        "sgd" has Nesterov's momentum 0.9. An optimizer is copied, never changed; its weight decay is its own.
+    learning_rate_init : float, optional
+        The highest, with a schedule. If not given, that of an optimizer is its own, that of a solver by name 0.01.
     schedule : {"one_cycle", "cosine", "constant"} or function of the step
         The first two end at `max_iter`. With "constant" the training ends once the loss has not improved by `tol` for
-        `n_iter_no_change` epochs.
+        `n_iter_no_change` epochs. A function says the rate by itself. `partial_fit` takes no schedule.
     batch_size : int or "auto"
         "auto": a twentieth of the images, but at least 8 and at most 64; 200 strips, or images below 5 pixels. At most
         the number of samples.
@@ -51,7 +52,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         Weight decay; "adamw" decouples it, and leaves biases and norms alone.
     early_stopping : bool
         Hold out `validation_fraction` of the samples, unless `fit` gets `X_val`; stop once its score has not improved
-        by `tol` for `n_iter_no_change` epochs; restore the weights of the best.
+        by `tol` for `n_iter_no_change` epochs; restore the weights of the best. At least 2 samples are held out, of
+        every class one.
     validation_fraction, n_iter_no_change, tol : float, int, float
     augmentation : Augmentation, optional
         Changes the images on the way in, anew in each epoch.
@@ -73,6 +75,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     ----------
     classes_ : array of shape (n_classes_,)
     n_classes_ : int
+    input_shape_ : tuple of int
+        (channels, height, width): what X was read as.
     n_features_in_ : int
     feature_names_in_ : array
         If X had names.
@@ -101,6 +105,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     (797,)
     """
 
+    _usual_rate: ClassVar[float] = 0.01
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseCNN._parameter_constraints,
         "class_weight": [dict, list, None, str],
@@ -113,7 +118,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         input_shape: Any = None,
         loss: Any = "auto",
         solver: Any = "adamw",
-        learning_rate_init: float = 0.01,
+        learning_rate_init: float | None = None,
         schedule: Any = "one_cycle",
         batch_size: Any = "auto",
         max_iter: int = 12,
@@ -229,10 +234,9 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
             if classes is None and y.ndim == 1:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             self._settle_classes(y if classes is None or y.ndim == 2 else unique_labels(classes))
-        elif classes is not None and self._labels is None and not np.array_equal(self.classes_, unique_labels(classes)):
-            raise ValueError(
-                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
-            )
+        if classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
+            as_what = "the labels of `y`, which are" if first else "on last call to partial_fit, was"
+            raise ValueError(f"`classes={classes!r}` is not the same as {as_what}: {self.classes_!r}")
         self._check_targets(y)
 
     def _settle_classes(self, y: Array) -> None:
@@ -247,7 +251,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
             unseen = np.setdiff1d(y, self.classes_)
             if len(unseen):
                 raise ValueError(
-                    f"`y` contains previously unseen labels: {unseen.tolist()}; the classes are {self.classes_}"
+                    "`y` has classes not in `self.classes_`. "
+                    f"`self.classes_` has {self.classes_}. 'y' also has {unseen}."
                 )
 
     def _encode(self, y: Array) -> Array:

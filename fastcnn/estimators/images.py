@@ -11,6 +11,7 @@ from ..typing import Array, Shape
 
 CHANNELS = (1, 2, 3, 4)  # what may be a number of channels where nothing else is said
 CHUNK = 1 << 20  # numbers that are summed at once
+SIDE, RATIO = 6, 3  # of rectangles that rows may be: pictures seldom are smaller or longer, tables often are
 IN_CACHE = 1 << 15  # numbers that are scaled at once
 
 
@@ -103,6 +104,17 @@ def _rectangle(width: int) -> Shape:
     """Return the rectangle of one channel that is nearest to a square."""
     height = next(side for side in range(math.isqrt(width), 0, -1) if width % side == 0)
     return 1, height, width // height
+
+
+def rectangles(width: int) -> list[Shape]:
+    """Return what images `width` numbers may be, as (C, H, W): the best of one channel, then of three."""
+    shapes: list[Shape] = []
+    for channels, most in ((1, 2), (3, 1)):
+        pixels = width // channels if width % channels == 0 else 0
+        sides = [side for side in range(math.isqrt(pixels), SIDE - 1, -1) if pixels % side == 0]
+        for side in [side for side in sides if pixels <= RATIO * side**2][:most]:
+            shapes += dict.fromkeys([(channels, side, pixels // side), (channels, pixels // side, side)])
+    return shapes
 
 
 class Scaler:

@@ -53,6 +53,11 @@ def choose_network(
     return Sequential(row)
 
 
+def takes_rows(layers: str | Sequence[Layer]) -> bool:
+    """Tell whether the layers begin with `Flatten`: where in an image a number is means nothing to them."""
+    return not isinstance(layers, str) and (not layers or isinstance(layers[0], Flatten))
+
+
 def automatic(input_shape: Shape, outputs: int, *, places: bool) -> Sequential:
     """Return a network for images of any size.
 

@@ -31,16 +31,17 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         `layers__0__num_filters`.
     input_shape : (channels, height, width) or (height, width), optional
         How rows are read. Without it a row of k² numbers is a square, of 3·k² one of three channels, any other a strip
-        of 1 × features; images have their channels where 1 to 4 stands.
+        of 1 × features: with a warning, where a rectangle of at least 6 pixels a side, up to 1:3, would fit, and unless
+        `layers` begins with `Flatten`. Images have their channels where 1 to 4 stands.
     loss : {"squared_error", "absolute_error", "huber"} or Loss
         Of targets that are standardised, output by output.
     solver : {"adamw", "adam", "sgd"} or Optimizer
-        SGD has Nesterov's momentum 0.9.
-    learning_rate_init : float
-        The highest, with a schedule.
+        "sgd" has Nesterov's momentum 0.9. An optimizer is copied, never changed; its weight decay is its own.
+    learning_rate_init : float, optional
+        The highest, with a schedule. If not given, that of an optimizer is its own, that of a solver by name 0.003.
     schedule : {"one_cycle", "cosine", "constant"} or function of the step
         The first two end at `max_iter`. With "constant" the training ends once the loss has not improved by `tol` for
-        `n_iter_no_change` epochs.
+        `n_iter_no_change` epochs. A function says the rate by itself. `partial_fit` takes no schedule.
     batch_size : int or "auto"
         "auto": a twentieth of the images, but at least 8 and at most 64; 200 strips, or images below 5 pixels. At most
         the number of samples.
@@ -50,7 +51,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         Weight decay; "adamw" decouples it, and leaves biases and norms alone.
     early_stopping : bool
         Hold out `validation_fraction` of the samples, unless `fit` gets `X_val`; stop once its score has not improved
-        by `tol` for `n_iter_no_change` epochs; restore the weights of the best.
+        by `tol` for `n_iter_no_change` epochs; restore the weights of the best. At least 2 samples are held out.
     validation_fraction, n_iter_no_change, tol : float, int, float
     augmentation : Augmentation, optional
         Changes the images on the way in, anew in each epoch.
@@ -70,6 +71,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     Attributes
     ----------
     n_outputs_ : int
+    input_shape_ : tuple of int
+        (channels, height, width): what X was read as.
     n_features_in_ : int
     feature_names_in_ : array
         If X had names.
@@ -97,6 +100,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     (442,)
     """
 
+    _usual_rate: ClassVar[float] = 0.003
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseCNN._parameter_constraints,
         "loss": [StrOptions({*LOSSES}), Loss],
@@ -109,7 +113,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         input_shape: Any = None,
         loss: Any = "squared_error",
         solver: Any = "adamw",
-        learning_rate_init: float = 0.003,
+        learning_rate_init: float | None = None,
         schedule: Any = "one_cycle",
         batch_size: Any = "auto",
         max_iter: int = 50,

@@ -48,4 +48,9 @@ def hold_out(samples: Samples, share: float, random_state: Any, classes: Array |
             f"early_stopping: {len(indices)} samples are too few for a validation split of "
             f"validation_fraction={share}: {str(error).rstrip('.')}. Pass X_val and y_val, or set early_stopping=False."
         ) from None
+    if len(held) < 2:
+        raise ValueError(
+            "early_stopping: The validation set is too small. Increase 'validation_fraction' or the size of your "
+            f"dataset; got validation_fraction={share} of {len(indices)} samples. Or pass X_val and y_val."
+        )
     return samples.taken(kept), samples.taken(held)

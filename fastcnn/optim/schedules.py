@@ -23,6 +23,8 @@ class Schedule(ABC):
     nothing, so a training that is taken up again at `trainer.steps` goes on exactly. Any function of a step will do.
     """
 
+    monitor: str | None = None  # a column of the history that it depends on
+
     def __call__(self, step: int) -> float:
         """Return η(step).
 
@@ -151,6 +153,7 @@ class WarmUp(Schedule):
         if not callable(schedule):
             raise TypeError(f"WarmUp: schedule: expected a schedule; got {schedule!r}")
         self.schedule = schedule
+        self.monitor = schedule.monitor if isinstance(schedule, Schedule) else None
         self.steps = _whole(self, "steps", steps, at_least=1)
         self.start_factor = _number(self, "start_factor", start_factor, at_least=0, at_most=1)
 

@@ -49,6 +49,12 @@ class Callback:
     validation, and `epoch` and `end` follow. An exception in a callback ends the fit at once and comes out of `fit`;
     model and trainer can go on from the last step. `begin` of every callback comes before the first step.
 
+    Attributes
+    ----------
+    monitor : str or None
+        A column of the history that the callback needs. `fit` refuses `"val_loss"` and `"val_accuracy"` without
+        validation.
+
     Examples
     --------
     >>> from fastcnn import Callback
@@ -57,6 +63,8 @@ class Callback:
     ...         if run.step == 1000:
     ...             run.stop("a thousand steps are enough")
     """
+
+    monitor: str | None = None
 
     def begin(self, run: Run) -> None:
         """Come before the first step; the model may not be built yet."""
@@ -98,6 +106,8 @@ class EarlyStopping(Callback):
     ----------
     Prechelt, "Early stopping, but when?", in: Neural Networks: Tricks of the Trade, Springer 1998.
     """
+
+    monitor: str
 
     def __init__(
         self,

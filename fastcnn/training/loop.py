@@ -57,6 +57,8 @@ def fit(
     _check_callbacks(callbacks)
     feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation)
     validation = _validation(trainer, X_val, y_val, batch_size)
+    if validation is None:
+        _check_monitors(callbacks, trainer.schedule)
     trainer._check_modes()
     run = Run(trainer, History())
     trainer.history = run.history
@@ -198,3 +200,14 @@ def _check_callbacks(callbacks: Sequence[Callback]) -> None:
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"fit: callbacks: expected Callback objects; got {callback!r}")
+
+
+def _check_monitors(callbacks: Sequence[Callback], schedule: object) -> None:
+    """Raise if something needs what is measured on a validation set only; here there is none."""
+    needing: list[Callback | Schedule] = [*callbacks, *([schedule] if isinstance(schedule, Schedule) else [])]
+    for needy in needing:
+        if (needy.monitor or "").startswith("val_"):
+            raise ValueError(
+                f"{type(needy).__name__}: monitor: {needy.monitor} is measured on a validation set: pass X_val, y_val "
+                "to fit (early_stopping=True lets an estimator hold one out), or monitor 'loss'"
+            )
