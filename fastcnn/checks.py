@@ -13,7 +13,8 @@ from .typing import Array, RandomState, Shape
 def as_images(value: Any, layer: str, argument: str) -> Array:
     """Return `value` as a float array: float32 and float64 stay, float16 becomes float32, all others float64."""
     array = np.asarray(value)
-    if array.dtype in (np.float32, np.float64):
+    dtype = array.dtype
+    if dtype.char in "fd" and dtype.isnative:
         return array
     if array.dtype.kind == "f":  # half and long precision, and the other byte order
         return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)

@@ -108,7 +108,7 @@ class Loss(ABC):
 
     @abstractmethod
     def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
-        """Return the checked targets of a batch of `n`."""
+        """Return the checked targets of a batch of `n`: of copies, which no other thread can change after the check."""
 
     @abstractmethod
     def evaluate(self, end: End, n: int, memory: Memory, targets: Targets, first: int, totals: Array) -> None:
@@ -143,7 +143,7 @@ class Loss(ABC):
         """Return the checked sample weights in float64."""
         if sample_weight is None:
             return np.ones(n)
-        weights = np.asarray(checks.as_images(sample_weight, self.name, "sample_weight"), np.float64)
+        weights = np.array(checks.as_images(sample_weight, self.name, "sample_weight"), np.float64)  # a copy
         if weights.shape != (n,):
             raise ValueError(f"{self.name}: sample_weight: expected shape ({n},); got shape {weights.shape}")
         if not (np.isfinite(weights).all() and weights.min() >= 0):
@@ -210,9 +210,9 @@ class CrossEntropy(Loss):
             return self._soft(end, _check_rows(array, f"{self.name}: {end.argument}"), sample_weight)
         if array.shape != (n,) or array.dtype.kind not in "biu":
             raise self._wrong_kind(end, array, n)
-        labels = np.ascontiguousarray(array, np.int64)
-        if labels[labels.argmin()] < 0 or labels[labels.argmax()] >= classes:
-            raise self._wrong_classes(end, array)
+        labels = array.astype(np.int64)  # a copy: what is checked is what is used, whatever another thread does to y
+        if labels.item(labels.argmin()) < 0 or labels.item(labels.argmax()) >= classes:
+            raise self._wrong_classes(end, labels[(labels < 0) | (labels >= classes)].astype(array.dtype))
         if sample_weight is None and self.class_weight is None and self.label_smoothing == 0:
             return Targets((labels,), float(n), float(n))
         return self._soft(end, np.eye(classes)[labels], sample_weight)
@@ -227,9 +227,9 @@ class CrossEntropy(Loss):
             f"got shape {array.shape}"
         )
 
-    def _wrong_classes(self, end: End, array: Array) -> Exception:
+    def _wrong_classes(self, end: End, wrong: Array) -> Exception:
         """Return what to raise for classes out of range."""
-        first, *others = array[(array < 0) | (array >= end.channels)].tolist()
+        first, *others = wrong.tolist()
         more = f" and {len(others)} more beyond" if others else ""
         return ValueError(
             f"{self.name}: {end.argument}: expected classes from 0 to {end.channels - 1}; got {first}{more}"
@@ -264,7 +264,7 @@ class _Elementwise(Loss):
 
     def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
         where = f"{self.name}: {end.argument}"
-        array = checks.as_images(y, self.name, end.argument)
+        array = np.array(checks.as_images(y, self.name, end.argument))  # a copy: what is checked is what is used
         shape = end.layout.shape if end.pixels > 1 else (end.channels,)
         allowed = {(n, *shape), (n, *end.layout.shape), *([(n,)] if shape == (1,) else [])}
         if array.shape not in allowed:

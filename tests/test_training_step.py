@@ -10,7 +10,7 @@ from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Tr
 from fastcnn.engine.graph import Graph
 from fastcnn.losses import Targets
 from fastcnn.ops.convolution.winograd import ALGORITHMS
-from fastcnn.training.step import Step
+from fastcnn.training.step import Plan, Step
 from tests.arrays import ORDERS, both_dtypes
 from tests.models import MODEL_CASES, labels
 
@@ -104,6 +104,51 @@ def test_a_class_that_is_none_changes_nothing():
             assert all(np.array_equal(*pair) for pair in zip(weights, model.get_weights(), strict=True))
         assert trainer.step(x, [0, 1, 2, 0]) == twin.step(x, [0, 1, 2, 0])
     assert trainer.steps == trainer.optimizer.steps == 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "weight"),
+    [
+        ("cross_entropy", np.array([0, 1, 2, 0]), None),
+        ("cross_entropy", np.array([0, 1, 2, 0]), np.ones(4)),
+        ("cross_entropy", np.eye(3)[[0, 1, 2, 0]], np.ones(4)),
+        ("binary_cross_entropy", np.eye(3)[[0, 1, 2, 0]], np.ones(4)),
+        ("mean_squared_error", np.eye(3)[[0, 1, 2, 0]], np.ones(4)),
+        ("huber", np.eye(3)[[0, 1, 2, 0]], np.ones(4)),
+        ("mean_squared_error", np.eye(3, dtype=np.float32)[[0, 1, 2, 0]], None),
+    ],
+)  # fmt: skip
+def test_what_was_checked_is_what_is_used(loss, y, weight, monkeypatch):
+    """Another thread overwrites targets and weights between the check and the step."""
+    model = Sequential([Flatten(), Dense(3)]).build((1, 2, 2), random_state=0)
+    x, step = np.random.default_rng(0).random((4, 1, 2, 2), np.float32), Plan.step
+    expected = [Trainer(model.copy(), loss).step(x, y.copy(), sample_weight=weight) for _ in range(2)]
+    y = y.copy()
+
+    def overwritten(plan, x, targets):
+        y[...] = 2**40
+        if weight is not None:
+            weight[...] = np.nan
+        return step(plan, x, targets)
+
+    monkeypatch.setattr(Plan, "step", overwritten)
+    assert Trainer(model, loss).step(x, y, sample_weight=weight) == expected[0]
+
+
+@pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")
+def test_an_array_that_changes_its_dtype_is_read_as_it_was(monkeypatch):
+    """Another thread takes the bytes of a checked batch for larger numbers, of which there are fewer."""
+    model = Sequential([Flatten(), Dense(3)]).build((1, 64, 64), random_state=0)
+    x, check = np.ones((8, 1, 64, 64), np.float32), Trainer._planned
+    expected = Trainer(model.copy()).step(x, np.zeros(8, int))
+
+    def changed(trainer, batch):
+        plan = check(trainer, batch)
+        x.dtype = np.float64
+        return plan
+
+    monkeypatch.setattr(Trainer, "_planned", changed)
+    assert Trainer(model).step(x, np.zeros(8, int)) == expected
 
 
 def test_a_loss_in_python():

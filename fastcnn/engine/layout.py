@@ -85,6 +85,11 @@ class Layout:
         """The public shape (C, H, W)."""
         return self.channels, self.height, self.width
 
+    @property
+    def is_public(self) -> bool:
+        """Whether a buffer of images is their public array: (C, H, W) in C order, with nothing in between."""
+        return self.halo == Halo() and self.pitch == self.channels and (self.channels == 1 or self.pixels == 1)
+
     def outlasts_cache(self, images: int, dtype: np.dtype) -> bool:
         """Tell whether a buffer of `images` images is better written past the caches, and aligned for that."""
         size = dtype.itemsize

@@ -174,6 +174,12 @@ class Trainer:
             What the loss wants: integer classes (N,), or rows (N, K), or numbers in the shape of the output.
         sample_weight : array of shape (N,), optional
             At least 0. The loss is the weighted mean over the batch, see `Loss`.
+
+        Notes
+        -----
+        Targets and weights are copied before they are checked; another thread may overwrite `x`, `y` and the weights at
+        any moment. A large `x` is read where it is: then a step sees old and new pixels, and the memory must stay, as
+        NumPy sees to unless `x.resize(refcheck=False)` is called.
         """
         x = _as_batch(x)  # which lives until the step is taken: recorded calls know its address
         step = self._step(x, y, sample_weight)
@@ -246,9 +252,9 @@ class Trainer:
 
 
 def _as_batch(x: Any) -> Array:
-    """Return a batch as real numbers, C-ordered; uint8 stays."""
-    array = np.asarray(x)
-    return np.ascontiguousarray(array if array.dtype == np.uint8 else checks.as_images(array, "Trainer", "x"))
+    """Return a batch as real numbers, C-ordered; uint8 stays. Nobody else has the array, to set its shape or dtype."""
+    array = np.asarray(x).view()
+    return np.ascontiguousarray(array if array.dtype.char == "B" else checks.as_images(array, "Trainer", "x"))
 
 
 def _as_loss(loss: Any) -> Loss:
