@@ -20,9 +20,10 @@ import numpy as np
 
 import fastcnn
 import reference
-from fastcnn.engine.graph import Graph
-from fastcnn.engine.ir import Pass
+from fastcnn.engine.allocate import allocate
+from fastcnn.engine.ir import Graph, RunContext
 from fastcnn.engine.layout import aligned_zeros
+from fastcnn.engine.planner import make_plan
 from fastcnn.runtime import threads as parallel
 
 from .networks import rounding
@@ -98,29 +99,29 @@ def layer_work(name: str, threads: int) -> dict[str, list[Work]]:
     found: dict[str, list[Work]] = {"forward": [], "backward": []}
     n = IMAGES // threads
     layer = make(fastcnn).build(SHAPE, dtype=np.float32)
-    graph = Graph(SHAPE, n, np.dtype(np.float32), input_gradient=True)
-    graph.output = layer._connect(graph, 0)
-    graph.finish()
-    (block,) = graph.blocks
+    graph = Graph(SHAPE, np.dtype(np.float32))
+    graph.output = layer._lower(graph, 0)
+    plan = make_plan(graph, n, input_gradient=True)
+    (op,) = plan.ops
     rng = np.random.default_rng(0)
     for index in range(threads):
-        memory, run = graph.allocate(), Pass(first=index * n)
-        x, y = (memory.values[edge] for edge in (block.x, block.y))
-        dx, dy = (memory.gradients[edge] for edge in (block.x, block.y))
+        workspace, context = allocate(plan), RunContext(first=index * n)
+        x, y = (workspace.values[value] for value in (op.x, op.y))
+        dx, dy = (workspace.gradients[value] for value in (op.x, op.y))
         assert dx is not None
         assert dy is not None
         rng.standard_normal(out=x, dtype=np.float32)
         rng.standard_normal(out=dy, dtype=np.float32)
         needed = {"input": x.nbytes, "output": y.nbytes, "": 0}[derivative]
-        found["forward"].append(Work(partial(block.forward, n, memory, run), x.nbytes + y.nbytes))
-        found["backward"].append(Work(partial(block.backward, n, memory, {}, run), dx.nbytes + dy.nbytes + needed))
+        found["forward"].append(Work(partial(op.forward, n, workspace, context), x.nbytes + y.nbytes))
+        found["backward"].append(Work(partial(op.backward, n, workspace, {}, context), dx.nbytes + dy.nbytes + needed))
     return found
 
 
 def optimizer_work(name: str, threads: int) -> dict[str, list[Work]]:
     """Return an optimizer's sweep, one piece of work for each thread."""
     optimizer = OPTIMIZERS[name]()
-    model = fastcnn.Sequential([fastcnn.Dense(PARAMETERS, use_bias=False)] if False else [fastcnn.Dense(PARAMETERS)])
+    model = fastcnn.Sequential([fastcnn.Dense(PARAMETERS)])
     model.build((PARAMETERS,), dtype=np.float32)
     optimizer._begin(model)
     size = model._flat.size

@@ -9,11 +9,14 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from . import checks
-from .engine.graph import Graph
-from .engine.ir import Memory
+from .engine.allocate import allocate
+from .engine.ir import Graph, Plan
 from .engine.layout import Layout
+from .engine.load import load
+from .engine.planner import make_plan
+from .engine.workspace import Workspace
 from .kernels import loss as kernels
-from .layers.dense import SoftmaxBlock
+from .ops.dense import SoftmaxOp
 from .typing import Array
 
 
@@ -38,13 +41,13 @@ class Targets(NamedTuple):
 class End:
     """The end of a network, where a loss reads the output and leaves its gradient."""
 
-    def __init__(self, graph: Graph, argument: str = "y") -> None:
-        layout, gradient = graph.values[graph.output], graph.gradients[graph.output]
+    def __init__(self, plan: Plan, argument: str = "y") -> None:
+        layout, gradient = plan.values[plan.output], plan.gradients[plan.output]
         if gradient is None:
             raise ValueError("Trainer: model: expected a layer that computes something; its output is its input")
-        self.edge, self.dtype, self.layout, self.argument = graph.output, graph.dtype, layout, argument
+        self.value, self.dtype, self.layout, self.argument = plan.output, plan.dtype, layout, argument
         self.pixels, self.channels = layout.pixels, layout.channels
-        self.x_row, self.dx_row = layout.pixel_table(graph.images), gradient.pixel_table(graph.images)
+        self.x_row, self.dx_row = layout.pixel_table(plan.images), gradient.pixel_table(plan.images)
 
 
 class Loss(ABC):
@@ -93,11 +96,11 @@ class Loss(ABC):
         return self._alone(output, target, sample_weight)[1]
 
     def attach(self, graph: Graph) -> None:
-        """Take the model at what the loss wants to see; before the graph is finished."""
-        if self.swallows and graph.blocks and graph.blocks[-1].link == self.swallows:
-            graph.output = graph.blocks.pop().x
+        """Take the model at what the loss wants to see; before the graph is planned."""
+        if self.swallows and graph.ops and graph.ops[-1].traits.link == self.swallows:
+            graph.output = graph.ops.pop().x
             graph.shapes.pop()
-        elif graph.blocks and isinstance(graph.blocks[-1], SoftmaxBlock):
+        elif graph.ops and isinstance(graph.ops[-1], SoftmaxOp):
             raise ValueError(
                 f"{self.name}: model: it ends in Softmax, whose backward takes the gradient by its logits, as "
                 "cross_entropy has it; use Dense and SoftmaxActivation"
@@ -111,7 +114,7 @@ class Loss(ABC):
         """Return the checked targets of a batch of `n`: of copies, which no other thread can change after the check."""
 
     @abstractmethod
-    def evaluate(self, end: End, n: int, memory: Memory, targets: Targets, first: int, totals: Array) -> None:
+    def evaluate(self, end: End, n: int, workspace: Workspace, targets: Targets, first: int, totals: Array) -> None:
         """Write the gradient of L for the `n` samples from `first` on; add loss and hits to `totals`."""
 
     def mean(self, targets: Targets, totals: Sequence[float]) -> float:
@@ -124,17 +127,16 @@ class Loss(ABC):
             raise ValueError(f"{self.name}: output: expected (N, ...) with at least one number; got shape {z.shape}")
         n, shape = len(z), z.shape
         maps = shape[1:] if z.ndim == 4 else (z.size // n,)
-        graph = Graph(maps, n, z.dtype, input_gradient=True)
-        graph.finish()
-        self.check_end(graph.values[0])
-        end, memory, totals = End(graph, "target"), graph.allocate(), np.zeros(2)
+        plan = make_plan(Graph(maps, z.dtype), n, input_gradient=True)
+        self.check_end(plan.values[0])
+        end, workspace, totals = End(plan, "target"), allocate(plan), np.zeros(2)
         y = np.asarray(target)
         if y.shape == shape:
             y = y.reshape(n, *maps)
         targets = self.targets(end, y, n, sample_weight)
-        graph.load(z.reshape(n, *maps), n, memory)
-        self.evaluate(end, n, memory, targets, 0, totals)
-        gradient, layout = memory.gradients[0], graph.gradients[0]
+        load(plan, z.reshape(n, *maps), n, workspace)
+        self.evaluate(end, n, workspace, targets, 0, totals)
+        gradient, layout = workspace.gradients[0], plan.gradients[0]
         assert gradient is not None
         assert layout is not None
         return self.mean(targets, totals.tolist()), layout.view(gradient, n).reshape(shape)
@@ -244,9 +246,9 @@ class CrossEntropy(Loss):
         weights = (s[:, None] * w * smooth / total).astype(end.dtype).ravel()
         return Targets((rows.argmax(axis=1), weights), 1.0, total)
 
-    def evaluate(self, end: End, n: int, memory: Memory, targets: Targets, first: int, totals: Array) -> None:
+    def evaluate(self, end: End, n: int, workspace: Workspace, targets: Targets, first: int, totals: Array) -> None:
         labels, *weights = targets.arrays
-        x, dx = memory.values[end.edge], memory.gradients[end.edge]
+        x, dx = workspace.values[end.value], workspace.gradients[end.value]
         if weights:
             kernels.soft_cross_entropy(x, end.x_row, n, end.channels, weights[0], labels, first, dx, end.dx_row, totals)
         else:
@@ -279,11 +281,11 @@ class _Elementwise(Loss):
     def _check_values(self, target: Array, where: str) -> None:
         """Raise ValueError for targets that have no meaning."""
 
-    def evaluate(self, end: End, n: int, memory: Memory, targets: Targets, first: int, totals: Array) -> None:
+    def evaluate(self, end: End, n: int, workspace: Workspace, targets: Targets, first: int, totals: Array) -> None:
         numbers, weights = targets.arrays
         self._run(
-            memory.values[end.edge], end.x_row, n, end.pixels, end.channels, numbers, weights, first,
-            memory.gradients[end.edge], end.dx_row, totals,
+            workspace.values[end.value], end.x_row, n, end.pixels, end.channels, numbers, weights, first,
+            workspace.gradients[end.value], end.dx_row, totals,
         )  # fmt: skip
 
     @abstractmethod

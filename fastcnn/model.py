@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from .engine.graph import Graph
+from .engine.ir import Graph
 from .layers.base import Layer
 from .layers.container import Container, check_row, row_shapes
-from .layers.fusion import connect_row
+from .layers.fusion import lower_row
 from .prediction import Predictors
 from .runtime import threads as parallel
 from .summary import summarize
@@ -174,6 +174,6 @@ class Sequential(Container):
         for layer, inside, _ in row_shapes(self.layers, input_shape, self.name):
             yield layer, inside
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         graph.fuse = graph.fuse and self.fuse
-        return connect_row(graph, self.layers, x)
+        return lower_row(graph, self.layers, x)

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .engine.graph import Graph
-from .engine.ir import Memory, Pass
+from .engine import schedule
+from .engine.allocate import allocate
+from .engine.ir import Graph, RunContext
 from .engine.layout import padded
+from .engine.load import load, load_from
+from .engine.planner import make_plan
+from .engine.workspace import Workspace
 from .jit.recorder import recording
 from .kernels import compare
 from .runtime import threads as parallel
-from .runtime.record import Call, record_calls
+from .runtime.record import Call, record_calls, run_calls
 from .runtime.tape import Tape
 from .typing import Array, IntArray, Shape
 
@@ -84,17 +88,17 @@ class Predictor:
     def __init__(self, model: Container, images: int) -> None:
         assert model.input_shape is not None
         self.images = images
-        self.graph = Graph(model.input_shape, images, model._flat.dtype, training=False)
-        self.graph.output = model._connect(self.graph, 0)
-        self.graph.finish()
+        graph = Graph(model.input_shape, model._flat.dtype, training=False)
+        graph.output = model._lower(graph, 0)
+        self.plan = make_plan(graph, images)
         self.output_shape = model.output_shape(model.input_shape)
-        self.work = sum(block.work(self.graph) for block in self.graph.blocks)
-        self.memories: dict[int, Memory] = {}
+        self.work = sum(op.work(graph) for op in graph.ops)
+        self.workspaces: dict[int, Workspace] = {}
         self.pieces: dict[tuple[int, int], _Piece] = {}
         self.records: dict[tuple[Shape, np.dtype], _Record] = {}
         self.last = NONE
-        self.copies = _Copies(array for block in self.graph.blocks for array in block.copied())
-        self.run = Pass(training=False)
+        self.copies = _Copies(array for op in graph.ops for array in op.copied())
+        self.context = RunContext(training=False)
 
     def predict(self, x: Array, threads: int) -> Array:
         """Return the outputs for a batch, in pieces."""
@@ -106,8 +110,8 @@ class Predictor:
             self.pieces.clear()
             self.records.clear()
             self.last = NONE
-            self.graph.prepare()
-        output = np.empty((n, *self.output_shape), self.graph.dtype)
+            run_calls(schedule.prepare_calls(self.plan))
+        output = np.empty((n, *self.output_shape), self.plan.dtype)
         pieces = -(-n // self.images)
         if pieces == 1:
             self._predict(x, output, 0)
@@ -133,12 +137,12 @@ class Predictor:
     def _record(self, x: Array) -> None:
         """Keep all calls of the prediction of a small batch, which was one piece just now."""
         n, piece = len(x), self.pieces.get((0, len(x)))
-        if piece is None or x.nbytes > SMALL or x.dtype not in (self.graph.dtype, np.uint8) or not x.flags.aligned:
+        if piece is None or x.nbytes > SMALL or x.dtype not in (self.plan.dtype, np.uint8) or not x.flags.aligned:
             return
         images = np.ascontiguousarray(x)
         source = np.array([images.ctypes.data])
         with recording(Tape()) as load:
-            self.graph.load_from(source, np.zeros(0, x.dtype), 0, n, piece.memory)
+            load_from(self.plan, source, np.zeros(0, x.dtype), 0, n, piece.workspace)
         tape = self.copies.look + load + piece.tape
         changed = self.copies.changed if self.copies.now else None
         record = _Record(tape.fed(source, images), changed, piece.output, tape)
@@ -146,20 +150,20 @@ class Predictor:
 
     def _predict(self, x: Array, output: Array, worker: int) -> None:
         """Write the output of one piece; what the first of its length records is repeated later."""
-        n, graph = len(x), self.graph
+        n, plan = len(x), self.plan
         piece = self.pieces.get((worker, n))
         if piece is not None:
-            graph.load(x, n, piece.memory)
+            load(plan, x, n, piece.workspace)
             piece.tape.play()
             output[...] = piece.output
             return
-        if worker not in self.memories:
-            self.memories[worker] = graph.allocate()
-        memory = self.memories[worker]
-        graph.load(x, n, memory)
-        tape = record_calls(Call(block, block.forward, (n, memory, self.run)) for block in graph.blocks)
-        maps = graph.values[graph.output].view(memory.values[graph.output], n)
-        piece = _Piece(memory, tape, maps if len(self.output_shape) == 3 else maps[:, :, 0, 0])
+        if worker not in self.workspaces:
+            self.workspaces[worker] = allocate(plan)
+        workspace = self.workspaces[worker]
+        load(plan, x, n, workspace)
+        tape = record_calls(Call(op, op.forward, (n, workspace, self.context)) for op in plan.ops)
+        maps = plan.values[plan.output].view(workspace.values[plan.output], n)
+        piece = _Piece(workspace, tape, maps if len(self.output_shape) == 3 else maps[:, :, 0, 0])
         output[...] = piece.output
         if len(self.pieces) < TAPES:
             self.pieces[worker, n] = piece
@@ -168,7 +172,7 @@ class Predictor:
 class _Piece(NamedTuple):
     """A worker's memory, what computes the output of so many images in it, and where that stands."""
 
-    memory: Memory
+    workspace: Workspace
     tape: Tape
     output: Array
 
@@ -216,8 +220,8 @@ class _Copies:
 def _images_in_cache(model: Container) -> int:
     """Return of how many images the largest maps before and behind a block fit the cache; at least one."""
     assert model.input_shape is not None
-    graph = Graph(model.input_shape, 1, model._flat.dtype, training=False)
-    model._connect(graph, 0)
+    graph = Graph(model.input_shape, model._flat.dtype, training=False)
+    model._lower(graph, 0)
     sizes = [padded(channels) * height * width for channels, height, width in graph.shapes]
-    most = max([sizes[0], *(sum(sizes[edge] for edge in block.reads) + sizes[block.y] for block in graph.blocks)])
+    most = max([sizes[0], *(sum(sizes[value] for value in op.reads) + sizes[op.y] for op in graph.ops)])
     return max(1, CACHE // (most * graph.dtype.itemsize))

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .engine.graph import Graph
-from .engine.ir import Store
-from .layers.base import Layer
+from .engine.allocate import allocate
+from .engine.ir import Graph, Store
+from .engine.planner import make_plan
+from .engine.weights import Weights
 from .layers.container import Container
 from .typing import Array, Shape
 
@@ -47,15 +48,15 @@ class Row(NamedTuple):
 def rows(model: Container) -> list[Row]:
     """Return the rows of a built model's layers, in order."""
     assert model.input_shape is not None
-    graph = Graph(model.input_shape, 1, model._flat.dtype, fuse=False)
-    model._connect(graph, 0)
-    flops: dict[Layer, int] = {}
-    for block in graph.blocks:
-        flops[block.layer] = flops.get(block.layer, 0) + 2 * round(block.work(graph))
+    graph = Graph(model.input_shape, model._flat.dtype, fuse=False)
+    model._lower(graph, 0)
+    flops: dict[Weights, int] = {}
+    for op in graph.ops:
+        flops[op.weights] = flops.get(op.weights, 0) + 2 * round(op.work(graph))
     return list(_rows(model, model.input_shape, "", flops))
 
 
-def _rows(model: Container, input_shape: Shape, prefix: str, flops: dict[Layer, int]) -> Iterator[Row]:
+def _rows(model: Container, input_shape: Shape, prefix: str, flops: dict[Weights, int]) -> Iterator[Row]:
     for (place, layer), (_, inside) in zip(model._children(), model._inner_shapes(input_shape), strict=True):
         name, output_shape = prefix + place, layer.output_shape(inside)
         if isinstance(layer, Container):
@@ -77,11 +78,10 @@ def step_memory(model: Container, images: int) -> int:
     assert model.input_shape is not None
     sizes = []
     for n in (1, 2):
-        graph = Graph(model.input_shape, n, model._flat.dtype)
-        graph.output = model._connect(graph, 0)
-        graph.finish()
+        graph = Graph(model.input_shape, model._flat.dtype)
+        graph.output = model._lower(graph, 0)
         stores: tuple[Store, Store] = ({}, {})
-        graph.allocate(*stores)
+        allocate(make_plan(graph, n), *stores)
         arrays = {id(array): array for array in _arrays(stores)}
         sizes.append(sum(array.nbytes for array in arrays.values()))
     return 2 * model._flat.nbytes + sizes[0] + (images - 1) * (sizes[1] - sizes[0])

@@ -9,5 +9,6 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
+Gradients: TypeAlias = dict[str, Array]  # name of a parameter -> flat storage
 Shape: TypeAlias = tuple[int, ...]
 RandomState: TypeAlias = int | np.random.RandomState | np.random.Generator | None

@@ -33,7 +33,7 @@ def test_imports_of_before():
     assert (SGD, Trainer) == (fastcnn.SGD, fastcnn.Trainer)
     assert lenet5 is fastcnn.models.lenet5
     assert load_digits()[0].shape == (1797, 1, 8, 8)
-    with pytest.raises(ModuleNotFoundError, match="fastcnn.nonsense"):
+    with pytest.raises(ModuleNotFoundError, match=r"fastcnn\.nonsense"):
         importlib.import_module("fastcnn.nonsense")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.ops.convolution.winograd import ALGORITHMS
+from fastcnn.ops.convolution.select import ALGORITHMS
 from tests.arrays import both_dtypes
 from tests.cases import CONV_CASES, DENSE_CASES, DEPTHWISE_CASES, LAYER_CASES, POOL_CASES
 from tests.guards import GUARD, Guards, guard_all_buffers, untouched

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import fastcnn
 import reference
-from fastcnn.ops.convolution.winograd import ALGORITHMS
+from fastcnn.ops.convolution.select import ALGORITHMS
 from tests.arrays import DTYPES, ORDERS, both_dtypes, normal, pairs, sweep
 from tests.bounds import TRANSFORMS, Expected, expect_convolution, expect_winograd
 from tests.cases import CONV_CASES, ConvCase

@@ -101,14 +101,14 @@ def test_backward_belongs_to_the_forward_before_it_whatever_the_mode_is_now():
 def test_a_relu_in_the_same_pass(make, shape):
     models = [fastcnn.Sequential([make(fastcnn), fastcnn.ReLU()], fuse=fuse) for fuse in (True, False)]
     x, dL_dout = normal(*shape), normal(*shape, seed=1)
-    blocks, found = [], []
+    ops, found = [], []
     for model in models:
         model.build(shape[1:], dtype=np.float64)
         random_parameters(model)
         output = model.forward(x)
-        blocks.append(len(model._session.graph.blocks))
+        ops.append(len(model._session.plan.ops))
         found.append([output, model.backward(dL_dout), *model.gradients.values(), *model._state().values()])
-    assert blocks == [1, 2]
+    assert ops == [1, 2]
     assert (found[0][0] == 0).any()
     for fused, unfused in zip(*found, strict=True):
         assert_alike(fused, unfused, 1e-13)

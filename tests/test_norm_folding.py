@@ -6,22 +6,23 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.engine.graph import Graph
-from fastcnn.engine.ir import Pass
-from fastcnn.runtime.record import Call, record_calls
+from fastcnn.engine import schedule
+from fastcnn.engine.allocate import allocate
+from fastcnn.engine.ir import RunContext
+from fastcnn.engine.load import load
+from fastcnn.runtime.record import Call, record_calls, run_calls
 from tests.arrays import both_dtypes, normal
+from tests.plans import plan_of
 from tests.test_norm import assert_alike, digits, network, random_parameters
 
 
 def predict(model, x, fuse):
-    graph = Graph(x.shape[1:], len(x), x.dtype, training=False, fuse=fuse)
-    graph.output = model._connect(graph, 0)
-    graph.finish()
-    graph.prepare()
-    memory = graph.allocate()
-    graph.load(x, len(x), memory)
-    graph.forward([(len(x), memory)], [Pass(training=False)])
-    return len(graph.blocks), graph.values[graph.output].view(memory.values[graph.output], len(x)).copy()
+    plan = plan_of(model, len(x), training=False, fuse=fuse)
+    workspace = allocate(plan)
+    run_calls(schedule.prepare_calls(plan))
+    load(plan, x, len(x), workspace)
+    schedule.forward(plan, [(len(x), workspace)], [RunContext(training=False)])
+    return len(plan.ops), plan.values[plan.output].view(workspace.values[plan.output], len(x)).copy()
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -78,20 +79,18 @@ def test_predictions_follow_the_running_statistics(dtype):
 
 def test_a_recorded_prediction_reads_the_arrays_as_they_are():
     model = fastcnn.Sequential([fastcnn.BatchNorm()]).build((5,))
-    graph = Graph((5,), 3, np.dtype(np.float32), training=False)
-    graph.output = model._connect(graph, 0)
-    graph.finish()
-    graph.prepare()
-    memory, x = graph.allocate(), normal(3, 5, dtype=np.float32)
-    graph.load(x, 3, memory)
-    tape = record_calls(Call(block, block.forward, (3, memory, Pass(training=False))) for block in graph.blocks)
+    plan = plan_of(model, 3, training=False)
+    workspace, x = allocate(plan), normal(3, 5, dtype=np.float32)
+    run_calls(schedule.prepare_calls(plan))
+    load(plan, x, 3, workspace)
+    tape = record_calls(Call(op, op.forward, (3, workspace, RunContext(training=False))) for op in plan.ops)
     model.layers[0].running_mean = np.arange(5)
     tape.play()
-    output = graph.values[graph.output].view(memory.values[graph.output], 3).reshape(3, 5)
+    output = plan.values[plan.output].view(workspace.values[plan.output], 3).reshape(3, 5)
     assert_alike(output, ((x - np.arange(5)) / np.sqrt(1 + 1e-5)).astype(np.float32), 1e-6)
 
 
 def test_training_does_not_fold():
     model = fastcnn.Sequential([fastcnn.Conv2D(3, 3), fastcnn.BatchNorm(), fastcnn.ReLU()]).build((2, 6, 6))
     model.forward(normal(2, 2, 6, 6))
-    assert len(model._session.graph.blocks) == 2
+    assert len(model._session.plan.ops) == 2

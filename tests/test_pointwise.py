@@ -37,7 +37,7 @@ def plain():
 
 
 def bottleneck():
-    """Return a residual unit, whose input two blocks read: it stands in no panels."""
+    """Return a residual unit, whose input two operations read: it is never blocked."""
     inner = [fastcnn.Conv2D(ROW, 1, bias=False), fastcnn.BatchNorm(), fastcnn.ReLU()]
     inner += [fastcnn.Conv2D(16, 3, padding=1, bias=False), fastcnn.BatchNorm()]
     first = [fastcnn.Conv2D(16, 3, padding=1, bias=False), fastcnn.BatchNorm(), fastcnn.ReLU()]
@@ -60,14 +60,14 @@ each_network = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 
 
 def trained(make, dtype):
-    """Return the parameters after three steps, the prediction, and how many blocks skip zeros."""
+    """Return the parameters after three steps, the prediction, and how many operations skip zeros."""
     generator = np.random.RandomState(3)
     x, y = generator.standard_normal((7, 3, 9, 7)).astype(dtype), generator.randint(4, size=7)
     model = make().build((3, 9, 7), random_state=0, dtype=dtype)
     trainer = Trainer(model, optimizer=SGD(0.1), threads=2)
     for n in (7, 7, 4):
         trainer.step(x[:n], y[:n])
-    skipping = sum(block.skips_zeros for block in trainer._plan.graph.blocks)
+    skipping = sum(op.traits.skips_zeros for op in trainer._plan.graph.ops)
     return model._flat.copy(), model.predict(x), skipping
 
 
@@ -90,7 +90,7 @@ def test_where_zeros_are_skipped():
     def skips(*layers):
         trainer = Trainer(fastcnn.Sequential([fastcnn.Conv2D(5, 1), *layers, fastcnn.Flatten(), fastcnn.Dense(2)]))
         trainer.step(np.zeros((2, 3, 6, 6), np.float32), [0, 1])
-        return trainer._plan.graph.blocks[1].skips_zeros
+        return trainer._plan.graph.ops[1].traits.skips_zeros
 
     assert skips(fastcnn.ReLU(), fastcnn.Conv2D(ROW, 1))
     assert not skips(fastcnn.Conv2D(ROW, 1))
@@ -107,7 +107,7 @@ def test_zeros_are_skipped_behind_a_fork():
     first = [fastcnn.Conv2D(ROW, 1), fastcnn.ReLU()]
     trainer = Trainer(fastcnn.Sequential([*first, unit, fastcnn.GlobalAvgPool2D(), fastcnn.Dense(2)]))
     trainer.step(np.zeros((2, 3, 6, 6), np.float32), [0, 1])
-    assert [block.skips_zeros for block in trainer._plan.graph.blocks][:3] == [False, False, True]
+    assert [op.traits.skips_zeros for op in trainer._plan.graph.ops][:3] == [False, False, True]
 
 
 def test_what_is_not_a_number_is_not_skipped():

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 import fastcnn
 import reference
+from fastcnn.engine.ir import Graph
 from tests.arrays import ORDERS, both_dtypes, normal, sweep
+from tests.plans import plan_of
 from tests.slopes import away_from_kinks, directional_gradient_check
 
 
@@ -232,20 +234,20 @@ def test_any_channels_side_by_side(N, channels, H, W):
 
 
 def test_a_relu_behind_the_sum_is_fused():
-    def blocks(fuse):
-        graph = fastcnn.engine.graph.Graph((8, 4, 4), 1, np.dtype(np.float32), fuse=fuse)
+    def ops(fuse):
+        graph = Graph((8, 4, 4), np.dtype(np.float32), fuse=fuse)
         model = fastcnn.Sequential(ROWS["ends in ReLU"][1](fastcnn), fuse=fuse).build((8, 4, 4))
-        model._connect(graph, 0)
-        return [type(block).__name__ for block in graph.blocks]
+        model._lower(graph, 0)
+        return [type(op).__name__ for op in graph.ops]
 
-    assert blocks(True) == ["_ConvBlock", "_ForkBlock", "_ConvBlock", "_AddBlock"]
-    assert blocks(False) == [
-        "_ConvBlock",
-        "_ForkBlock",
-        "_ConvBlock",
-        "ElementwiseBlock",
-        "_AddBlock",
-        "ElementwiseBlock",
+    assert ops(True) == ["ConvolutionOp", "ForkOp", "ConvolutionOp", "AddOp"]
+    assert ops(False) == [
+        "ConvolutionOp",
+        "ForkOp",
+        "ConvolutionOp",
+        "ElementwiseOp",
+        "AddOp",
+        "ElementwiseOp",
     ]
 
 
@@ -254,10 +256,7 @@ def test_the_first_edge_is_padded_only_where_needed():
 
     def pitch(*layers):
         model = fastcnn.Sequential(layers).build((3, 8, 8))
-        graph = fastcnn.engine.graph.Graph((3, 8, 8), 1, np.dtype(np.float32))
-        graph.output = model._connect(graph, 0)
-        graph.finish()
-        return graph.values[0].pitch
+        return plan_of(model, 1).values[0].pitch
 
     m = fastcnn
     assert pitch(conv(m, 8), m.Residual([conv(m, 8)])) == 3

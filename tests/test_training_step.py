@@ -7,12 +7,14 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer
-from fastcnn.engine.graph import Graph
+from fastcnn.engine.allocate import allocate
+from fastcnn.engine.load import load, load_from
 from fastcnn.losses import Targets
-from fastcnn.ops.convolution.winograd import ALGORITHMS
+from fastcnn.ops.convolution.select import ALGORITHMS
 from fastcnn.training.step import Plan, Step
 from tests.arrays import ORDERS, both_dtypes
 from tests.models import MODEL_CASES, labels
+from tests.plans import plan_of
 
 each_model = pytest.mark.parametrize("case", MODEL_CASES, ids=str)
 
@@ -32,14 +34,12 @@ def test_uint8_is_scaled_on_the_way_in():
 def test_the_kernel_loads_a_batch_as_numpy_does(shape, padding, dtype):
     """Bytes and floats, in rows with a halo between them and without: the same bits, and zeros in the halo."""
     first = Conv2D(4, 3, padding=padding) if len(shape) == 3 else Dense(4)
-    model, graph = Sequential([first]).build(shape, random_state=0, dtype=dtype), Graph(shape, 4, np.dtype(dtype))
-    graph.output = model._connect(graph, 0)
-    graph.finish()
+    plan = plan_of(Sequential([first]).build(shape, random_state=0, dtype=dtype), 4)
     for kind in (np.uint8, np.float32, np.float64):
-        expected, actual = graph.allocate(), graph.allocate()
+        expected, actual = allocate(plan), allocate(plan)
         x = (255 * np.random.default_rng(0).random((7, *shape))).astype(kind)
-        graph.load(x[2:6], 4, expected)
-        graph.load_from(np.array([x.ctypes.data]), np.zeros(0, kind), 2, 4, actual)
+        load(plan, x[2:6], 4, expected)
+        load_from(plan, np.array([x.ctypes.data]), np.zeros(0, kind), 2, 4, actual)
         np.testing.assert_array_equal(actual.values[0], expected.values[0])
 
 
@@ -161,7 +161,7 @@ def test_a_loss_in_python():
             return Targets((np.asarray(y, float),), float(np.sum(sample_weight)), float(np.sum(sample_weight)))
 
         def evaluate(self, end, n, memory, targets, first, totals):
-            x, dx = memory.values[end.edge], memory.gradients[end.edge]
+            x, dx = memory.values[end.value], memory.gradients[end.value]
             for i in range(n):
                 error = x[end.x_row[i]] - targets.arrays[0][first + i]
                 totals[0] += error**2

@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastcnn import Conv2D
-from fastcnn.engine.graph import Graph
-from fastcnn.runtime.tape import Tape, recording
+from fastcnn.engine.allocate import allocate
+from fastcnn.engine.ir import Graph
+from fastcnn.engine.load import load
+from fastcnn.engine.planner import make_plan
+from fastcnn.jit.recorder import recording
+from fastcnn.runtime.tape import Tape
 
 Direction = tuple[Callable[[], Any], Callable[[Any], np.ndarray]]
 
@@ -22,35 +26,35 @@ def directions(
     layer = Conv2D(len(filters), filters.shape[2:], padding=padding, bias=False, algorithm=algorithm)
     layer.build(tuple(shape), dtype=x.dtype)
     layer.filters = filters
-    graph = Graph(tuple(shape), n, x.dtype, input_gradient=True)
-    graph.output = layer._connect(graph, 0)
-    graph.finish()
-    memory = graph.allocate()
-    graph.load(x, n, memory)
-    block = graph.blocks[0]
-    y, gradient = memory.values[block.y], memory.gradients[block.y]
-    graph.gradients[block.y].view(gradient, n)[...] = dL_dout
-    dx, scratch = memory.gradients[0], memory.scratch[0]
-    dw, dbias = np.zeros_like(layer._flat), np.zeros_like(memory.kept[0].dbias)
+    graph = Graph(tuple(shape), x.dtype)
+    graph.output = layer._lower(graph, 0)
+    plan = make_plan(graph, n, input_gradient=True)
+    workspace = allocate(plan)
+    load(plan, x, n, workspace)
+    op = plan.ops[0]
+    y, gradient = workspace.values[op.y], workspace.gradients[op.y]
+    plan.gradients[op.y].view(gradient, n)[...] = dL_dout
+    dx, scratch = workspace.gradients[0], workspace.scratchpad[0]
+    dw, dbias = np.zeros_like(layer._flat), np.zeros_like(workspace.saved[0].dbias)
 
     def forward() -> None:
-        block.prepare()
-        block.algorithm.forward(n, memory.values[0], block.biases, block.floor, y, scratch)
+        op.prepare()
+        op.algorithm.forward(n, workspace.values[0], op.biases, op.floor, y, scratch)
 
     def input_gradient() -> None:
-        block.prepare()
-        block.algorithm.input_gradient(n, gradient, dx, scratch)
+        op.prepare()
+        op.algorithm.input_gradient(n, gradient, dx, scratch)
 
     def filter_gradient() -> None:
-        block.algorithm.filter_gradient(n, memory.values[0], gradient, dw, dbias, scratch)
+        op.algorithm.filter_gradient(n, workspace.values[0], gradient, dw, dbias, scratch)
 
-    call = recorded if block.replayable else lambda direction: direction
+    call = recorded if op.replayable else lambda direction: direction
     found: dict[str, Direction] = {
-        "forward": (call(forward), lambda _: graph.values[block.y].view(y, n)),
+        "forward": (call(forward), lambda _: plan.values[op.y].view(y, n)),
         "filter gradient": (call(filter_gradient), lambda _: layer._show(dw)["filters"]),
     }
     if shape[0] > 3:  # the first layer of a network computes none
-        found["input gradient"] = (call(input_gradient), lambda _: graph.gradients[0].view(dx, n))
+        found["input gradient"] = (call(input_gradient), lambda _: plan.gradients[0].view(dx, n))
     return found
 
 

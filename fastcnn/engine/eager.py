@@ -1,24 +1,42 @@
-"""The notebook's way of working: a layer's blocks with memory of their own, kept from call to call."""
+"""The notebook's way of working: a layer's operations with a workspace of their own, kept from call to call."""
 
 from __future__ import annotations
 
 import math
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-from ..runtime.record import record_calls
+from ..runtime.record import record_calls, run_calls
 from ..runtime.tape import Tape
-from ..typing import Array, Shape
-from .graph import Graph
-from .ir import Memory, Pass
+from ..typing import Array, Gradients, Shape
+from . import schedule
+from .allocate import allocate
+from .ir import Graph, RunContext
 from .layout import Layout, aligned_zeros
-
-if TYPE_CHECKING:
-    from ..layers.base import Layer
+from .load import load
+from .planner import make_plan
+from .weights import Weights
+from .workspace import Workspace
 
 CHUNK = 1 << 26  # numbers of a batch that pass through one memory; longer batches are cut
+
+
+class Lowerable(Protocol):
+    """What a session runs: a layer."""
+
+    @property
+    def _flat(self) -> Array: ...
+
+    @property
+    def _size(self) -> int: ...
+
+    def output_shape(self, input_shape: Shape) -> Shape: ...
+
+    def _lower(self, graph: Graph, x: int) -> int: ...
+
+    def _gradients_by_layer(self, flat: Array) -> dict[Weights, Gradients]: ...
 
 
 class Session:
@@ -36,28 +54,30 @@ class Session:
         The flat gradient of the layer's parameters.
     """
 
-    def __init__(self, layer: Layer, shape: Shape, dtype: np.dtype, calls: int = 0) -> None:
+    def __init__(self, layer: Lowerable, shape: Shape, dtype: np.dtype, calls: int = 0) -> None:
         self.layer, self.shape, self.dtype = layer, shape, dtype
         self.output_shape = (shape[0], *layer.output_shape(shape[1:]))
         images = min(shape[0], max(1, CHUNK // math.prod(shape[1:])))
-        self.graph = Graph(shape[1:], images, dtype, input_gradient=True)
-        self.graph.output = layer._connect(self.graph, 0)
-        self.graph.finish()
+        graph = Graph(shape[1:], dtype)
+        graph.output = layer._lower(graph, 0)
+        self.plan = plan = make_plan(graph, images, input_gradient=True)
         self.firsts = range(0, shape[0], images)
-        self.shards: list[tuple[int, Memory]] = [
-            (min(images, shape[0] - first), self.graph.allocate()) for first in self.firsts
+        self.shards: list[tuple[int, Workspace]] = [
+            (min(images, shape[0] - first), allocate(plan)) for first in self.firsts
         ]
-        last, graph = self.graph.output, self.graph
-        self.outputs = [_view(graph.values[last], n, memory.values[last]) for n, memory in self.shards]
-        self.output_gradients = [_view(graph.gradients[last], n, memory.gradients[last]) for n, memory in self.shards]
-        self.input_gradients = [_view(graph.gradients[0], n, memory.gradients[0]) for n, memory in self.shards]
+        last = plan.output
+        self.outputs = [_view(plan.values[last], n, workspace.values[last]) for n, workspace in self.shards]
+        self.output_gradients = [
+            _view(plan.gradients[last], n, workspace.gradients[last]) for n, workspace in self.shards
+        ]
+        self.input_gradients = [_view(plan.gradients[0], n, workspace.gradients[0]) for n, workspace in self.shards]
         self.gradient = aligned_zeros(layer._size, dtype)
         self.parts = [self.gradient]
         if len(self.shards) > 1:
             self.parts = [aligned_zeros(layer._size, dtype) for _ in self.firsts]
         self.by_layer = [layer._gradients_by_layer(part) for part in self.parts]
         self.number = np.zeros(1, np.int64)
-        self.passes = [Pass(first=first, number=self.number) for first in self.firsts]
+        self.contexts = [RunContext(first=first, number=self.number) for first in self.firsts]
         self.tapes: dict[tuple[str, bool], Tape] = {}
         self.ready = False
         self.calls = calls
@@ -65,11 +85,10 @@ class Session:
     def forward(self, x: Array, training: bool) -> Array:
         """Return the output of a batch."""
         self.ready = False
-        graph = self.graph
         self.number[0] = self.calls
-        for (n, memory), run in zip(self.shards, self.passes, strict=True):
-            run.training = training
-            graph.load(x[run.first : run.first + n], n, memory)
+        for (n, workspace), context in zip(self.shards, self.contexts, strict=True):
+            context.training = training
+            load(self.plan, x[context.first : context.first + n], n, workspace)
         self._play("forward", training)
         self.ready, self.calls = True, self.calls + 1
         return self._collect(self.outputs, self.output_shape)
@@ -78,20 +97,20 @@ class Session:
         """Return the gradient of the input; leave the parameters' in `gradient`."""
         for view, first in zip(self.output_gradients, self.firsts, strict=True):
             view[...] = dL_dout[first : first + len(view)].reshape(view.shape)
-        self._play("backward", self.passes[0].training)
+        self._play("backward", self.contexts[0].training)
         if len(self.parts) > 1:
             np.sum(self.parts, axis=0, out=self.gradient)
         return self._collect(self.input_gradients, self.shape)
 
     def _play(self, direction: str, training: bool) -> None:
         """Run all shards one way; where nothing but kernels is called, the calls are recorded and repeated."""
-        graph = self.graph
-        if graph.cuts or self.layer._flat.dtype != self.dtype:
+        plan = self.plan
+        if plan.sync_points or self.layer._flat.dtype != self.dtype:
             if direction == "forward":
-                graph.prepare()
-                graph.forward(self.shards, self.passes)
+                run_calls(schedule.prepare_calls(plan))
+                schedule.forward(plan, self.shards, self.contexts)
             else:
-                graph.backward(self.shards, self.by_layer, self.passes)
+                schedule.backward(plan, self.shards, self.by_layer, self.contexts)
             return
         tape = self.tapes.get((direction, training))
         if tape is None:
@@ -100,13 +119,13 @@ class Session:
             tape.play()
 
     def _record(self, direction: str) -> Tape:
-        graph = self.graph
-        calls = graph.prepare_calls() if direction == "forward" else iter(())
-        for (n, memory), run, gradients in zip(self.shards, self.passes, self.by_layer, strict=True):
+        plan = self.plan
+        calls = schedule.prepare_calls(plan) if direction == "forward" else iter(())
+        for (n, workspace), context, gradients in zip(self.shards, self.contexts, self.by_layer, strict=True):
             if direction == "forward":
-                calls = chain(calls, graph.forward_calls(0, n, memory, run))
+                calls = chain(calls, schedule.forward_calls(plan, 0, n, workspace, context))
             else:
-                calls = chain(calls, graph.backward_calls(0, n, memory, gradients, run))
+                calls = chain(calls, schedule.backward_calls(plan, 0, n, workspace, gradients, context))
         return record_calls(calls)
 
     def _collect(self, views: list[Array], shape: Shape) -> Array:

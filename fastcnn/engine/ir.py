@@ -1,8 +1,7 @@
-"""Blocks of computation, of which networks are made before they run, and the memory that passes through them.
+"""The intermediate representation: operations in order, on values; and the plan, which says where values lie.
 
-A layer owns parameters and formulas; a block is a layer, or a run of layers that one kernel does at once, bound to
-the shapes of one network. It writes its tables of offsets once. Memory belongs to the caller: an edge is a
-buffer of feature maps between two blocks, and any number of `Memory` objects can pass through the same blocks at once.
+A layer owns parameters and formulas; an operation is a layer, or a run of layers that one kernel does at once, for the
+shapes of one network. A value is what one operation hands to others: feature maps. `planner` decides where values lie.
 """
 
 from __future__ import annotations
@@ -10,23 +9,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..typing import Array, IntArray
-from .layout import Halo
-
-if TYPE_CHECKING:
-    from ..layers.base import Layer
-    from .graph import Graph
-
-Gradients = dict[str, Array]  # name of a parameter -> flat storage
+from ..typing import Array, Gradients, IntArray, Shape
+from .layout import BlockedLayout, Halo, Layout
+from .weights import Weights
+from .workspace import Workspace
 
 
 @dataclass
-class Pass:
-    """What a block may want to know of the pass that it is part of.
+class RunContext:
+    """What an operation may want to know of the pass that it is part of.
 
     Attributes
     ----------
@@ -48,108 +43,93 @@ class Pass:
         return int(self.number[0])
 
 
-@dataclass
-class Memory:
-    """The buffers that a shard of the batch flows through; one per worker.
+@dataclass(frozen=True)
+class Traits:
+    """What the planner must know of an operation.
 
     Attributes
     ----------
-    values, gradients : list of array
-        Flat buffers of each edge's maps, and of the gradients with respect to them (None where nobody asks).
-    kept : list
-        What each block wants kept between forward and backward, or as scratch.
-    scratch : list
-        What each block has borrowed, and others write to as well.
-    input : array
-        The first edge as (N, C, H, W).
-    done : int
-        How many images of the shard went before.
-    ahead : sequence of array
-        What the piece of the shard that comes next will read from memory: blocks that compute much may ask for it.
-    """
-
-    values: list[Array]
-    gradients: list[Array | None]
-    kept: list[Any]
-    scratch: list[Any]
-    input: Array
-    done: int = 0
-    ahead: Sequence[Array] = ()
-
-
-Store = dict[Hashable, Any]  # what the memories that are made with it have in common
-
-
-class Block(ABC):
-    """One step of computation, from the edge `x` to the edge `y`.
-
-    Attributes
-    ----------
-    layer : Layer
-        Whose parameters it reads and whose gradients it writes.
-    index : int
-        Its place among the graph's blocks.
     reads_any_pitch : bool
-        Whether it reads its input through tables, so that channels need no padding.
-    meets : bool
-        Whether, in training, it needs something of the whole batch: then all shards come as far as `forward_partial`,
-        `meet_forward` sees them all, and they go on with `forward`. Backward likewise.
+        It reads its input through tables, so that channels need no padding.
+    syncs : bool
+        In training it reduces something over the whole batch: all shards come as far as `forward_partial`,
+        `sync_forward` sees them all, and they go on with `forward`. Backward likewise.
     replayable : bool
-        Whether it does nothing but call kernels, with the same arguments at every step: then a training step repeats
-        the recorded calls, those of meetings too, and spares the Python around them.
-    reads_values_again : bool
-        Whether its backward pass reads the values of its inputs.
-    in_pieces : bool
-        Whether it takes the images of a shard a few at a time: it keeps nothing of single images, and adds what it sums
-        over images to what those before, `memory.done`, have left.
-    writes_panels : bool
-        Whether `recall` can write its output, and backward the gradient of its input, in panels of channels.
-    reads_panels, reads_gradient_panels : bool
-        Whether backward can read its input, and the gradient of its output, so.
+        It does nothing but call kernels, with the same arguments at every step: a training step repeats the recorded
+        calls, those of sync points too, and spares the Python around them.
+    backward_reads_input : bool
+        Its backward pass reads the values of its inputs.
+    micro_batches : bool
+        It takes the images of a shard a few at a time: it keeps nothing of single images, and adds what it sums over
+        images to what those before, `workspace.done`, have left.
+    writes_blocked : bool
+        `recompute` can write its output, and backward the gradient of its input, in the blocked layout.
+    reads_blocked, reads_blocked_gradient : bool
+        Backward can read its input, and the gradient of its output, in the blocked layout.
     rectifies : bool
-        Whether a ReLU ends it, so that many numbers of its output are zero.
+        A ReLU ends it, so that many numbers of its output are zero.
     skips_zeros : bool
-        Whether it passes over the zeros of its input.
+        It passes over the zeros of its input.
     link : str
-        "softmax" or "logistic" if it is that and nothing else: a loss that has the function in itself takes it out.
+        "softmax" or "logistic" if it is that and nothing else: a loss that contains the function takes it out.
     """
 
-    link = ""
-    reads_any_pitch = False
-    meets = False
-    replayable = False
-    reads_values_again = True
-    in_pieces = False
-    writes_panels = False
-    reads_panels = False
-    reads_gradient_panels = False
-    rectifies = False
-    skips_zeros = False
+    reads_any_pitch: bool = False
+    syncs: bool = False
+    replayable: bool = False
+    backward_reads_input: bool = True
+    micro_batches: bool = False
+    writes_blocked: bool = False
+    reads_blocked: bool = False
+    reads_blocked_gradient: bool = False
+    rectifies: bool = False
+    skips_zeros: bool = False
+    link: str = ""
+
+
+class Op(ABC):
+    """One operation, from the value `x` to the value `y`.
+
+    Attributes
+    ----------
+    weights : Weights
+        The layer, as the weights that the operation reads and whose gradients it writes.
+    traits : Traits
+    index : int
+        Its place among the graph's operations.
+    """
+
+    traits = Traits()
     index: int
 
-    def __init__(self, layer: Layer, x: int, y: int) -> None:
-        self.layer, self.x, self.y = layer, x, y
+    def __init__(self, weights: Weights, x: int, y: int) -> None:
+        self.weights, self.x, self.y = weights, x, y
+
+    @property
+    def replayable(self) -> bool:
+        """See `Traits`."""
+        return self.traits.replayable
 
     @property
     def reads(self) -> tuple[int, ...]:
-        """The edges that it reads: `x`, where there is but one."""
+        """The values that it reads: `x`, where there is but one."""
         return (self.x,)
 
     @property
     def writes(self) -> tuple[int, ...]:
-        """The edges that it writes, and whose gradients it reads: `y`, where there is but one."""
+        """The values that it writes, and whose gradients it reads: `y`, where there is but one."""
         return (self.y,)
 
-    def fills(self, edge: int) -> bool:
-        """Tell whether backward writes every number of the gradient of `edge`, which it reads, but the halo's."""
+    def overwrites_gradient(self, value: int) -> bool:
+        """Tell whether backward writes every number of the gradient of `value`, which it reads, but the halo's."""
         return False
 
-    def input_halo(self, graph: Graph) -> Halo:
-        """Return the zeros that it needs around its inputs; asked from the last block to the first."""
+    def input_halo(self) -> Halo:
+        """Return the zeros that it needs around its inputs."""
         return Halo()
 
-    def gradient_halo(self, graph: Graph) -> Halo:
-        """Return the zeros that it needs around the gradient of its output; asked from the first block to the last."""
+    def gradient_halo(self) -> Halo:
+        """Return the zeros that it needs around the gradient of its output."""
         return Halo()
 
     def work(self, graph: Graph) -> float:
@@ -157,15 +137,15 @@ class Block(ABC):
         return 0.0
 
     @abstractmethod
-    def plan(self, graph: Graph) -> None:
+    def bind(self, plan: Plan) -> None:
         """Write the tables: all layouts are known now."""
 
-    def allocate(self, graph: Graph) -> Any:
-        """Return what it keeps between forward and backward, and its scratch."""
+    def allocate(self, plan: Plan) -> Any:
+        """Return what it saves between forward and backward, and its scratch."""
         return None
 
-    def borrow(self, shared: Store) -> Any:
-        """Return scratch that blocks take turns in; `shared` has what others have left there."""
+    def scratchpad(self, shared: Store) -> Any:
+        """Return scratch that operations take turns in; `shared` has what others have left there."""
         return None
 
     def prepare(self) -> None:
@@ -176,29 +156,175 @@ class Block(ABC):
 
     def copied(self) -> list[Array]:
         """Return the numbers that `prepare` takes copies of: when they change, it is time for it again."""
-        idle = type(self).prepare is Block.prepare
-        return [] if idle else [self.layer._flat, *self.layer._state().values()]
+        idle = type(self).prepare is Op.prepare
+        return [] if idle else [self.weights._flat, *self.weights._state().values()]
 
     @abstractmethod
-    def forward(self, n: int, memory: Memory, run: Pass) -> None:
+    def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         """Compute the output of `n` images."""
 
-    def recall(self, n: int, memory: Memory, run: Pass) -> None:
+    def recompute(self, n: int, workspace: Workspace, context: RunContext) -> None:
         """Compute the output again, for backward."""
-        self.forward(n, memory, run)
+        self.forward(n, workspace, context)
 
     @abstractmethod
-    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
+    def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         """Compute the gradients of `n` images: of the parameters, and of the input unless nobody asks."""
 
-    def forward_partial(self, n: int, memory: Memory, run: Pass) -> None:
+    def forward_partial(self, n: int, workspace: Workspace, context: RunContext) -> None:
         """Compute what the shards must tell each other before `forward`."""
 
-    def meet_forward(self, shards: Sequence[tuple[int, Memory]]) -> None:
-        """Bring together what the shards, in their order, have left."""
+    def sync_forward(self, shards: Sequence[tuple[int, Workspace]]) -> None:
+        """Reduce what the shards, in their order, have left."""
 
-    def backward_partial(self, n: int, memory: Memory, run: Pass) -> None:
+    def backward_partial(self, n: int, workspace: Workspace, context: RunContext) -> None:
         """Compute what the shards must tell each other before `backward`."""
 
-    def meet_backward(self, shards: Sequence[tuple[int, Memory]]) -> None:
-        """Bring together what the shards, in their order, have left."""
+    def sync_backward(self, shards: Sequence[tuple[int, Workspace]]) -> None:
+        """Reduce what the shards, in their order, have left."""
+
+
+Store = dict[Hashable, Any]  # what the workspaces that are made with it have in common
+
+
+@dataclass
+class Graph:
+    """A network as operations in order.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (C, H, W), or (D,) for features.
+    dtype : dtype
+    training : bool
+        Whether there will be a backward pass.
+    fuse : bool
+        Whether runs of layers become one operation.
+
+    Attributes
+    ----------
+    ops : list of Op
+    shapes : list of tuple of int
+        Of each value, (C, H, W); the first value is the input.
+    aliases : dict of int to int
+        Values that are another one under a second name, with a gradient of their own.
+    output : int
+        The last value.
+    """
+
+    input_shape: Shape
+    dtype: np.dtype
+    training: bool = True
+    fuse: bool = True
+    ops: list[Op] = field(default_factory=list)
+    shapes: list[tuple[int, int, int]] = field(default_factory=list)
+    aliases: dict[int, int] = field(default_factory=dict)
+    output: int = 0
+
+    def __post_init__(self) -> None:
+        self.value(self.input_shape)
+
+    def value(self, shape: Shape) -> int:
+        """Add a value: maps of the public `shape`; features are channels of one pixel."""
+        channels, height, width = shape if len(shape) == 3 else (*shape, 1, 1)
+        self.shapes.append((channels, height, width))
+        return len(self.shapes) - 1
+
+    def alias(self, x: int) -> int:
+        """Add a second name for the value `x`, with a gradient of its own."""
+        value = self.value(self.shapes[x])
+        self.aliases[value] = self.aliases.get(x, x)
+        return value
+
+    def add(self, op: Op) -> int:
+        """Append an operation and return its output value."""
+        op.index = len(self.ops)
+        self.ops.append(op)
+        return op.y
+
+    def producer(self, value: int) -> Op | None:
+        """Return the operation that writes a value; None for the network's input."""
+        return next((op for op in self.ops if value in op.writes), None)
+
+    def readers(self, value: int) -> list[Op]:
+        """Return the operations that read a value, by any of its names."""
+        names = {value, *(alias for alias, root in self.aliases.items() if root == value)}
+        return [op for op in self.ops if names & set(op.reads)]
+
+
+class Allocation(NamedTuple):
+    """The buffer of a value: values with allocations of the same name reuse it.
+
+    Attributes
+    ----------
+    persistent : bool
+        Whether it is in use in several stages. If not, the shards of a worker reuse it too.
+    name : hashable
+    size : int
+        Numbers for each image.
+    images : int
+        How many images are there at a time.
+    """
+
+    persistent: bool
+    name: Hashable
+    size: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network, bound to shapes: its operations in order, and where their values lie.
+
+    Attributes
+    ----------
+    graph : Graph
+    images : int
+        The most images that a workspace holds.
+    values, gradients : list of Layout
+        Of each value, and of its gradient; None where there is none.
+    sync_points : list of int
+        The places of the operations that reduce over the whole batch: between them are the stages.
+    microbatches : list of int
+        How many images go through each stage at a time.
+    descending : list of bool
+        Whether each stage goes backward from the last image to the first.
+    recomputed : set of int
+        The values that are not saved, and computed again for backward.
+    blocked_values, blocked_gradients : dict of int to BlockedLayout
+        What lies in blocks of channels, when it is computed again, or written backward.
+    allocations : pair of lists
+        Of the values, and of the gradients; filled when all operations are bound.
+    """
+
+    graph: Graph
+    images: int
+    values: list[Layout]
+    gradients: list[Layout | None]
+    sync_points: list[int]
+    microbatches: list[int]
+    descending: list[bool]
+    recomputed: set[int]
+    blocked_values: dict[int, BlockedLayout]
+    blocked_gradients: dict[int, BlockedLayout]
+    allocations: tuple[list[Allocation], list[Allocation | None]] = ([], [])
+
+    @property
+    def ops(self) -> list[Op]:
+        """The operations, in order."""
+        return self.graph.ops
+
+    @property
+    def output(self) -> int:
+        """The last value."""
+        return self.graph.output
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the computation."""
+        return self.graph.dtype
+
+    @property
+    def training(self) -> bool:
+        """Whether there will be a backward pass."""
+        return self.graph.training

@@ -146,6 +146,35 @@ class Layout:
         return inner.transpose(0, 3, 1, 2)
 
 
+@dataclass(frozen=True)
+class BlockedLayout:
+    """Maps of a micro-batch as (block, pixel, channel of the block), instead of channels last.
+
+    Attributes
+    ----------
+    width : int
+        Channels of a block: two vectors, or as many as a row of a product has that skips zeros.
+    span : int
+        Numbers from one block to the next.
+    """
+
+    width: int
+    span: int
+
+    def table(self, layout: Layout, images: int, h: IntArray | int, w: IntArray | int) -> IntArray:
+        """Return the offsets of pixels (h, w) of `images` images, as `Layout.table` does."""
+        return Layout(self.width, layout.height, layout.width, self.width).table(images, h, w)
+
+    def channel_offsets(self, channels: int) -> IntArray:
+        """Return the offsets of a pixel's channels."""
+        channel = np.arange(channels)
+        return (channel // self.width * self.span + channel % self.width).astype(np.int32)
+
+    def image_size(self, layout: Layout, images: int) -> int:
+        """Return the numbers of each of `images` images, with its part of what is between blocks."""
+        return -(-layout.pitch // self.width * self.span // images)
+
+
 def aligned_zeros(size: int, dtype: np.dtype | type) -> Array:
     """Return `size` zeros that begin at a cache line: a vector that straddles two lines costs twice."""
     return _zeros_from(ALIGNMENT, size, np.dtype(dtype), 0)

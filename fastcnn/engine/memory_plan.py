@@ -1,171 +1,154 @@
-"""Which edges of a network stand in the same memory, because they are never needed at the same time.
+"""A pass of the planner: which values share memory, because they are never in use at the same time.
 
 A step of a network with batch normalisation goes through all maps of the whole batch many times. What is written where
-something else has just been read is still in the caches; what has a place of its own comes from memory each time.
+something else has just been read is still in the caches; what has a buffer of its own comes from memory each time.
+
+Each value has a lifetime: from the operation that writes it to the last that reads it. In the order in which lifetimes
+begin, each value takes the first buffer whose last lifetime is over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Hashable, Iterable, Sequence
+from typing import NamedTuple
 
+from .ir import Allocation, Graph, Plan
 from .layout import Halo, Layout
-from .microbatch import falling, stage_of
-
-if TYPE_CHECKING:
-    from .graph import Graph
+from .stages import stage_of
 
 
-class Room(NamedTuple):
-    """Where the maps of an edge stand: edges with rooms of the same name take turns.
-
-    Attributes
-    ----------
-    lasts : bool
-        Whether they are needed in several stages. If not, the shards of a worker take turns too.
-    name : hashable
-    size : int
-        Numbers for each image.
-    images : int
-        How many images stand there at a time.
-    """
-
-    lasts: bool
-    name: Hashable
-    size: int
-    images: int
-
-
-class Span(NamedTuple):
-    """An edge that is in use from one block to another, both included, in the order of the pass.
+class Lifetime(NamedTuple):
+    """A value that is in use from one operation to another, both included, in the order of the pass.
 
     Attributes
     ----------
     images : int
-        How many stand there at a time.
+        How many are there at a time.
     stages : pair of int
-        Of the first block and of the last.
-    falls : bool or None
+        Of the first operation and of the last.
+    descending : bool or None
         Whether the first stage begins with the last image; None where it takes all images at a time.
     """
 
     first: int
     last: int
-    edge: int
+    value: int
     layout: Layout
     images: int
     stages: tuple[int, int] = (0, 1)
-    falls: bool | None = None
+    descending: bool | None = None
 
     @property
-    def lasts(self) -> bool:
+    def persistent(self) -> bool:
         """Whether it is in use in several stages."""
         return self.stages[0] != self.stages[1]
 
-    def follows(self, other: Span) -> bool:
-        """Tell whether the other's room is free by then.
+    def can_reuse(self, other: Lifetime) -> bool:
+        """Tell whether the other's buffer is free by then.
 
-        Where one stage takes pieces of both, the later edge must not overtake the earlier one: it may be smaller, or
-        larger where the stage begins with the last image.
+        Where one stage takes micro-batches of both, the later value must not overtake the earlier one: it may be
+        smaller, or larger where the stage begins with the last image.
         """
         if other.last >= self.first:
             return False
-        if not self.lasts or self.falls is None or other.stages[1] != self.stages[0]:
+        if not self.persistent or self.descending is None or other.stages[1] != self.stages[0]:
             return True
         grows = self.layout.image_size - other.layout.image_size
-        return grows >= 0 if self.falls else grows <= 0
+        return grows >= 0 if self.descending else grows <= 0
 
 
-def value_rooms(graph: Graph) -> list[Room]:
-    """Return the room of each edge's values; an alias has that of its root."""
-    edges = range(len(graph.values))
-    images = graph.images
-    rooms = [
-        Room(True, ("values", graph.aliases.get(edge, edge)), graph.values[edge].image_size, images) for edge in edges
-    ]
-    if graph.training:
-        shared = {edge: _passing_room(graph, edge) for edge in passing_values(graph)}
-    else:
-        shared = _take_turns("values", _value_spans(graph))
-    return [shared.get(graph.aliases.get(edge, edge), room) for edge, room in enumerate(rooms)]
+def unsaved_values(graph: Graph, sync_points: Sequence[int]) -> dict[int, bool]:
+    """Return the values that are not saved, because all their readers are in the stage that writes them.
 
-
-def gradient_rooms(graph: Graph) -> list[Room | None]:
-    """Return the room of each edge's gradient, None where there is none."""
-    shared = _take_turns("gradients", _gradient_spans(graph))
-    for edge, panels in graph.gradient_panels.items():
-        producer = next(block for block in graph.blocks if edge in block.writes)
-        alone = Room(False, ("gradients", edge), 0, graph.pieces[stage_of(graph, producer.index)])
-        room = shared.get(edge, alone)
-        shared[edge] = room._replace(size=panels.image_size(graph.values[edge], room.images))
-    return [
-        None if layout is None else shared.get(edge, Room(True, ("gradients", edge), layout.image_size, graph.images))
-        for edge, layout in enumerate(graph.gradients)
-    ]
-
-
-def passing_values(graph: Graph) -> dict[int, bool]:
-    """Return the edges behind a meeting that nobody reads beyond the next one, and whether backward reads them.
-
-    They are not kept: whoever needs them backward has them computed again.
+    True for those that backward reads: it computes them again.
     """
     found = {}
-    for block in (graph.blocks[cut] for cut in graph.cuts):
-        readers = [graph.blocks[r] for r in _readers(graph, block.y)]
-        stage = stage_of(graph, block.index + 1)
-        here = all(stage_of(graph, reader.index) == stage and reader.index not in graph.cuts for reader in readers)
-        if readers and here and block.y != graph.output:
-            found[block.y] = any(reader.reads_values_again for reader in readers)
+    for op in (graph.ops[point] for point in sync_points):
+        readers = graph.readers(op.y)
+        stage = stage_of(sync_points, op.index + 1)
+        here = all(stage_of(sync_points, one.index) == stage and one.index not in sync_points for one in readers)
+        if readers and here and op.y != graph.output:
+            found[op.y] = any(reader.traits.backward_reads_input for reader in readers)
     return found
 
 
-def _passing_room(graph: Graph, edge: int) -> Room:
-    """Return the room of values behind a meeting, that are not kept."""
-    layout, producer = graph.values[edge], next(block for block in graph.blocks if edge in block.writes)
-    panels, images = graph.value_panels.get(edge), graph.pieces[stage_of(graph, producer.index + 1)]
-    size = panels.image_size(layout, images) if panels else layout.image_size
-    return Room(False, ("passing values", layout), size, images)
+def allocate_values(plan: Plan) -> list[Allocation]:
+    """Return the allocation of each value; an alias has that of its root."""
+    graph = plan.graph
+    root = [graph.aliases.get(value, value) for value in range(len(plan.values))]
+    if plan.training:
+        shared = {value: _unsaved(plan, value) for value in unsaved_values(graph, plan.sync_points)}
+    else:
+        shared = _reuse("values", _value_lifetimes(plan))
+    own = [
+        Allocation(True, ("values", root[v]), layout.image_size, plan.images) for v, layout in enumerate(plan.values)
+    ]
+    return [shared.get(root[value], allocation) for value, allocation in enumerate(own)]
 
 
-def _readers(graph: Graph, edge: int) -> list[int]:
-    """Return the blocks that read an edge's values, by any of its names."""
-    names = {edge, *(alias for alias, root in graph.aliases.items() if root == edge)}
-    return [block.index for block in graph.blocks if names & set(block.reads)]
+def allocate_gradients(plan: Plan) -> list[Allocation | None]:
+    """Return the allocation of each value's gradient, None where there is none."""
+    shared = _reuse("gradients", _gradient_lifetimes(plan))
+    for value, blocked in plan.blocked_gradients.items():
+        producer = plan.graph.producer(value)
+        assert producer is not None
+        images = plan.microbatches[stage_of(plan.sync_points, producer.index)]
+        allocation = shared.get(value, Allocation(False, ("gradients", value), 0, images))
+        shared[value] = allocation._replace(size=blocked.image_size(plan.values[value], allocation.images))
+    return [
+        None
+        if layout is None
+        else shared.get(value, Allocation(True, ("gradients", value), layout.image_size, plan.images))
+        for value, layout in enumerate(plan.gradients)
+    ]
 
 
-def _value_spans(graph: Graph) -> Iterable[Span]:
-    """Yield the edges that live between two blocks of a pass without backward."""
-    for block in graph.blocks:
-        readers = _readers(graph, block.y)
-        if readers and block.y not in graph.aliases and block.y != graph.output:
-            yield Span(block.index, max(readers), block.y, graph.values[block.y], graph.images)
+def _unsaved(plan: Plan, value: int) -> Allocation:
+    """Return the allocation of a value behind a sync point that is not saved."""
+    layout, producer = plan.values[value], plan.graph.producer(value)
+    assert producer is not None
+    blocked, images = plan.blocked_values.get(value), plan.microbatches[stage_of(plan.sync_points, producer.index + 1)]
+    size = blocked.image_size(layout, images) if blocked else layout.image_size
+    return Allocation(False, ("unsaved values", layout), size, images)
 
 
-def _gradient_spans(graph: Graph) -> Iterable[Span]:
-    """Yield the edges whose gradient one block writes, all of it, and another reads: in backward's order."""
-    for block in reversed(graph.blocks):
-        for edge in block.reads:
-            layout, producers = graph.gradients[edge], [one.index for one in graph.blocks if edge in one.writes]
-            if layout and producers and block.fills(edge) and edge != graph.output:
-                first, last = block.index, producers[0]
-                stages = stage_of(graph, first), stage_of(graph, last)
-                images = graph.pieces[stages[0]]
-                falls = falling(graph, stages[0]) if images < graph.images else None
-                images = images if stages[0] == stages[1] else graph.images
-                yield Span(-first, -last, edge, layout, images, stages, falls)
+def _value_lifetimes(plan: Plan) -> Iterable[Lifetime]:
+    """Yield the values that live between two operations of a pass without backward."""
+    graph = plan.graph
+    for op in graph.ops:
+        readers = graph.readers(op.y)
+        if readers and op.y not in graph.aliases and op.y != graph.output:
+            yield Lifetime(op.index, max(one.index for one in readers), op.y, plan.values[op.y], plan.images)
 
 
-def _take_turns(kind: str, spans: Iterable[Span]) -> dict[int, Room]:
-    """Return the rooms of edges in the order in which they begin: each takes the first that is free by then.
+def _gradient_lifetimes(plan: Plan) -> Iterable[Lifetime]:
+    """Yield the values whose gradient one operation writes, all of it, and another reads: in backward's order."""
+    graph = plan.graph
+    for op in reversed(graph.ops):
+        for value in op.reads:
+            layout, producer = plan.gradients[value], graph.producer(value)
+            if layout and producer and op.overwrites_gradient(value) and value != graph.output:
+                stages = stage_of(plan.sync_points, op.index), stage_of(plan.sync_points, producer.index)
+                images = plan.microbatches[stages[0]]
+                descending = plan.descending[stages[0]] if images < plan.images else None
+                images = images if stages[0] == stages[1] else plan.images
+                yield Lifetime(-op.index, -producer.index, value, layout, images, stages, descending)
 
-    Rooms with halos are for one layout, whose zeros stay zeros.
+
+def _reuse(kind: str, lifetimes: Iterable[Lifetime]) -> dict[int, Allocation]:
+    """Return the allocations of values in the order in which they begin: each takes the first that is free by then.
+
+    Buffers with halos are for one layout, whose zeros stay zeros.
     """
-    taken: dict[Hashable, list[Span]] = {}
-    rooms = {}
-    for span in spans:
-        kinds = kind, span.lasts, None if span.layout.halo == Halo() else span.layout
-        latest = taken.setdefault(kinds, [])
-        number = next((n for n, other in enumerate(latest) if span.follows(other)), len(latest))
-        latest[number : number + 1] = [span]
-        rooms[span.edge] = Room(span.lasts, (*kinds, number), span.layout.image_size, span.images)
-    return rooms
+    taken: dict[Hashable, list[Lifetime]] = {}
+    allocations = {}
+    for lifetime in lifetimes:
+        halo = None if lifetime.layout.halo == Halo() else lifetime.layout
+        key = kind, lifetime.persistent, halo
+        latest = taken.setdefault(key, [])
+        number = next((n for n, other in enumerate(latest) if lifetime.can_reuse(other)), len(latest))
+        latest[number : number + 1] = [lifetime]
+        allocations[lifetime.value] = Allocation(
+            lifetime.persistent, (*key, number), lifetime.layout.image_size, lifetime.images
+        )
+    return allocations

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, Shape
-from .ir import Gradients
+from ..typing import Array, Gradients, Shape
 from .parameter import Parameter
 
 

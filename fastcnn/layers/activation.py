@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
 
 from .. import checks
-from ..codegen.blocking import SOFTMAX
-from ..engine.graph import Graph
-from ..engine.ir import Block, Gradients, Memory, Pass
-from ..engine.layout import aligned_zeros, padded
+from ..engine.ir import Graph
 from ..kernels import activation as kernels
-from ..typing import Array, Shape
+from ..ops.activation import ChannelSoftmaxOp, ElementwiseOp, Formula
+from ..ops.epilogue import Epilogue
+from ..typing import Shape
 from .base import Layer
-
-
-@dataclass(frozen=True)
-class Formula:
-    """The kernels of an elementwise function.
-
-    Attributes
-    ----------
-    forward, backward : callable
-    of_output : bool
-        Whether the slope is computed from the output and not from the input.
-    link : str
-        See `Block`.
-    """
-
-    forward: Callable[..., None]
-    backward: Callable[..., None]
-    of_output: bool = False
-    link: str = ""
 
 
 class Elementwise(Layer):
@@ -53,46 +33,8 @@ class Elementwise(Layer):
     def _constants(self) -> tuple[float, ...]:
         return ()
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        return graph.add(ElementwiseBlock(self, x, graph.edge(graph.shapes[x]), self._formula(), self._constants()))
-
-
-class ElementwiseBlock(Block):
-    """A function of single numbers, swept line by line: the layouts of input and output may differ in their halos."""
-
-    replayable = True
-    in_pieces = True
-
-    def __init__(self, layer: Layer, x: int, y: int, formula: Formula, constants: tuple[float, ...] = ()) -> None:
-        super().__init__(layer, x, y)
-        self.formula, self.constants, self.link = formula, constants, formula.link
-
-    def plan(self, graph: Graph) -> None:
-        x, y = graph.values[self.x], graph.values[self.y]
-        dx, dy = graph.gradients[self.x], graph.gradients[self.y]
-        images, dtype = graph.images, graph.dtype
-        self.x_row, self.y_row = x.line_table(images), y.line_table(images)
-        self.lines, self.length = x.height, x.width * x.pitch
-        self.typed_constants: tuple[Any, ...] = tuple(dtype.type(c) for c in self.constants)
-        self.past = y.outlasts_cache(images, dtype)
-        if dx and dy:
-            self.dx_row, self.dy_row = dx.line_table(images), dy.line_table(images)
-            self.dx_past = dx.outlasts_cache(images, dtype)
-
-    def forward(self, n: int, memory: Memory, run: Pass) -> None:
-        self.formula.forward(
-            memory.values[self.x], self.x_row, memory.values[self.y], self.y_row, n * self.lines, self.length,
-            *self.typed_constants, self.past,
-        )  # fmt: skip
-
-    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
-        if memory.gradients[self.x] is not None:
-            of_output = self.formula.of_output
-            self.formula.backward(
-                memory.values[self.y if of_output else self.x], self.y_row if of_output else self.x_row,
-                memory.gradients[self.y], self.dy_row, memory.gradients[self.x], self.dx_row,
-                n * self.lines, self.length, *self.typed_constants, self.dx_past,
-            )  # fmt: skip
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        return graph.add(ElementwiseOp(self, x, graph.value(graph.shapes[x]), self._formula(), self._constants()))
 
 
 class ReLU(Elementwise):
@@ -105,7 +47,11 @@ class ReLU(Elementwise):
     Nair and Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
     """
 
+    fuses_as = "relu"
     formula = Formula(kernels.relu, kernels.relu_backward, of_output=True)
+
+    def _fuse(self, epilogue: Epilogue) -> Epilogue:
+        return replace(epilogue, clamp_min=0.0)
 
 
 class LeakyReLU(Elementwise):
@@ -240,36 +186,5 @@ class SoftmaxActivation(Layer):
         """Return `input_shape`."""
         return input_shape
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        return graph.add(_SoftmaxActivationBlock(self, x, graph.edge(graph.shapes[x])))
-
-
-class _SoftmaxActivationBlock(Block):
-    replayable = True
-    link = "softmax"
-
-    def plan(self, graph: Graph) -> None:
-        x, y = graph.values[self.x], graph.values[self.y]
-        dx, dy = graph.gradients[self.x], graph.gradients[self.y]
-        self.x_row, self.y_row = x.pixel_table(graph.images), y.pixel_table(graph.images)
-        self.pixels, self.channels = x.pixels, x.channels
-        self.past = y.outlasts_cache(graph.images, graph.dtype)
-        if dx and dy:
-            self.dx_row, self.dy_row = dx.pixel_table(graph.images), dy.pixel_table(graph.images)
-            self.dx_past = dx.outlasts_cache(graph.images, graph.dtype)
-
-    def allocate(self, graph: Graph) -> Array:
-        return aligned_zeros(SOFTMAX * (padded(1) + padded(self.channels)), graph.dtype)
-
-    def forward(self, n: int, memory: Memory, run: Pass) -> None:
-        kernels.channel_softmax(
-            memory.values[self.x], self.x_row, n * self.pixels, self.channels, memory.values[self.y], self.y_row,
-            memory.kept[self.index], self.past,
-        )  # fmt: skip
-
-    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
-        if memory.gradients[self.x] is not None:
-            kernels.channel_softmax_backward(
-                memory.values[self.y], self.y_row, memory.gradients[self.y], self.dy_row, n * self.pixels,
-                self.channels, memory.gradients[self.x], self.dx_row, self.dx_past,
-            )  # fmt: skip
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        return graph.add(ChannelSoftmaxOp(self, x, graph.value(graph.shapes[x])))

@@ -11,13 +11,13 @@ import numpy as np
 
 from .. import checks
 from ..engine.eager import Session
-from ..engine.graph import Graph
-from ..engine.ir import Gradients
+from ..engine.ir import Graph
 from ..engine.layout import aligned_zeros
 from ..engine.parameter import Parameter
 from ..engine.weights import Weights
-from ..ops.numpy_formula import NumpyBlock
-from ..typing import Array, RandomState, Shape
+from ..ops.epilogue import NOTHING, Epilogue
+from ..ops.numpy_formula import Formula, NumpyOp
+from ..typing import Array, Gradients, RandomState, Shape
 from .repr import call
 
 
@@ -68,6 +68,19 @@ class Layer(Weights):
     random_state: RandomState = None
     _training = True
 
+    # Fusion: by which word other layers absorb this one in the same pass, and the rows of words that this one absorbs,
+    # the longest first.
+    fuses_as: str = ""
+    absorbs: tuple[tuple[str, ...], ...] = ()
+    absorbs_in_prediction: tuple[tuple[str, ...], ...] | None = None  # where it differs
+
+    def __init_subclass__(cls) -> None:
+        """Let a class that says its own formula compute by it, whatever its base class fuses with."""
+        super().__init_subclass__()
+        if "_forward" in vars(cls) and "_lower" not in vars(cls):
+            cls._lower, cls.fuses_as, cls.absorbs = Layer._lower, "", ()  # type: ignore[method-assign]
+            cls.absorbs_in_prediction = None
+
     def __init__(self) -> None:
         super().__init__()
         self._owner: Array | None = None  # the flat vector of the model that the layer is a part of
@@ -102,11 +115,16 @@ class Layer(Weights):
         """Return the gradient of the input; with parameters a pair, the second part their gradients by name."""
         raise NotImplementedError(f"{self.name}: _backward(x, y, dL_dout): a layer of your own says its gradient here")
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        """Add the layer's blocks, fused with the layers that follow it, behind edge `x`; return the output edge."""
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        """Add the layer's operations, with the layers that they absorb, behind the value `x`; return the output."""
         assert self.input_shape is not None
         shape: Shape = graph.shapes[x][: len(self.input_shape)]
-        return graph.add(NumpyBlock(self, x, graph.edge(self.output_shape(shape)), shape))
+        formula = Formula(self._forward, self._backward, shape, self.output_shape(shape))
+        return graph.add(NumpyOp(self, x, graph.value(formula.output_shape), formula))
+
+    def _fuse(self, epilogue: Epilogue) -> Epilogue:
+        """Return the epilogue of an operation that absorbs this layer, behind `epilogue`."""
+        raise NotImplementedError
 
     # Training and prediction.
 
@@ -266,7 +284,7 @@ class Layer(Weights):
         """Yield this layer and all layers inside, which change between training and prediction together."""
         yield self
 
-    def _gradients_by_layer(self, flat: Array) -> dict[Layer, Gradients]:
+    def _gradients_by_layer(self, flat: Array) -> dict[Weights, Gradients]:
         """Return where the blocks of each layer leave their gradients."""
         return {self: self._storage(flat)}
 
@@ -305,3 +323,18 @@ class Layer(Weights):
     def copy(self) -> Self:
         """Return an independent copy: the same layers, parameters and running statistics, but no gradients."""
         return copy.deepcopy(self)
+
+
+def epilogue_of(absorbed: Sequence[Layer]) -> Epilogue:
+    """Return what absorbed layers compute behind an operation."""
+    epilogue = NOTHING
+    for layer in absorbed:
+        epilogue = layer._fuse(epilogue)
+    return epilogue
+
+
+def shape_behind(layers: Sequence[Layer], shape: Shape) -> Shape:
+    """Return the shape behind a row of layers."""
+    for layer in layers:
+        shape = layer.output_shape(shape)
+    return shape

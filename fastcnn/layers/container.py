@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..engine.ir import Gradients
 from ..engine.layout import aligned_zeros
-from ..typing import Array, RandomState, Shape
+from ..engine.weights import Weights
+from ..typing import Array, Gradients, RandomState, Shape
 from .base import Layer
 from .dropout import tell_streams_apart
 
@@ -96,8 +96,8 @@ class Container(Layer):
             f"{place}.{name}": array for place, layer in self._children() for name, array in layer._weights().items()
         }
 
-    def _gradients_by_layer(self, flat: Array) -> dict[Layer, Gradients]:
-        merged: dict[Layer, Gradients] = {self: {}}
+    def _gradients_by_layer(self, flat: Array) -> dict[Weights, Gradients]:
+        merged: dict[Weights, Gradients] = {self: {}}
         for _, layer, piece in self._split(flat):
             merged.update(layer._gradients_by_layer(piece))
         return merged

@@ -15,6 +15,14 @@ from ..ops.window import Pair, Window, as_pair, resolve_window
 from ..typing import Array, RandomState, Shape
 from .base import Layer
 
+# What a convolution computes in the same pass, the longest row first.
+CONVOLUTION_ABSORBS = (("relu", "max_pool_2"), ("relu",), ("max_pool_2",))
+# Without a backward pass a batch normalisation behind it is a part of the filters and biases.
+CONVOLUTION_ABSORBS_IN_PREDICTION = (
+    *(("batch_norm", *row) for row in (*CONVOLUTION_ABSORBS, ())),
+    *CONVOLUTION_ABSORBS,
+)
+
 
 class Convolving(Layer):
     """A layer whose windows slide over an image.

@@ -9,20 +9,12 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..codegen.blocking import PIXELS, is_panel
-from ..engine.graph import Graph
-from ..engine.ir import Block, Gradients, Memory, Pass
-from ..engine.layout import aligned_zeros, padded
+from ..engine.ir import Graph
+from ..engine.layout import padded
 from ..engine.parameter import Parameter
-from ..kernels import activation as activation_kernels
-from ..kernels import dense as kernels
-from ..kernels import loss as loss_kernels
-from ..kernels import product
+from ..ops.dense import DenseOp, SoftmaxOp
 from ..typing import Array, RandomState, Shape
-from .base import Layer
-
-NEAR = 1024  # features of an example that stay in the first-level cache, beside those of the other rows of a tile
-FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones
+from .base import Layer, epilogue_of
 
 
 def dense_parameters(inputs: int, nodes: int, bias: bool) -> dict[str, Parameter]:
@@ -61,6 +53,9 @@ class Dense(Layer):
     biases : array of shape (nodes,)
         Zero at first.
     """
+
+    fuses_as = "dense"
+    absorbs = (("relu",),)
 
     def __init__(self, nodes: int, bias: bool = True, random_state: RandomState = None) -> None:
         super().__init__()
@@ -101,8 +96,8 @@ class Dense(Layer):
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         return dense_parameters(input_shape[0], self.nodes, self.bias)
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        return graph.add(DenseBlock(self, x, graph.edge((self.nodes,)), has_relu=bool(followers)))
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        return graph.add(DenseOp(self, x, graph.value((self.nodes,)), epilogue_of(absorbed)))
 
 
 class Softmax(Layer):
@@ -127,6 +122,8 @@ class Softmax(Layer):
     biases : array of shape (nodes,)
         Zero at first.
     """
+
+    fuses_as = "softmax"
 
     def __init__(self, input_len: int, nodes: int, random_state: RandomState = None) -> None:
         super().__init__()
@@ -159,131 +156,6 @@ class Softmax(Layer):
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         return dense_parameters(self.input_len, self.nodes, bias=True)
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        logits = graph.add(DenseBlock(self, x, graph.edge((self.nodes,)), has_relu=False))
-        return graph.add(SoftmaxBlock(self, logits, graph.edge((self.nodes,))))
-
-
-class DenseBlock(Block):
-    """`x · weights + biases` [+ ReLU]; maps are read in the public order C, H, W wherever their numbers lie."""
-
-    replayable = True
-    reads_any_pitch = True
-
-    def __init__(self, layer: Layer, x: int, y: int, has_relu: bool) -> None:
-        super().__init__(layer, x, y)
-        self.has_relu = has_relu
-
-    def work(self, graph: Graph) -> float:
-        return math.prod(graph.shapes[self.x]) * math.prod(graph.shapes[self.y])
-
-    def plan(self, graph: Graph) -> None:
-        x, y = graph.values[self.x], graph.values[self.y]
-        dx, dy = graph.gradients[self.x], graph.gradients[self.y]
-        images = graph.images
-        self.dtype, self.pitch, self.nodes = graph.dtype, y.pitch, y.channels
-        # Features in memory order; `numbers` are their rows in the weights. Weights of one panel are packed as they
-        # stand, if the features are read in the public order. Where these are near, it is better for all weights.
-        self.x_col, numbers = x.physical_order()
-        self.is_panel = is_panel(y.pitch, graph.dtype)
-        if self.is_panel or self.x_col.size <= NEAR:
-            order = np.argsort(numbers)
-            self.x_col, numbers = self.x_col[order], numbers[order]
-        self.inputs = self.x_col.size
-        self.w_row = (numbers * y.pitch).astype(np.int32)
-        self.x_row = (np.arange(images) * x.image_size).astype(np.int32)
-        self.y_row = y.pixel_table(images)
-        self.few = not graph.training and images <= FEW
-        self.packed = aligned_zeros(0 if self.few else self.inputs * y.pitch, graph.dtype)
-        self.no_biases = aligned_zeros(y.pitch, graph.dtype)
-        self.none = graph.dtype.type(-np.inf)
-        self.nothing = np.zeros(0, graph.dtype)  # that memory could be asked for meanwhile
-        self.floor = graph.dtype.type(0) if self.has_relu else self.none
-        self.dx_size = 0
-        if dy:
-            self.dy_row = dy.pixel_table(images)
-            self.dy_col = np.arange(y.channels, dtype=np.int32)
-        if dx and dy:
-            self.dx_size = dx.image_size
-            self.dx_row = (np.arange(images) * dx.image_size).astype(np.int32)
-            # Halo and padding channels are columns of zeros, so that whole images are stored without a gap.
-            offsets, rows = dx.physical_order()
-            self.lane_row = np.full(dx.image_size, -1, np.int32)
-            self.lane_row[offsets] = rows * y.pitch
-            self.block = np.zeros(1, np.int32)
-            self.packed_transposed = aligned_zeros(self.nodes * dx.image_size, graph.dtype)
-            self.zeros = aligned_zeros(dx.image_size, graph.dtype)
-
-    def allocate(self, graph: Graph) -> tuple[Array, Array]:
-        return aligned_zeros(PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
-
-    def copied(self) -> list[Array]:
-        return [] if self.few or self.is_panel else super().copied()
-
-    def prepare(self) -> None:
-        weights = self.layer._values("weights", self.dtype)
-        self.biases = self.layer._values("biases", self.dtype) if "biases" in self.layer.parameters else self.no_biases
-        if self.is_panel or self.few:
-            self.packed = weights
-        else:
-            product.pack(weights, self.w_row, self.inputs, self.pitch, self.packed)
-
-    def prepare_backward(self) -> None:
-        if self.dx_size:
-            weights = self.layer._values("weights", self.dtype)
-            product.pack_transposed(
-                weights, self.block, 1, self.nodes, self.lane_row, self.dx_size, self.packed_transposed
-            )
-
-    def forward(self, n: int, memory: Memory, run: Pass) -> None:
-        if self.few:
-            kernels.few_rows(
-                memory.values[self.x], self.x_row, n, self.x_col, self.inputs, self.packed, self.w_row,
-                memory.values[self.y], self.y_row, self.pitch, self.biases, self.floor,
-            )  # fmt: skip
-            return
-        product.product(
-            memory.values[self.x], self.x_row, 0, n, self.x_col, self.inputs, self.packed, 0,
-            memory.values[self.y], self.y_row, self.pitch, self.biases, self.floor, self.nothing,
-        )  # fmt: skip
-
-    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
-        panel, unused = memory.kept[self.index]
-        dy, dx = memory.gradients[self.y], memory.gradients[self.x]
-        if self.has_relu:
-            activation_kernels.relu_backward(
-                memory.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, n, self.pitch, False
-            )
-        product.gradient_product(
-            memory.values[self.x], self.x_col, self.inputs, self.x_row, n, dy, self.dy_row, self.pitch, PIXELS,
-            panel, gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", unused), True,
-        )  # fmt: skip
-        if dx is not None:
-            product.product(
-                dy, self.dy_row, 0, n, self.dy_col, self.nodes, self.packed_transposed, 0, dx, self.dx_row,
-                self.dx_size, self.zeros, self.none, self.nothing,
-            )  # fmt: skip
-
-
-class SoftmaxBlock(Block):
-    """Logits to probabilities. The notebook's gradient belongs to the logits, so it passes as it is."""
-
-    link = "softmax"
-    replayable = True
-
-    def plan(self, graph: Graph) -> None:
-        x, y = graph.values[self.x], graph.values[self.y]
-        self.begin = np.zeros(1, np.int32)
-        self.x_row, self.y_row = x.pixel_table(graph.images), y.pixel_table(graph.images)
-        self.classes = y.channels
-
-    def forward(self, n: int, memory: Memory, run: Pass) -> None:
-        loss_kernels.softmax(
-            memory.values[self.x], self.x_row, n, self.classes, memory.values[self.y], self.y_row
-        )  # fmt: skip
-
-    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
-        dx, dy = memory.gradients[self.x], memory.gradients[self.y]
-        assert dx is not None
-        assert dy is not None
-        activation_kernels.copy(dy, self.begin, dx, self.begin, 1, dx.size, False)
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        logits = graph.add(DenseOp(self, x, graph.value((self.nodes,))))
+        return graph.add(SoftmaxOp(self, logits, graph.value((self.nodes,))))

@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import checks
-from ..engine.graph import Graph
+from ..engine.ir import Graph
 from ..engine.parameter import Parameter
+from ..ops.convolution.op import Part, lower_convolution
 from ..ops.window import Pair, resolve_window
 from ..typing import Array, RandomState, Shape
-from .base import Layer
-from .conv import Part, connect_convolution
-from .conv_base import Convolving, WithFilters, he_filters
+from .base import Layer, epilogue_of, shape_behind
+from .conv_base import (
+    CONVOLUTION_ABSORBS,
+    CONVOLUTION_ABSORBS_IN_PREDICTION,
+    Convolving,
+    WithFilters,
+    he_filters,
+)
 
 
 class DepthwiseConv2D(WithFilters):
@@ -48,6 +54,9 @@ class DepthwiseConv2D(WithFilters):
     arXiv:1704.04861 (2017), section 3.1.
     """
 
+    absorbs = CONVOLUTION_ABSORBS
+    absorbs_in_prediction = CONVOLUTION_ABSORBS_IN_PREDICTION
+
     def __init__(
         self,
         filter_size: int | Pair,
@@ -70,10 +79,11 @@ class DepthwiseConv2D(WithFilters):
         num_filters = input_shape[0] * self.depth_multiplier
         return {"filters": he_filters(num_filters, 1, self.filter_size), **self._bias_parameters(num_filters)}
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         channels, window = graph.shapes[x][0], self.window(graph.shapes[x])
         part = Part("filters", channels * self.depth_multiplier, window, channels, self.bias)
-        return connect_convolution(graph, self, part, x, followers)
+        shape = shape_behind(absorbed, self.output_shape(graph.shapes[x]))
+        return lower_convolution(graph, self, part, x, epilogue_of(absorbed), shape)
 
 
 class SeparableConv2D(Convolving):
@@ -109,6 +119,9 @@ class SeparableConv2D(Convolving):
     ----------
     Chollet, "Xception: deep learning with depthwise separable convolutions", CVPR 2017, section 1.2.
     """
+
+    absorbs = CONVOLUTION_ABSORBS
+    absorbs_in_prediction = CONVOLUTION_ABSORBS_IN_PREDICTION
 
     def __init__(
         self,
@@ -153,9 +166,10 @@ class SeparableConv2D(Convolving):
             **self._bias_parameters(self.num_filters),
         }
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         channels, window = graph.shapes[x][0], self.window(graph.shapes[x])
-        x = connect_convolution(graph, self, Part("depthwise_filters", channels, window, channels, bias=False), x)
+        shape = shape_behind(absorbed, self.output_shape(graph.shapes[x]))
+        x = lower_convolution(graph, self, Part("depthwise_filters", channels, window, channels, bias=False), x)
         pixels = resolve_window(self.name, window.outputs, (1, 1), (1, 1), (1, 1), "valid")
         pointwise = Part("pointwise_filters", self.num_filters, pixels, bias=self.bias)
-        return connect_convolution(graph, self, pointwise, x, followers)
+        return lower_convolution(graph, self, pointwise, x, epilogue_of(absorbed), shape)

@@ -7,15 +7,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from .. import checks
-from ..engine.graph import Graph
-from ..engine.ir import Block, Gradients, Memory, Pass
-from ..kernels import activation as activation_kernels
-from ..kernels import dropout as kernels
-from ..typing import Array, IntArray, RandomState, Shape
+from ..engine.ir import Graph
+from ..ops.dropout import DropoutOp
+from ..typing import Array, RandomState, Shape
 from .base import Layer
 
 LARGEST_SEED = 1 << 63
-WORD = 1 << 32  # random numbers of a unit are 32 bits
 
 
 class _Dropout(Layer):
@@ -41,21 +38,22 @@ class _Dropout(Layer):
     def last_mask(self) -> Array | None:
         """Where the last `forward` of this layer in training let numbers pass: 1, elsewhere 0; None in prediction."""
         session = self._session
-        if session is None or not session.ready or not session.passes[0].training:
+        if session is None or not session.ready or not session.contexts[0].training:
             return None
-        (block,) = session.graph.blocks
-        assert isinstance(block, _DropoutBlock)
-        whole = np.concatenate([block.mask(n, memory) for n, memory in session.shards])
+        (op,) = session.plan.ops
+        assert isinstance(op, DropoutOp)
+        whole = np.concatenate([op.mask(n, workspace) for n, workspace in session.shards])
         return whole[:, :, 0, 0] if self.whole_channels else whole.reshape(session.shape)
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         super()._create(shape, dtype, random_state)
         self._seed = checks.draw_seed(random_state)
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         if not graph.training:
             return x
-        return graph.add(_DropoutBlock(self, x, graph.edge(graph.shapes[x])))
+        op = DropoutOp(self, x, graph.value(graph.shapes[x]), self.rate, self._seed, self.whole_channels)
+        return graph.add(op)
 
 
 def tell_streams_apart(layers: Iterable[Layer]) -> None:
@@ -126,64 +124,3 @@ class SpatialDropout2D(_Dropout):
     """
 
     whole_channels = True
-
-
-class _DropoutBlock(Block):
-    """Keeps one key for each sample; both passes compute the mask from it."""
-
-    replayable = True
-    layer: _Dropout
-
-    def plan(self, graph: Graph) -> None:
-        x, y = graph.values[self.x], graph.values[self.y]
-        dx, dy = graph.gradients[self.x], graph.gradients[self.y]
-        images = graph.images
-        self.y_layout, self.dtype, self.images = y, graph.dtype, images
-        self.x_row, self.y_row = x.line_table(images), y.line_table(images)
-        self.past = y.outlasts_cache(images, graph.dtype)
-        if dx and dy:
-            self.dx_row, self.dy_row = dx.line_table(images), dy.line_table(images)
-            self.dx_past = dx.outlasts_cache(images, graph.dtype)
-        self.units = 0 if self.layer.whole_channels else x.channels
-        self.drop = min(WORD - 1, round(self.layer.rate * WORD))
-        self.scale = graph.dtype.type(1 / (1 - self.layer.rate))
-        self.one = graph.dtype.type(1)
-
-    def allocate(self, graph: Graph) -> Array:
-        return np.zeros(graph.images, np.uint64)
-
-    def forward(self, n: int, memory: Memory, run: Pass) -> None:
-        if run.training:
-            kernels.sample_keys(self.layer._seed, run.number, run.first, n, memory.kept[self.index])
-        self._pass(
-            run, n, memory.kept[self.index], memory.values[self.x], self.x_row, memory.values[self.y], self.y_row,
-            self.past,
-        )  # fmt: skip
-
-    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
-        dx, dy = memory.gradients[self.x], memory.gradients[self.y]
-        if dx is not None and dy is not None:
-            self._pass(run, n, memory.kept[self.index], dy, self.dy_row, dx, self.dx_row, self.dx_past)
-
-    def _pass(
-        self, run: Pass, n: int, keys: Array, x: Array, x_row: IntArray, y: Array, y_row: IntArray, past: bool
-    ) -> None:
-        layout = self.y_layout
-        if run.training:
-            kernels.dropout(
-                x, x_row, y, y_row, keys, n, layout.height, layout.width, layout.pitch, self.units, self.drop,
-                self.scale, past,
-            )  # fmt: skip
-        else:
-            activation_kernels.copy(x, x_row, y, y_row, n * layout.height, layout.width * layout.pitch, past)
-
-    def mask(self, n: int, memory: Memory) -> Array:
-        """Return which units of `n` images passed, (n, C, H, W) of 0 and 1."""
-        layout = self.y_layout
-        ones, mask = (layout.allocate(self.images, self.dtype) for _ in range(2))
-        ones[...] = 1
-        kernels.dropout(
-            ones, self.y_row, mask, self.y_row, memory.kept[self.index], n, layout.height, layout.width, layout.pitch,
-            self.units, self.drop, self.one, False,
-        )  # fmt: skip
-        return layout.view(mask, n)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .. import checks
-from ..engine.graph import Graph
+from ..engine.ir import Graph
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
-from ..ops.norm import BatchNormBlock, GroupNormBlock, LayerNormBlock
+from ..ops.epilogue import Epilogue, FoldedNorm
+from ..ops.norm import BatchNormOp, GroupNormOp, LayerNormOp
 from ..typing import Array, RandomState, Shape
-from .base import Layer
+from .base import Layer, epilogue_of
 
 FIRST = {"gamma": 1.0, "beta": 0.0}
 
 
 class _Normalisation(Layer):
     """What all normalisations have: epsilon, and the scale gamma and shift beta that they end with."""
+
+    absorbs = (("relu",),)
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
@@ -102,6 +106,8 @@ class BatchNorm(_Normalisation):
     ICML 2015, algorithms 1 and 2.
     """
 
+    fuses_as = "batch_norm"
+
     def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
         super().__init__(epsilon)
         self._running: dict[str, Array] = {}
@@ -137,16 +143,12 @@ class BatchNorm(_Normalisation):
     def _state(self) -> dict[str, Array]:
         return self._running
 
-    def folded(self, filters: Array, biases: Array) -> tuple[Array, Array]:
-        """Return the filters (..., pitch) and biases (pitch,) of a convolution that normalises as prediction does."""
-        channels = len(self.gamma)
-        scale, shift = np.zeros_like(biases), np.zeros_like(biases)
-        scale[:channels] = self.gamma / np.sqrt(self.running_var + self.epsilon)
-        shift[:channels] = self.beta + (biases[:channels] - self.running_mean) * scale[:channels]
-        return (filters.reshape(-1, biases.size) * scale).ravel(), shift
+    def _fuse(self, epilogue: Epilogue) -> Epilogue:
+        return replace(epilogue, norm=FoldedNorm(self, self.epsilon))
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        return graph.add(BatchNormBlock(self, x, graph.edge(graph.shapes[x]), bool(followers)))
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        y, epilogue = graph.value(graph.shapes[x]), epilogue_of(absorbed)
+        return graph.add(BatchNormOp(self, x, y, self.epsilon, self.momentum, epilogue))
 
 
 class GroupNorm(_Normalisation):
@@ -183,8 +185,9 @@ class GroupNorm(_Normalisation):
             )
         return input_shape
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        return graph.add(GroupNormBlock(self, x, graph.edge(graph.shapes[x]), bool(followers)))
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        y, epilogue = graph.value(graph.shapes[x]), epilogue_of(absorbed)
+        return graph.add(GroupNormOp(self, x, y, self.epsilon, self.num_groups, epilogue))
 
 
 class LayerNorm(_Normalisation):
@@ -227,5 +230,5 @@ class LayerNorm(_Normalisation):
                 f"got {x.shape[1:]} in shape {x.shape}"
             )
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        return graph.add(LayerNormBlock(self, x, graph.edge(graph.shapes[x]), bool(followers)))
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        return graph.add(LayerNormOp(self, x, graph.value(graph.shapes[x]), self.epsilon, epilogue_of(absorbed)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from .. import checks
-from ..engine.graph import Graph
-from ..ops.pool import GlobalAverageBlock, GlobalMaximumBlock, Pool2Block, Pool3Block, PoolBlock, WindowSumBlock
+from ..engine.ir import Graph
+from ..ops.epilogue import Epilogue, Ties
+from ..ops.pool import GlobalAverageOp, GlobalMaximumOp, Pool2Op, Pool3Op, PoolOp, WindowSumOp
 from ..ops.window import Pair, Window, as_pair, resolve_window
 from ..ops.window_tables import inside
 from ..typing import Array, Shape
@@ -19,11 +21,11 @@ class Pooling(Layer):
 
     Attributes
     ----------
-    every : bool
-        Whether every tied maximum receives the gradient, or only the first.
+    ties : "first" or "all"
+        Which of equal maxima receive the gradient.
     """
 
-    every = False
+    ties: Ties = "first"
     pool_size: Pair
     stride: Pair
     padding: Pair
@@ -67,9 +69,22 @@ class Pooling(Layer):
     def _check_input(self, x: Array) -> None:
         checks.check_shape(x, (None, None, None, None), self.name, "input", "images (N, C, H, W)")
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        block = Pool2Block if self.halves else Pool3Block if self.surrounds else PoolBlock
-        return graph.add(block(self, x, graph.edge(self.output_shape(graph.shapes[x]))))
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        shape = graph.shapes[x]
+        y = graph.value(self.output_shape(shape))
+        if self.halves:
+            return graph.add(Pool2Op(self, x, y, self.ties))
+        if self.surrounds:
+            return graph.add(Pool3Op(self, x, y))
+        return graph.add(PoolOp(self, x, y, self.window(shape)))
+
+    @property
+    def fuses_as(self) -> str:  # type: ignore[override]
+        """Windows of 2 x 2 are pooled in the pass of a convolution."""
+        return "max_pool_2" if self.halves else ""
+
+    def _fuse(self, epilogue: Epilogue) -> Epilogue:
+        return replace(epilogue, pool=self.ties)
 
 
 class MaxPool2(Pooling):
@@ -78,7 +93,7 @@ class MaxPool2(Pooling):
     The output is `max(x[2i, 2j], x[2i, 2j+1], x[2i+1, 2j], x[2i+1, 2j+1])`; a last odd row or column is left out.
     """
 
-    every = True
+    ties = "all"
     pool_size = stride = (2, 2)
     padding = (0, 0)
 
@@ -140,13 +155,13 @@ class AvgPool2D(Pooling):
 
     halves = False
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         axes = self.window(graph.shapes[x])
         weights = tuple(
             [1 / (axis.taps if self.count_include_pad else count) for count in inside(axis)]
             for axis in (axes.vertical, axes.horizontal)
         )
-        return graph.add(WindowSumBlock(self, x, graph.edge(self.output_shape(graph.shapes[x])), axes, weights))
+        return graph.add(WindowSumOp(self, x, graph.value(self.output_shape(graph.shapes[x])), axes, weights))
 
 
 class UpSample2D(Layer):
@@ -173,11 +188,11 @@ class UpSample2D(Layer):
         checks.check_maps(input_shape, self.name)
         return input_shape[0], input_shape[1] * self.size[0], input_shape[2] * self.size[1]
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         shape = self.output_shape(graph.shapes[x])
         axes = resolve_window(self.name, (shape[1], shape[2]), self.size, self.size, (1, 1), "valid")
         weights = [1.0] * axes.vertical.outputs, [1.0] * axes.horizontal.outputs
-        return graph.add(WindowSumBlock(self, x, graph.edge(shape), axes, weights, spreads=True))
+        return graph.add(WindowSumOp(self, x, graph.value(shape), axes, weights, spreads=True))
 
 
 class _GlobalPooling(Layer):
@@ -197,8 +212,8 @@ class GlobalAvgPool2D(_GlobalPooling):
     Lin, Chen and Yan, "Network in network", ICLR 2014, section 3.2.
     """
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        return graph.add(GlobalAverageBlock(self, x, graph.edge(self.output_shape(graph.shapes[x]))))
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        return graph.add(GlobalAverageOp(self, x, graph.value(self.output_shape(graph.shapes[x]))))
 
 
 class GlobalMaxPool2D(_GlobalPooling):
@@ -209,5 +224,5 @@ class GlobalMaxPool2D(_GlobalPooling):
     Oquab, Bottou, Laptev and Sivic, "Is object localization for free?", CVPR 2015, section 3.
     """
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        return graph.add(GlobalMaximumBlock(self, x, graph.edge(self.output_shape(graph.shapes[x]))))
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        return graph.add(GlobalMaximumOp(self, x, graph.value(self.output_shape(graph.shapes[x]))))

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from .. import checks
-from ..engine.graph import Graph
-from ..engine.ir import Block, Gradients, Memory, Pass
-from ..engine.layout import Halo, aligned_zeros
+from ..engine.ir import Graph
 from ..engine.parameter import Parameter
-from ..kernels import activation as activation_kernels
-from ..kernels import conv_depthwise, conv_direct
-from ..ops.convolution.algorithm import Convolution
-from ..ops.convolution.direct import Direct
-from ..ops.convolution.groups import Grouped
+from ..ops.convolution.op import Part
+from ..ops.convolution.transpose import TransposedConvolutionOp
 from ..ops.window import Axis, Pair, Window, as_pair
-from ..typing import Array, RandomState, Shape
-from .activation import ReLU
-from .base import Layer
+from ..typing import RandomState, Shape
+from .base import Layer, epilogue_of
 from .conv_base import WithFilters, filter_parameter
 
 
@@ -63,6 +53,8 @@ class Conv2DTranspose(WithFilters):
     ----------
     Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285 (2016), section 4.
     """
+
+    absorbs = (("relu",),)
 
     def __init__(
         self,
@@ -125,84 +117,8 @@ class Conv2DTranspose(WithFilters):
         filters = filter_parameter(channels, self.num_filters // self.groups, self.filter_size, fan_in)
         return {"filters": filters, **self._bias_parameters(self.num_filters)}
 
-    def _connect(self, graph: Graph, x: int, followers: Sequence[Layer] = ()) -> int:
-        return graph.add(_TransposeBlock(self, x, graph.edge(self.output_shape(graph.shapes[x])), followers))
-
-
-class _TransposeBlock(Block):
-    """Transposed convolution + bias [+ ReLU]: the direct algorithm with forward and input gradient exchanged."""
-
-    replayable = True
-    layer: Conv2DTranspose
-
-    def __init__(self, layer: Conv2DTranspose, x: int, y: int, followers: Sequence[Layer]) -> None:
-        super().__init__(layer, x, y)
-        self.has_relu = self.rectifies = any(isinstance(follower, ReLU) for follower in followers)
-
-    def input_halo(self, graph: Graph) -> Halo:
-        return self.layer.window(graph.shapes[self.x]).gradient_halo
-
-    def gradient_halo(self, graph: Graph) -> Halo:
-        return self.layer.window(graph.shapes[self.x]).input_halo
-
-    def work(self, graph: Graph) -> float:
-        products = math.prod(graph.shapes[self.x]) * math.prod(self.layer.filter_size)
-        return float(products * self.layer.num_filters / self.layer.groups)
-
-    def plan(self, graph: Graph) -> None:
-        x, y = graph.values[self.x], graph.values[self.y]
-        dx, dy = graph.gradients[self.x], graph.gradients[self.y]
-        # What the convolution calls its output is this layer's input.
-        convolution = Convolution(
-            self.layer.window(x.shape), y.channels, x.channels, self.layer.groups, graph.images,
-            dy or y, dx or x, x, y, graph.dtype,
-        )  # fmt: skip
-        self.algorithm = (Direct if self.layer.groups == 1 else Grouped)(convolution)
-        self.dtype, self.filters = graph.dtype, (convolution.taps, x.pitch, x.channels)
-        self.zeros = aligned_zeros(max(x.pitch, y.pitch), graph.dtype)
-        self.none = graph.dtype.type(-np.inf)
-        self.floor = graph.dtype.type(0) if self.has_relu else self.none
-        self.height, self.width, self.pitch = y.height, y.width, y.pitch
-        self.y_row, self.dy_row = y.line_table(graph.images), dy and dy.line_table(graph.images)
-        self.no_taps = np.zeros(0, np.int32)
-
-    def allocate(self, graph: Graph) -> _Kept:
-        return _Kept(self.algorithm.allocate(), aligned_zeros(self.zeros.size, self.dtype))
-
-    def prepare(self) -> None:
-        self.algorithm.pack(self.layer._values("filters", self.dtype))
-        self.biases = self.layer._values("biases", self.dtype) if self.layer.bias else self.zeros
-
-    def forward(self, n: int, memory: Memory, run: Pass) -> None:
-        self.algorithm.transposed(n, memory.values[self.x], self.biases, self.floor, memory.values[self.y])
-
-    def backward(self, n: int, memory: Memory, gradients: Gradients, run: Pass) -> None:
-        kept, x = memory.kept[self.index], memory.values[self.x]
-        dy, dx = memory.gradients[self.y], memory.gradients[self.x]
-        assert dy is not None
-        lines, dw = n * self.height, gradients["filters"]
-        if self.has_relu:
-            activation_kernels.relu_backward(
-                memory.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, lines, self.width * self.pitch,
-                False,
-            )  # fmt: skip
-        if self.layer.bias:
-            # A depthwise filter gradient without taps is the sum over the pixels.
-            dbias = gradients["biases"]
-            conv_depthwise.clear(dbias, dbias.size)
-            conv_depthwise.filter_gradient(
-                dy, self.dy_row, self.pitch, self.no_taps, 0, dy, self.dy_row, self.pitch, lines, self.width,
-                self.pitch, dw, self.no_taps, dbias,
-            )  # fmt: skip
-        self.algorithm.filter_gradient(n, dy, x, dw, kept.unused, kept.scratch)
-        conv_direct.clear_columns(dw, *self.filters)
-        if dx is not None:
-            self.algorithm.forward(n, dy, self.zeros, self.none, dx, kept.scratch)
-
-
-@dataclass
-class _Kept:
-    """Scratch of a transposed convolution; `unused` takes sums that nobody asks for."""
-
-    scratch: Any
-    unused: Array
+    def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
+        shape = graph.shapes[x]
+        part = Part("filters", self.num_filters, self.window(shape), self.groups, self.bias)
+        y = graph.value(self.output_shape(shape))
+        return graph.add(TransposedConvolutionOp(self, part, x, y, epilogue_of(absorbed)))

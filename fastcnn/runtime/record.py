@@ -1,4 +1,4 @@
-"""Calls of blocks, made as they come, or recorded to be repeated."""
+"""Calls of operations, made as they come, or recorded to be repeated."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from ..jit.recorder import recording
 from .tape import Tape
 
 
+class Replayable(Protocol):
+    """An operation, a loss, an optimizer: whether it only calls kernels, with the same arguments every time."""
+
+    @property
+    def replayable(self) -> bool: ...
+
+
+class KernelCalls(NamedTuple):
+    """What owns calls of functions, and says whether these only call kernels, with the same arguments every time."""
+
+    replayable: bool = True
+
+
 class Call(NamedTuple):
-    """A method of a block, with its arguments."""
+    """A call of a method of `owner`."""
 
     owner: Replayable
     method: Callable[..., None]
     arguments: tuple[Any, ...]
-
-
-class Replayable(Protocol):
-    """A block, or a loss: `replayable` tells whether it does nothing but call kernels with the same arguments."""
-
-    @property
-    def replayable(self) -> bool: ...
 
 
 def run_calls(calls: Iterable[Call]) -> None:

@@ -6,7 +6,7 @@ of its targets, of the optimizer's rates. In their order:
 
 1. *prepare*: parameters are brought into the order that the kernels read;
 2. *forward and backward*: each shard, a slice of the batch, is loaded, goes through the blocks and the loss, and back;
-   what it leaves is a row of gradients and a row of totals. Where a layer needs the whole batch (`Graph.cuts`), all
+   what it leaves is a row of gradients and a row of totals. Where a layer needs the whole batch (`sync_points`), all
    shards meet: one stage ends there, and the next begins;
 3. *update*: pieces of the flat vector sum the rows, in the order of the shards, and take the optimizer's step.
 
@@ -25,19 +25,23 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.graph import Graph
-from ..engine.ir import Gradients, Memory, Pass, Store
+from ..engine import schedule
+from ..engine.allocate import allocate
+from ..engine.ir import Graph, RunContext, Store
 from ..engine.layout import aligned_zeros
+from ..engine.load import load_from
+from ..engine.planner import make_plan
+from ..engine.weights import Weights
+from ..engine.workspace import Workspace
 from ..kernels import update as kernels
-from ..layers.base import Layer
 from ..losses import End, Loss, Targets
 from ..model import Sequential
 from ..optim.averaging import ExponentialMovingAverage
 from ..optim.optimizer import Optimizer
 from ..runtime import threads as parallel
-from ..runtime.record import Call, record_calls
+from ..runtime.record import Call, KernelCalls, record_calls
 from ..runtime.tape import Tape
-from ..typing import Array, IntArray
+from ..typing import Array, Gradients, IntArray
 
 SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
 SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
@@ -54,23 +58,22 @@ class Plan:
     def __init__(self, model: Sequential, loss: Loss, n: int) -> None:
         assert model.input_shape is not None
         self.model, self.flat, self.loss = model, model._flat, loss
-        self.graph = Graph(model.input_shape, 1, model._flat.dtype)
-        self.graph.output = model._connect(self.graph, 0)
-        loss.attach(self.graph)
-        self.work = 6 * sum(block.work(self.graph) for block in self.graph.blocks)
+        graph = Graph(model.input_shape, model._flat.dtype)
+        graph.output = model._lower(graph, 0)
+        loss.attach(graph)
+        self.work = 6 * sum(op.work(graph) for op in graph.ops)
         self.shapes: set[tuple[int, ...]] = set()  # of batches that were checked
         self._cuts: dict[int, list[tuple[int, int]]] = {}
-        self.graph.images = max(last - first for first, last in self.cuts(n))
-        self.graph.finish()
+        self.graph = make_plan(graph, max(last - first for first, last in self.cuts(n)))
         loss.check_end(self.graph.values[self.graph.output])
         self.end = End(self.graph)
         self.gradients = aligned_zeros(SHARDS * model._size, model._flat.dtype)
         rows = self.gradients.reshape(SHARDS, -1)
-        self.gradients_by_layer: list[dict[Layer, Gradients]] = [model._gradients_by_layer(row) for row in rows]
+        self.gradients_by_layer: list[dict[Weights, Gradients]] = [model._gradients_by_layer(row) for row in rows]
         self.totals = np.zeros((SHARDS, 2))  # of each shard: loss, hits
         self.number = np.zeros(1, np.int64)  # of the step
-        self.passes = [Pass(number=self.number) for _ in range(SHARDS)]
-        self.memories: dict[tuple[int, int], Memory] = {}
+        self.contexts = [RunContext(number=self.number) for _ in range(SHARDS)]
+        self.memories: dict[tuple[int, int], Workspace] = {}
         self.stores: dict[tuple[str, int], Store] = {}
         self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
         self.steps: dict[Any, Step] = {}
@@ -101,12 +104,12 @@ class Plan:
             self._cuts[n] = [(s * n // count, (s + 1) * n // count) for s in range(count)]
         return self._cuts[n]
 
-    def memory(self, shard: int, worker: int) -> Memory:
+    def memory(self, shard: int, worker: int) -> Workspace:
         """Return the buffers of a worker, with the shard's own where shards wait for each other."""
-        place = (shard if self.graph.cuts else worker), worker
+        place = (shard if self.graph.sync_points else worker), worker
         if place not in self.memories:
             own, shared = ("own", place[0]), ("shared", worker)
-            self.memories[place] = self.graph.allocate(*(self.stores.setdefault(key, {}) for key in (own, shared)))
+            self.memories[place] = allocate(self.graph, *(self.stores.setdefault(key, {}) for key in (own, shared)))
         return self.memories[place]
 
     def forget_meetings(self) -> None:
@@ -115,7 +118,7 @@ class Plan:
         for step in self.steps.values():
             step.whole.clear()
 
-    def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Memory]]:
+    def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Workspace]]:
         """Return the size and the memory of each shard, in order."""
         return [(last - first, self.memory(s, 0)) for s, (first, last) in enumerate(cuts)]
 
@@ -133,7 +136,7 @@ class Step:
         self.images, self.is_loaded = self._place(x)
         self.source, self.like = np.array([plan.small.ctypes.data]), np.zeros(0, x.dtype)
         self.totals = plan.totals[: len(self.cuts)]
-        self.preparation = parallel.Tasks([[call] for call in plan.graph.prepare_calls()])
+        self.preparation = parallel.Tasks([[call] for call in schedule.prepare_calls(plan.graph)])
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
         self.jobs: dict[tuple[str, int, int], parallel.Jobs | None] = {}
         self.turns: dict[tuple[str, int, int], int] = {}
@@ -143,7 +146,7 @@ class Step:
     def _place(self, x: Array) -> tuple[Array | None, bool]:
         """Return where batches are copied to, if they are, and whether that is the network's first edge already."""
         memory = self.plan.memory(0, 0)
-        is_held = len(self.cuts) == 1 and not self.plan.graph.cuts
+        is_held = len(self.cuts) == 1 and not self.plan.graph.sync_points
         # Not asked of a view's flags: NumPy calls one image contiguous, whatever halo lies around it.
         if is_held and x.dtype == memory.input.dtype and self.plan.graph.values[0].is_public:
             return memory.values[0][: x.size].reshape(x.shape), True
@@ -227,7 +230,7 @@ class Step:
 
     def _parts(self) -> Iterator[tuple[str, int]]:
         """Yield direction and stage of all that is done between preparation and update, in its order."""
-        last = len(self.plan.graph.cuts)
+        last = len(self.plan.graph.sync_points)
         for stage in range(last):
             yield from [("forward", stage), ("meet_forward", stage)]
         yield "forward", last
@@ -236,8 +239,8 @@ class Step:
 
     def _forward_and_backward(self, threads: int) -> None:
         """Run the blocks on all shards, stage by stage."""
-        for run, (first, _) in zip(self.plan.passes, self.cuts, strict=False):
-            run.first = first
+        for context, (first, _) in zip(self.plan.contexts, self.cuts, strict=False):
+            context.first = first
         self.preparation.run(min(threads, len(self.cuts)))
         for direction, stage in self._parts():
             if direction.startswith("meet"):
@@ -251,9 +254,9 @@ class Step:
         if key in meetings:
             meetings[key].play()
             return
-        block = self.plan.graph.blocks[self.plan.graph.cuts[stage]]
-        method = block.meet_forward if direction == "meet_forward" else block.meet_backward
-        meetings[key] = record_calls([Call(block, method, (self.plan.meeting(self.cuts),))])
+        op = self.plan.graph.ops[self.plan.graph.sync_points[stage]]
+        method = op.sync_forward if direction == "meet_forward" else op.sync_backward
+        meetings[key] = record_calls([Call(op, method, (self.plan.meeting(self.cuts),))])
 
     def _order(self, stage: int) -> range:
         """Return the shards back and forth: what was written last is still in the caches."""
@@ -299,28 +302,28 @@ class Step:
         """Yield the calls of a stage; the last one forward goes on with the loss, and back again."""
         plan, graph = self.plan, self.plan.graph
         first, last = self.cuts[shard]
-        n, memory, run = last - first, plan.memory(shard, worker), plan.passes[shard]
-        load = Call(graph, graph.load_from, (self.source, self.like, first, n, memory))
+        n, memory, context = last - first, plan.memory(shard, worker), plan.contexts[shard]
+        load = Call(KernelCalls(), load_from, (graph, self.source, self.like, first, n, memory))
         begin = [] if self.is_loaded else [load]
         end = Call(plan.loss, self._evaluate, (first, n, memory, plan.totals[shard]))
         if direction == "measure":
-            predicting = Pass(training=False)
+            predicting = RunContext(training=False)
             plan.forget_meetings()  # blocks keep what they have predicted with, until the next meeting that is held
             yield from begin
-            for number in range(len(graph.cuts) + 1):
-                yield from graph.forward_calls(number, n, memory, predicting)
+            for number in range(len(graph.sync_points) + 1):
+                yield from schedule.forward_calls(graph, number, n, memory, predicting)
             yield end
             return
         if direction == "forward":
             if stage == 0:
                 yield from begin
-            yield from graph.forward_calls(stage, n, memory, run)
-            if stage < len(graph.cuts):
+            yield from schedule.forward_calls(graph, stage, n, memory, context)
+            if stage < len(graph.sync_points):
                 return
             yield end
-        yield from graph.backward_calls(stage, n, memory, plan.gradients_by_layer[shard], run)
+        yield from schedule.backward_calls(graph, stage, n, memory, plan.gradients_by_layer[shard], context)
 
-    def _evaluate(self, first: int, n: int, memory: Memory, totals: Array) -> None:
+    def _evaluate(self, first: int, n: int, memory: Workspace, totals: Array) -> None:
         """Let the loss see a shard, with the targets that stand here now."""
         self.plan.loss.evaluate(self.plan.end, n, memory, self.targets, first, totals)
 

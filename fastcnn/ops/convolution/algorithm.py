@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...engine.channel_panels import Panels
-from ...engine.layout import Halo, Layout
+from ...engine.layout import BlockedLayout, Halo, Layout
 from ...kernels import pool
 from ...typing import Array, IntArray
 from ..window import Pair, Window, windows_of_2
@@ -27,7 +26,7 @@ class Piece(NamedTuple):
     fresh : bool
         Whether it is the first: sums over images begin anew.
     ahead : sequence of array
-        What is read next, see `Memory`: memory can be asked for it meanwhile.
+        What is read next, see `Workspace`: memory can be asked for it meanwhile.
     """
 
     fresh: bool = True
@@ -39,7 +38,7 @@ WHOLE = Piece()
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution, bound to memory.
+    """One convolution, bound to workspace.
 
     Attributes
     ----------
@@ -56,7 +55,7 @@ class Convolution:
     dx : Layout or None
         Gradient of the input, or None where nobody asks.
     dtype : dtype
-    x_panels, dy_panels : Panels or None
+    x_panels, dy_panels : BlockedLayout or None
         How the input and the gradient of the output stand in a backward pass, where not as their layouts say.
     columns : pair of int or None
         Numbers per pixel of the input's gradient and of the output that are written, where not the whole pitches.
@@ -73,8 +72,8 @@ class Convolution:
     dx: Layout | None
     dtype: np.dtype
     pooled: Layout | None = None
-    x_panels: Panels | None = None
-    dy_panels: Panels | None = None
+    x_panels: BlockedLayout | None = None
+    dy_panels: BlockedLayout | None = None
     columns: Pair | None = None
 
     @property

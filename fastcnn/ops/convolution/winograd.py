@@ -1,4 +1,4 @@
-"""Winograd's algorithms for 3 x 3 windows of stride 1, bound to one convolution; and the choice among all."""
+"""Winograd's algorithms for 3 x 3 windows of stride 1, bound to one convolution."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from ...kernels import conv_winograd, winograd_products
 from ...typing import Array, IntArray
 from ..window import Pair, Window
 from .algorithm import WHOLE, Algorithm, Convolution, Piece
-from .direct import Direct
-from .im2col import Im2col
 
 CACHED = 61440  # numbers of transformed input and output of one block of tiles: they stay in the second-level cache
 FEWEST = 36  # tiles of a block: fewer would not repay the loads of the filters
-FILTERS = 1.5  # tiles of each image that transforming the filters, and reading them, is worth in a shard of 16 images
 
 # What stands for `every`, `winners` and `window` where nothing is pooled.
 NO_POOLING = False, np.zeros(0, np.uint8), np.zeros(0, np.int32)
@@ -206,38 +203,3 @@ def _panel_rows(c: Convolution) -> IntArray:
     wide = np.minimum(c.y.pitch - panels, width)
     rows = np.where(channel < c.channels, panels * c.channels + channel * wide, -1)
     return rows.ravel().astype(np.int32)
-
-
-# Each gives way to the next where it does not know the case.
-ALGORITHMS: dict[str, type[Algorithm]] = {
-    "winograd4": Winograd4,
-    "winograd": Winograd,
-    "direct": Direct,
-    "im2col": Im2col,
-}
-
-
-def choose(algorithm: str, window: Window, channels: int, filters: int, groups: int) -> type[Algorithm]:
-    """Return the algorithm of that name, or for `"auto"` the one that was fastest on such shapes.
-
-    `python -m bench.kernels` measures the rule: where channels and filters fill whole panels, the fewest products;
-    direct elsewhere; im2col on machines that the micro-kernel was not designed for. `python -m bench.winograd_training`
-    shows that networks learn the same with all of them.
-    """
-    names = list(ALGORITHMS)
-    if algorithm == "auto":
-        wide = channels % 16 == 0 and filters % 16 == 0
-        algorithm = "im2col" if not vector_set().known else _fewest_products(window) if wide else "direct"
-    candidates = (ALGORITHMS[name] for name in names[names.index(algorithm) :])
-    return next(candidate for candidate in candidates if candidate.fits(window, groups))
-
-
-def _fewest_products(window: Window) -> str:
-    """Return the algorithm for 3 x 3 windows of stride 1 that multiplies least; the more accurate, if two do."""
-    rows, columns = window.outputs
-
-    def products(tile: int) -> float:
-        return points_of(tile) * (-(-rows // tile) * -(-columns // tile) + FILTERS)
-
-    counts = {"direct": 9.0 * rows * columns, "winograd": products(2), "winograd4": products(4)}
-    return min(counts, key=counts.__getitem__)

@@ -7,8 +7,8 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Trainer, models
-from fastcnn.engine import microbatch as pieces
-from fastcnn.engine.graph import Graph
+from fastcnn.engine import microbatch
+from tests.plans import plan_of
 
 NETWORKS = {
     "residuals": lambda: models.resnet20((3, 8, 8), 4),
@@ -24,11 +24,8 @@ NETWORKS = {
 each_network = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 
 
-def graph_of(make, images):
-    graph = Graph((3, 8, 8), images, np.dtype(np.float64))
-    graph.output = make().build((3, 8, 8))._connect(graph, 0)
-    graph.finish()
-    return graph
+def planned(make, images):
+    return plan_of(make().build((3, 8, 8), dtype=np.float64), images)
 
 
 def trained(make):
@@ -42,27 +39,27 @@ def trained(make):
 
 
 @each_network
-def test_pieces_sum_up_to_the_shard(monkeypatch, make):
-    monkeypatch.setattr(pieces, "CACHED", 1 << 30)
-    assert set(graph_of(make, 5).pieces) == {5}
+def test_micro_batches_sum_up_to_the_shard(monkeypatch, make):
+    monkeypatch.setattr(microbatch, "CACHED", 1 << 30)
+    assert set(planned(make, 5).microbatches) == {5}
     losses, flat = trained(make)
     for cached in (1, 1 << 14):
-        monkeypatch.setattr(pieces, "CACHED", cached)
-        assert min(graph_of(make, 5).pieces) < 5
+        monkeypatch.setattr(microbatch, "CACHED", cached)
+        assert min(planned(make, 5).microbatches) < 5
         other_losses, other_flat = trained(make)
         np.testing.assert_allclose(other_losses, losses, rtol=1e-9)
         np.testing.assert_allclose(other_flat, flat, rtol=1e-9, atol=1e-9)
 
 
-def test_only_a_piece_has_room_where_nothing_lasts(monkeypatch):
+def test_what_is_in_use_in_one_stage_has_memory_for_a_micro_batch(monkeypatch):
     sizes = []
     for cached in (1, 1 << 30):
-        monkeypatch.setattr(pieces, "CACHED", cached)
-        graph = graph_of(NETWORKS["depthwise"], 5)
-        passing = [room for room in (*graph.rooms[0], *graph.rooms[1]) if room and not room.lasts]
-        sizes.append(sum({room.name: room.size * room.images for room in passing}.values()))
+        monkeypatch.setattr(microbatch, "CACHED", cached)
+        values, gradients = planned(NETWORKS["depthwise"], 5).allocations
+        passing = [one for one in (*values, *gradients) if one and not one.persistent]
+        sizes.append(sum({one.name: one.size * one.images for one in passing}.values()))
     assert sizes[0] < sizes[1]
 
 
-def test_networks_without_a_meeting_go_in_one_piece():
-    assert graph_of(lambda: models.vgg6((3, 8, 8), 4), 5).pieces == [5]
+def test_networks_without_a_sync_point_take_all_images_at_once():
+    assert planned(lambda: models.vgg6((3, 8, 8), 4), 5).microbatches == [5]

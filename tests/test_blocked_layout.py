@@ -1,4 +1,4 @@
-"""Maps in panels of channels, around 1 x 1 convolutions: the same step, bit for bit, as with channels last."""
+"""Maps in blocks of channels, around 1 x 1 convolutions: the same step, bit for bit, as with channels last."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Trainer, models
-from fastcnn.engine import graph
-from fastcnn.engine import microbatch as pieces
-from fastcnn.engine.channel_panels import Panels
-from fastcnn.engine.graph import Graph
-from fastcnn.engine.layout import Layout
+from fastcnn.engine import microbatch, planner
+from fastcnn.engine.layout import BlockedLayout, Layout
 from fastcnn.jit.target import vector_set
+from tests.plans import plan_of
 
 
 def strided():
@@ -39,34 +37,30 @@ def trained(make, dtype, threads):
 @each_network
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("cached", "shard_work"), [(1 << 18, 20e6), (1 << 14, 20e6), (1, 1.0)])
-def test_panels_change_no_bit(monkeypatch, make, dtype, cached, shard_work):
-    monkeypatch.setattr(pieces, "CACHED", cached)
+def test_the_blocked_layout_changes_no_bit(monkeypatch, make, dtype, cached, shard_work):
+    monkeypatch.setattr(microbatch, "CACHED", cached)
     monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", shard_work)
     losses, flat = trained(make, dtype, threads=2)
-    monkeypatch.setattr(graph, "value_panels", lambda graph: {})
-    monkeypatch.setattr(graph, "gradient_panels", lambda graph: {})
+    monkeypatch.setattr(planner, "blocked_values", lambda *arguments: {})
+    monkeypatch.setattr(planner, "blocked_gradients", lambda *arguments: {})
     expected_losses, expected_flat = trained(make, dtype, threads=1)
     assert losses == expected_losses
     np.testing.assert_array_equal(flat, expected_flat)
 
 
-def test_where_panels_are():
+def test_where_the_blocked_layout_is():
     """Around each 1 x 1 convolution between normalisations; not where there is a bias, or half a panel."""
-    graphs = {name: Graph((3, 8, 8), 2, np.dtype(np.float32)) for name in NETWORKS}
-    for name, network in graphs.items():
-        network.output = NETWORKS[name]().build((3, 8, 8))._connect(network, 0)
-        network.finish()
-    depthwise, mixed = graphs.values()
-    assert len(depthwise.value_panels) == len(depthwise.gradient_panels) == 5
-    pitches = [[layouts[edge].pitch for edge in found] for layouts, found in (
-        (mixed.values, mixed.value_panels), (mixed.gradients, mixed.gradient_panels),
+    depthwise, mixed = (plan_of(make().build((3, 8, 8)), 2) for make in NETWORKS.values())
+    assert len(depthwise.blocked_values) == len(depthwise.blocked_gradients) == 5
+    pitches = [[layouts[value].pitch for value in found] for layouts, found in (
+        (mixed.values, mixed.blocked_values), (mixed.gradients, mixed.blocked_gradients),
     )]  # fmt: skip
     if vector_set().lanes(np.float32) == 8:
         assert pitches == [[16, 32, 16, 48], [32, 48]]  # the fourth lies in the last stage, which goes straight back
 
 
-def test_panels_hold_every_number_once():
-    layout, panels = Layout(48, 3, 5, 48), Panels(16, 2 * 15 * 16 + 96)
-    offsets = panels.table(layout, 2, np.arange(3)[:, None], np.arange(5))[:, None] + panels.channel_offsets(48)
+def test_blocks_hold_every_number_once():
+    layout, blocked = Layout(48, 3, 5, 48), BlockedLayout(16, 2 * 15 * 16 + 96)
+    offsets = blocked.table(layout, 2, np.arange(3)[:, None], np.arange(5))[:, None] + blocked.channel_offsets(48)
     assert np.unique(offsets).size == offsets.size == 2 * layout.image_size
-    assert offsets.max() < 2 * panels.image_size(layout, 2)
+    assert offsets.max() < 2 * blocked.image_size(layout, 2)

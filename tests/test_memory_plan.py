@@ -1,4 +1,4 @@
-"""Edges that take turns in one buffer: a step computes the same, bit for bit, as where each has its own."""
+"""Values that share buffers: a step computes the same, bit for bit, as where each has a buffer of its own."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Trainer, models
-from fastcnn.engine import memory_plan as rooms
-from fastcnn.engine.graph import Graph
+from fastcnn.engine import memory_plan, planner
+from tests.plans import plan_of
 
 NETWORKS = {
     "residuals": lambda: models.resnet20((3, 8, 8), 4),
@@ -43,9 +43,9 @@ def trained(make, threads):
 def test_buffers_of_ones_own_change_no_bit(monkeypatch, make, threads):
     monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", 1.0)
     losses, flat, output = trained(make, threads)
-    monkeypatch.setattr(rooms, "_take_turns", lambda kind, spans: {})
-    monkeypatch.setattr(rooms, "passing_values", lambda graph: {})
-    monkeypatch.setattr(fastcnn.engine.graph, "passing_values", lambda graph: {})
+    monkeypatch.setattr(memory_plan, "_reuse", lambda kind, lifetimes: {})
+    for module in (memory_plan, planner):
+        monkeypatch.setattr(module, "unsaved_values", lambda graph, sync_points: {})
     expected_losses, expected_flat, expected_output = trained(make, threads)
     assert losses == expected_losses
     np.testing.assert_array_equal(flat, expected_flat)
@@ -53,28 +53,24 @@ def test_buffers_of_ones_own_change_no_bit(monkeypatch, make, threads):
 
 
 @each_network
-def test_edges_in_one_room_are_never_in_use_at_the_same_time(make):
-    """Blocks mask gradients in place; only whoever is done leaves its buffer to others."""
-    graph = Graph((3, 8, 8), 2, np.dtype(np.float32))
-    graph.output = make().build((3, 8, 8))._connect(graph, 0)
-    graph.finish()
+def test_values_in_one_buffer_are_never_in_use_at_the_same_time(make):
+    """Operations mask gradients in place: a buffer is reused when its last reader is done."""
+    plan = plan_of(make().build((3, 8, 8)), 2)
     uses = {}
-    for edge, room in enumerate(graph.rooms[1]):
-        if room:
-            blocks = [block.index for block in graph.blocks if edge in (*block.reads, *block.writes)]
-            uses.setdefault(room.name, []).append((min(blocks), max(blocks)))
-    assert any(len(edges) > 1 for edges in uses.values())
-    for edges in uses.values():
-        assert all(a[1] < b[0] or b[1] < a[0] for a, b in combinations(edges, 2))
+    for value, allocation in enumerate(plan.allocations[1]):
+        if allocation:
+            ops = [op.index for op in plan.ops if value in (*op.reads, *op.writes)]
+            uses.setdefault(allocation.name, []).append((min(ops), max(ops)))
+    assert any(len(values) > 1 for values in uses.values())
+    for values in uses.values():
+        assert all(a[1] < b[0] or b[1] < a[0] for a, b in combinations(values, 2))
 
 
-def test_what_lies_behind_a_batch_norm_is_not_kept():
+def test_what_is_behind_a_batch_norm_is_not_saved():
     """Behind a normalisation, a convolution reads what is computed again backward; a sum reads it once."""
-    graph = Graph((3, 8, 8), 2, np.dtype(np.float32))
-    graph.output = models.resnet20((3, 8, 8)).build((3, 8, 8))._connect(graph, 0)
-    graph.finish()
-    passing = rooms.passing_values(graph)
-    assert len(passing) == 18  # all but the first, which goes into a convolution and around it
-    assert sum(passing.values()) == 9
-    names = {graph.rooms[0][edge].name for edge in passing}
+    plan = plan_of(models.resnet20((3, 8, 8)).build((3, 8, 8)), 2)
+    unsaved = memory_plan.unsaved_values(plan.graph, plan.sync_points)
+    assert len(unsaved) == 18  # all but the first, which goes into a convolution and around it
+    assert sum(unsaved.values()) == 9
+    names = {plan.allocations[0][value].name for value in unsaved}
     assert len(names) < 9

@@ -1,0 +1,209 @@
+"""One convolution with what is fused behind it, bound to the implementation that `select` has chosen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ...engine.ir import Graph, Op, Plan, RunContext, Store, Traits
+from ...engine.layout import Halo, Layout, aligned_zeros
+from ...engine.weights import Weights
+from ...engine.workspace import Workspace
+from ...kernels import activation as activation_kernels
+from ...kernels import pool as pool_kernels
+from ...typing import Array, Gradients, Shape
+from ..epilogue import NOTHING, Epilogue
+from ..norm import fold
+from ..window import Window
+from .algorithm import Convolution, Piece
+from .behind_max_pool import Entries, Sparse
+from .direct import Direct
+from .pointwise import Pointwise
+from .select import Problem, select
+
+
+@dataclass(frozen=True)
+class Part:
+    """One convolution of a layer.
+
+    Attributes
+    ----------
+    filters : str
+        Name of the filters among the layer's parameters; the biases are called `"biases"`.
+    num_filters : int
+    window : Window
+    groups : int
+    bias : bool
+    algorithm : str
+    """
+
+    filters: str
+    num_filters: int
+    window: Window
+    groups: int = 1
+    bias: bool = True
+    algorithm: str = "auto"
+
+
+def lower_convolution(
+    graph: Graph, weights: Weights, part: Part, x: int, epilogue: Epilogue = NOTHING, output_shape: Shape | None = None
+) -> int:
+    """Add a convolution of the value `x`, with what is fused behind it; return the output value.
+
+    `output_shape` is that behind the epilogue, where it changes the shape.
+    """
+    problem = Problem(
+        part.window, graph.shapes[x][0], part.num_filters, part.groups, graph.dtype, part.algorithm, epilogue,
+        _is_rectified(graph, x),
+    )  # fmt: skip
+    y = graph.value(output_shape or (part.num_filters, *part.window.outputs))
+    return graph.add(ConvolutionOp(weights, part, problem, x, y))
+
+
+def _is_rectified(graph: Graph, x: int) -> bool:
+    """Tell whether a ReLU ends the operation that writes `x`."""
+    root = graph.aliases.get(x, x)
+    return any(op.traits.rectifies for op in graph.ops if op.y == root)
+
+
+class ConvolutionOp(Op):
+    """Convolution + bias [+ ReLU] [+ max-pool 2 x 2], forward and backward; in prediction also [+ batch norm]."""
+
+    def __init__(self, weights: Weights, part: Part, problem: Problem, x: int, y: int) -> None:
+        super().__init__(weights, x, y)
+        self.conv, self.problem, self.epilogue = part, problem, problem.epilogue
+        self.implementation = select(problem)
+        alone = self.epilogue.pool is None
+        blocked = alone and self.implementation.reads_panels(part.window)
+        self.traits = Traits(
+            reads_any_pitch=self.implementation.reads_any_pitch,
+            replayable=self.implementation.replayable,
+            micro_batches=self.implementation.in_pieces and alone,
+            reads_blocked=blocked,
+            reads_blocked_gradient=blocked and not (part.bias or self.epilogue.rectifies),
+            rectifies=self.epilogue.rectifies,
+            skips_zeros=self.implementation is Pointwise,
+        )
+
+    def input_halo(self) -> Halo:
+        return self.implementation.input_halo(self.conv.window)
+
+    def gradient_halo(self) -> Halo:
+        return Halo() if self.epilogue.pool else self.implementation.gradient_halo(self.conv.window)
+
+    def work(self, graph: Graph) -> float:
+        window = self.conv.window
+        taps = window.vertical.taps * window.horizontal.taps * graph.shapes[self.x][0] / self.conv.groups
+        return self.conv.num_filters * taps * math.prod(window.outputs)
+
+    def bind(self, plan: Plan) -> None:
+        channels, window, algorithm = self.problem.channels, self.conv.window, self.implementation
+        y, dy, dx = plan.values[self.y], plan.gradients[self.y], plan.gradients[self.x]
+        self.gradient, value = dy, y
+        if self.epilogue.pool:
+            value = Layout(y.channels, *window.outputs, y.pitch)
+            self.gradient = dy and value.with_halo(algorithm.gradient_halo(window))
+        convolution = Convolution(
+            window, channels, self.conv.num_filters, self.conv.groups, plan.images,
+            plan.values[self.x], value, self.gradient, dx, plan.dtype, y if self.epilogue.pool else None,
+            plan.blocked_values.get(self.x), plan.blocked_gradients.get(self.y),
+        )  # fmt: skip
+        self.sparse = None
+        if dy and algorithm is Direct and self.epilogue.pool == "first" and Sparse.pays(convolution):
+            self.sparse = Sparse(convolution, dy)
+            convolution, self.gradient = replace(convolution, dy=None, dx=None), None
+        self.algorithm = algorithm(convolution)
+        self.spreads_pooling = algorithm.spreads_pooling and dx is None
+        self.pitch, self.dtype, self.pixels = y.pitch, plan.dtype, y.pixels
+        self.no_biases = aligned_zeros(y.pitch, plan.dtype)
+        self.floor = plan.dtype.type(self.epilogue.clamp_min)
+        self.lines = None
+        if self.epilogue.pool and dy and self.gradient:
+            self.dy_row = dy.pixel_table(plan.images)
+            self.conv_row = self.gradient.table(plan.images, *convolution.output_pixels())
+        elif self.epilogue.rectifies and dy:
+            self.lines = y.line_table(plan.images), dy.line_table(plan.images), y.height, y.width * y.pitch
+
+    def allocate(self, plan: Plan) -> Saved:
+        kept = Saved(aligned_zeros(self.pitch, self.dtype))
+        if self.epilogue.pool:
+            # Only a backward pass asks which pixel was the largest.
+            kept.winners = np.zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
+            if self.sparse:
+                kept.entries = self.sparse.allocate()
+            elif self.gradient and not self.spreads_pooling:
+                kept.gradient = self.gradient.allocate(plan.images, self.dtype)
+        return kept
+
+    def scratchpad(self, shared: Store) -> Any:
+        key = "scratch", self.algorithm.scratch_key
+        if key not in shared:
+            shared[key] = self.algorithm.allocate()
+        return shared[key]
+
+    def overwrites_gradient(self, value: int) -> bool:
+        return self.algorithm.fills
+
+    def copied(self) -> list[Array]:
+        norm = self.epilogue.norm
+        folded = [norm.weights._flat, *norm.weights._state().values()] if norm else []
+        return [*super().copied(), *folded] if folded or self.algorithm.copies else []
+
+    def prepare(self) -> None:
+        filters = self.weights._values(self.conv.filters, self.dtype)
+        self.biases = self.weights._values("biases", self.dtype) if self.conv.bias else self.no_biases
+        if self.epilogue.norm:
+            filters, self.biases = fold(self.epilogue.norm, filters, self.biases)
+        self.algorithm.pack(filters)
+        if self.sparse:
+            self.sparse.pack(filters)
+
+    def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        x, y, kept = workspace.values[self.x], workspace.values[self.y], workspace.saved[self.index]
+        scratch = workspace.scratchpad[self.index]
+        if self.epilogue.pool:
+            self.algorithm.forward_pool(
+                n, x, self.biases, self.floor, self.epilogue.pool == "all", y, kept.winners, scratch
+            )
+        else:
+            self.algorithm.forward(n, x, self.biases, self.floor, y, scratch, Piece(ahead=workspace.prefetch))
+
+    def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
+        kept, dy, dx = workspace.saved[self.index], workspace.gradients[self.y], workspace.gradients[self.x]
+        scratch = workspace.scratchpad[self.index]
+        assert dy is not None
+        dw = gradients[self.conv.filters]
+        dbias = gradients["biases"] if self.conv.bias else kept.dbias
+        if self.sparse:
+            self.sparse.backward(n, workspace.values[self.x], dy, kept.winners, dx, dw, dbias, kept.entries)
+            return
+        if self.epilogue.pool and self.spreads_pooling:
+            x = workspace.values[self.x]
+            self.algorithm.filter_gradient_pool(n, x, dy, self.dy_row, kept.winners, dw, dbias, scratch)
+            return
+        if self.epilogue.pool:
+            pool_kernels.pool2_backward(
+                dy, self.dy_row, kept.winners, n * self.pixels, self.pitch, kept.gradient, self.conv_row, False
+            )
+            dy = kept.gradient
+            assert dy is not None
+        elif self.lines:
+            y_row, dy_row, lines, length = self.lines
+            activation_kernels.relu_backward(
+                workspace.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length, False
+            )
+        piece = Piece(workspace.done == 0, workspace.prefetch)
+        self.algorithm.backward(n, workspace.values[self.x], dy, dx, dw, dbias, scratch, piece)
+
+
+@dataclass
+class Saved:
+    """What a convolution saves for backward."""
+
+    dbias: Array
+    winners: Array | None = None
+    gradient: Array | None = None
+    entries: Entries | None = None

@@ -1,0 +1,100 @@
+"""Transposed convolution: the direct implementation with forward and input gradient exchanged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...engine.ir import Graph, Op, Plan, RunContext, Traits
+from ...engine.layout import Halo, aligned_zeros
+from ...engine.weights import Weights
+from ...engine.workspace import Workspace
+from ...kernels import activation as activation_kernels
+from ...kernels import conv_depthwise, conv_direct
+from ...typing import Array, Gradients
+from ..epilogue import NOTHING, Epilogue
+from .algorithm import Convolution
+from .direct import Direct
+from .groups import Grouped
+from .op import Part
+
+
+class TransposedConvolutionOp(Op):
+    """Transposed convolution + bias [+ ReLU]: the direct algorithm with forward and input gradient exchanged."""
+
+    def __init__(self, weights: Weights, part: Part, x: int, y: int, epilogue: Epilogue = NOTHING) -> None:
+        super().__init__(weights, x, y)
+        self.part, self.epilogue = part, epilogue
+        self.traits = Traits(replayable=True, rectifies=epilogue.rectifies)
+
+    def input_halo(self) -> Halo:
+        return self.part.window.gradient_halo
+
+    def gradient_halo(self) -> Halo:
+        return self.part.window.input_halo
+
+    def work(self, graph: Graph) -> float:
+        window = self.part.window
+        taps = window.vertical.taps * window.horizontal.taps
+        return math.prod(graph.shapes[self.x]) * taps * self.part.num_filters / self.part.groups
+
+    def bind(self, plan: Plan) -> None:
+        x, y = plan.values[self.x], plan.values[self.y]
+        dx, dy = plan.gradients[self.x], plan.gradients[self.y]
+        # What the convolution calls its output is this layer's input.
+        convolution = Convolution(
+            self.part.window, y.channels, x.channels, self.part.groups, plan.images,
+            dy or y, dx or x, x, y, plan.dtype,
+        )  # fmt: skip
+        self.algorithm = (Direct if self.part.groups == 1 else Grouped)(convolution)
+        self.dtype, self.filters = plan.dtype, (convolution.taps, x.pitch, x.channels)
+        self.zeros = aligned_zeros(max(x.pitch, y.pitch), plan.dtype)
+        self.none = plan.dtype.type(-np.inf)
+        self.floor = plan.dtype.type(self.epilogue.clamp_min)
+        self.height, self.width, self.pitch = y.height, y.width, y.pitch
+        self.y_row, self.dy_row = y.line_table(plan.images), dy and dy.line_table(plan.images)
+        self.no_taps = np.zeros(0, np.int32)
+
+    def allocate(self, plan: Plan) -> Saved:
+        return Saved(self.algorithm.allocate(), aligned_zeros(self.zeros.size, self.dtype))
+
+    def prepare(self) -> None:
+        self.algorithm.pack(self.weights._values("filters", self.dtype))
+        self.biases = self.weights._values("biases", self.dtype) if self.part.bias else self.zeros
+
+    def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        self.algorithm.transposed(n, workspace.values[self.x], self.biases, self.floor, workspace.values[self.y])
+
+    def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
+        kept, x = workspace.saved[self.index], workspace.values[self.x]
+        dy, dx = workspace.gradients[self.y], workspace.gradients[self.x]
+        assert dy is not None
+        lines, dw = n * self.height, gradients["filters"]
+        if self.epilogue.rectifies:
+            activation_kernels.relu_backward(
+                workspace.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, lines, self.width * self.pitch,
+                False,
+            )  # fmt: skip
+        if self.part.bias:
+            # A depthwise filter gradient without taps is the sum over the pixels.
+            dbias = gradients["biases"]
+            conv_depthwise.clear(dbias, dbias.size)
+            conv_depthwise.filter_gradient(
+                dy, self.dy_row, self.pitch, self.no_taps, 0, dy, self.dy_row, self.pitch, lines, self.width,
+                self.pitch, dw, self.no_taps, dbias,
+            )  # fmt: skip
+        self.algorithm.filter_gradient(n, dy, x, dw, kept.unused, kept.scratch)
+        conv_direct.clear_columns(dw, *self.filters)
+        if dx is not None:
+            self.algorithm.forward(n, dy, self.zeros, self.none, dx, kept.scratch)
+
+
+@dataclass
+class Saved:
+    """Scratch of a transposed convolution; `unused` takes sums that nobody asks for."""
+
+    scratch: Any
+    unused: Array

@@ -1,0 +1,147 @@
+"""Dense products and the softmax behind them, forward beside backward."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..codegen.blocking import PIXELS, is_panel
+from ..engine.ir import Graph, Op, Plan, RunContext, Traits
+from ..engine.layout import aligned_zeros
+from ..engine.weights import Weights
+from ..engine.workspace import Workspace
+from ..kernels import activation as activation_kernels
+from ..kernels import dense as kernels
+from ..kernels import loss as loss_kernels
+from ..kernels import product
+from ..typing import Array, Gradients
+from .epilogue import NOTHING, Epilogue
+
+NEAR = 1024  # features of an example that stay in the first-level cache, beside those of the other rows of a tile
+FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones
+
+
+class DenseOp(Op):
+    """`x · weights + biases` [+ ReLU]; maps are read in the public order C, H, W wherever their numbers lie."""
+
+    traits = Traits(reads_any_pitch=True, replayable=True)
+
+    def __init__(self, weights: Weights, x: int, y: int, epilogue: Epilogue = NOTHING) -> None:
+        super().__init__(weights, x, y)
+        self.epilogue = epilogue
+
+    def work(self, graph: Graph) -> float:
+        return math.prod(graph.shapes[self.x]) * math.prod(graph.shapes[self.y])
+
+    def bind(self, plan: Plan) -> None:
+        x, y = plan.values[self.x], plan.values[self.y]
+        dx, dy = plan.gradients[self.x], plan.gradients[self.y]
+        images = plan.images
+        self.dtype, self.pitch, self.nodes = plan.dtype, y.pitch, y.channels
+        # Features in memory order; `numbers` are their rows in the weights. Weights of one panel are packed as they
+        # stand, if the features are read in the public order. Where these are near, it is better for all weights.
+        self.x_col, numbers = x.physical_order()
+        self.is_panel = is_panel(y.pitch, plan.dtype)
+        if self.is_panel or self.x_col.size <= NEAR:
+            order = np.argsort(numbers)
+            self.x_col, numbers = self.x_col[order], numbers[order]
+        self.inputs = self.x_col.size
+        self.w_row = (numbers * y.pitch).astype(np.int32)
+        self.x_row = (np.arange(images) * x.image_size).astype(np.int32)
+        self.y_row = y.pixel_table(images)
+        self.few = not plan.training and images <= FEW
+        self.packed = aligned_zeros(0 if self.few else self.inputs * y.pitch, plan.dtype)
+        self.no_biases = aligned_zeros(y.pitch, plan.dtype)
+        self.none = plan.dtype.type(-np.inf)
+        self.nothing = np.zeros(0, plan.dtype)  # that memory could be asked for meanwhile
+        self.floor = plan.dtype.type(self.epilogue.clamp_min)
+        self.dx_size = 0
+        if dy:
+            self.dy_row = dy.pixel_table(images)
+            self.dy_col = np.arange(y.channels, dtype=np.int32)
+        if dx and dy:
+            self.dx_size = dx.image_size
+            self.dx_row = (np.arange(images) * dx.image_size).astype(np.int32)
+            # Halo and padding channels are columns of zeros, so that whole images are stored without a gap.
+            offsets, rows = dx.physical_order()
+            self.lane_row = np.full(dx.image_size, -1, np.int32)
+            self.lane_row[offsets] = rows * y.pitch
+            self.block = np.zeros(1, np.int32)
+            self.packed_transposed = aligned_zeros(self.nodes * dx.image_size, plan.dtype)
+            self.zeros = aligned_zeros(dx.image_size, plan.dtype)
+
+    def allocate(self, plan: Plan) -> tuple[Array, Array]:
+        return aligned_zeros(PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
+
+    def copied(self) -> list[Array]:
+        return [] if self.few or self.is_panel else super().copied()
+
+    def prepare(self) -> None:
+        weights = self.weights._values("weights", self.dtype)
+        self.biases = (
+            self.weights._values("biases", self.dtype) if "biases" in self.weights.parameters else self.no_biases
+        )
+        if self.is_panel or self.few:
+            self.packed = weights
+        else:
+            product.pack(weights, self.w_row, self.inputs, self.pitch, self.packed)
+
+    def prepare_backward(self) -> None:
+        if self.dx_size:
+            weights = self.weights._values("weights", self.dtype)
+            product.pack_transposed(
+                weights, self.block, 1, self.nodes, self.lane_row, self.dx_size, self.packed_transposed
+            )
+
+    def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        if self.few:
+            kernels.few_rows(
+                workspace.values[self.x], self.x_row, n, self.x_col, self.inputs, self.packed, self.w_row,
+                workspace.values[self.y], self.y_row, self.pitch, self.biases, self.floor,
+            )  # fmt: skip
+            return
+        product.product(
+            workspace.values[self.x], self.x_row, 0, n, self.x_col, self.inputs, self.packed, 0,
+            workspace.values[self.y], self.y_row, self.pitch, self.biases, self.floor, self.nothing,
+        )  # fmt: skip
+
+    def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
+        panel, unused = workspace.saved[self.index]
+        dy, dx = workspace.gradients[self.y], workspace.gradients[self.x]
+        if self.epilogue.rectifies:
+            activation_kernels.relu_backward(
+                workspace.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, n, self.pitch, False
+            )
+        product.gradient_product(
+            workspace.values[self.x], self.x_col, self.inputs, self.x_row, n, dy, self.dy_row, self.pitch, PIXELS,
+            panel, gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", unused), True,
+        )  # fmt: skip
+        if dx is not None:
+            product.product(
+                dy, self.dy_row, 0, n, self.dy_col, self.nodes, self.packed_transposed, 0, dx, self.dx_row,
+                self.dx_size, self.zeros, self.none, self.nothing,
+            )  # fmt: skip
+
+
+class SoftmaxOp(Op):
+    """Logits to probabilities. The notebook's gradient belongs to the logits, so it passes as it is."""
+
+    traits = Traits(replayable=True, link="softmax")
+
+    def bind(self, plan: Plan) -> None:
+        x, y = plan.values[self.x], plan.values[self.y]
+        self.begin = np.zeros(1, np.int32)
+        self.x_row, self.y_row = x.pixel_table(plan.images), y.pixel_table(plan.images)
+        self.classes = y.channels
+
+    def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        loss_kernels.softmax(
+            workspace.values[self.x], self.x_row, n, self.classes, workspace.values[self.y], self.y_row
+        )  # fmt: skip
+
+    def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
+        dx, dy = workspace.gradients[self.x], workspace.gradients[self.y]
+        assert dx is not None
+        assert dy is not None
+        activation_kernels.copy(dy, self.begin, dx, self.begin, 1, dx.size, False)
