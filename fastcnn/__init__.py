@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from .former_names import find_former_names
 from .lazy import lazy_names
-
-__version__ = "0.1.0"
+from .version import __version__
 
 # `import fastcnn` loads neither numba nor scikit-learn.
 _NAMES = {
@@ -64,6 +63,7 @@ _NAMES = {
     "SoftmaxActivation": "layers.activation",
     "SpatialDropout2D": "layers.dropout",
     "StepDecay": "optim.schedules",
+    "StorageError": "storage.errors",
     "Tanh": "layers.activation",
     "Trainer": "training.trainer",
     "UpSample2D": "layers.pool",
@@ -72,7 +72,9 @@ _NAMES = {
     "clip_by_global_norm": "optim.optimizer",
     "get_num_threads": "runtime.threads",
     "set_num_threads": "runtime.threads",
+    "load": "saving",
     "models": "",
+    "save": "saving",
 }
 
 __all__ = ["__version__", *_NAMES]  # noqa: PLE0604

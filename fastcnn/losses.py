@@ -16,6 +16,7 @@ from .engine.load import load
 from .engine.planner import make_plan
 from .engine.workspace import Workspace
 from .kernels import loss as kernels
+from .layers.repr import ShownAsCall
 from .ops.dense import SoftmaxOp
 from .typing import Array
 
@@ -50,7 +51,7 @@ class End:
         self.x_row, self.dx_row = layout.pixel_table(plan.images), gradient.pixel_table(plan.images)
 
 
-class Loss(ABC):
+class Loss(ShownAsCall, ABC):
     """Weighted mean over the examples of a batch, `L = Σ_n s_n·ℓ_n / Σ_n s_n·m_n`.
 
     `s` are the sample weights, 1 unless they are given; `m_n = 1` unless a loss says otherwise. PyTorch's losses take

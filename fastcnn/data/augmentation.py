@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any, Literal, NamedTuple, final
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from .. import checks
 from ..kernels import augment as kernels
+from ..layers.repr import ShownAsCall
 from ..typing import Array, IntArray
 
 PADDINGS = ("constant", "edge", "reflect")
@@ -45,7 +45,7 @@ class Chances(NamedTuple):
 
 
 @final
-class Augmentation:
+class Augmentation(ShownAsCall):
     """Changes images by chance, in this order: flip, turn and scale, shift; contrast and brightness; cutout; mixup.
 
     Every random number is a function of the seed, the epoch, the sample's place in the set, and what it is for. So
@@ -121,12 +121,6 @@ class Augmentation:
         self.scale = _number("scale", scale, below=1.0)
         self.fill = _number("fill", fill, least=-math.inf)
         self._beta = _beta_quantiles(self.mixup) if self.mixup else (np.zeros(2), np.zeros(2))
-
-    def __repr__(self) -> str:
-        usual = inspect.signature(Augmentation).parameters
-        own = {name: getattr(self, name) for name in usual}
-        chosen = [f"{name}={value!r}" for name, value in own.items() if value != usual[name].default]
-        return f"Augmentation({', '.join(chosen)})"
 
     def __call__(self, x: Any, *, seed: int = 0, epoch: int = 0, indices: Any = None) -> Array:
         """Return the changed images; all but mixup.

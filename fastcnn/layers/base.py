@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -279,6 +279,13 @@ class Layer(Weights):
             if learning_rate is not None:
                 self._flat -= (learning_rate / len(gradient)) * self._flat_gradients
         return dL_dinput
+
+    def _extra_state(self) -> dict[str, int]:
+        """Return the whole numbers, besides the weights, that the layer's values depend on: what a file keeps."""
+        return {}
+
+    def _set_extra_state(self, state: Mapping[str, int]) -> None:
+        """Take in what `_extra_state` has returned."""
 
     def _modes(self) -> Iterator[Layer]:
         """Yield this layer and all layers inside, which change between training and prediction together."""

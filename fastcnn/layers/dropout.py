@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -44,6 +44,12 @@ class _Dropout(Layer):
         assert isinstance(op, DropoutOp)
         whole = np.concatenate([op.mask(n, workspace) for n, workspace in session.shards])
         return whole[:, :, 0, 0] if self.whole_channels else whole.reshape(session.shape)
+
+    def _extra_state(self) -> dict[str, int]:
+        return {"seed": self._seed}
+
+    def _set_extra_state(self, state: Mapping[str, int]) -> None:
+        self._seed, self._session = state["seed"] % LARGEST_SEED, None
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         super()._create(shape, dtype, random_state)

@@ -28,7 +28,7 @@ def call(kind: type, arguments: dict[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     """Return an argument: a pair of equal numbers as one number, a long row of layers in lines."""
-    if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
+    if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1] and isinstance(value[0], int):
         return repr(value[0])
     if not isinstance(value, list | tuple) or all(isinstance(part, int | float | str) for part in value):
         return repr(value)
@@ -38,3 +38,20 @@ def _text(value: Any) -> str:
         return row
     lines = textwrap.indent("".join(f"{part},\n" for part in parts), "    ")
     return f"[\n{lines}]"
+
+
+def arguments(thing: Any) -> dict[str, Any]:
+    """Return the arguments of a thing's constructor that it keeps as attributes of the same names."""
+    return {name: getattr(thing, name) for name in inspect.signature(type(thing)).parameters if hasattr(thing, name)}
+
+
+class ShownAsCall:
+    """A thing that prints as the call that makes it, and keeps its arguments as attributes of the same names."""
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return arguments(self)
+
+    def __repr__(self) -> str:
+        """Return the call that makes such a thing; what is as usual is left out."""
+        return call(type(self), self._arguments())

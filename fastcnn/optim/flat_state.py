@@ -9,10 +9,11 @@ import numpy as np
 
 from ..engine.layout import aligned_zeros
 from ..layers.base import Layer
+from ..layers.repr import ShownAsCall
 from ..typing import Array
 
 
-class FlatState:
+class FlatState(ShownAsCall):
     """Named vectors beside a model's parameters, allocated once for each model, and the number of steps.
 
     A copy or a pickle has the settings only, and begins anew; `get_state` and `set_state` carry everything that an

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 
 from .. import checks
 from ..history import MEASURES
+from ..layers.repr import ShownAsCall
 
 if TYPE_CHECKING:
     from ..history import Epoch
 
 
-class Schedule(ABC):
+class Schedule(ShownAsCall, ABC):
     """A function η(t) of the step t = 0, 1, 2, ...: what the learning rate is in step t.
 
     `Trainer(model, loss, optimizer, schedule=...)` sets `optimizer.learning_rate = schedule(trainer.steps)` at the
@@ -37,6 +39,13 @@ class Schedule(ABC):
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Take note of what an epoch came to; `Trainer.fit` calls this after each epoch."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the schedule has noted, besides its arguments, as numbers and words: what a file keeps."""
+        return {}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take in what `get_state` has returned."""
 
     @abstractmethod
     def _at(self, step: int) -> float:
@@ -161,6 +170,13 @@ class WarmUp(Schedule):
         if isinstance(self.schedule, Schedule):
             self.schedule.end_epoch(epoch)
 
+    def get_state(self) -> dict[str, Any]:
+        return self.schedule.get_state() if isinstance(self.schedule, Schedule) else {}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        if isinstance(self.schedule, Schedule):
+            self.schedule.set_state(state)
+
     def _at(self, step: int) -> float:
         if step >= self.steps:
             return self.schedule(step - self.steps)
@@ -233,6 +249,13 @@ class ReduceOnPlateau(Schedule):
         if math.isnan(value):
             raise ValueError(f"ReduceOnPlateau: monitor: {name} was not measured in epoch {epoch.epoch}")
         self.report(value)
+
+    def get_state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("learning_rate", "best", "bad_reports", "resting")}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.learning_rate, self.best = float(state["learning_rate"]), float(state["best"])
+        self.bad_reports, self.resting = int(state["bad_reports"]), int(state["resting"])
 
     def report(self, value: float) -> float:
         """Take in a measured value, and return the learning rate to go on with; a NaN is no improvement."""

@@ -1,0 +1,19 @@
+"""`StorageError`: a file that is not what it should be, and how the message gets the file's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class StorageError(ValueError):
+    """A file of a model that is damaged, of another kind, or of a newer fastcnn; the message begins with its name."""
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put the file's name before the message of a `StorageError`."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{name}: {error}") from error.__cause__
