@@ -123,6 +123,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Any = None,
     ) -> Self:
         """Train the network.
 
@@ -135,12 +136,17 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         sample_weight : array of shape (n,), optional
         X_val, y_val, sample_weight_val : array, optional
             Measured after every epoch; with `early_stopping` they decide in place of a part of X.
+        checkpoint : path, optional
+            A file for the state of the fit, from which the same call goes on, see `Trainer.fit`. `random_state` must be
+            given.
 
         Returns
         -------
         self
         """
         self._validate_params()
+        if checkpoint is not None and self.random_state is None:
+            raise ValueError("checkpoint: expected a random_state with it, such as 0; got None: no run is like another")
         watch = tasks(self, self.max_iter, X, y, sample_weight)
         again = self.warm_start and hasattr(self, "model_")
         samples = self._samples(X, y, sample_weight, reset=not again)
@@ -159,7 +165,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         if not again:
             self._warn_of_strips(stacklevel=4)
             self._begin(samples)
-        self._train(samples, held and held.weighing(), watch)
+        self._train(samples, held and held.weighing(), watch, checkpoint)
         return self
 
     def _fit_partly(self, X: Any, y: Any, sample_weight: Any, **known: Any) -> Self:
@@ -273,7 +279,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
             return Adam(rate, weight_decay=self.alpha)
         return SGD(rate, momentum=0.9, nesterov=True, weight_decay=self.alpha)
 
-    def _train(self, samples: Samples, held: Samples | None, watch: Tasks | None) -> None:
+    def _train(self, samples: Samples, held: Samples | None, watch: Tasks | None, checkpoint: Any = None) -> None:
         """Train the model for `max_iter` epochs, unless something stops it."""
         samples = self._ready(samples)
         held = held and self._ready(held)
@@ -283,7 +289,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
             trainer.epochs = len(self.loss_curve_)  # a warm start has orders of its own
             if watch is not None:
                 watch.curves = curves
-            history = self._run(trainer, samples, batch, self.max_iter, curves, watch)
+            history = self._run(trainer, samples, batch, self.max_iter, curves, watch, checkpoint)
         self.history_, self.n_iter_ = history, len(history)
         self.loss_, self._trainer = self.loss_curve_[-1], None
         self._warn(history)
@@ -301,9 +307,14 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         if watch is not None:
             watch.done()
 
+    @property
+    def _settings_now(self) -> tuple[Any, ...]:
+        """What `partial_fit` goes by: the learning rate first."""
+        return self.learning_rate_init, self.solver, self.alpha, self.loss
+
     def _going_on(self) -> Trainer:
         """Return the trainer of the last `partial_fit`, or one that goes on for it with what is set now."""
-        last, settings = self._trainer, (self.learning_rate_init, self.solver, self.alpha, self.loss)
+        last, settings = self._trainer, self._settings_now
         before, self._settings = self._settings, settings
         if isinstance(last, Trainer) and settings == before:
             return last
@@ -326,6 +337,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         epochs: int,
         curves: Curves,
         watch: Tasks | None,
+        checkpoint: Any = None,
     ) -> History:
         args: dict[str, Any] = {"X": samples.batches(batch)}
         if self.shuffle:
@@ -335,7 +347,7 @@ class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ig
         try:
             return trainer.fit(
                 **args, epochs=epochs, X_val=validation, augmentation=self.augmentation, callbacks=callbacks,
-                verbose=int(self.verbose),
+                verbose=int(self.verbose), checkpoint=checkpoint,
             )  # fmt: skip
         except FloatingPointError as error:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,8 @@ __all__ = ["CallbackSupportMixin", "Curves", "Tasks", "tasks", "watched"]
 if TYPE_CHECKING:
     from .base import BaseCNN
     from .samples import Samples
+
+CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -77,6 +79,17 @@ class Curves(Callback):
         if self.since >= owner.n_iter_no_change:
             what = "Validation score" if owner.early_stopping else "Training loss"
             run.stop(f"{what} did not improve more than tol={owner.tol} for {owner.n_iter_no_change} epochs")
+
+    def get_state(self) -> dict[str, Any]:
+        owner = self.owner
+        own = {"best": float(self.best), "since": self.since, "weights": self.weights}
+        return {**own, "best_loss": float(owner.best_loss_), **{name: getattr(owner, name) for name in CURVES}}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.best, self.since, self.weights = state["best"], state["since"], [*state["weights"]]
+        self.owner.best_loss_ = state["best_loss"]
+        for name in CURVES:
+            setattr(self.owner, name, state[name])
 
     def end(self, run: Run) -> None:
         if self.weights:

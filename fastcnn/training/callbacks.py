@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import checks
 from ..history import MEASURES
+from ..layers.repr import ShownAsCall
 from ..typing import Array
 
 if TYPE_CHECKING:
@@ -78,8 +80,15 @@ class Callback:
     def end(self, run: Run) -> None:
         """Come after the last epoch."""
 
+    def get_state(self) -> dict[str, Any]:
+        """Return what a later process needs to go on: numbers, words, arrays, and lists of them; see `checkpoint`."""
+        return {}
 
-class EarlyStopping(Callback):
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take in what `get_state` has returned; after `begin`."""
+
+
+class EarlyStopping(ShownAsCall, Callback):
     """Stop when a measured value has not improved for some epochs; restore the weights of the best epoch.
 
     Parameters
@@ -152,6 +161,13 @@ class EarlyStopping(Callback):
                 self.weights = run.trainer.model.get_weights()
         elif epoch.epoch - self.best_epoch >= self.patience:
             run.stop(f"{self.monitor} has not improved since epoch {self.best_epoch}")
+
+    def get_state(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch, "weights": self.weights}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
+        self.weights = [*state["weights"]]
 
     def end(self, run: Run) -> None:
         if self.weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sized
@@ -53,8 +54,8 @@ class Feed(ABC):
     steps: int | None
 
     @abstractmethod
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch, counted from 0."""
+    def batches(self, epoch: int, begin: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, which is counted from 0, from number `begin` on."""
 
 
 @final
@@ -100,11 +101,13 @@ class ArrayFeed(Feed):
         self._buffers = [np.empty(shape, X.dtype) if self._simple else None for _ in range(2)]
         self._images = np.empty((2, *shape), augmentation._dtype(X.dtype, dtype)) if augmentation else None
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, begin: int = 0) -> Iterator[Batch]:
         n = len(self.X)
         order = None if self.seed is None else np.random.default_rng((self.seed, epoch)).permutation(n)
         chances = self._chances(order, epoch)
-        for first in range(0, n, self.batch_size):
+        if self.augmentation is not None:
+            chances = itertools.islice(chances, begin, None)
+        for first in range(begin * self.batch_size, n, self.batch_size):
             last = min(first + self.batch_size, n)
             if order is None:
                 weight = None if self.weight is None else self.weight[first:last]
@@ -192,12 +195,15 @@ class BatchFeed(Feed):
         self.source, self.seed, self.augmentation, self.dtype = batches, seed, augmentation, dtype
         self.steps = len(batches) if isinstance(batches, Sized) else None
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, begin: int = 0) -> Iterator[Batch]:
         first = 0
         for number, batch in enumerate(self.source, 1):
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 raise TypeError(f"{self.name}: batch {number}: expected (x, y) or (x, y, weight); got {_kind(batch)}")
             weight = batch[2] if len(batch) == 3 else None
+            if number <= begin:
+                first += len(batch[0])
+                continue
             x, y, weight = check_set(batch[0], batch[1], weight, f"{self.name}: batch {number}")
             if self.augmentation is not None:
                 x = self._augmented(self.augmentation, x, np.arange(first, first + len(x)), epoch)

@@ -16,6 +16,7 @@ from ..losses import CrossEntropy
 from ..optim.schedules import Schedule
 from ..typing import Array
 from .callbacks import Callback, Run
+from .checkpoint import Checkpoint, Tally
 from .feed import ArrayFeed, Batch, BatchFeed, Feed, check_set
 from .guard import Guard
 from .interrupts import Interrupts
@@ -23,6 +24,9 @@ from .progress import Progress, progress
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+
+INTERRUPTED = "Ctrl-C"
 
 
 class Evaluation(NamedTuple):
@@ -51,10 +55,15 @@ def fit(
     augmentation: Augmentation | None,
     callbacks: Sequence[Callback],
     verbose: int,
+    checkpoint: Any = None,
+    checkpoint_every: Any = None,
 ) -> History:
     """Train; see `Trainer.fit`."""
     epochs = checks.as_positive_int(epochs, "fit", "epochs")
     _check_callbacks(callbacks)
+    if checkpoint is None and checkpoint_every is not None:
+        raise ValueError(f"fit: checkpoint_every: expected None without a checkpoint; got {checkpoint_every!r}")
+    file = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
     feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation)
     validation = _validation(trainer, X_val, y_val, batch_size)
     if validation is None:
@@ -66,19 +75,29 @@ def fit(
     with Interrupts() as interrupts, progress(steps, quiet=not verbose) as shown:
         for callback in callbacks:
             callback.begin(run)
-        for run.epoch in range(1, epochs + 1):
+        tally = Tally(trainer.epochs) if file is None else file.resume(run, feed, validation, callbacks)
+        for _ in range(run.step):
+            shown.advance()
+        done = len(run.history)
+        for run.epoch in range(done + 1, epochs + 1):
             if _stopped(run, interrupts):
                 break
-            epoch = _train_epoch(run, feed, callbacks, interrupts, shown)
+            epoch = _train_epoch(run, feed, callbacks, interrupts, shown, tally, file)
             if validation is not None and not _stopped(run, interrupts):
                 loss, accuracy = _evaluate(trainer, validation, interrupts)
                 epoch = epoch._replace(val_loss=loss, val_accuracy=accuracy)
+            interrupted = _stopped(run, interrupts) and run.history.stopped == INTERRUPTED
+            if file is not None and interrupted:
+                file.write(run, callbacks, tally)  # the same call goes on within this epoch
             run.history.epochs.append(epoch)
             shown.write(line(epoch))
             if isinstance(trainer.schedule, Schedule) and not _stopped(run, interrupts):
                 trainer.schedule.end_epoch(epoch)
             for callback in callbacks:
                 callback.epoch(run, epoch)
+            if file is not None and not interrupted:
+                file.epoch(run, callbacks, last=run.epoch == epochs or run.history.stopped is not None)
+            tally = Tally(trainer.epochs)
         for callback in callbacks:
             callback.end(run)
     return run.history
@@ -92,16 +111,26 @@ def evaluate(trainer: Trainer, X: Any, y: Any, *, batch_size: int | None, sample
     return _evaluate(trainer, ArrayFeed(*check_set(X, y, sample_weight, what="evaluate"), size), None)
 
 
-def _train_epoch(run: Run, feed: Feed, callbacks: Sequence[Callback], interrupts: Interrupts, shown: Progress) -> Epoch:
-    """Take the steps of an epoch; fewer, if it is stopped."""
-    trainer, guard = run.trainer, Guard(run.trainer)
-    loss, hits, total, images, aside = 0.0, 0.0, 0.0, 0, 0.0
+def _train_epoch(
+    run: Run,
+    feed: Feed,
+    callbacks: Sequence[Callback],
+    interrupts: Interrupts,
+    shown: Progress,
+    tally: Tally,
+    file: Checkpoint | None,
+) -> Epoch:
+    """Take the steps of an epoch that `tally` does not count yet; fewer, if it is stopped."""
+    trainer, guard, aside, before_now = run.trainer, Guard(run.trainer), 0.0, tally.seconds
     began = time.perf_counter()
-    for batch in _weighty(feed.batches(trainer.epochs)):
+    for batch in feed.batches(trainer.epochs, tally.batches):
+        tally.batches += 1
+        if batch.weight is not None and not batch.weight.any():
+            continue  # a mean over samples that do not count is none
         run.loss = guard.step(batch, run.epoch, run.step + 1)
         run.step, run.accuracy = run.step + 1, trainer.accuracy
-        loss, total = loss + trainer._weight * run.loss, total + trainer._weight
-        hits, images = hits + len(batch.x) * run.accuracy, images + len(batch.x)
+        tally.loss, tally.total = tally.loss + trainer._weight * run.loss, tally.total + trainer._weight
+        tally.hits, tally.images = tally.hits + len(batch.x) * run.accuracy, tally.images + len(batch.x)
         shown.advance()
         if callbacks:
             before = time.perf_counter()
@@ -110,12 +139,18 @@ def _train_epoch(run: Run, feed: Feed, callbacks: Sequence[Callback], interrupts
             aside += time.perf_counter() - before
         if _stopped(run, interrupts):
             break
-    if not images:
+        if file is not None:
+            before = time.perf_counter()
+            tally.seconds = before_now + before - began - aside
+            file.step(run, callbacks, tally)
+            aside += time.perf_counter() - before
+    if not tally.images:
         raise ValueError(f"fit: X: expected at least one batch in each epoch, of some weight; got none in {run.epoch}")
-    seconds = max(time.perf_counter() - began - aside, 1e-9)
+    tally.seconds = seconds = max(before_now + time.perf_counter() - began - aside, 1e-9)
     trainer.epochs += 1
-    rate = float(trainer.optimizer.learning_rate)
-    return Epoch(run.epoch, loss / total, hits / images, math.nan, math.nan, rate, seconds, images / seconds)
+    rate, images = float(trainer.optimizer.learning_rate), tally.images
+    loss, hits = tally.loss / tally.total, tally.hits / images
+    return Epoch(run.epoch, loss, hits, math.nan, math.nan, rate, seconds, images / seconds)
 
 
 def _weighty(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -127,7 +162,7 @@ def _weighty(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 def _stopped(run: Run, interrupts: Interrupts) -> bool:
     if interrupts.asked:
-        run.stop("Ctrl-C")
+        run.stop(INTERRUPTED)
     return run.history.stopped is not None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,7 @@ class Trainer:
         self.epochs = 0
         self.history: History | None = None
         self._drawn: int | None = None  # the seed
+        self._run = ""  # the fit whose checkpoint this trainer has begun
         self._plan: Plan | None = None
         if model.input_shape is not None:
             self._bind()
@@ -107,6 +109,8 @@ class Trainer:
         augmentation: Augmentation | None = None,
         callbacks: Sequence[Callback] = (),
         verbose: int = 1,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | str | None = None,
     ) -> History:
         """Train for some epochs.
 
@@ -127,6 +131,12 @@ class Trainer:
         callbacks : sequence of Callback
         verbose : int
             0 for silence; else a line an epoch, and on a terminal a progress bar.
+        checkpoint : path, optional
+            A file for the state of the fit. Where it is there already, the same call goes on from it: a fit that was
+            ended by anything, a power cut too, and is called again ends with the bits of one that was not.
+        checkpoint_every : int or str, optional
+            Epochs from file to file; or seconds, also within an epoch: `"30 s"`. Not given: as often as takes at most
+            a hundredth of the time, and when the fit ends.
 
         Returns
         -------
@@ -139,9 +149,17 @@ class Trainer:
             If the data hold NaN or infinity: before the first step, or in batches of one's own, before that batch's.
         FloatingPointError
             If the loss or a weight is not finite after a step; the weights are those from before it.
+        StorageError
+            A ValueError: the checkpoint is damaged. If it is of another run (other data, model, settings or seed), a
+            ValueError tells what differs.
 
         Notes
         -----
+        A checkpoint of a fit that has ended ends the same call at once, with the history and the weights; more `epochs`
+        go on from it. `fastcnn.load` reads it as a trainer. Data is recognised by its digest, beyond 256 MiB by that of
+        evenly spaced samples; batches of one's own that are no list are not looked at. A callback that remembers
+        something says so by `get_state` and `set_state`.
+
         Each epoch has an order of its own, which depends on `random_state` and the number of the epoch alone. The same
         seed gives the same bits, for any number of threads, from arrays or a memory map.
 
@@ -152,7 +170,8 @@ class Trainer:
 
         return fit(
             self, X, y, epochs=epochs, batch_size=batch_size, X_val=X_val, y_val=y_val, sample_weight=sample_weight,
-            augmentation=augmentation, callbacks=callbacks, verbose=verbose,
+            augmentation=augmentation, callbacks=callbacks, verbose=verbose, checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
         )  # fmt: skip
 
     def evaluate(

@@ -1,0 +1,318 @@
+"""Checkpoints: the state of a fit in a file, so that the same call goes on after whatever has ended it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import checks
+from ..layers.repr import ShownAsCall
+from ..model import Sequential
+from ..optim.schedules import Schedule
+from ..storage import layout, network
+from ..storage.errors import StorageError, naming
+from ..storage.layout import Contents
+from ..storage.values import Decoder, Encoder, field
+from ..typing import Array
+from .callbacks import Callback, Run
+from .feed import ArrayFeed, BatchFeed, Feed, Rows
+from .saved import INTEGER, describe_trainer, restore_history, restore_progress
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+SECONDS = re.compile(r"(\d+(?:\.\d+)?) ?s")
+PATIENCE = 60.0  # seconds within an epoch after which a file is written, if nothing else is said
+SHARE = 0.01  # of the time that may go into files, if nothing else is said
+DIGESTED = 1 << 28  # bytes of an array beyond which evenly spaced samples of it are looked at
+
+
+@dataclass
+class Tally:
+    """What the steps of an epoch have come to so far.
+
+    Attributes
+    ----------
+    number : int
+        Of the epoch's order: the epochs that the trainer had trained before.
+    batches : int
+        Taken from the feed.
+    loss, hits, total : float
+        Sums of losses and hits, and the weights that the losses are a mean by.
+    images : int
+    seconds : float
+    """
+
+    number: int = 0
+    batches: int = 0
+    loss: float = 0.0
+    hits: float = 0.0
+    total: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+
+
+class Checkpoint:
+    """Writes the state of a fit to a file, and brings it back.
+
+    Parameters
+    ----------
+    path : str or path
+    every : int, str or None
+        Epochs from file to file; or seconds, also within an epoch, as "30 s"; None: as often as takes a hundredth of
+        the time, at the ends of epochs, and in epochs of more than a minute within them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is something else.
+    OSError
+        If the file cannot be written there.
+    """
+
+    def __init__(self, path: Any, every: Any) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"fit: checkpoint: expected a path; got {path!r}")
+        self.path = Path(path)
+        self.epochs, self.seconds = _interval(every)
+        folder = Path(os.path.realpath(self.path)).parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise OSError(f"fit: checkpoint: {self.path}: expected a file in a folder that can be written to")
+        self.written, self.cost = time.perf_counter(), 0.0
+        self.identity: dict[str, Any] = {}
+        self.token = secrets.token_hex(8)  # of the run; a trainer that has begun it in this process knows it
+
+    # Writing.
+
+    def step(self, run: Run, callbacks: Sequence[Callback], tally: Tally) -> None:
+        """Write the file after a step, if it is time."""
+        waited = time.perf_counter() - self.written
+        if self.epochs is None and waited >= (self.seconds or max(PATIENCE, self.cost / SHARE)):
+            self.write(run, callbacks, tally)
+
+    def epoch(self, run: Run, callbacks: Sequence[Callback], *, last: bool) -> None:
+        """Write the file after an epoch, if it is time; after the last one in any case."""
+        waited = time.perf_counter() - self.written
+        due = waited >= (self.seconds or self.cost / SHARE) if self.epochs is None else run.epoch % self.epochs == 0
+        if due or last:
+            self.write(run, callbacks, None)
+
+    def write(self, run: Run, callbacks: Sequence[Callback], tally: Tally | None) -> None:
+        """Write the file; `tally` is that of the epoch which is not over."""
+        began = time.perf_counter()
+        trainer, encoder = run.trainer, Encoder(network.TABLE)
+        description = describe_trainer(trainer, encoder, whole=False)
+        if tally is not None:
+            description["epochs"] = tally.number
+            description["history"]["stopped"] = None
+        states = _states(callbacks)
+        description["run"] = {
+            "token": self.token,
+            "identity": self.identity,
+            "step": run.step,
+            "tally": None if tally is None else encoder.encode([*astuple(tally)], "tally"),
+            "callbacks": [encoder.encode(state, f"callbacks.{n}") for n, (_, state) in enumerate(states)],
+        }
+        contents = Contents("Trainer", description, encoder.tensors, network.digest_of(trainer.model))
+        layout.write(contents, self.path)
+        self.written = time.perf_counter()
+        self.cost = self.written - began
+
+    # Going on.
+
+    def resume(self, run: Run, feed: Feed, validation: Feed | None, callbacks: Sequence[Callback]) -> Tally:
+        """Bring back what the file holds, if there is one; return what the epoch has come to in which it was written.
+
+        Raises
+        ------
+        StorageError
+            If the file is damaged.
+        ValueError
+            If it is of another run.
+        """
+        self.identity = _identity(run.trainer, feed, validation, callbacks)
+        if not os.path.lexists(self.path):
+            run.trainer._run = self.token
+            return Tally(run.trainer.epochs)
+        contents = layout.read(self.path)
+        with naming(str(self.path)):
+            description = contents.description
+            if contents.kind != "Trainer" or not isinstance(description, dict) or "run" not in description:
+                raise StorageError("fit: checkpoint: expected the file of a fit; it holds something else")
+            self._compare(run.trainer, description)
+            decoder = Decoder(network.TABLE, {}, contents.tensors)
+            self._restore(run, description, decoder, callbacks)
+            network.check_digest(run.trainer.model, contents.digest)
+            kept = decoder.decode(field(description["run"], "tally", list | None, "run"), "tally")
+            if kept is not None and not (
+                len(kept) == len(fields(Tally)) and all(type(n) in (int, float) for n in kept)
+            ):
+                raise StorageError(f"run.tally: expected {len(fields(Tally))} numbers")
+        assert isinstance(feed, ArrayFeed | BatchFeed)
+        feed.seed = run.trainer._seed
+        self.written, run.trainer._run = time.perf_counter(), self.token
+        return Tally(run.trainer.epochs) if kept is None else Tally(*kept)
+
+    def _compare(self, trainer: Trainer, description: Any) -> None:
+        """Raise unless the file is of this run."""
+        theirs, ours = field(description["run"], "identity", dict, "run"), dict(self.identity)
+        token = field(description["run"], "token", str, "run")
+        goes_on = trainer._run == token or trainer.steps == field(description, "steps", int)
+        if goes_on or None in (theirs.get("weights"), ours["weights"]):
+            ours["weights"] = theirs.get("weights")
+        if None in (theirs.get("seed"), ours["seed"]):
+            ours["seed"] = theirs.get("seed")
+        if goes_on:
+            ours["began"] = theirs.get("began")
+        for name, own in ours.items():
+            their = theirs.get(name)
+            if (_settled(own) != _settled(their)) if goes_on else own != their:
+                raise ValueError(
+                    f"fit: checkpoint: {self.path} is of a run with another {NAMES.get(name, name)}"
+                    f"{_words(their, own)}; give what it had, or another path"
+                )
+        self.identity, self.token = theirs, token
+
+    def _restore(self, run: Run, description: Any, decoder: Decoder, callbacks: Sequence[Callback]) -> None:
+        trainer, model = run.trainer, run.trainer.model
+        if model.input_shape is None:
+            model.build(tuple(field(description, "input_shape", list)), random_state=trainer.random_state)
+        network.take_weights(model, decoder)
+        network.set_extra_state(model, field(description, "extra_state", dict))
+        trainer._plan = None  # what is recorded may hold a seed
+        restore_progress(trainer, description, decoder)
+        history = restore_history(field(description, "history", dict | None), decoder) or run.history
+        run.history.epochs, run.history.stopped = history.epochs, history.stopped
+        trainer.history = run.history
+        run.step, run.accuracy = field(description["run"], "step", int, "run"), trainer.accuracy
+        states = field(description["run"], "callbacks", list, "run")
+        for n, ((callback, _), state) in enumerate(zip(_states(callbacks), states, strict=True)):
+            callback.set_state(decoder.decode(state, f"callbacks.{n}"))
+
+
+# What tells one run from another.
+
+NAMES = {
+    "architecture": "model", "weights": "seed or start: the model began with other weights",
+    "data": "set of data", "validation": "validation set", "began": "start: the trainer had taken other steps",
+}  # fmt: skip
+
+
+def _identity(trainer: Trainer, feed: Feed, validation: Feed | None, callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """Return what a file and the call that goes on with it have in common, as JSON."""
+    model, schedule = trainer.model, trainer.schedule
+    seeded = trainer.random_state is not None
+    built = model.input_shape is not None
+    watching = [
+        [type(one).__name__, repr(one) if isinstance(one, ShownAsCall) else ""] for one, _ in _states(callbacks)
+    ]
+    augmentation = getattr(feed, "augmentation", None)
+    return {
+        "architecture": _spelt(model),
+        "dtype": model._flat.dtype.name if built else None,
+        "loss": _spelt(trainer.loss),
+        "optimizer": _spelt(trainer.optimizer),
+        "schedule": _spelt(schedule),
+        "ema": _spelt(trainer.ema),
+        "augmentation": _spelt(augmentation),
+        "callbacks": watching,
+        "batch_size": getattr(feed, "batch_size", None),
+        "data": _digest(feed),
+        "validation": None if validation is None else _digest(validation),
+        "seed": trainer._seed if seeded else None,
+        "began": [trainer.steps, trainer.epochs],
+        "weights": _start(model) if built and isinstance(trainer.random_state, INTEGER) else None,
+    }
+
+
+def _spelt(thing: Any) -> Any:
+    """Return a thing as JSON, arrays by their digest; of what no file can keep the name of its class."""
+    if callable(thing) and not isinstance(thing, Schedule):
+        return {"function": getattr(thing, "__qualname__", type(thing).__qualname__)}
+    encoder = Encoder(network.TABLE)
+    try:
+        spelt = encoder.encode(thing, "")
+    except TypeError:
+        return {"object": type(thing).__qualname__}
+    return [spelt, _digest_arrays(encoder.tensors.values())] if encoder.tensors else spelt
+
+
+def _settled(spelt: Any) -> Any:
+    """Return JSON without learning rates: a trainer that goes on in its own process has those of its last step."""
+    if isinstance(spelt, dict):
+        return {name: _settled(value) for name, value in spelt.items() if name != "learning_rate"}
+    return [_settled(value) for value in spelt] if isinstance(spelt, list) else spelt
+
+
+def _words(their: Any, own: Any) -> str:
+    """Return both sides of a difference, where they are short."""
+    texts = [json.dumps(side) for side in (their, own)]
+    if max(map(len, texts)) > 400:
+        return ""
+    return f": {texts[0]}, not {texts[1]}"
+
+
+def _start(model: Sequential) -> str:
+    """Return a digest of the weights, and of the seeds of layers."""
+    states = [layer._extra_state() for layer in model._modes()]
+    return _digest_arrays(model._weights().values(), json.dumps(states))
+
+
+def _states(callbacks: Sequence[Callback]) -> list[tuple[Callback, dict[str, Any]]]:
+    """Return the callbacks that remember something, with what it is."""
+    states = [(callback, dict(callback.get_state())) for callback in callbacks]
+    return [(callback, state) for callback, state in states if state]
+
+
+def _digest(feed: Feed) -> str | None:
+    """Return a digest of the data of a feed; None for batches that are made when they are asked for."""
+    if isinstance(feed, ArrayFeed):
+        return _digest_arrays([feed.X, feed.y, *([] if feed.weight is None else [feed.weight])])
+    assert isinstance(feed, BatchFeed)
+    if not isinstance(feed.source, list | tuple):
+        return None
+    return _digest_arrays(np.asarray(array) for batch in feed.source for array in batch if array is not None)
+
+
+def _digest_arrays(arrays: Any, words: str = "") -> str:
+    """Return SHA-256 of arrays, of large ones of evenly spaced samples."""
+    digest = hashlib.sha256(words.encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        for piece in _pieces(array):
+            digest.update(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _pieces(array: Array | Rows) -> Any:
+    """Yield an array in pieces, or samples of it."""
+    if array.ndim == 0 or not array.size:
+        yield np.asarray(array)
+        return
+    bytes_each = array.size // len(array) * array.dtype.itemsize
+    spacing = max(1, -(-bytes_each * len(array) // DIGESTED))
+    rows = max(1, (1 << 22) // max(1, bytes_each)) * spacing
+    for first in range(0, len(array), rows):
+        yield array[first : first + rows : spacing]
+
+
+def _interval(every: Any) -> tuple[int | None, float | None]:
+    """Return epochs or seconds from file to file."""
+    if every is None:
+        return None, None
+    if isinstance(every, str):
+        match = SECONDS.fullmatch(every)
+        if match is None or not float(match[1]):
+            raise ValueError(f"fit: checkpoint_every: expected epochs, or seconds as '30 s'; got {every!r}")
+        return None, float(match[1])
+    return checks.as_positive_int(every, "fit", "checkpoint_every"), None
