@@ -377,7 +377,7 @@ class Huber(_Elementwise):
         return self._delta
 
     def _run(self, x: Array, *arguments: Any) -> None:
-        kernels.huber(x, *arguments, x.dtype.type(self._delta))
+        kernels.huber(*(x, *arguments, x.dtype.type(self._delta)))
 
 
 def _class_weight(value: Any) -> Array:

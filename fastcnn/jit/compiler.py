@@ -6,7 +6,7 @@ Only what is not on disk yet comes here, see `kernel.py`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,30 +18,14 @@ from numba.core.registry import CPUDispatcher, cpu_target
 from numba.np.numpy_support import from_dtype
 
 from .cache import ObjectFile
-from .kernel import ALIGNED, C_ORDER, FORTRAN_ORDER, WRITABLE, Kind, kernel_of
 from .native import WORD, WORDS
+from .signature import ALIGNED, C_ORDER, FORTRAN_ORDER, WRITABLE, Kind
 
 # Kernels allocate nothing, so there is nothing to count references to; division by zero follows IEEE 754.
 OPTIONS = {"nopython": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract"}}
 
 
-class Source(CPUDispatcher):
-    """A kernel's Python source. Other kernels call it where they are compiled; called from Python, it is the kernel."""
-
-    def __call__(self, *arguments: Any) -> None:
-        """Run the kernel."""
-        kernel_of(self.py_func.__module__.rpartition(".")[2], self.py_func.__name__)(*arguments)
-
-
-def kernel(function: Callable[..., Any]) -> Any:
-    """Declare a kernel: a function of arrays and numbers that never checks, allocates or prints.
-
-    It is compiled at its first call for each combination of kinds of arguments; the result is kept on disk.
-    """
-    return Source(function, targetoptions=OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})
-
-
-def compile_kernel(source: Source, kinds: Sequence[Kind]) -> ObjectFile:
+def compile_kernel(source: CPUDispatcher, kinds: Sequence[Kind]) -> ObjectFile:
     """Compile a kernel for such arguments."""
     arguments = tuple(_type(kind) for kind in kinds)
     names = list(inspect.signature(source.py_func).parameters)

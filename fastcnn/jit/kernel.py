@@ -12,17 +12,10 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from . import cache as disk
 from .native import define, is_known, load_object, lock
 from .recorder import recorder
-
-# What machine code depends on in an argument. Of an array: dtype, number of dimensions, flags, never its shape. Of a
-# number: its class.
-Kind = tuple[np.dtype, int, int] | type
-C_ORDER, FORTRAN_ORDER, ALIGNED, WRITABLE = 0x1, 0x2, 0x100, 0x400  # bits of `array.flags.num`
-FLAGS = C_ORDER | FORTRAN_ORDER | ALIGNED | WRITABLE
+from .signature import Kind, form_of, kind_of, values_of
 
 
 class Entry(NamedTuple):
@@ -110,38 +103,6 @@ def keep(symbol: str, code: bytes) -> None:
     define(symbol, load_object(code, symbol))
 
 
-def kind_of(argument: Any) -> Kind:
-    """Return the kind of an argument: an array, or a number of NumPy or Python."""
-    if isinstance(argument, np.ndarray):
-        return argument.dtype, argument.ndim, argument.flags.num & FLAGS
-    return type(argument)
-
-
-def values_of(arguments: Sequence[Any]) -> list[Any]:
-    """Return arguments as Numba passes them: an array as owner, parent, size, item size, data, shape, strides.
-
-    Kernels ask for no owner.
-    """
-    values: list[Any] = []
-    for argument in arguments:
-        if isinstance(argument, np.ndarray):
-            values += (0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides)
-        else:
-            values.append(argument)
-    return values
-
-
-def form_of(kinds: Sequence[Kind]) -> struct.Struct:
-    """Return how the values of such arguments become words of eight bytes."""
-    forms = {np.dtype(np.float64): "d", np.dtype(np.float32): "f4x", np.dtype(np.uint64): "Q", np.dtype(bool): "?7x"}
-    return struct.Struct(
-        "<"
-        + "".join(
-            f"{5 + 2 * kind[1]}q" if isinstance(kind, tuple) else forms.get(np.dtype(kind), "q") for kind in kinds
-        )
-    )
-
-
 @cache
 def kernel_of(family: str, name: str) -> Kernel:
     """Return a kernel; there is one object for each."""
@@ -149,14 +110,9 @@ def kernel_of(family: str, name: str) -> Kernel:
 
 
 class Family:
-    """The kernels of one file of this folder, by their names; the file itself is not imported."""
+    """The kernels of one file of `kernels/`, by their names; the file itself is not imported."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, kernels: Sequence[str]) -> None:
         self.__name__ = name
-
-    def __getattr__(self, name: str) -> Kernel:
-        if name.startswith("_") or not name.islower():
-            raise AttributeError(f"kernels.{self.__name__} has no kernel {name!r}")
-        kernel = kernel_of(self.__name__, name)
-        setattr(self, name, kernel)
-        return kernel
+        for each in kernels:
+            setattr(self, each, kernel_of(name, each))

@@ -1,18 +1,154 @@
 """Compiled numerics: arrays in, arrays out; never allocates, checks or prints.
 
 Here `kernels.norm`, say, is a family of kernels that were compiled before and are kept on disk. The file itself is
-imported, and Numba with it, only when one of its kernels must be compiled.
+imported, and Numba with it, only when one of its kernels must be compiled. So the names of all kernels stand here.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-FAMILIES = {
-    "activation", "augment", "compare", "conv_depthwise", "conv_direct", "conv_groups", "conv_pixels", "conv_pointwise",
-    "conv_sparse", "conv_winograd", "dense", "dropout", "load", "loss", "norm", "pool", "product", "residual", "update",
-    "winograd_products",
-}  # fmt: skip
+# For each file its public kernels.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "activation": (
+        "relu",
+        "relu_backward",
+        "leaky_relu",
+        "leaky_relu_backward",
+        "elu",
+        "elu_backward",
+        "gelu",
+        "gelu_backward",
+        "gelu_tanh",
+        "gelu_tanh_backward",
+        "silu",
+        "silu_backward",
+        "sigmoid",
+        "sigmoid_backward",
+        "hyperbolic_tangent",
+        "hyperbolic_tangent_backward",
+        "copy",
+        "channel_softmax",
+        "channel_softmax_backward",
+    ),
+    "augment": (
+        "move",
+        "turn",
+        "adjust",
+        "cut",
+    ),
+    "compare": ("note_change",),
+    "conv_depthwise": (
+        "forward",
+        "forward_3x3",
+        "input_gradient_3x3_by_2",
+        "filter_gradient",
+        "filter_gradient_3x3",
+        "clear",
+        "repeat",
+        "repeat_backward",
+    ),
+    "conv_direct": (
+        "forward_pool",
+        "clear_columns",
+        "filter_gradient_pool",
+    ),
+    "conv_groups": (
+        "spread",
+        "gather",
+    ),
+    "conv_pixels": ("forward_pool",),
+    "conv_pointwise": (
+        "pack",
+        "forward",
+        "filter_gradient",
+    ),
+    "conv_sparse": (
+        "filter_gradient",
+        "input_gradient",
+        "pack_by_filter",
+    ),
+    "conv_winograd": (
+        "transform_filters",
+        "forward",
+        "filter_gradient",
+    ),
+    "dense": ("few_rows",),
+    "dropout": (
+        "sample_keys",
+        "dropout",
+    ),
+    "load": ("load",),
+    "loss": (
+        "softmax",
+        "softmax_cross_entropy",
+        "soft_cross_entropy",
+        "binary_cross_entropy",
+        "squared_error",
+        "absolute_error",
+        "huber",
+    ),
+    "norm": (
+        "moments",
+        "normalise",
+        "normalise_panels",
+        "gradient_sums",
+        "normalise_backward",
+        "normalise_backward_panels",
+        "join",
+        "update_running",
+        "coefficients",
+        "add_sums",
+        "gradient_coefficients",
+        "parameter_gradients",
+        "group_norm",
+        "group_norm_sums",
+        "group_norm_backward",
+        "layer_norm",
+        "layer_norm_sums",
+        "layer_norm_backward",
+    ),
+    "pool": (
+        "pool2",
+        "pool2_backward",
+        "pool2_backward_past",
+        "pool",
+        "pool_backward",
+        "pool3",
+        "pool3_backward",
+        "window_sum",
+        "global_average",
+        "global_maximum",
+        "global_maximum_backward",
+    ),
+    "product": (
+        "product",
+        "gradient_product",
+        "gradient_of_panels",
+        "pack",
+        "pack_transposed",
+    ),
+    "residual": (
+        "add",
+        "add_backward",
+        "copy_channels",
+    ),
+    "update": (
+        "sgd",
+        "sgd_momentum",
+        "adam",
+        "rmsprop",
+        "rmsprop_with_means",
+        "lion",
+        "sum_squares",
+        "average",
+    ),
+    "winograd_products": (
+        "point_products",
+        "point_gradients",
+        "transpose_points",
+    ),
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -20,5 +156,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ..jit.kernel import Family
 
-    family = globals()[name] = Family(name)
+    family = globals()[name] = Family(name, FAMILIES[name])
     return family

@@ -42,7 +42,7 @@ from ..codegen.vector_math import (
     tanh_slope,
     where_positive,
 )
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 TANH_SCALE, TANH_CUBE = math.sqrt(8 / math.pi), 0.044715  # of the approximation of GELU: twice √(2/π)
 FAR = 9.0  # where the slope of that approximation is 0 or 1 to the last bit, and 2u is within GATE

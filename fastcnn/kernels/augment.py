@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 
 @kernel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 BLOCK = 1024
 

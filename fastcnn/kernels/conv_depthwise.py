@@ -12,7 +12,7 @@ of channel n of pixel j of line l is `x[x_line[l] + j·x_step + x_col[k] + n]`, 
 from __future__ import annotations
 
 from ..codegen.vector import fma, lanes, load, maximum, prefetch, splat, store
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 
 @kernel

@@ -14,7 +14,7 @@ from ..codegen.gemm import panel_product
 from ..codegen.gemm_tile import tile_sums
 from ..codegen.vector import lanes, load, maximum, splat, store
 from ..codegen.vector_bits import keep_where, largest_of_four, load_bits, store_bits, winners_of_four
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 
 @kernel

@@ -6,7 +6,7 @@ column `f0`; `dense` (T, G · C, N) has those of the G groups alone, N >= G · F
 
 from __future__ import annotations
 
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 
 @kernel

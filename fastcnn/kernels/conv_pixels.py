@@ -20,7 +20,7 @@ from ..codegen.blocking import FILTERS
 from ..codegen.gemm_tile import INT64, pointers
 from ..codegen.vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store
 from ..codegen.vector_bits import emit_largest_of_four, emit_store_bits, emit_winners_of_four
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 
 @kernel

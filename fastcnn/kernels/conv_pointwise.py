@@ -13,7 +13,7 @@ from __future__ import annotations
 from ..codegen.blocking import BAND, SUMS, WORD
 from ..codegen.skip_zeros import active, sum_active
 from ..codegen.vector import lanes, load, prefetch, store
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 AHEAD = 4  # pixels for whose lines of y memory is asked before they are written
 LINE = 64  # bytes of a cache line

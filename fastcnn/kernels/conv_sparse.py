@@ -19,7 +19,7 @@ from ..codegen.blocking import WINDOW
 from ..codegen.gather import gather_windows, list_entries
 from ..codegen.vector import lanes, load, splat, store
 from ..codegen.vector_bits import add_where, keep_where, load_bits, splat_bits, store_bits, store_transposed
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
 

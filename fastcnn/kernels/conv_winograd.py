@@ -37,7 +37,7 @@ from ..codegen.winograd import (
     sum_of,
     transformed,
 )
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 from .winograd_products import point_gradients, point_products
 
 inlined = register_jitable(inline="always")  # what lies between columns and rows can then stay in registers

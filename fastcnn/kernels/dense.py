@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from ..codegen.gemm_tile import INT64, pointers
 from ..codegen.vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store, lanes
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 WIDE = 6  # vectors of a row from which on it is worth knowing which numbers are zero
 NUMBERS = 32  # that are looked at before their lines are read: the next ones, while the last lines are still to come

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..codegen.vector import lanes, load, put, splat
 from ..codegen.vector_bits import keep_hashed
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)

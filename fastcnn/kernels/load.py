@@ -9,7 +9,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..codegen.vector import Vector, lanes, splat, store
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 
 @intrinsic

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..codegen.vector import first_lanes, lanes, largest_lane, load, maximum, splat, store, sum_of_lanes
 from ..codegen.vector_math import exp_negative
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 
 @kernel

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from ..codegen.vector import fma, keep_above, lanes, load, maximum, splat, store
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 SAMPLED = 8  # lines whose mean is near enough to that of all
 MEAN, SCALE, SHIFT, SLOPE, REST, INVERSE = range(6)

@@ -36,7 +36,7 @@ from ..codegen.vector_bits import (
     store_bits,
     winners_of_four,
 )
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 AHEAD = 16  # windows: by so many, memory is asked early for what they will see
 NEAR = 4  # pixels that a global pooling takes at once: whoever leaps farther outruns the prefetcher

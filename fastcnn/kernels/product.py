@@ -11,7 +11,7 @@ from ..codegen.blocking import BAND, DEPTH
 from ..codegen.gemm import panel_product
 from ..codegen.vector import lanes, load, splat, store
 from ..codegen.vector_bits import store_transposed
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 TILE = 6  # rows, roughly
 

@@ -7,7 +7,7 @@ Shape legend: `rows` runs of numbers, lines of an image or single pixels, that b
 from __future__ import annotations
 
 from ..codegen.vector import keep_positive, lanes, load, maximum, splat, store
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 
 @kernel

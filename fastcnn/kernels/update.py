@@ -10,7 +10,7 @@ from __future__ import annotations
 from numba.extending import register_jitable
 
 from ..codegen.vector import fma, lanes, load, maximum, sign, splat, sqrt, store
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 
 
 @register_jitable(inline="always")  # a call would count references to the arrays, for every vector

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..codegen.gemm import panel_product
 from ..codegen.vector import lanes
 from ..codegen.vector_bits import store_transposed
-from ..jit.compiler import kernel
+from ..jit.source import kernel
 from .product import product
 
 

@@ -97,9 +97,8 @@ class _AdaptiveMoments(Optimizer):
         return *decays, beta1, 1 - beta1, beta2, 1 - beta2, root, self._smallest(self.epsilon), step
 
     def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
-        kernels.adam(
-            self._theta, gradients, shards, first, last, self._edges, self._decayed, *self._vectors, self._rates
-        )
+        mean, square = self._vectors
+        kernels.adam(self._theta, gradients, shards, first, last, self._edges, self._decayed, mean, square, self._rates)
 
 
 @final
@@ -239,7 +238,8 @@ class RMSprop(Optimizer):
 
     def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
         if len(self._vectors) == 1:
-            kernels.rmsprop(self._theta, gradients, shards, first, last, *self._vectors, self._rates)
+            (square,) = self._vectors
+            kernels.rmsprop(self._theta, gradients, shards, first, last, square, self._rates)
             return
         have = dict(zip(self._quantities, self._vectors, strict=True))
         nothing = self._theta[:0]
@@ -291,6 +291,5 @@ class Lion(Optimizer):
         return -rate * self.weight_decay, beta1, 1 - beta1, beta2, 1 - beta2, -rate
 
     def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
-        kernels.lion(
-            self._theta, gradients, shards, first, last, self._edges, self._decayed, *self._vectors, self._rates
-        )
+        (mean,) = self._vectors
+        kernels.lion(self._theta, gradients, shards, first, last, self._edges, self._decayed, mean, self._rates)

@@ -112,15 +112,15 @@ class Sparse:
     ) -> None:
         """Compute all gradients; without that of the input where `dx` is None."""
         gradient = dy, self.dy_row, winners, n * self.pixels, self.pitch, self.filters, self.at_once
-        *found, sums = entries
+        place, value, begin, end, sums = entries
         kernels.filter_gradient(
-            x, self.x_row, *self.x_step, self.x_col, *gradient, *found, sums, self.sum_row, self.sum_col, self.sum_at,
-            dw, self.w_row, dbias,
+            x, self.x_row, *self.x_step, self.x_col, *gradient, place, value, begin, end, sums, self.sum_row,
+            self.sum_col, self.sum_at, dw, self.w_row, dbias,
         )  # fmt: skip
         if dx is not None:
             kernels.input_gradient(
-                *gradient, *found, self.packed, self.start, *self.w_step, self.packed_col, dx, self.dx_row, self.dx_col,
-                n * self.dx_size,
+                *gradient, place, value, begin, end, self.packed, self.start, *self.w_step, self.packed_col, dx,
+                self.dx_row, self.dx_col, n * self.dx_size,
             )  # fmt: skip
 
 

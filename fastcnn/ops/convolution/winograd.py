@@ -103,19 +103,18 @@ class Winograd(Algorithm):
         self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
     ) -> None:
         t = self.tiles
-        conv_winograd.forward(*t.arguments(n, x, self.u, scratch), biases, floor, y, t.y_pixel, *NO_POOLING)
+        t.forward(n, x, self.u, scratch, biases, floor, y, t.y_pixel)
 
     def forward_pool(
         self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
     ) -> None:
-        arguments = self.tiles.arguments(n, x, self.u, scratch)
-        conv_winograd.forward(*arguments, biases, floor, y, self.y_row, every, winners, self.window)
+        pooling = every, winners, self.window
+        self.tiles.forward(n, x, self.u, scratch, biases, floor, y, self.y_row, pooling)
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
         t = self.back
         assert t is not None
-        arguments = t.arguments(n, dy, self.u_back, scratch)
-        conv_winograd.forward(*arguments, t.zeros, self.none, dx, t.y_pixel, *NO_POOLING)
+        t.forward(n, dy, self.u_back, scratch, t.zeros, self.none, dx, t.y_pixel)
 
     def filter_gradient(
         self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
@@ -163,12 +162,24 @@ class Tiles:
         self.tile_col = (np.arange(self.block) * x.pitch).astype(np.int32)
         self.zeros = aligned_zeros(y.pitch, c.dtype)
 
-    def arguments(self, n: int, x: Array, u: Array, scratch: tuple[Array, ...]) -> tuple[Any, ...]:
-        """Return what the forward kernels want, for `n` images."""
+    def forward(
+        self,
+        n: int,
+        x: Array,
+        u: Array,
+        scratch: tuple[Array, ...],
+        biases: Array,
+        floor: Any,
+        y: Array,
+        y_row: IntArray,
+        pooling: tuple[bool, Array, IntArray] = NO_POOLING,
+    ) -> None:
+        """Compute the tiles of `n` images, with the transformed filters `u`."""
         v, m = scratch[:2]
-        return (
+        conv_winograd.forward(
             self.tile, x, self.x_tile, self.x.row_size, self.x.pitch, v, self.v_plane, self.v_row, self.col,
             self.channels, u, m, self.m_plane, self.m_row, self.y.pitch, self.block, n * self.per_image, self.zeros,
+            biases, floor, y, y_row, *pooling,
         )  # fmt: skip
 
 

@@ -1,0 +1,47 @@
+"""What a kernel's machine code depends on in its arguments, and how they are passed to it: the ABI."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# What machine code depends on in an argument. Of an array: dtype, number of dimensions, flags, never its shape. Of a
+# number: its class.
+Kind = tuple[np.dtype, int, int] | type
+C_ORDER, FORTRAN_ORDER, ALIGNED, WRITABLE = 0x1, 0x2, 0x100, 0x400  # bits of `array.flags.num`
+FLAGS = C_ORDER | FORTRAN_ORDER | ALIGNED | WRITABLE
+
+
+def kind_of(argument: Any) -> Kind:
+    """Return the kind of an argument: an array, or a number of NumPy or Python."""
+    if isinstance(argument, np.ndarray):
+        return argument.dtype, argument.ndim, argument.flags.num & FLAGS
+    return type(argument)
+
+
+def values_of(arguments: Sequence[Any]) -> list[Any]:
+    """Return arguments as Numba passes them: an array as owner, parent, size, item size, data, shape, strides.
+
+    Kernels ask for no owner.
+    """
+    values: list[Any] = []
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            values += (0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides)
+        else:
+            values.append(argument)
+    return values
+
+
+def form_of(kinds: Sequence[Kind]) -> struct.Struct:
+    """Return how the values of such arguments become words of eight bytes."""
+    forms = {np.dtype(np.float64): "d", np.dtype(np.float32): "f4x", np.dtype(np.uint64): "Q", np.dtype(bool): "?7x"}
+    return struct.Struct(
+        "<"
+        + "".join(
+            f"{5 + 2 * kind[1]}q" if isinstance(kind, tuple) else forms.get(np.dtype(kind), "q") for kind in kinds
+        )
+    )

@@ -1,0 +1,31 @@
+"""`@kernel`: declares a function as the source of a kernel. Only files of `kernels/` import this, and Numba with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba.core.registry import CPUDispatcher
+
+from .compiler import OPTIONS
+from .kernel import kernel_of
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Source(CPUDispatcher):
+    """A kernel's Python source. Other kernels call it where they are compiled; called from Python, it is the kernel."""
+
+    def __call__(self, *arguments: Any) -> None:
+        """Run the kernel."""
+        kernel_of(self.py_func.__module__.rpartition(".")[2], self.py_func.__name__)(*arguments)
+
+
+def kernel(function: Function) -> Function:
+    """Declare a kernel: a function of arrays and numbers that never checks, allocates or prints.
+
+    It is compiled at its first call for each combination of kinds of arguments; the result is kept on disk. For the
+    type checker and an editor it stays the function that it is.
+    """
+    options = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast(Function, Source(function, targetoptions=options))
