@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import checks
+from .kinks import Kink, displace, kinked_losses, kinked_outputs
 from .layers.base import Layer
+from .layers.dense import Softmax
 from .losses import Loss
 from .model import Sequential
 from .optim.optimizers import SGD
 from .training.trainer import Trainer
 from .typing import Array, RandomState
 
-STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # a step may cross a kink or drown in rounding; a wrong gradient is wrong with each
+STEPS = (1e-5, 1e-6, 1e-7, 1e-4)  # a step may cross a kink or drown in rounding; a wrong gradient is wrong with each
+ENOUGH = 1e-2  # share of the tolerance below which no other step is tried
+MOVES = 3  # points nearby, where the check finds kinks: a gradient that is wrong is wrong at each
 SMALL = 1e-4  # share of the largest gradient's norm below which a gradient is measured against that share
 
 
@@ -26,7 +30,7 @@ class GradientRow(NamedTuple):
     Attributes
     ----------
     name : str
-        A parameter, or "input".
+        A parameter, or "input"; "3.input" is that of the model's layer 3 alone.
     size : int
     norm : float
         Euclidean norm of the gradient.
@@ -51,10 +55,13 @@ class GradientReport:
     rows : tuple of GradientRow
         The input first, then the parameters in order.
     tolerance : float
+    kinks : tuple of Kink
+        The layers with outputs at a kink, and how many, where the check had to move off them; empty where it had not.
     """
 
     rows: tuple[GradientRow, ...]
     tolerance: float
+    kinks: tuple[Kink, ...] = ()
 
     @property
     def right(self) -> bool:
@@ -73,6 +80,10 @@ class GradientReport:
         for row in self.rows:
             line = f"{row.name:{width}}  {row.size:9,}  {row.norm:9.3g}  {row.error:9.1e}"
             lines.append(line if row.right else line + "  wrong")
+        if self.kinks:
+            places = ", ".join(f"{kink.outputs:,} of {kink.of:,} outputs of {kink.name}" for kink in self.kinks)
+            total = sum(kink.outputs for kink in self.kinks)
+            lines.append(f"Moved off {total:,} kinks, where there is no slope: {places}.")
         verdict = f"wrong: {', '.join(self.wrong)}" if self.wrong else "all are slopes of the loss"
         return "\n".join([*lines, f"Relative error of at most {self.tolerance:.1e} is expected: {verdict}."])
 
@@ -95,8 +106,13 @@ def check_gradients(
 
         g · v = (L(p + h·v) - L(p - h·v)) / 2h    within tolerance · ‖g‖ / sqrt(m),  for one of h = 1e-4, ..., 1e-7
 
-    so that kinks, such as those of ReLU, and rounding disturb as little as they can. Where two maxima tie, as in images
-    with equal pixels, there is no slope: take random numbers for `x`.
+    so that kinks nearby, such as those of ReLU, and rounding disturb as little as they can.
+
+    At a kink itself there is no slope: where ReLU gets exactly 0, as from a black background and biases of 0, where two
+    maxima of a window are equal, where an absolute error is 0. If a gradient does not agree, the check looks for such
+    outputs, layer by layer. If it finds some, it says so in the report and checks two things instead: each layer alone
+    at its own input, the outputs at a kink left out; and the whole model beside the point, `x` and the parameters moved
+    at random by a twentieth of their size. What a layer's gradient is exactly at a kink is a choice, and not checked.
 
     Parameters
     ----------
@@ -156,28 +172,127 @@ def check_gradients(
         point /= 255
     twin = _in_double(model, point, generator)
     projected = _Projected(twin, point, generator)
-    problems: list[tuple[str, Array, Array, Callable[[], float]]] = []
-    if projected.repeats():
-        problems.append(("input", point, projected.gradients()["input"], projected))
-    elif y is None:
+    repeats = _repeats(twin, point, generator)
+    if y is None and not repeats:
         raise ValueError(
             "check_gradients: y: expected targets, since two forward passes of this model differ, as with dropout; "
             "got None"
         )
-    loss_of = projected if y is None else _Trained(twin, point, y, loss)
-    gradients = loss_of.gradients()
-    problems += [(name, array, gradients[name], loss_of) for name, array in twin.parameters.items()]
-    norms = [float(np.linalg.norm(gradient)) for _, _, gradient, _ in problems]
-    rows = []
-    for (name, array, gradient, value), norm in zip(problems, norms, strict=True):
-        others = [other for other, problem in zip(norms, problems, strict=True) if problem[3] is value]
-        scale = max(norm, SMALL * max(others)) or 1.0
-        errors = [_error(value, array, gradient, generator) / scale for _ in range(directions)]
-        rows.append(GradientRow(name, array.size, norm, max(errors), max(errors) <= tolerance))
-    report = GradientReport(tuple(rows), tolerance)
+    loss_of = projected if y is None else _Trained(twin, point, y, loss, always_new=not repeats)
+    measure = _Measure(directions, tolerance, generator)
+
+    def rows_of(names: Container[str] | None = None) -> list[GradientRow]:
+        gradients = loss_of.gradients()
+        problems = [_Problem(name, array, gradients[name], loss_of) for name, array in twin.parameters.items()]
+        if repeats:
+            problems.insert(0, _Problem("input", point, projected.gradients()["input"], projected))
+        return measure.rows(problems, names)
+
+    rows, kinks = rows_of(), list[Kink]()
+    if not all(row.right for row in rows):
+        kinks, alone = _layers_alone(twin, point, measure)
+        if isinstance(loss_of, _Trained):
+            kinks += loss_of.kinks(generator)
+        if kinks:
+            rows = _beside(rows_of, [point, *twin.parameters.values()], generator)
+            rows = _with_wrong(rows, [row for row in alone if not row.right])
+    report = GradientReport(tuple(rows), tolerance, tuple(kinks))
     if raises and not report.right:
         raise AssertionError(f"check_gradients: {len(report.wrong)} of {len(rows)} gradients are wrong\n{report}")
     return report
+
+
+def _repeats(layer: Layer, x: Array, generator: Any) -> bool:
+    """Tell whether a layer gives the same output again; beside `x`, as dropout of a black image is black."""
+    beside = x.copy()
+    displace([beside], generator)
+    return np.array_equal(layer.forward(beside), layer.forward(beside))
+
+
+class _Problem(NamedTuple):
+    """An array, the gradient that is claimed for it, and the loss."""
+
+    name: str
+    array: Array
+    gradient: Array
+    value: Callable[[], float]
+
+
+class _Measure(NamedTuple):
+    """How gradients are measured against slopes."""
+
+    directions: int
+    tolerance: float
+    generator: Any
+
+    def rows(self, problems: list[_Problem], names: Container[str] | None = None) -> list[GradientRow]:
+        """Return the rows of some problems, of all without names."""
+        norms = [float(np.linalg.norm(problem.gradient)) for problem in problems]
+        rows = []
+        for problem, norm in zip(problems, norms, strict=True):
+            if names is not None and problem.name not in names:
+                continue
+            others = [other for other, one in zip(norms, problems, strict=True) if one.value is problem.value]
+            scale = max(norm, SMALL * max(others)) or 1.0
+            error = max(self._error(problem, scale) for _ in range(self.directions))
+            rows.append(GradientRow(problem.name, problem.array.size, norm, error, error <= self.tolerance))
+        return rows
+
+    def _error(self, problem: _Problem, scale: float) -> float:
+        """Return by how much the slope along a random direction differs from the promised one, times sqrt(m) / scale.
+
+        A random slope is about ‖g‖ / sqrt(m).
+        """
+        direction = self.generator.standard_normal(problem.array.shape)
+        direction /= np.linalg.norm(direction)
+        promised, least = float(np.sum(problem.gradient * direction)), np.inf
+        for step in STEPS:
+            error = abs(_slope(problem.value, problem.array, direction, step) - promised)
+            least = min(least, np.sqrt(problem.array.size) * error / scale)  # a NaN is not less
+            if least <= ENOUGH * self.tolerance:
+                break
+        return float(least)
+
+
+def _layers_alone(model: Sequential, x: Array, measure: _Measure) -> tuple[list[Kink], list[GradientRow]]:
+    """Return the layers at kinks, and the rows of each layer alone without outputs at kinks; none of random layers."""
+    kinks: list[Kink] = []
+    rows: list[GradientRow] = []
+    for place, layer in enumerate(model.layers):
+        y = layer.forward(x)
+        if _repeats(layer, x, measure.generator):
+            at_kinks = kinked_outputs(layer, x, measure.generator)
+            if at_kinks.any():
+                kinks.append(Kink(f"{place} ({layer.name})", int(at_kinks.sum()), at_kinks.size))
+            alone = _Projected(layer, x, measure.generator, ~at_kinks)
+            gradients, arrays = alone.gradients(), {"input": x, **layer.parameters}
+            rows += measure.rows(
+                [_Problem(f"{place}.{name}", array, gradients[name], alone) for name, array in arrays.items()]
+            )
+        x = y
+    return kinks, rows
+
+
+def _beside(
+    rows_of: Callable[[Container[str] | None], list[GradientRow]], arrays: list[Array], generator: Any
+) -> list[GradientRow]:
+    """Return the rows at a point nearby; those that are wrong there are measured at others too."""
+    displace(arrays, generator)
+    rows = rows_of(None)
+    for _ in range(MOVES - 1):
+        wrong = {row.name for row in rows if not row.right}
+        if not wrong:
+            break
+        displace(arrays, generator)
+        again = {row.name: row for row in rows_of(wrong)}
+        rows = [again.get(row.name, row) for row in rows]
+    return rows
+
+
+def _with_wrong(rows: list[GradientRow], wrong: list[GradientRow]) -> list[GradientRow]:
+    """Return the rows with wrong ones in their places, and those behind that have no place."""
+    by_name = {row.name: row for row in wrong}
+    return [by_name.pop(row.name, row) for row in rows] + [*by_name.values()]
 
 
 def _in_double(model: Layer, point: Array, generator: Any) -> Sequential:
@@ -192,18 +307,26 @@ def _in_double(model: Layer, point: Array, generator: Any) -> Sequential:
 
 
 class _Projected:
-    """The loss `Σ w · model(x)` for random weights w."""
+    """The loss `Σ w · model(x)` for random weights w, those of outputs that are not kept 0.
 
-    def __init__(self, model: Sequential, x: Array, generator: Any) -> None:
+    The notebook's Softmax takes the gradient of its logits z: there the loss is `Σ w · log(model(x))`, whose weights
+    add up to 0 for each sample, so that it is `Σ w · z`.
+    """
+
+    def __init__(self, model: Layer, x: Array, generator: Any, kept: Array | None = None) -> None:
         self.model, self.x = model, x
-        self.weights = generator.standard_normal(model.forward(x).shape) / len(x)
+        output = model.forward(x)
+        last = model.layers[-1] if isinstance(model, Sequential) else model
+        self.of_logits = isinstance(last, Softmax)
+        self.weights = generator.standard_normal(output.shape) / len(x)
+        if kept is not None:
+            self.weights *= kept
+        if self.of_logits:
+            self.weights -= self.weights.mean(axis=-1, keepdims=True)
 
     def __call__(self) -> float:
-        return float(np.sum(self.weights * self.model.forward(self.x)))
-
-    def repeats(self) -> bool:
-        """Tell whether the same input has the same loss again."""
-        return self() == self()
+        output = self.model.forward(self.x)
+        return float(np.sum(self.weights * (np.log(output) if self.of_logits else output)))
 
     def gradients(self) -> dict[str, Array]:
         """Return the gradients of the input and of the parameters."""
@@ -215,10 +338,9 @@ class _Projected:
 class _Trained:
     """The loss of a training step that does not move."""
 
-    def __init__(self, model: Sequential, x: Array, y: Any, loss: str | Loss) -> None:
+    def __init__(self, model: Sequential, x: Array, y: Any, loss: str | Loss, *, always_new: bool) -> None:
         self.model, self.x, self.y, self.loss = model, x, y, loss
-        self.trainer, self.always_new = self._new_trainer(), False
-        self.always_new = self() != self()
+        self.trainer, self.always_new = self._new_trainer(), always_new
 
     def _new_trainer(self) -> Trainer:
         return Trainer(self.model, self.loss, SGD(0.0), threads=1)
@@ -237,17 +359,13 @@ class _Trained:
         self()
         return {name: gradient.copy() for name, gradient in self.model.gradients.items()}
 
-
-def _error(value: Callable[[], float], array: Array, gradient: Array, generator: Any) -> float:
-    """Return by how much the slope along a random direction differs from the promised one, times sqrt(m).
-
-    A random slope is about ‖g‖ / sqrt(m).
-    """
-    direction = generator.standard_normal(array.shape)
-    direction /= np.linalg.norm(direction)
-    promised = float(np.sum(gradient * direction))
-    errors = [abs(_slope(value, array, direction, step) - promised) for step in STEPS]
-    return float(np.sqrt(array.size)) * min((error for error in errors if not np.isnan(error)), default=np.inf)
+    def kinks(self, generator: Any) -> list[Kink]:
+        """Return the samples whose loss is at a kink; a loss that swallows an activation has none."""
+        loss = self.trainer.loss
+        if loss.swallows:
+            return []
+        at_kinks = kinked_losses(loss, self.model.forward(self.x), self.y, generator)
+        return [Kink("loss", int(at_kinks.sum()), at_kinks.size)] if at_kinks.any() else []
 
 
 def _slope(value: Callable[[], float], array: Array, direction: Array, step: float) -> float:

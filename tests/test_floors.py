@@ -24,7 +24,7 @@ FLOORS = [
     {"model", "prediction", "summary", "models"},
     {"storage"},
     {"training"},
-    {"gradient_check"},
+    {"gradient_check", "kinks"},
     {"estimators"},
     {"saving"},
     {"cli", "__main__"},
