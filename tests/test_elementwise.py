@@ -57,17 +57,18 @@ FUNCTIONS = {
 
 
 def apply(name: str, x: np.ndarray) -> np.ndarray:
-    """Return a vector function of an array whose length is a multiple of the lanes."""
+    """Return a vector function of an array of any length: it is computed on whole vectors of the vector set in use."""
     function = getattr(vector_math, name)
+    whole = np.pad(x, (0, -x.size % vector_set().lanes(x.dtype)))
 
     @numba.njit
     def sweep(x, y):
         for i in range(0, x.size, lanes(x)):
             store(y, i, function(load(x, i)))
 
-    y = np.full_like(x, 7)
-    sweep(x, y)
-    return y
+    y = np.full_like(whole, 7)
+    sweep(whole, y)
+    return y[: x.size]
 
 
 @both_dtypes
