@@ -21,8 +21,8 @@ import numpy as np
 import fastcnn
 import reference
 from fastcnn.engine.allocate import allocate
+from fastcnn.engine.arrays import aligned_zeros
 from fastcnn.engine.ir import Graph, RunContext
-from fastcnn.engine.layout import aligned_zeros
 from fastcnn.engine.planner import make_plan
 from fastcnn.runtime import threads as parallel
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import checks
 from .engine.allocate import allocate
+from .engine.arrays import aligned_zeros
 from .engine.ir import Graph, Plan
 from .engine.layout import Layout
 from .engine.load import load
@@ -130,7 +131,7 @@ class Loss(ShownAsCall, ABC):
         maps = shape[1:] if z.ndim == 4 else (z.size // n,)
         plan = make_plan(Graph(maps, z.dtype), n, input_gradient=True)
         self.check_end(plan.values[0])
-        end, workspace, totals = End(plan, "target"), allocate(plan), np.zeros(2)
+        end, workspace, totals = End(plan, "target"), allocate(plan), aligned_zeros(2, np.float64)
         y = np.asarray(target)
         if y.shape == shape:
             y = y.reshape(n, *maps)

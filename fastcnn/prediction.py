@@ -9,6 +9,7 @@ import numpy as np
 
 from .engine import schedule
 from .engine.allocate import allocate
+from .engine.arrays import aligned_zeros, owned
 from .engine.ir import Graph, RunContext
 from .engine.layout import padded
 from .engine.load import load, load_from
@@ -140,7 +141,7 @@ class Predictor:
         if piece is None or x.nbytes > SMALL or x.dtype not in (self.plan.dtype, np.uint8) or not x.flags.aligned:
             return
         images = np.ascontiguousarray(x)
-        source = np.array([images.ctypes.data])
+        source = owned(np.array([images.ctypes.data]))
         with recording(Tape()) as load:
             load_from(self.plan, source, np.zeros(0, x.dtype), 0, n, piece.workspace)
         tape = self.copies.look + load + piece.tape
@@ -200,8 +201,8 @@ class _Copies:
         # As whole words: the arrays are contiguous, of 4 or 8 bytes a number.
         distinct = {array.ctypes.data: array.reshape(-1).view(np.uint32) for array in arrays if array.size}
         self.now = list(distinct.values())
-        self.then = [np.empty_like(words) for words in self.now]
-        self.changed = np.ones(1, np.int64)  # nothing has been copied yet
+        self.then = [aligned_zeros(words.size, words.dtype) for words in self.now]
+        self.changed = owned(np.ones(1, np.int64))  # nothing has been copied yet
         with recording(Tape()) as self.look:
             for now, then in zip(self.now, self.then, strict=True):
                 compare.note_change(now, then, now.size, self.changed)

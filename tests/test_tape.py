@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastcnn.engine.layout import aligned_zeros
+from fastcnn.engine.arrays import aligned_zeros
 from fastcnn.jit.recorder import recording
 from fastcnn.kernels import activation, load, update
 from fastcnn.runtime import threads as parallel

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from itertools import chain
 
-import numpy as np
-
 from ..typing import Array
+from .arrays import zeros_together
 from .ir import Allocation, Plan, Store
-from .layout import ALIGNMENT, aligned_zeros, zeros_in_large_pages
 from .workspace import Workspace
 
 
@@ -53,8 +51,5 @@ def _buffers(plan: Plan, allocations: Sequence[Allocation]) -> dict[Hashable, Ar
     sizes: dict[Hashable, int] = {}
     for allocation in allocations:
         sizes[allocation.name] = max(allocation.images * allocation.size, sizes.get(allocation.name, 0))
-    step = ALIGNMENT // plan.dtype.itemsize
-    *starts, end = np.cumsum([0, *(-(-size // step) * step for size in sizes.values())]).tolist()
     # Networks with sync points sweep all maps many times, so large pages pay; elsewhere they only waste the last page.
-    whole = (zeros_in_large_pages if plan.sync_points else aligned_zeros)(end, plan.dtype)
-    return {name: whole[start : start + sizes[name]] for name, start in zip(sizes, starts, strict=True)}
+    return zeros_together(sizes, plan.dtype, large=bool(plan.sync_points))

@@ -15,9 +15,10 @@ import numpy as np
 
 from ..codegen.blocking import SUMS
 from ..jit.target import vector_set
+from .arrays import ALIGNMENT
 from .assign_layouts import Layouts
 from .ir import Graph
-from .layout import ALIGNMENT, BlockedLayout, Halo, Layout
+from .layout import BlockedLayout, Halo, Layout
 from .stages import stage_of
 
 APART = 6 * ALIGNMENT  # bytes between blocks: a tile's six pixels do not meet those of the next block in the cache

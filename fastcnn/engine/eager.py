@@ -13,8 +13,9 @@ from ..runtime.tape import Tape
 from ..typing import Array, Gradients, Shape
 from . import schedule
 from .allocate import allocate
+from .arrays import aligned_zeros
 from .ir import Graph, RunContext
-from .layout import Layout, aligned_zeros
+from .layout import Layout
 from .load import load
 from .planner import make_plan
 from .weights import Weights
@@ -76,7 +77,7 @@ class Session:
         if len(self.shards) > 1:
             self.parts = [aligned_zeros(layer._size, dtype) for _ in self.firsts]
         self.by_layer = [layer._gradients_by_layer(part) for part in self.parts]
-        self.number = np.zeros(1, np.int64)
+        self.number = aligned_zeros(1, np.int64)
         self.contexts = [RunContext(first=first, number=self.number) for first in self.firsts]
         self.tapes: dict[tuple[str, bool], Tape] = {}
         self.ready = False

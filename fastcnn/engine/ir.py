@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..typing import Array, Gradients, IntArray, Shape
+from .arrays import aligned_zeros
 from .layout import BlockedLayout, Halo, Layout
 from .weights import Weights
 from .workspace import Workspace
@@ -35,7 +36,7 @@ class RunContext:
 
     training: bool = True
     first: int = 0
-    number: IntArray = field(default_factory=lambda: np.zeros(1, np.int64))
+    number: IntArray = field(default_factory=lambda: aligned_zeros(1, np.int64))
 
     @property
     def step(self) -> int:

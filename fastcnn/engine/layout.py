@@ -9,9 +9,8 @@ import numpy as np
 
 from ..jit.target import vector_set
 from ..typing import Array, IntArray
+from .arrays import aligned_zeros, as_table
 
-ALIGNMENT = 64  # bytes of a cache line
-PAGE, ASKED = 2 << 20, 4 << 20  # bytes of a large page on most systems, and from where on NumPy asks for such pages
 CACHE = 8 << 20  # bytes: what is larger has left the caches before it is read again
 
 
@@ -113,7 +112,7 @@ class Layout:
             raise ValueError(
                 f"images of shape {self.shape}: {images} at once need offsets beyond 32 bits; use smaller batches"
             )
-        return whole.ravel().astype(np.int32)
+        return as_table(whole)
 
     def pixel_table(self, images: int) -> IntArray:
         """Return the offsets of all pixels of `images` images, row by row."""
@@ -125,14 +124,14 @@ class Layout:
 
     def channel_offsets(self, channels: int) -> IntArray:
         """Return the offsets of a pixel's channels."""
-        return np.arange(channels, dtype=np.int32)
+        return as_table(np.arange(channels))
 
     def physical_order(self) -> tuple[IntArray, IntArray]:
         """Return every feature's offset in memory order, and its number in the public order C, H, W."""
         h, w, c = np.meshgrid(np.arange(self.height), np.arange(self.width), np.arange(self.channels), indexing="ij")
         offsets = self.offset(h, w) + c
         numbers = (c * self.height + h) * self.width + w
-        return offsets.ravel().astype(np.int32), numbers.ravel().astype(np.int32)
+        return as_table(offsets), as_table(numbers)
 
     def allocate(self, images: int, dtype: np.dtype) -> Array:
         """Return a zeroed flat buffer for `images` images."""
@@ -168,32 +167,11 @@ class BlockedLayout:
     def channel_offsets(self, channels: int) -> IntArray:
         """Return the offsets of a pixel's channels."""
         channel = np.arange(channels)
-        return (channel // self.width * self.span + channel % self.width).astype(np.int32)
+        return as_table(channel // self.width * self.span + channel % self.width)
 
     def image_size(self, layout: Layout, images: int) -> int:
         """Return the numbers of each of `images` images, with its part of what is between blocks."""
         return -(-layout.pitch // self.width * self.span // images)
-
-
-def aligned_zeros(size: int, dtype: np.dtype | type) -> Array:
-    """Return `size` zeros that begin at a cache line: a vector that straddles two lines costs twice."""
-    return _zeros_from(ALIGNMENT, size, np.dtype(dtype), 0)
-
-
-def zeros_in_large_pages(size: int, dtype: np.dtype | type) -> Array:
-    """Return `size` zeros, in large pages if they fill half of one: maps are read at too many places for small ones."""
-    dtype = np.dtype(dtype)
-    if size * dtype.itemsize < PAGE // 2:
-        return aligned_zeros(size, dtype)
-    return _zeros_from(PAGE, size, dtype, ASKED)  # what is asked for and never touched takes no memory
-
-
-def _zeros_from(alignment: int, size: int, dtype: np.dtype, at_least: int) -> Array:
-    """Return `size` zeros that begin at a multiple of `alignment`, out of so many bytes at least."""
-    length = size * dtype.itemsize
-    raw = np.zeros(max(length, at_least) + alignment, np.uint8)
-    start = -raw.ctypes.data % alignment
-    return raw[start : start + length].view(dtype)
 
 
 def padded(channels: int, dtype: np.dtype | type = np.float32) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..typing import Array, Gradients, Shape
+from .arrays import owned
 from .parameter import Parameter
 
 
@@ -58,7 +59,7 @@ class Weights:
     def _values(self, name: str, dtype: np.dtype) -> Array:
         """Return a parameter's flat storage in the dtype of the computation."""
         stored = self._stored[name]
-        return stored if stored.dtype == dtype else stored.astype(dtype)
+        return stored if stored.dtype == dtype else owned(stored.astype(dtype))
 
     def _state(self) -> dict[str, Array]:
         """Return the arrays that belong to the layer's values but are not trained, such as running statistics."""

@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 
 from .. import checks
+from ..engine.arrays import aligned_zeros
 from ..engine.eager import Session
 from ..engine.ir import Graph
-from ..engine.layout import aligned_zeros
 from ..engine.parameter import Parameter
 from ..engine.weights import Weights
 from ..ops.epilogue import NOTHING, Epilogue

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..engine.layout import aligned_zeros
+from ..engine.arrays import aligned_zeros
 from ..engine.weights import Weights
 from ..typing import Array, Gradients, RandomState, Shape
 from .base import Layer

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
+from ..engine.arrays import aligned_zeros, owned
 from ..engine.ir import Graph
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
@@ -138,7 +139,7 @@ class BatchNorm(_Normalisation):
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         super()._create(shape, dtype, random_state)
-        self._running = {"running_mean": np.zeros(shape[0], dtype), "running_var": np.ones(shape[0], dtype)}
+        self._running = {"running_mean": aligned_zeros(shape[0], dtype), "running_var": owned(np.ones(shape[0], dtype))}
 
     def _state(self) -> dict[str, Array]:
         return self._running

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..codegen.blocking import SOFTMAX
+from ..engine.arrays import aligned_zeros
 from ..engine.ir import Op, Plan, RunContext, Traits
-from ..engine.layout import aligned_zeros, padded
+from ..engine.layout import padded
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..kernels import activation as kernels

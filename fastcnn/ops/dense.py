@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from ..codegen.blocking import PIXELS, is_panel
+from ..engine.arrays import aligned_zeros, as_table, owned
 from ..engine.ir import Graph, Op, Plan, RunContext, Traits
-from ..engine.layout import aligned_zeros
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..kernels import activation as activation_kernels
@@ -45,10 +45,10 @@ class DenseOp(Op):
         self.is_panel = is_panel(y.pitch, plan.dtype)
         if self.is_panel or self.x_col.size <= NEAR:
             order = np.argsort(numbers)
-            self.x_col, numbers = self.x_col[order], numbers[order]
+            self.x_col, numbers = owned(self.x_col[order]), numbers[order]
         self.inputs = self.x_col.size
-        self.w_row = (numbers * y.pitch).astype(np.int32)
-        self.x_row = (np.arange(images) * x.image_size).astype(np.int32)
+        self.w_row = as_table(numbers * y.pitch)
+        self.x_row = as_table(np.arange(images) * x.image_size)
         self.y_row = y.pixel_table(images)
         self.few = not plan.training and images <= FEW
         self.packed = aligned_zeros(0 if self.few else self.inputs * y.pitch, plan.dtype)
@@ -59,15 +59,15 @@ class DenseOp(Op):
         self.dx_size = 0
         if dy:
             self.dy_row = dy.pixel_table(images)
-            self.dy_col = np.arange(y.channels, dtype=np.int32)
+            self.dy_col = as_table(np.arange(y.channels))
         if dx and dy:
             self.dx_size = dx.image_size
-            self.dx_row = (np.arange(images) * dx.image_size).astype(np.int32)
+            self.dx_row = as_table(np.arange(images) * dx.image_size)
             # Halo and padding channels are columns of zeros, so that whole images are stored without a gap.
             offsets, rows = dx.physical_order()
-            self.lane_row = np.full(dx.image_size, -1, np.int32)
+            self.lane_row = as_table(np.full(dx.image_size, -1))
             self.lane_row[offsets] = rows * y.pitch
-            self.block = np.zeros(1, np.int32)
+            self.block = aligned_zeros(1, np.int32)
             self.packed_transposed = aligned_zeros(self.nodes * dx.image_size, plan.dtype)
             self.zeros = aligned_zeros(dx.image_size, plan.dtype)
 
@@ -131,7 +131,7 @@ class SoftmaxOp(Op):
 
     def bind(self, plan: Plan) -> None:
         x, y = plan.values[self.x], plan.values[self.y]
-        self.begin = np.zeros(1, np.int32)
+        self.begin = aligned_zeros(1, np.int32)
         self.x_row, self.y_row = x.pixel_table(plan.images), y.pixel_table(plan.images)
         self.classes = y.channels
 

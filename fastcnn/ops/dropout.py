@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..engine.arrays import aligned_zeros
 from ..engine.ir import Op, Plan, RunContext, Traits
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
@@ -39,7 +40,7 @@ class DropoutOp(Op):
         self.one = plan.dtype.type(1)
 
     def allocate(self, plan: Plan) -> Array:
-        return np.zeros(plan.images, np.uint64)
+        return aligned_zeros(plan.images, np.uint64)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         if context.training:

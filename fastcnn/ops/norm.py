@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..engine.arrays import aligned_zeros, owned
 from ..engine.ir import Op, Plan, RunContext, Traits
-from ..engine.layout import aligned_zeros
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..kernels import norm as kernels
@@ -252,7 +252,7 @@ def fold(norm: FoldedNorm, filters: Array, biases: Array) -> tuple[Array, Array]
     weights = norm.weights._weights()
     gamma, beta, mean, variance = (weights[name] for name in ("gamma", "beta", "running_mean", "running_var"))
     channels = len(gamma)
-    scale, shift = np.zeros_like(biases), np.zeros_like(biases)
+    scale, shift = np.zeros_like(biases), aligned_zeros(biases.size, biases.dtype)
     scale[:channels] = gamma / np.sqrt(variance + norm.epsilon)
     shift[:channels] = beta + (biases[:channels] - mean) * scale[:channels]
-    return (filters.reshape(-1, biases.size) * scale).ravel(), shift
+    return owned((filters.reshape(-1, biases.size) * scale).ravel()), shift

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..engine.arrays import aligned_zeros, owned
 from ..engine.ir import Op, Plan, RunContext, Traits
-from ..engine.layout import Layout, aligned_zeros
+from ..engine.layout import Layout
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..jit.target import vector_set
@@ -41,7 +42,7 @@ class Pool2Op(Op):
         self.pairs = y.pitch % (2 * vector_set().lanes(plan.dtype)) == 0
 
     def allocate(self, plan: Plan) -> Array:
-        return np.zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
+        return aligned_zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.pool2(
@@ -89,7 +90,7 @@ class PoolOp(Op):
         self.pixels, self.pitch = y.pixels, y.pitch
 
     def allocate(self, plan: Plan) -> Array:
-        return np.zeros(plan.images * self.kept_layout.image_size, self.winner_dtype)
+        return aligned_zeros(plan.images * self.kept_layout.image_size, self.winner_dtype)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.pool(
@@ -228,10 +229,10 @@ class GlobalAverageOp(_GlobalPoolOp):
 
     def bind_backward(self, plan: Plan, dx: Layout) -> None:
         self.dx_row = dx.pixel_table(plan.images)
-        one_kind = np.zeros(self.dx_row.size, np.int32)
-        self.row = np.stack([np.repeat(self.dy_row, self.pixels), one_kind], axis=1)
-        self.window = np.array([[1, 0]], np.int32)
-        self.weight = np.full((1, 1), 1 / self.pixels, plan.dtype)
+        self.row = aligned_zeros((self.dx_row.size, 2), np.int32)  # of one kind
+        self.row[:, 0] = np.repeat(self.dy_row, self.pixels)
+        self.window = owned(np.array([[1, 0]], np.int32))
+        self.weight = owned(np.full((1, 1), 1 / self.pixels, plan.dtype))
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.global_average(
@@ -251,7 +252,7 @@ class GlobalMaximumOp(_GlobalPoolOp):
     """The maximum of whole images: the number of the pixel that won is kept."""
 
     def allocate(self, plan: Plan) -> Array:
-        return np.zeros(plan.images * self.pitch, np.int32)
+        return aligned_zeros(plan.images * self.pitch, np.int32)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.global_maximum(

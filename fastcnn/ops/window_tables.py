@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..engine.arrays import aligned_zeros, owned
 from ..engine.layout import Layout
 from ..typing import Array, IntArray
 from .window import Axis
@@ -83,15 +84,16 @@ class Table:
         """Return the table for sources in `layout`; `taps` is the width of the window, for the taps' numbers."""
         kinds = [_joined(rows, columns, taps, layout) for rows in vertical.kinds for columns in horizontal.kinds]
         shape = len(kinds), max(1, *map(len, kinds)) if len(kinds) > 1 else max(1, len(kinds[0]))
-        window, number = np.zeros((shape[0], 1 + shape[1]), np.int32), np.zeros(shape, np.int32)
-        weight = np.zeros(shape, dtype)
+        window, number = aligned_zeros((shape[0], 1 + shape[1]), np.int32), aligned_zeros(shape, np.int32)
+        weight = aligned_zeros(shape, dtype)
         for k, kind in enumerate(kinds):
             window[k, 0] = len(kind)
             if kind:
                 window[k, 1 : 1 + len(kind)], number[k, : len(kind)], weight[k, : len(kind)] = zip(*kind, strict=True)
         kind_of = (vertical.kind[:, None] * len(horizontal.kinds) + horizontal.kind[None, :]).ravel()
         start = layout.table(images, vertical.base[:, None], horizontal.base[None, :])
-        return Table(np.stack([start, np.tile(kind_of, images)], axis=1).astype(np.int32), window, number, weight)
+        row = owned(np.stack([start, np.tile(kind_of, images)], axis=1).astype(np.int32))
+        return Table(row, window, number, weight)
 
 
 def _joined(rows: tuple[Tap, ...], columns: tuple[Tap, ...], taps: int, layout: Layout) -> list[Tap]:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
 
-import numpy as np
-
 from .. import checks
+from ..engine.arrays import aligned_zeros
 from ..kernels import update as kernels
 from ..layers.base import Layer
 from ..typing import Array
@@ -111,7 +110,7 @@ class ExponentialMovingAverage(FlatState):
 
     def _allocate(self, model: Layer) -> None:
         super()._allocate(model)
-        self._rates = np.zeros(2, self._theta.dtype)
+        self._rates = aligned_zeros(2, self._theta.dtype)
 
     def _forget(self) -> None:
         super()._forget()

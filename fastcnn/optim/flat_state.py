@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.layout import aligned_zeros
+from ..engine.arrays import aligned_zeros
 from ..layers.base import Layer
 from ..layers.repr import ShownAsCall
 from ..typing import Array

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .. import checks
-from ..engine.layout import aligned_zeros
+from ..engine.arrays import aligned_zeros, owned
 from ..kernels import update as kernels
 from ..layers.base import Layer
 from ..typing import Array, IntArray
@@ -70,7 +70,7 @@ class Optimizer(FlatState, ABC):
         self._begin(model)
         gradients = model._flat_gradients.astype(model._flat.dtype, copy=False)
         if self.clip_norm is not None:
-            squares = np.zeros(1)
+            squares = aligned_zeros(1, np.float64)
             kernels.sum_squares(gradients, 1, size, 0, size, self._scratch(1), squares, 0)
             self._clip(squares)
         self._update(gradients, 1, 0, size)
@@ -108,7 +108,7 @@ class Optimizer(FlatState, ABC):
     def _allocate(self, model: Layer) -> None:
         super()._allocate(model)
         dtype = self._theta.dtype
-        self._rates = np.zeros(16, dtype)
+        self._rates = aligned_zeros(16, dtype)
         self._edges, self._decayed = _spans(model, self.no_decay)
 
     def _number(self, name: str, value: float, **bounds: float) -> float:
@@ -159,4 +159,4 @@ def _spans(model: Layer, no_decay: tuple[str, ...]) -> tuple[IntArray, Array]:
             piece[...] = name.rpartition(".")[2] not in no_decay
     lines: Array = decayed[::LINE]  # every line belongs to one parameter
     begins = np.flatnonzero(np.diff(lines, prepend=-1))
-    return np.append(begins * LINE, decayed.size), np.ascontiguousarray(lines[begins])
+    return owned(np.append(begins * LINE, decayed.size)), owned(lines[begins])

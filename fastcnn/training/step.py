@@ -27,8 +27,8 @@ import numpy as np
 
 from ..engine import schedule
 from ..engine.allocate import allocate
+from ..engine.arrays import aligned_zeros, owned
 from ..engine.ir import Graph, RunContext, Store
-from ..engine.layout import aligned_zeros
 from ..engine.load import load_from
 from ..engine.planner import make_plan
 from ..engine.weights import Weights
@@ -70,8 +70,8 @@ class Plan:
         self.gradients = aligned_zeros(SHARDS * model._size, model._flat.dtype)
         rows = self.gradients.reshape(SHARDS, -1)
         self.gradients_by_layer: list[dict[Weights, Gradients]] = [model._gradients_by_layer(row) for row in rows]
-        self.totals = np.zeros((SHARDS, 2))  # of each shard: loss, hits
-        self.number = np.zeros(1, np.int64)  # of the step
+        self.totals = aligned_zeros((SHARDS, 2), np.float64)  # of each shard: loss, hits
+        self.number = aligned_zeros(1, np.int64)  # of the step
         self.contexts = [RunContext(number=self.number) for _ in range(SHARDS)]
         self.memories: dict[tuple[int, int], Workspace] = {}
         self.stores: dict[tuple[str, int], Store] = {}
@@ -132,9 +132,9 @@ class Step:
 
     def __init__(self, plan: Plan, x: Array, targets: Targets) -> None:
         self.plan, self.n, self.cuts = plan, len(x), plan.cuts(len(x))
-        self.targets = targets._replace(arrays=tuple(np.empty_like(array) for array in targets.arrays))
+        self.targets = targets._replace(arrays=tuple(map(owned, targets.arrays)))
         self.images, self.is_loaded = self._place(x)
-        self.source, self.like = np.array([plan.small.ctypes.data]), np.zeros(0, x.dtype)
+        self.source, self.like = owned(np.array([plan.small.ctypes.data])), np.zeros(0, x.dtype)
         self.totals = plan.totals[: len(self.cuts)]
         self.preparation = parallel.Tasks([[call] for call in schedule.prepare_calls(plan.graph)])
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
@@ -344,7 +344,7 @@ class Update:
         pieces = min(SHARDS, 1 + size * rows // SWEEP)
         length = -(-size // (16 * pieces)) * 16
         spans = [(first, min(first + length, size)) for first in range(0, size, length)]
-        self.squares, scratch = np.zeros(pieces), optimizer._scratch(pieces)
+        self.squares, scratch = aligned_zeros(pieces, np.float64), optimizer._scratch(pieces)
 
         def square(piece: int, span: tuple[int, int]) -> Iterator[Call]:
             yield Call(self, kernels.sum_squares, (gradients, rows, size, *span, scratch, self.squares, piece))

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...codegen.blocking import entries_at_once
-from ...engine.layout import Halo, Layout, aligned_zeros
+from ...engine.arrays import aligned_zeros, as_table
+from ...engine.layout import Halo, Layout
 from ...jit.target import vector_set
 from ...kernels import conv_sparse as kernels
 from ...typing import Array, IntArray
@@ -61,9 +62,9 @@ class Sparse:
         self.dy_row, self.x_row = dy.pixel_table(c.images), c.x.table(c.images, top, left)
         self.x_step = horizontal.stride * c.x.pitch, vertical.stride * c.x.row_size
         self.x_col, self.sum_at = _vectors(c, lanes)
-        self.sum_col = (np.arange(self.x_col.size) * lanes).astype(np.int32)
-        self.sum_row = (np.arange(c.filters) * self.x_col.size * lanes).astype(np.int32)
-        self.w_row = (np.arange(c.taps) * c.y.pitch).astype(np.int32)
+        self.sum_col = as_table(np.arange(self.x_col.size) * lanes)
+        self.sum_row = as_table(np.arange(c.filters) * self.x_col.size * lanes)
+        self.w_row = as_table(np.arange(c.taps) * c.y.pitch)
         self.at_once = entries_at_once(c.x.image_size // c.pooled.pixels * c.dtype.itemsize)
         self.dx_size = 0
         if c.dx:
@@ -77,25 +78,25 @@ class Sparse:
         around = Halo(vertical.stride, 0, horizontal.stride, 0)
         filters = Layout(c.channels, height, width, dx.pitch, around)
         taps = np.arange(vertical.taps * horizontal.taps)
-        self.tap = (taps * c.channels * c.y.pitch).astype(np.int32)
-        self.tap_row = filters.offset(*_tap_pixels(c)).astype(np.int32)
-        self.channel = np.full(dx.pitch, -1, np.int32)
+        self.tap = as_table(taps * c.channels * c.y.pitch)
+        self.tap_row = as_table(filters.offset(*_tap_pixels(c)))
+        self.channel = as_table(np.full(dx.pitch, -1))
         self.channel[: c.channels] = np.arange(c.channels) * c.y.pitch
         self.packed = aligned_zeros(c.filters * filters.image_size, c.dtype)
-        self.start = np.zeros(c.y.pitch, np.int32)
+        self.start = aligned_zeros(c.y.pitch, np.int32)
         self.start[: c.filters] = filters.table(c.filters, 0, 0)
         self.w_step = -horizontal.stride * filters.pitch, -vertical.stride * filters.row_size
         row, column, lane = np.ix_(range(height), range(width), range(0, dx.pitch, vector_set().lanes(c.dtype)))
         self.packed_col, self.dx_col = (
-            (row * maps.row_size + column * maps.pitch + lane).ravel().astype(np.int32) for maps in (filters, dx)
+            as_table(row * maps.row_size + column * maps.pitch + lane) for maps in (filters, dx)
         )
 
     def allocate(self) -> Entries:
         """Return the scratch of one worker."""
         entries, groups = 2 * self.at_once * self.pitch, max(self.at_once, self.filters)
         return Entries(
-            np.zeros(entries, np.int32), aligned_zeros(entries, self.dtype),
-            np.zeros(groups, np.int32), np.zeros(groups, np.int32),
+            aligned_zeros(entries, np.int32), aligned_zeros(entries, self.dtype),
+            aligned_zeros(groups, np.int32), aligned_zeros(groups, np.int32),
             aligned_zeros(self.sum_row.size * self.x_col.size * vector_set().lanes(self.dtype), self.dtype),
         )  # fmt: skip
 
@@ -156,4 +157,4 @@ def _vectors(c: Convolution, lanes: int) -> tuple[IntArray, IntArray]:
             begins.append(min(number, last))
     vectors = np.array(begins)
     which = np.searchsorted(vectors, numbers, side="right") - 1
-    return vectors.astype(np.int32), (which * lanes + numbers - vectors[which]).astype(np.int32)
+    return as_table(vectors), as_table(which * lanes + numbers - vectors[which])

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.layout import Layout, aligned_zeros
+from ...engine.arrays import aligned_zeros, as_table
+from ...engine.layout import Layout
 from ...kernels import conv_depthwise as kernels
 from ...typing import Array, IntArray
 from ..window import Window
@@ -53,8 +54,8 @@ class Depthwise(TwoPasses):
             width=width,
             x=x.table(c.images, h * vertical.stride - vertical.before, -horizontal.before),
             x_step=horizontal.stride * x.pitch,
-            x_col=(r * vertical.dilation * x.row_size + s * horizontal.dilation * x.pitch).ravel().astype(np.int32),
-            w_row=(np.arange(r.size * s.size) * c.y.pitch).astype(np.int32),
+            x_col=as_table(r * vertical.dilation * x.row_size + s * horizontal.dilation * x.pitch),
+            w_row=as_table(np.arange(r.size * s.size) * c.y.pitch),
             y=y.table(c.images, h, 0),
             y_step=y.pitch,
             near=(horizontal.stride, x.pitch, x.row_size, 0, c.y.pitch) if near else None,
@@ -81,8 +82,8 @@ class Depthwise(TwoPasses):
                         width=w.size,
                         x=dy.table(c.images, oh - 2 * here, ow - 2 * here),
                         x_step=dy.pitch,
-                        x_col=-(up[:, None] * dy.row_size + back[None, :] * dy.pitch).ravel().astype(np.int32),
-                        w_row=((r[:, None] * horizontal.taps + s[None, :]) * pitch).ravel().astype(np.int32),
+                        x_col=as_table(-(up[:, None] * dy.row_size + back[None, :] * dy.pitch)),
+                        w_row=as_table((r[:, None] * horizontal.taps + s[None, :]) * pitch),
                         y=dx.table(c.images, h, w[0]),
                         y_step=horizontal.stride * dx.pitch,
                         near=(1, dy.pitch, dy.row_size, 8 * pitch, -pitch) if here else None,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...codegen.blocking import BAND, FILTERS, PIXELS, is_panel, pixels_at_once
-from ...engine.layout import Layout, aligned_zeros
+from ...engine.arrays import aligned_zeros, as_table
+from ...engine.layout import Layout
 from ...jit.target import vector_set
 from ...kernels import conv_direct, conv_pixels, product
 from ...typing import Array, IntArray
@@ -50,8 +51,8 @@ class Direct(Algorithm):
             self.y_row = c.y.table(c.images, oh, ow)
         r, s = np.arange(vertical.taps)[:, None], np.arange(horizontal.taps)[None, :]
         taps = r * vertical.dilation * c.x.row_size + s * horizontal.dilation * c.x.pitch
-        self.x_col = (taps[:, :, None] + np.arange(c.channels)).ravel().astype(np.int32)
-        self.w_row = (np.arange(c.taps) * c.columns_of_y).astype(np.int32)
+        self.x_col = as_table(taps[:, :, None] + np.arange(c.channels))
+        self.w_row = as_table(np.arange(c.taps) * c.columns_of_y)
         self.packed = aligned_zeros(c.taps * c.columns_of_y, c.dtype)
         self.zeros = aligned_zeros(max(c.columns_of_y, c.columns_of_dx), c.dtype)
         self.none = c.dtype.type(-np.inf)
@@ -61,7 +62,7 @@ class Direct(Algorithm):
             self.x_again = c.x_panels.table(c.x, c.images, top, left), c.x_panels.channel_offsets(c.channels)
             self.pixels = PIXELS
         self.panels: list[_Panel] = []
-        self.lane_row = np.full(c.columns_of_dx, -1, np.int32)
+        self.lane_row = as_table(np.full(c.columns_of_dx, -1))
         self.lane_row[: c.channels] = np.arange(min(c.channels, self.lane_row.size)) * c.columns_of_y
         self.phases = self._plan_phases(c, c.dy, c.dx) if c.dy and c.dx else []
         self.halves = self._plan_halves(c)
@@ -78,7 +79,7 @@ class Direct(Algorithm):
         # The last one of a line overlaps the one before.
         line = np.minimum(np.arange(0, windows, step), windows - step)
         lines = np.arange(c.images * c.outputs[0] // 2)[:, None] * windows
-        return (lines + line).ravel().astype(np.int32)
+        return as_table(lines + line)
 
     def _plan_phases(self, c: Convolution, dy: Layout, dx: Layout) -> list[_Phase]:
         """Return the tables of the input gradient, one set for each phase of the strides.
@@ -103,7 +104,7 @@ class Direct(Algorithm):
                     _Phase(
                         pixels=h.size * w.size,
                         dy_row=c.dy_panels.table(dy, c.images, oh, ow) if c.dy_panels else dy.table(c.images, oh, ow),
-                        dy_col=taps.ravel().astype(np.int32),
+                        dy_col=as_table(taps),
                         dx_row=dx.table(c.images, h[:, None], w[None, :]),
                         panel=self._panel(c, rows, s),
                         first=int(np.searchsorted(rows, r[:1]).sum()) * s.size * c.filters * c.columns_of_dx,
@@ -118,7 +119,7 @@ class Direct(Algorithm):
             if np.array_equal(panel.blocks, blocks):
                 return number
         size = blocks.size * c.filters * c.columns_of_dx
-        self.panels.append(_Panel(blocks.astype(np.int32), aligned_zeros(size, c.dtype)))
+        self.panels.append(_Panel(as_table(blocks), aligned_zeros(size, c.dtype)))
         return len(self.panels) - 1
 
     def allocate(self) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...engine.layout import aligned_zeros
+from ...engine.arrays import aligned_zeros
 from ...jit.target import vector_set
 from ...kernels import conv_groups as kernels
 from ...typing import Array

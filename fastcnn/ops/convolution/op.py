@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ...engine.arrays import aligned_zeros
 from ...engine.ir import Graph, Op, Plan, RunContext, Store, Traits
-from ...engine.layout import Halo, Layout, aligned_zeros
+from ...engine.layout import Halo, Layout
 from ...engine.weights import Weights
 from ...engine.workspace import Workspace
 from ...kernels import activation as activation_kernels
@@ -131,7 +132,7 @@ class ConvolutionOp(Op):
         kept = Saved(aligned_zeros(self.pitch, self.dtype))
         if self.epilogue.pool:
             # Only a backward pass asks which pixel was the largest.
-            kept.winners = np.zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
+            kept.winners = aligned_zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
             if self.sparse:
                 kept.entries = self.sparse.allocate()
             elif self.gradient and not self.spreads_pooling:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...codegen.blocking import BAND, SUMS, WORD
-from ...engine.layout import aligned_zeros
+from ...engine.arrays import aligned_zeros
 from ...jit.target import vector_set
 from ...kernels import conv_pointwise as kernels
 from ...typing import Array

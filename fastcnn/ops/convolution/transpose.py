@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ...engine.arrays import aligned_zeros
 from ...engine.ir import Graph, Op, Plan, RunContext, Traits
-from ...engine.layout import Halo, aligned_zeros
+from ...engine.layout import Halo
 from ...engine.weights import Weights
 from ...engine.workspace import Workspace
 from ...kernels import activation as activation_kernels

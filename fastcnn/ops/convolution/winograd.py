@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.layout import Halo, Layout, aligned_zeros
+from ...engine.arrays import aligned_zeros, as_table
+from ...engine.layout import Halo, Layout
 from ...jit.target import vector_set
 from ...kernels import conv_winograd, winograd_products
 from ...typing import Array, IntArray
@@ -62,13 +63,13 @@ class Winograd(Algorithm):
         if c.pooled:
             self.y_row, self.window = c.pooled.pixel_table(c.images), _windows(c.pooled, tile, c.images)
         taps = np.arange(9) * c.channels * c.y.pitch
-        self.tap, self.flipped_tap = taps.astype(np.int32), taps[::-1].astype(np.int32)
+        self.tap, self.flipped_tap = as_table(taps), as_table(taps[::-1])
         self.u = aligned_zeros(points * c.channels * c.y.pitch, c.dtype)
         self.back: Tiles | None = None
         if c.dy:
             # Beside the last pixels lies the halo: its zeros are read instead of them.
             self.dy_pixel = c.dy.table(c.images, *tile_pixels(c.outputs, tile))
-            self.du_row = (np.arange(points * c.channels) * c.y.pitch).astype(np.int32)
+            self.du_row = as_table(np.arange(points * c.channels) * c.y.pitch)
         if c.dy and c.dx:
             origin = v.before - 2, h.before - 2
             self.back = Tiles(tile, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
@@ -148,18 +149,18 @@ class Tiles:
         self.x_tile = x.table(c.images, top, left)
         h, w = tile_pixels(size, tile)
         inside = ((h < size[0]) & (w < size[1])).ravel()
-        self.y_pixel = np.where(np.tile(inside, c.images), y.table(c.images, h, w), np.int32(-1))
+        self.y_pixel = as_table(np.where(np.tile(inside, c.images), y.table(c.images, h, w), -1))
         self.block = max(FEWEST, CACHED // (points * (x.pitch + y.pitch)) // 6 * 6)
         # The planes of the points must not begin at the same place of the first-level cache.
         self.v_plane, self.m_plane = self.block * x.pitch + 16, self.block * y.pitch + 16
         self.v_size, self.m_size = points * self.v_plane, points * self.m_plane
         point, number = np.arange(points)[:, None], np.arange(self.block)[None, :]
-        self.v_row = (point * self.v_plane + number * x.pitch).ravel().astype(np.int32)
-        self.m_row = (point * self.m_plane + number * y.pitch).ravel().astype(np.int32)
-        self.col = np.arange(channels, dtype=np.int32)
+        self.v_row = as_table(point * self.v_plane + number * x.pitch)
+        self.m_row = as_table(point * self.m_plane + number * y.pitch)
+        self.col = as_table(np.arange(channels))
         # The same transformed input, read the other way round: rows are channels, columns are tiles.
-        self.point_col = (point * self.v_plane + np.arange(channels)[None, :]).ravel().astype(np.int32)
-        self.tile_col = (np.arange(self.block) * x.pitch).astype(np.int32)
+        self.point_col = as_table(point * self.v_plane + np.arange(channels)[None, :])
+        self.tile_col = as_table(np.arange(self.block) * x.pitch)
         self.zeros = aligned_zeros(y.pitch, c.dtype)
 
     def forward(
@@ -203,7 +204,7 @@ def _windows(pooled: Layout, tile: int, images: int) -> IntArray:
     h, w = tile_pixels((rows, columns), tile // 2)
     image = rows * columns * np.arange(images)[:, None]
     window = np.where((h < rows) & (w < columns), h * columns + w, -1).ravel()
-    return np.where(window < 0, -1, image + window).ravel().astype(np.int32)
+    return as_table(np.where(window < 0, -1, image + window))
 
 
 def _panel_rows(c: Convolution) -> IntArray:
@@ -213,4 +214,4 @@ def _panel_rows(c: Convolution) -> IntArray:
     panels, channel = np.arange(0, c.y.pitch, width)[:, None], np.arange(c.dx.pitch)[None, :]
     wide = np.minimum(c.y.pitch - panels, width)
     rows = np.where(channel < c.channels, panels * c.channels + channel * wide, -1)
-    return rows.ravel().astype(np.int32)
+    return as_table(rows)
