@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import SGDClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from fastcnn import CNNClassifier, CNNRegressor, Conv2D, EarlyStopping, ReLU
@@ -89,6 +90,22 @@ def test_partial_fit_with_several_labels(new):
         new().partial_fit(X, LABELS, classes=range(2))
     with pytest.raises(ValueError, match="is not the same as the labels of `y`"):  # an MLP takes them
         CNNClassifier([Conv2D(2, 3)]).partial_fit(X, LABELS, classes=range(4))
+
+
+@pytest.mark.parametrize("new", [SGDClassifier, CNNClassifier])
+def test_class_weights_of_classes_that_are_not_in_a_batch(new):
+    more = {"layers": [Conv2D(2, 3)], "random_state": 0} if new is CNNClassifier else {}
+    model = new(class_weight={7: 3.0}, **more).partial_fit(X[LOW], Y[LOW], classes=range(10)).partial_fit(X, Y)
+    with pytest.raises(ValueError, match="class_weight"):
+        new(class_weight={99: 3.0}, **more).partial_fit(X[LOW], Y[LOW], classes=range(10))
+    with pytest.raises(ValueError, match=r"'balanced'.* is not supported for partial_fit"):
+        new(class_weight="balanced", **more).partial_fit(X, Y, classes=range(10))
+    if new is CNNClassifier:
+        plain = new(**more).partial_fit(X[LOW], Y[LOW], classes=range(10))
+        plain.partial_fit(X, Y, sample_weight=np.where(Y == 7, 3.0, 1.0))
+        np.testing.assert_array_equal(model._outputs(X), plain._outputs(X))
+    with pytest.raises(ValueError, match=r"The 'class_weight' parameter of [A-Za-z]*Classifier must be"):
+        new(class_weight="equal", **more).fit(X, Y)
 
 
 def test_a_call_that_was_refused_leaves_nothing_behind():

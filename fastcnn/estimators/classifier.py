@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import assert_all_finite
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
@@ -58,6 +59,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     augmentation : Augmentation, optional
         Changes the images on the way in, anew in each epoch.
     class_weight : dict, "balanced" or None
+        Weights of classes, 1 for those that a dict leaves out; a list of dicts for several labels a sample. "balanced":
+        inversely proportional to how many samples there are, for `fit` only.
     warm_start : bool
         Whether `fit` goes on with the network that is there; schedule and solver begin anew. (`partial_fit` goes on
         with everything, in a pickled copy too.)
@@ -65,7 +68,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     random_state : int, RandomState or None
         The same seed gives the same bits, for any number of threads.
     n_jobs : int, optional
-        The most threads, BLAS included; None: all, or one inside of a parallel call of joblib's.
+        The most threads, BLAS included; None: `fastcnn.get_num_threads()`, or one in a parallel call of joblib's.
     verbose : bool or int
     callbacks : list of Callback, optional
         fastcnn's own. Those of scikit-learn's protocol, from its version 1.9 on, are set by `set_callbacks`; each epoch
@@ -108,7 +111,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     _usual_rate: ClassVar[float] = 0.01
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseCNN._parameter_constraints,
-        "class_weight": [dict, list, None, str],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
     def __init__(
@@ -230,6 +233,11 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
 
     def _meet_partly(self, y: Array, *, first: bool, **known: Any) -> None:
         classes = known["classes"]
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} is not supported for partial_fit: a batch does not tell how many "
+                "samples of each class there are. Pass a dict, such as that of compute_class_weight for a large sample."
+            )
         if first:
             if classes is None and y.ndim == 1:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -261,7 +269,11 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     def _weighted(self, samples: Samples) -> Array | None:
         if self.class_weight is None:
             return samples.weight
-        factor = compute_sample_weight(self.class_weight, samples.y)
+        if isinstance(self.class_weight, dict) and samples.y.ndim == 1:  # some of the classes may not be in this batch
+            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=samples.y)
+            factor = of_class[np.searchsorted(self.classes_, samples.y)]
+        else:
+            factor = compute_sample_weight(self.class_weight, samples.y)
         return factor if samples.weight is None else factor * samples.weight  # type: ignore[no-any-return]
 
     def _strata(self, y: Array) -> Array | None:

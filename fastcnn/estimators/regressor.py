@@ -62,7 +62,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     random_state : int, RandomState or None
         The same seed gives the same bits, for any number of threads.
     n_jobs : int, optional
-        The most threads, BLAS included; None: all, or one inside of a parallel call of joblib's.
+        The most threads, BLAS included; None: `fastcnn.get_num_threads()`, or one in a parallel call of joblib's.
     verbose : bool or int
     callbacks : list of Callback, optional
         fastcnn's own. Those of scikit-learn's protocol, from its version 1.9 on, are set by `set_callbacks`; each epoch
