@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import draws
 from .typing import Array, RandomState, Shape
 
 
@@ -92,12 +93,9 @@ def check_maps(shape: Shape, layer: str) -> None:
         raise ValueError(f"{layer}: input: expected images (N, C, H, W); got samples of shape {tuple(shape)}")
 
 
-def draw_seed(random_state: RandomState) -> int:
-    """Return a seed of 63 bits that a generator has drawn."""
-    generator = as_generator(random_state)
-    if isinstance(generator, np.random.Generator):
-        return int(generator.integers(np.iinfo(np.int64).max))
-    return int(generator.randint(np.iinfo(np.int64).max, dtype=np.int64))
+def draw_seed(random_state: RandomState, limit: int = 2**63 - 1) -> int:
+    """Return a seed below `limit` that a generator has drawn."""
+    return draws.below(as_generator(random_state), limit)
 
 
 def as_generator(random_state: RandomState) -> np.random.RandomState | np.random.Generator:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from . import checks
+from . import checks, exact
 from .engine.allocate import allocate
 from .engine.arrays import aligned_zeros
 from .engine.ir import Graph, Plan
@@ -155,7 +156,7 @@ class Loss(ShownAsCall, ABC):
         return weights
 
     def _total(self, weights: Array) -> float:
-        total = float(weights.sum())
+        total = math.fsum(weights.tolist())  # rounded once, whatever the order
         if total == 0:
             raise ValueError(f"{self.name}: expected weights of which some are not 0; got a sum of 0")
         return total
@@ -211,7 +212,9 @@ class CrossEntropy(Loss):
     def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
         array, classes = np.asarray(y), end.channels
         if array.shape == (n, classes) and array.dtype.kind in "biuf":
-            return self._soft(end, _check_rows(array, f"{self.name}: {end.argument}"), sample_weight)
+            rows = _check_rows(array, f"{self.name}: {end.argument}")
+            weighted = rows if self.class_weight is None else rows * self.class_weight
+            return self._soft(end, rows, exact.total(weighted.T), sample_weight)
         if array.shape != (n,) or array.dtype.kind not in "biu":
             raise self._wrong_kind(end, array, n)
         labels = array.astype(np.int64)  # a copy: what is checked is what is used, whatever another thread does to y
@@ -219,7 +222,8 @@ class CrossEntropy(Loss):
             raise self._wrong_classes(end, labels[(labels < 0) | (labels >= classes)].astype(array.dtype))
         if sample_weight is None and self.class_weight is None and self.label_smoothing == 0:
             return Targets((labels,), float(n), float(n))
-        return self._soft(end, np.eye(classes)[labels], sample_weight)
+        mass = None if self.class_weight is None else self.class_weight[labels]
+        return self._soft(end, np.eye(classes)[labels], mass, sample_weight)
 
     def _wrong_kind(self, end: End, array: Array, n: int) -> Exception:
         """Return what to raise for targets that are neither classes nor rows."""
@@ -239,12 +243,12 @@ class CrossEntropy(Loss):
             f"{self.name}: {end.argument}: expected classes from 0 to {end.channels - 1}; got {first}{more}"
         )
 
-    def _soft(self, end: End, rows: Array, sample_weight: Any) -> Targets:
-        """Return s·w·y' / Σ s·m for each row, and the likeliest classes."""
+    def _soft(self, end: End, rows: Array, mass: Array | None, sample_weight: Any) -> Targets:
+        """Return s·w·y' / Σ s·m for each row, and the likeliest classes; `mass` is m, None where all are 1."""
         s = self._sample_weight(sample_weight, len(rows))
         w = np.ones(end.channels) if self.class_weight is None else self.class_weight
         smooth = (1 - self.label_smoothing) * rows + self.label_smoothing / end.channels
-        total = self._total(s * (rows @ w))
+        total = self._total(s if mass is None else s * mass)
         weights = (s[:, None] * w * smooth / total).astype(end.dtype).ravel()
         return Targets((rows.argmax(axis=1), weights), 1.0, total)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,8 @@ from typing import Self, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
+
+from reference.draws import normal
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -257,11 +260,11 @@ def check_random_state(random_state: RandomState) -> Generator:
 
 
 def he_normal(generator: Generator, shape: Shape, fan_in: int) -> Array:
-    """Draw ``generator.standard_normal(shape) * sqrt(2 / fan_in)``.
+    """Draw ``normal(generator, shape) * sqrt(2 / fan_in)``.
 
     References
     ----------
     He et al. 2015, "Delving deep into rectifiers", §2.2.
     """
-    weights: Array = generator.standard_normal(shape) * np.sqrt(2 / fan_in)
+    weights: Array = normal(generator, shape) * math.sqrt(2 / fan_in)
     return weights

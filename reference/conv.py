@@ -135,7 +135,7 @@ class Conv2D(_Convolution):
     bias : bool
         Whether b is added.
     random_state : None, int, RandomState or Generator
-        Source of the initial filters, ``standard_normal((F, C/G, kH, kW)) * sqrt(2 / (C/G·kH·kW))``; biases are 0.
+        Source of the initial filters, ``normal((F, C/G, kH, kW)) * sqrt(2 / (C/G·kH·kW))``; biases are 0.
 
     Attributes
     ----------
@@ -217,7 +217,7 @@ class Conv2DTranspose(_Convolution):
     output_padding : int or pair of int
         Rows at the bottom and columns at the right that the output has in addition; less than stride or dilation.
     random_state : None, int, RandomState or Generator
-        Source of the initial filters, ``standard_normal((C, F/G, kH, kW)) * sqrt(2 / (C/G·kH·kW))``; biases start at
+        Source of the initial filters, ``normal((C, F/G, kH, kW)) * sqrt(2 / (C/G·kH·kW))``; biases start at
         0. (PyTorch and Keras take F/G for C/G here, the fan-in of that ``Conv2D``.)
 
     Attributes

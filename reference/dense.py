@@ -24,7 +24,7 @@ class Dense(Layer):
     bias : bool
         Whether b is added.
     random_state : None, int, RandomState or Generator
-        Source of the initial weights, ``standard_normal((D, nodes)) * sqrt(2 / D)``; biases start at 0.
+        Source of the initial weights, ``normal((D, nodes)) * sqrt(2 / D)``; biases start at 0.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Softmax(Layer):
     nodes : int
         Classes.
     random_state : None, int, RandomState or Generator
-        Source of the initial weights, ``standard_normal((input_len, nodes)) * sqrt(2 / input_len)``, drawn by the
+        Source of the initial weights, ``normal((input_len, nodes)) * sqrt(2 / input_len)``, drawn by the
         constructor; biases start at 0.
 
     Attributes

@@ -32,7 +32,7 @@ class DepthwiseConv2D(_Convolution):
     depth_multiplier : int
         m.
     random_state : None, int, RandomState or Generator
-        Source of the initial filters, ``standard_normal((C·m, 1, kH, kW)) * sqrt(2 / (kH·kW))``; biases start at 0.
+        Source of the initial filters, ``normal((C·m, 1, kH, kW)) * sqrt(2 / (kH·kW))``; biases start at 0.
 
     Attributes
     ----------
@@ -100,8 +100,8 @@ class SeparableConv2D(_Convolution):
     bias : bool
         Whether b is added, behind the 1×1 convolution.
     random_state : None, int, RandomState or Generator
-        Source of the initial filters, in this order: ``standard_normal((C, 1, kH, kW)) * sqrt(2 / (kH·kW))``,
-        then ``standard_normal((F, C, 1, 1)) * sqrt(2 / C)``; biases start at 0.
+        Source of the initial filters, in this order: ``normal((C, 1, kH, kW)) * sqrt(2 / (kH·kW))``,
+        then ``normal((F, C, 1, 1)) * sqrt(2 / C)``; biases start at 0.
 
     Attributes
     ----------

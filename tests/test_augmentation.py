@@ -8,6 +8,7 @@ import pytest
 import reference
 from fastcnn import SGD, Augmentation, Dense, Flatten, Sequential, Trainer
 from fastcnn.data import augmentation
+from fastcnn.data.augmentation import epoch_order
 from fastcnn.training import feed
 from fastcnn.training.feed import ArrayFeed
 from fastcnn.training.loop import _feed
@@ -84,7 +85,7 @@ def test_mixup_is_its_twin(dtype, alpha):
     x, y, classes = image_set(10, (2, 6, 5), dtype), np.arange(10) % 3, 3
     options = {"horizontal_flip": True, "shift": 1, "mixup": alpha}
     wanted = reference.Augmentation(**options).mixed(x, np.eye(classes)[y], seed=5, epoch=1)
-    changes, order = Augmentation(**options), np.random.default_rng((5, 1)).permutation(10)
+    changes, order = Augmentation(**options), epoch_order(5, 1, 10)
     source = ArrayFeed(x, y, None, 4, 5, changes, np.float64, classes)
     batches = [(batch.x.copy(), batch.y) for batch in source.batches(1)]
     images, targets = (np.concatenate(parts) for parts in zip(*batches, strict=True))
@@ -97,7 +98,7 @@ def test_mixup_of_numbers_mixes_numbers():
     x, y, changes = image_set(8, (1, 4, 4)), np.arange(8) * 10, Augmentation(mixup=1.0)
     trainer = Trainer(Sequential([Flatten(), Dense(1)]), "mean_squared_error", SGD(1e-9), random_state=0)
     source = _feed(trainer, x, y, 8, None, changes)
-    order = np.random.default_rng((0, 0)).permutation(8)
+    order = epoch_order(0, 0, 8)
     (batch,) = source.batches(0)
     partner, share = changes._partners(order, (0, 0), 8)
     np.testing.assert_allclose(batch.y, share * y[order] + (1 - share) * y[partner])
@@ -109,7 +110,7 @@ def test_batches_of_bytes_are_the_same_images(change, drawn, monkeypatch):
     """Scaled by the step if pixels only moved, else already; with random numbers of one batch, of some, of all."""
     monkeypatch.setattr(feed, "DRAWN", drawn)
     x, changes = image_set(11, (2, 6, 5), np.uint8), Augmentation(**CHANGES[change])
-    order = np.random.default_rng((5, 1)).permutation(11)
+    order = epoch_order(5, 1, 11)
     wanted = changes(x[order], seed=5, epoch=1, indices=order)
     batches = [batch.x.copy() for batch in ArrayFeed(x, np.arange(11), None, 3, 5, changes).batches(1)]
     images = np.concatenate(batches)

@@ -41,7 +41,8 @@ def test_default_recipe(capsys):
     assert second.startswith("Loading the kernels")
     lines = [re.fullmatch(EPOCH + r" \| Held-out: \d+\.\d\d% \| [\d,]+ images/s", line) for line in epochs]
     assert [line and line[1] for line in lines] == ["1", "2"]
-    assert re.fullmatch(r"Test Accuracy: \d+\.\d\d% \| \d+\.\d\d s of training, \d+\.\d\d s in all", last)
+    measured = r"Test Accuracy: \d+\.\d\d% \| \d+\.\d\d s of training, \d+\.\d\d s in all"
+    assert re.fullmatch(measured + r" \| Digest: [0-9a-f]{64}", last)
     assert err == ""  # no progress bar: this is no terminal
 
 
@@ -76,7 +77,7 @@ def test_notebook_recipe(engine, capsys):
     out, err = capsys.readouterr()
     *epochs, last = out.splitlines()
     assert [re.fullmatch(EPOCH, line)[1] for line in epochs] == ["1", "2"]
-    assert re.fullmatch(r"Test Accuracy: \d+\.\d\d%", last)
+    assert re.fullmatch(r"Test Accuracy: \d+\.\d\d% \| Digest: [0-9a-f]{64}", last)
     assert err == ""
 
 

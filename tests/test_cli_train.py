@@ -105,7 +105,7 @@ def test_json_is_a_line_an_epoch_and_the_same_for_the_same_seed(folder, capsys):
 
     first = run("3", "1")
     assert [line["epoch"] for line in first] == [1, 2]
-    assert set(first[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+    assert set(first[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "digest"}
     assert run("3", "2") == first != run("4", "1")
 
 

@@ -266,7 +266,7 @@ def _train_as_the_notebook(options: argparse.Namespace) -> None:
                 words = f"the loss is not finite in epoch {epoch.number}; try a smaller --learning-rate"
                 raise CommandError(words, status=1)
             shown.write(f"Epoch {epoch.number} | Loss: {epoch.loss:.4f} | Accuracy: {epoch.accuracy:.2%}")
-    print(f"Test Accuracy: {(recipe.predict(X_test) == y_test).mean():.2%}")
+    print(f"Test Accuracy: {(recipe.predict(X_test) == y_test).mean():.2%} | Digest: {recipe.digest()}")
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -331,7 +331,8 @@ def _train_by_plan(options: argparse.Namespace, source: str, began: float) -> No
         if math.isnan(accuracy):  # an epoch that was interrupted
             accuracy = chosen.evaluate(X_held, y_held).accuracy
         seconds, total = sum(epoch.seconds for epoch in history), time.perf_counter() - began
-        print(f"Test Accuracy: {accuracy:.2%} | {seconds:.2f} s of training, {total:.2f} s in all")
+        measured = f"Test Accuracy: {accuracy:.2%} | {seconds:.2f} s of training, {total:.2f} s in all"
+        print(f"{measured} | Digest: {chosen.model.digest()}")
     if history.stopped:
         raise CommandError("interrupted", status=130)
 
@@ -374,7 +375,7 @@ def _fit(trainer: Trainer, options: argparse.Namespace, steps: int, **arguments:
         def epoch(self, run: Run, epoch: FitEpoch) -> None:
             if options.json:
                 values = {name: value if math.isfinite(value) else None for name, value in epoch._asdict().items()}
-                print(json.dumps(values), flush=True)
+                print(json.dumps({**values, "digest": trainer.model.digest()}), flush=True)
                 return
             held_out = "" if math.isnan(epoch.val_accuracy) else f" | Held-out: {epoch.val_accuracy:.2%}"
             shown.write(

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
+from ..digest import digest
 from ..typing import Array, IntArray
 
 
@@ -86,6 +87,13 @@ class Notebook:
         """Return the class of each image."""
         classes: IntArray = self._forward(X.astype(np.float64)).argmax(axis=1)
         return classes
+
+    def digest(self) -> str:
+        """Return the digest of the four layers' parameters, named as in a `Sequential`; see `fastcnn.Layer.digest`."""
+        return digest(
+            {f"{place}.{name}": array for place, layer in enumerate(self.layers)
+             for name, array in layer.parameters.items()}
+        )  # fmt: skip
 
     def _forward(self, x: Array) -> Array:
         for layer in self.layers:

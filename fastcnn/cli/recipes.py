@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import models
+from .. import exact, models
 from ..data.augmentation import Augmentation
 from ..losses import CrossEntropy
 from ..model import Sequential
@@ -34,7 +34,7 @@ SCHEDULES: dict[str, Callable[[float, int], schedules.Schedule]] = {
     "cosine": schedules.CosineDecay,
     "one-cycle": lambda rate, steps: schedules.OneCycle(rate, steps, warmup=0.2),
     "step": lambda rate, steps: schedules.StepDecay(rate, max(1, steps // 3)),
-    "exponential": lambda rate, steps: schedules.ExponentialDecay(rate, 0.01 ** (1 / steps)),
+    "exponential": lambda rate, steps: schedules.ExponentialDecay(rate, float(exact.power(0.01, 1 / steps))),
 }
 FLAGS = {"flip": ("horizontal_flip", True), "alternating-flip": ("horizontal_flip", "alternating"),
          "vertical-flip": ("vertical_flip", True)}  # fmt: skip

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 
-from .. import checks
+from .. import checks, exact
 from ..kernels import augment as kernels
 from ..layers.repr import ShownAsCall
 from ..typing import Array, IntArray
@@ -15,7 +16,7 @@ from ..typing import Array, IntArray
 PADDINGS = ("constant", "edge", "reflect")
 GOLDEN = 0x9E3779B97F4A7C15
 # Which of a sample's random numbers is whose.
-MIRROR, UPSET, DOWN, RIGHT, TURN, SIZE, CONTRAST, BRIGHTNESS, CUT_ROW, CUT_COLUMN, PARTNER, SHARE = range(12)
+MIRROR, UPSET, DOWN, RIGHT, TURN, SIZE, CONTRAST, BRIGHTNESS, CUT_ROW, CUT_COLUMN, PARTNER, SHARE, ORDER = range(13)
 
 
 class Chances(NamedTuple):
@@ -201,10 +202,9 @@ class Augmentation(ShownAsCall):
 
     def _matrices(self, keys: Array) -> Array:
         """Return for each sample the matrix that leads from a turned and scaled place back to where it was."""
-        angle = self._between(keys, TURN, math.radians(self.rotation))
+        cos, sin = exact.cos_and_sin_pi(self._between(keys, TURN, self.rotation / 180))
         size = self._between(keys, SIZE, self.scale) + 1
-        cos, sin = np.cos(angle) / size, np.sin(angle) / size
-        return np.stack([cos, sin, -sin, cos], axis=1)
+        return np.stack([cos / size, sin / size, -sin / size, cos / size], axis=1)
 
     def _between(self, keys: Array, number: int, limit: float) -> Array:
         """Return a random number of [-limit, limit] for each sample."""
@@ -215,7 +215,7 @@ class Augmentation(ShownAsCall):
         """Return for each sample its partner in the set of so many, and its own share λ."""
         keys = sample_keys(key[0], key[1], indices)
         u, (quantiles, values) = uniform(keys, SHARE), self._beta
-        smaller = np.interp(np.minimum(u, 1 - u), quantiles, values) ** (1 / min(self.mixup, 1.0))
+        smaller = exact.power(_interpolated(np.minimum(u, 1 - u), quantiles, values), 1 / min(self.mixup, 1.0))
         return below(keys, PARTNER, samples), np.where(u < 0.5, smaller, 1 - smaller)
 
 
@@ -236,14 +236,29 @@ def sample_keys(seed: int, epoch: int, indices: IntArray) -> Array:
 
 def uniform(keys: Array, number: int) -> Array:
     """Return the random number of [0, 1) with this number, for each sample."""
-    words = mix(keys + np.array([number + 1], np.uint64) * np.uint64(GOLDEN))
-    values: Array = (words >> np.uint64(11)) * 2.0**-53
+    values: Array = (_words(keys, number) >> np.uint64(11)) * 2.0**-53
     return values
+
+
+def _words(keys: Array, number: int) -> Array:
+    """Return the random word with this number, for each sample."""
+    return mix(keys + np.array([number + 1], np.uint64) * np.uint64(GOLDEN))
 
 
 def below(keys: Array, number: int, limit: int) -> IntArray:
     """Return a random whole number of [0, limit) for each sample."""
     return (uniform(keys, number) * limit).astype(np.int64)
+
+
+def epoch_order(seed: int, epoch: int, samples: int) -> IntArray:
+    """Return the order of the samples in an epoch: sorted by a random word each."""
+    places = np.arange(samples, dtype=np.uint64)
+    low = np.uint64((1 << max(samples - 1, 0).bit_length()) - 1)
+    # The place in the low bits makes the words distinct, so that no sort can order them in another way.
+    words = _words(sample_keys(seed, epoch, places), ORDER) & ~low | places
+    words.sort()
+    order: IntArray = (words & low).astype(np.int64)
+    return order
 
 
 def _beta_quantiles(alpha: float, points: int = 4097) -> tuple[Array, Array]:
@@ -252,10 +267,19 @@ def _beta_quantiles(alpha: float, points: int = 4097) -> tuple[Array, Array]:
     With p = min(alpha, 1) the density s^(alpha-1) (1-s)^(alpha-1) ds is finite in t, even where alpha < 1.
     """
     p = min(alpha, 1.0)
-    t = np.linspace(0.0, 0.5**p, points)
-    density = t ** (alpha / p - 1) * (1 - t ** (1 / p)) ** (alpha - 1)
-    total = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    t = np.arange(points) * (float(exact.power(0.5, p)) / (points - 1))
+    density = exact.power(t, alpha / p - 1) * exact.power(1 - exact.power(t, 1 / p), alpha - 1)
+    total = np.array([*accumulate(((density[1:] + density[:-1]) / 2).tolist(), initial=0.0)])
     return total * (0.5 / total[-1]), t
+
+
+def _interpolated(x: Array, places: Array, values: Array) -> Array:
+    """Return the piecewise linear function that has `values` at rising `places`, for x from the first to the last."""
+    right = np.clip(np.searchsorted(places, x, side="right"), 1, len(places) - 1)
+    left = right - 1
+    slope = (values[right] - values[left]) / (places[right] - places[left])
+    found: Array = values[left] + slope * (x - places[left])
+    return found
 
 
 def _whole(name: str, value: Any) -> int:

@@ -100,7 +100,9 @@ class Session:
             view[...] = dL_dout[first : first + len(view)].reshape(view.shape)
         self._play("backward", self.contexts[0].training)
         if len(self.parts) > 1:
-            np.sum(self.parts, axis=0, out=self.gradient)
+            self.gradient[...] = self.parts[0]
+            for part in self.parts[1:]:
+                self.gradient += part
         return self._collect(self.input_gradients, self.shape)
 
     def _play(self, direction: str, training: bool) -> None:

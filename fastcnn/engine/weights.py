@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..digest import digest
 from ..typing import Array, Gradients, Shape
 from .arrays import owned
 from .parameter import Parameter
@@ -108,6 +109,40 @@ class Weights:
                 )
         for target, array in zip(own.values(), arrays, strict=True):
             target[...] = array
+
+    def digest(self) -> str:
+        r"""Return the SHA-256 of all parameters and running statistics: equal digests are equal bits.
+
+        Two trainings with the same seed, data and release have the same digest on any processor with fused
+        multiply-add; `docs/reproducibility.md` says what is promised.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits. In the order of the names, as Python sorts text, each array adds a header in UTF-8,
+            `name dtype shape` and a line feed (such as `0.filters float32 16,1,3,3`), and its bytes: little-endian, C
+            order, in the public shape.
+
+        Raises
+        ------
+        RuntimeError
+            If the layer is not built.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from hashlib import sha256
+        >>> from fastcnn import Dense, Sequential
+        >>> model = Sequential([Dense(3)]).build((2,), random_state=0)
+        >>> model.digest()[:8]
+        '28389c7e'
+        >>> weights, biases = (model.parameters[name].astype("<f4") for name in ("0.weights", "0.biases"))
+        >>> parts = b"0.biases float32 3\n", biases.tobytes(), b"0.weights float32 2,3\n", weights.tobytes()
+        >>> sha256(b"".join(parts)).hexdigest() == model.digest()
+        True
+        """
+        self._expect_built("digest")
+        return digest(self._weights())
 
     def _expect_built(self, method: str) -> None:
         if self.input_shape is None:

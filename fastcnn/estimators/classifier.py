@@ -12,6 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
+from .. import exact
 from ..history import Epoch
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..typing import Array
@@ -195,13 +196,13 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         """Return the logarithm of `predict_proba`."""
         z = self._outputs(X)
         if self._labels is not None:
-            return -np.logaddexp(0, -z)
+            return np.minimum(z, 0) - exact.log_one_plus(exact.exp(-np.abs(z)))
         z -= z.max(axis=1, keepdims=True)
-        return z - np.log(np.exp(z).sum(axis=1, keepdims=True))  # type: ignore[no-any-return]
+        return z - exact.log(exact.total(exact.exp(z).T))[:, None]
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class, (n, classes); in multi-label classification, of each label."""
-        return np.exp(self.predict_log_proba(X))
+        return exact.exp(self.predict_log_proba(X))
 
     def predict(self, X: Any) -> Array:
         """Return the likeliest class of each sample; in multi-label classification the labels beyond 1/2."""
@@ -292,5 +293,5 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         if held.weight is None:
             return epoch.val_accuracy
         z = self.model_.predict(held.images, threads=self._threads)
-        right = z.argmax(axis=1) == held.y if self._labels is None else ((z > 0) == held.y).mean(axis=1)
-        return float(np.average(right, weights=held.weight))
+        right = z.argmax(axis=1) == held.y if self._labels is None else exact.mean(((z > 0) == held.y).T)
+        return float(exact.mean(right, held.weight))

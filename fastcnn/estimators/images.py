@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import exact
 from ..typing import Array, Shape
 
 CHANNELS = (1, 2, 3, 4)  # what may be a number of channels where nothing else is said
@@ -129,12 +130,12 @@ class Scaler:
 
     def __init__(self, X: Array, weight: Array | None, *, strips: bool) -> None:
         axes = (0,) if strips else (0, 2, 3)
-        total = (len(X) if weight is None else weight.sum()) * (1 if strips else X.shape[2] * X.shape[3])
+        total = (len(X) if weight is None else exact.total(weight)) * (1 if strips else X.shape[2] * X.shape[3])
 
         def summed(rows: slice, values: Array) -> Array:
             weighted = values if weight is None else values * weight[rows].reshape(-1, 1, 1, 1)
-            numbers: Array = weighted.sum(axis=axes, keepdims=True, dtype=np.float64)[0]
-            return numbers
+            numbers = exact.total(weighted)
+            return numbers if strips else exact.total(numbers.reshape(len(numbers), -1).T)[:, None, None]
 
         with np.errstate(over="ignore", invalid="ignore"):
             mean = sum(summed(rows, X[rows]) for rows in _chunks(X)) / total

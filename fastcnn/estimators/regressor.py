@@ -10,6 +10,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
+from .. import exact
 from ..history import Epoch
 from ..losses import Huber, Loss, MeanAbsoluteError, MeanSquaredError
 from ..typing import Array
@@ -199,8 +200,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
 
     def _begin(self, samples: Samples) -> None:
         y, weight = samples.y, samples.weight
-        self._y_mean = np.average(y, axis=0, weights=weight)
-        deviation = np.sqrt(np.average((y - self._y_mean) ** 2, axis=0, weights=weight))
+        self._y_mean = exact.mean(y, weight)
+        deviation = np.sqrt(exact.mean(np.square(y - self._y_mean), weight))
         self._y_deviation = np.where(deviation > 1e-12 * np.abs(self._y_mean), deviation, 1.0)
         super()._begin(samples)
 
@@ -214,6 +215,6 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     def _validation_score(self, epoch: Epoch, held: Samples) -> float:
         if self.loss != "squared_error":
             return -epoch.val_loss
-        mean = np.average(held.y, axis=0, weights=held.weight)
-        variance = float(np.average((held.y - mean) ** 2, axis=0, weights=held.weight).mean())
+        variances = exact.mean(np.square(held.y - exact.mean(held.y, held.weight)), held.weight)
+        variance = float(exact.mean(variances))
         return 1 - epoch.val_loss / (variance or 1.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import checks, draws
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
 from ..ops.window import Pair, Window, as_pair, resolve_window
@@ -109,7 +109,7 @@ def filter_parameter(num_filters: int, channels: int, size: Pair, fan_in: int) -
         shape,
         (*size, channels, padded(num_filters)),
         lambda stored: stored[..., :num_filters].transpose(3, 2, 0, 1),
-        lambda generator: generator.standard_normal(shape) * math.sqrt(2.0 / fan_in),
+        lambda generator: draws.normal(generator, shape) * math.sqrt(2.0 / fan_in),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import checks, draws
 from ..engine.ir import Graph
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
@@ -19,13 +19,13 @@ from .base import Layer, epilogue_of
 
 def dense_parameters(inputs: int, nodes: int, bias: bool) -> dict[str, Parameter]:
     """Return the parameters of a dense layer: He initialisation, normal with variance 2 / inputs; biases zero."""
-    deviation = np.sqrt(2.0 / inputs)
+    deviation = math.sqrt(2.0 / inputs)
     specs = {
         "weights": Parameter(
             (inputs, nodes),
             (inputs, padded(nodes)),
             lambda stored: stored[:, :nodes],
-            lambda generator: generator.standard_normal((inputs, nodes)) * deviation,
+            lambda generator: draws.normal(generator, (inputs, nodes)) * deviation,
         )
     }
     if bias:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .. import checks
+from .. import checks, exact
 from ..engine.arrays import aligned_zeros, owned
 from ..kernels import update as kernels
 from ..layers.base import Layer
@@ -145,10 +145,14 @@ def clip_by_global_norm(gradients: Mapping[str, Array], max_norm: float) -> floa
     Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, section 3.2.
     """
     max_norm = checks.as_number(max_norm, "clip_by_global_norm", "max_norm", above=0)
-    norm = math.sqrt(sum(float(np.sum(np.square(gradient, dtype=np.float64))) for gradient in gradients.values()))
+    norm = math.sqrt(math.fsum(_sum_of_squares(gradient) for gradient in gradients.values()))
     for gradient in gradients.values():
         np.multiply(gradient, min(1.0, max_norm / (norm + 1e-6)), out=gradient)
     return norm
+
+
+def _sum_of_squares(gradient: Array) -> float:
+    return float(exact.total(np.square(gradient, dtype=np.float64).ravel()))
 
 
 def _spans(model: Layer, no_decay: tuple[str, ...]) -> tuple[IntArray, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import final
 
+from ..exact import Powers
 from ..kernels import update as kernels
 from ..typing import Array
 from .optimizer import Optimizer
@@ -91,10 +92,14 @@ class _AdaptiveMoments(Optimizer):
 
     def _coefficients(self) -> tuple[float, ...]:
         (beta1, beta2), rate, decay = self.betas, self.learning_rate, self.weight_decay
-        decays = (decay, 0.0) if self._coupled else (0.0, -rate * decay)
-        root = 1 / math.sqrt(1 - beta2**self.steps)
-        step = -rate / (1 - beta1**self.steps)
+        decays, (power1, power2) = (decay, 0.0) if self._coupled else (0.0, -rate * decay), self._powers
+        root = 1 / math.sqrt(1 - power2(beta2, self.steps))
+        step = -rate / (1 - power1(beta1, self.steps))
         return *decays, beta1, 1 - beta1, beta2, 1 - beta2, root, self._smallest(self.epsilon), step
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._powers = Powers(), Powers()  # of the betas
 
     def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
         mean, square = self._vectors

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 
-from .. import checks
+from .. import checks, exact
 from ..history import MEASURES
 from ..layers.repr import ShownAsCall
 
@@ -73,7 +73,7 @@ class StepDecay(Schedule):
         self.gamma = _number(self, "gamma", gamma, at_least=0)
 
     def _at(self, step: int) -> float:
-        return self.learning_rate * self.gamma ** (step // self.step_size)
+        return self.learning_rate * exact.whole_power(self.gamma, step // self.step_size)
 
 
 @final
@@ -85,7 +85,7 @@ class ExponentialDecay(Schedule):
         self.gamma = _number(self, "gamma", gamma, at_least=0)
 
     def _at(self, step: int) -> float:
-        return self.learning_rate * self.gamma**step
+        return self.learning_rate * exact.whole_power(self.gamma, step)
 
 
 @final
@@ -275,7 +275,7 @@ class ReduceOnPlateau(Schedule):
 
 def cosine(start: float, end: float, fraction: float) -> float:
     """Half a cosine: end + (start − end)·(1 + cos(π·fraction)) / 2, and end beyond a fraction of 1."""
-    return end + (start - end) * (1 + math.cos(math.pi * min(fraction, 1.0))) / 2
+    return end + (start - end) * (1 + exact.cos_pi(min(fraction, 1.0))) / 2
 
 
 def _number(owner: Schedule, name: str, value: float, **bounds: float) -> float:

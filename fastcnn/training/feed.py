@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from .. import checks
-from ..data.augmentation import Augmentation, Chances
+from ..data.augmentation import Augmentation, Chances, epoch_order
 from ..typing import Array, IntArray
 
 CHUNK = 1 << 20  # numbers that are looked at in one go, for instance of a memory map
@@ -103,7 +103,7 @@ class ArrayFeed(Feed):
 
     def batches(self, epoch: int, begin: int = 0) -> Iterator[Batch]:
         n = len(self.X)
-        order = None if self.seed is None else np.random.default_rng((self.seed, epoch)).permutation(n)
+        order = None if self.seed is None else epoch_order(self.seed, epoch, n)
         chances = self._chances(order, epoch)
         if self.augmentation is not None:
             chances = itertools.islice(chances, begin, None)

@@ -235,9 +235,7 @@ class Trainer:
     def _draw_seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
-        generator = checks.as_generator(self.random_state)
-        draw = generator.integers if isinstance(generator, np.random.Generator) else generator.randint
-        return int(draw(2**31 - 1))
+        return checks.draw_seed(self.random_state, 2**31 - 1)
 
     def _check_modes(self) -> None:
         """Raise if a layer inside is to predict while the model trains: a step cannot hold single layers still."""
