@@ -1,0 +1,86 @@
+"""Outside of the kernels, no bits of a machine or a version decide: each use of such functions is known."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.test_floors import FILES, ROOT
+
+COMPILED = {"kernels", "codegen", "jit", "runtime"}  # `test_digests.py` holds them to their bits
+# Of NumPy and of the mathematical library: not rounded correctly everywhere, or summed in an order of their own.
+FUNCTIONS = {
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "pow", "power", "float_power", "hypot"),
+    *("sin", "cos", "tan", "sinh", "cosh", "tanh", "atan", "atan2", "arctan", "arctan2", "erf", "erfc", "cbrt"),
+    *("sum", "nansum", "mean", "nanmean", "average", "var", "std", "cumsum", "median", "quantile", "percentile", "cov"),
+    *("dot", "vdot", "inner", "matmul", "einsum", "tensordot", "linalg", "convolve", "bincount", "corrcoef"),
+    *("interp", "linspace", "trapezoid"),
+}
+METHODS = {"sum", "mean", "var", "std", "dot", "cumsum"}  # of arrays
+# Of generators: of `Generator` they may change with any version, and normal numbers take logarithms.
+DRAWS = {
+    *("standard_normal", "normal", "randn", "permutation", "permuted", "shuffle", "integers", "choice", "default_rng"),
+}
+
+ALLOWED = {
+    "cli/main.py: (recipe.predict(X_test) == y_test).mean": "shown; and counts are exact",
+    "cli/notebook.py: np.log": "shown",
+    "cli/notebook.py: np.log(np.maximum(probs[rows, classes], np.finfo(np.float64).tiny)).sum": "shown",
+    "cli/notebook.py: self.generator.permutation": "of a RandomState, which NumPy has frozen; whole numbers",
+    "engine/graph.py: np.cumsum": "whole numbers",
+    "gradient_check.py: generator.standard_normal": "measures, and changes no weight",
+    "gradient_check.py: np.linalg": "measures, and changes no weight",
+    "gradient_check.py: np.sum": "measures, and changes no weight",
+    "layers/branches.py: np.cumsum": "whole numbers",
+    "losses.py: y.sum": "compared with 1, to three digits",
+    "ops/convolution/direct.py: np.searchsorted(rows, r[:1]).sum": "whole numbers",
+    "ops/convolution/im2col.py: gradient.sum": "BLAS's products have no order either; chosen by its name alone",
+    "optim/optimizer.py: squares.sum": "infinite or NaN",
+    "training/guard.py: np.vdot": "tells whether all numbers are finite",
+}
+
+
+def uses(tree: ast.AST) -> set[str]:
+    """Return what a file takes of all these, as written."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+            found.add(ast.unparse(node))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and not is_known(node):
+            found.add(ast.unparse(node))
+        if isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            ours = owner in {"exact", "draws", "self", "kernels"} or owner.startswith("loss")
+            if node.attr in (FUNCTIONS if owner in {"np", "math"} else set() if ours else METHODS | DRAWS):
+                found.add(ast.unparse(node))
+    return found
+
+
+def is_known(node: ast.BinOp) -> bool:
+    """Tell whether a power is a square, which is one multiplication, or of constants, such as 2.0**-53."""
+    is_square = isinstance(node.right, ast.Constant) and node.right.value == 2
+    return is_square or not any(isinstance(leaf, ast.Name) for leaf in ast.walk(node))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_decides_has_the_same_bits_everywhere(path):
+    name = path.relative_to(ROOT / "fastcnn").as_posix()
+    if name.split("/")[0] in COMPILED:
+        return
+    assert {f"{name}: {use}" for use in uses(ast.parse(path.read_text(encoding="utf-8")))} <= ALLOWED.keys()
+
+
+def test_no_reason_is_left_over():
+    known = {
+        f"{path.relative_to(ROOT / 'fastcnn').as_posix()}: {use}"
+        for path in FILES
+        for use in uses(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert ALLOWED.keys() <= known
+
+
+@pytest.mark.parametrize("line", ["np.exp(x)", "x.sum()", "a @ b", "a ** b", "math.pow(a, b)", "rng.permutation(9)",
+                                  "np.linalg.norm(x)"])  # fmt: skip
+def test_such_uses_are_found(line):
+    assert uses(ast.parse(line))
