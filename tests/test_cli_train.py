@@ -167,15 +167,13 @@ def test_every_optimizer_and_schedule_is_made(name):
 def test_ctrl_c_ends_the_fit_after_the_step_with_what_is_there(folder):
     code = f"""
 import signal
-from fastcnn.cli import _split, main
-from fastcnn.data import hold_out, load
+from fastcnn.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 raise SystemExit(main(["train", {str(folder)!r}, "--epochs", "1000000", "--batch-size", "20"]))
 """
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        while not process.stdout.readline().startswith("Epoch 2"):
-            pass
+        assert any(line.startswith("Epoch 2") for line in process.stdout)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
