@@ -47,7 +47,7 @@ examples:
   fastcnn train cifar-10-batches-bin --augment flip,shift=4 --optimizer adamw --schedule cosine --json
 """
 
-CHOICES = ("model", "optimizer", "schedule", "augment", "label_smoothing", "validation", "quiet", "json")
+CHOICES = ("model", "optimizer", "schedule", "augment", "label_smoothing", "validation", "max_bytes", "quiet", "json")
 
 
 class CommandError(Exception):
@@ -157,6 +157,9 @@ def _add_train(verbs: Any) -> None:
     share = _between(0, 1)
     parser.add_argument("--label-smoothing", type=share, metavar="SHARE", help="of each target for all classes (0)")
     parser.add_argument("--validation", type=share, metavar="SHARE", help="to hold out (0.2 without a test set)")
+    parser.add_argument(
+        "--max-bytes", type=_whole(1), metavar="N", help="the most that a packed file may take in memory (1000 for 1)"
+    )
     parser.add_argument("--quiet", action="store_true", default=None, help="write the last line only")
     parser.add_argument("--json", action="store_true", default=None, help="write a line of JSON an epoch, nothing else")
     parser.add_argument("--seed", type=_whole(0, 2**32 - 1), metavar="N", help="of weights, order and shifts (0)")
@@ -297,7 +300,7 @@ def _train_by_plan(options: argparse.Namespace, source: str, began: float) -> No
 
     plan = _plan(options)
     try:
-        found = load(source)
+        found = load(source, options.max_bytes)
     except (DataError, OSError) as error:
         raise CommandError(str(error), status=1) from None
     X, y, X_held, y_held = _split(found, options.validation)

@@ -1,4 +1,4 @@
-"""Files of data sets: IDX, the CIFAR binaries, NPZ, folders of images. What is wrong with a file is said with its name.
+"""Files of data sets: IDX, the CIFAR binaries, NPZ. What is wrong with a file is said with its name.
 
 Nothing is downloaded and no pickle is read. An array never becomes larger than the file says that it is, and a file
 that says too much is found out before memory is taken for it.
@@ -9,67 +9,82 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import warnings
-import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from ..typing import Array, IntArray
+from .files import FLOOR, DataError, check_claim, opened
+from .npz import read_arrays
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+MOST_AXES = 4
 MOST_CLASSES = 1 << 16
-PIECE = 1 << 24  # bytes that are read in one go
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".webp"}
-NPZ_NAMES = (("x", "y"), ("images", "labels"), ("data", "target"), ("arr_0", "arr_1"))
+DEFLATE = 1032  # bytes that a byte of gzip holds at most
+PIECE = 1 << 20  # bytes that are read in one go
 
 
-class DataError(ValueError):
-    """A file of data that is not what it should be; the message begins with its path."""
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
-
-
-def read_idx(path: Path) -> Array:
+def read_idx(path: Path, max_bytes: int | None = None) -> Array:
     """Return the array of an IDX file, `.gz` or not; one that is not packed is mapped and not read.
 
     References
     ----------
     LeCun, Cortes and Burges, "The MNIST database of handwritten digits", section "File formats".
     """
-    packed = _begins(path, b"\x1f\x8b")
-    try:
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            return _read_idx(path, file, None if packed else path.stat().st_size)  # type: ignore[arg-type]
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(path, f"a truncated or damaged gzip file ({error})") from None
+    with opened(path) as (file, size):
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if not packed:
+            dtype, shape, offset = _read_idx_header(path, file)
+            expected = math.prod(shape) * dtype.itemsize
+            _compare(path, size - offset, expected, f"{shape} of {dtype}")
+            return np.memmap(file, dtype, "r", offset, shape)
+        try:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _read_idx(path, unpacked, size, max_bytes)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(path, f"a truncated or damaged gzip file ({error})") from None
 
 
-def _read_idx(path: Path, file: BinaryIO, size: int | None) -> Array:
+def _read_idx_header(path: Path, file: BufferedIOBase) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Return dtype and shape of an IDX file, and where its data begin."""
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_TYPES or not head[3]:
         raise DataError(path, f"no IDX file: expected it to begin with 00 00, a type and a rank; got {head.hex(' ')!r}")
     dtype, rank = np.dtype(IDX_TYPES[head[2]]), head[3]
+    if rank > MOST_AXES:
+        raise DataError(path, f"expected an IDX file of images or classes, 1 to {MOST_AXES} axes; got {rank} axes")
     sizes = file.read(4 * rank)
     if len(sizes) < 4 * rank:
         raise DataError(path, f"truncated: the header of an IDX file of {rank} axes has {4 + 4 * rank} bytes")
     shape = struct.unpack(f">{rank}I", sizes)
-    expected, offset = math.prod(shape) * dtype.itemsize, 4 + 4 * rank
-    if size is not None:
-        _compare(path, size - offset, expected, f"{shape} of {dtype}")
-        if expected:
-            return np.memmap(path, dtype, "r", offset, shape)
-    pieces, got = [], 0
-    while got <= expected and (piece := file.read(min(PIECE, expected + 1 - got))):
-        pieces.append(piece)
+    if not math.prod(shape):
+        raise DataError(path, f"expected at least one image or class; got shape {shape}")
+    return dtype, shape, 4 + 4 * rank
+
+
+def _read_idx(path: Path, file: BufferedIOBase, size: int, max_bytes: int | None) -> Array:
+    """Return the array of a packed IDX file of `size` bytes; memory is used as far as there are data."""
+    dtype, shape, _ = _read_idx_header(path, file)
+    expected = math.prod(shape) * dtype.itemsize
+    if expected > max(FLOOR, DEFLATE * size):
+        what = f"{shape} of {dtype} take {expected:,} bytes after the header"
+        raise DataError(path, f"truncated: {what}; {size:,} packed bytes hold no more than {DEFLATE * size:,}")
+    check_claim(path, expected, size, max_bytes, f"{shape} of {dtype}")
+    try:
+        array = np.empty(expected, np.uint8)
+    except MemoryError:
+        raise DataError(path, f"{shape} of {dtype} take {expected:,} bytes, more than there is memory for") from None
+    got, target = 0, array.data
+    while got < expected and (piece := file.read(min(PIECE, expected - got))):
+        target[got : got + len(piece)] = piece
         got += len(piece)
-    _compare(path, got, expected, f"{shape} of {dtype}")
-    return np.frombuffer(b"".join(pieces), dtype).reshape(shape)
+    _compare(path, got + len(file.read(1)), expected, f"{shape} of {dtype}")
+    return array.view(dtype).reshape(shape)
 
 
 def _compare(path: Path, got: int, expected: int, what: str) -> None:
@@ -79,17 +94,15 @@ def _compare(path: Path, got: int, expected: int, what: str) -> None:
         raise DataError(path, f"too long: {what} take {expected:,} bytes after the header; there are more")
 
 
-def read_idx_pair(images: Path, labels: Path) -> tuple[Array, IntArray]:
+def read_idx_pair(images: Path, labels: Path, max_bytes: int | None = None) -> tuple[Array, IntArray]:
     """Return images (N, 1, H, W) and classes (N,) from a pair of IDX files."""
-    X, y = read_idx(images), read_idx(labels)
+    X, y = read_idx(images, max_bytes), read_idx(labels, max_bytes)
     if X.ndim not in (3, 4):
         raise DataError(images, f"expected images, (N, H, W) or (N, C, H, W); got shape {X.shape}")
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise DataError(labels, f"expected whole numbers (N,), one class for each image; got {y.dtype} {y.shape}")
     if len(X) != len(y):
         raise DataError(labels, f"expected {len(X)} classes, as many as {images.name} has images; got {len(y)}")
-    if not X.size:
-        raise DataError(images, f"expected at least one image; got shape {X.shape}")
     return (X[:, None] if X.ndim == 3 else X), _as_classes(labels, y)
 
 
@@ -106,13 +119,13 @@ def read_cifar(paths: Sequence[Path]) -> tuple[Array, IntArray]:
 
 
 def _read_cifar(path: Path) -> tuple[Array, IntArray]:
-    size = path.stat().st_size
-    for labels, limits in ((1, (10,)), (2, (20, 100))):
-        length = 3072 + labels
-        if size and size % length == 0:
-            records = np.memmap(path, np.uint8, "r", shape=(size // length, length))
-            if all(records[:, k].max() < limit for k, limit in enumerate(limits)):
-                return records[:, labels:].reshape(-1, 3, 32, 32), records[:, labels - 1].astype(np.int64)
+    with opened(path) as (file, size):
+        for labels, limits in ((1, (10,)), (2, (20, 100))):
+            length = 3072 + labels
+            if size and size % length == 0:
+                records = np.memmap(file, np.uint8, "r", shape=(size // length, length))
+                if all(records[:, k].max() < limit for k, limit in enumerate(limits)):
+                    return records[:, labels:].reshape(-1, 3, 32, 32), records[:, labels - 1].astype(np.int64)
     raise DataError(
         path,
         "no CIFAR file, or a truncated one: expected records of 3073 bytes with a class below 10, or of 3074 with "
@@ -120,38 +133,20 @@ def _read_cifar(path: Path) -> tuple[Array, IntArray]:
     )
 
 
-def read_npz(path: Path) -> dict[str, tuple[Array, IntArray]]:
+def read_npz(path: Path, max_bytes: int | None = None) -> dict[str, tuple[Array, IntArray]]:
     """Return `{"train": (X, y), "test": (X, y)}`, without "test" where the file has none.
 
     The arrays are called x_train, y_train, x_test, y_test (as in Keras's mnist.npz), or x and y, images and labels,
     data and target, in any case; images are (N, C, H, W), (N, H, W) or, if the last axis is 1, 3 or 4 and the second
     is not, (N, H, W, C).
     """
-    if not zipfile.is_zipfile(path):
-        raise DataError(path, "no NPZ file, or a truncated one: expected a zip archive of NumPy arrays")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = {name.lower(): name for name in file.files}
-            for x, y in NPZ_NAMES:
-                if {f"{x}_train", f"{y}_train"} <= names.keys():
-                    parts = {part: (f"{x}_{part}", f"{y}_{part}") for part in ("train", "test")}
-                elif {x, y} <= names.keys():
-                    parts = {"train": (x, y)}
-                else:
-                    continue
-                return {
-                    part: _as_set(path, pair, file[names[pair[0]]], file[names[pair[1]]])
-                    for part, pair in parts.items()
-                    if set(pair) <= names.keys()
-                }
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, MemoryError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(path, f"an array that cannot be read: {error}") from None
-    raise DataError(path, f"expected arrays x_train, y_train, or x, y; got {', '.join(names) or 'none'}")
+    found = read_arrays(path, max_bytes)
+    ends = {"train": "_train", "test": "_test"} if "x_train" in found else {"train": ""}
+    return {part: _as_set(path, found[f"x{end}"], found[f"y{end}"]) for part, end in ends.items() if f"x{end}" in found}
 
 
-def _as_set(path: Path, names: tuple[str, str], X: Array, y: Array) -> tuple[Array, IntArray]:
+def _as_set(path: Path, images: tuple[str, Array], classes: tuple[str, Array]) -> tuple[Array, IntArray]:
+    names, X, y = (images[0], classes[0]), images[1], classes[1]
     if X.dtype.kind not in "fiub" or X.ndim not in (2, 3, 4) or not X.size:
         raise DataError(path, f"{names[0]}: expected images or features; got {X.dtype} of shape {X.shape}")
     if X.dtype.kind == "f" and not np.isfinite(X).all():
@@ -173,68 +168,3 @@ def _as_classes(path: Path, y: Array, name: str = "") -> IntArray:
         wrong = y.min() if y.min() < 0 else y.max()
         raise DataError(path, f"{name}expected classes from 0 to {MOST_CLASSES - 1:,} at most; got {wrong}")
     return y.astype(np.int64)
-
-
-def read_images(folder: Path, size: tuple[int, int] | None = None) -> tuple[Array, IntArray, list[str]]:
-    """Return images (N, C, H, W) of uint8, classes (N,) and their names: a folder for each class.
-
-    Grey if all are, else RGB. All have one size, or are brought to `size`, (H, W).
-    """
-    try:
-        from PIL import Image
-    except ImportError:
-        raise DataError(folder, "a folder of images is read by Pillow: pip install 'fastcnn[images]'") from None
-    classes = image_classes(folder)
-    files = [(path, number) for number, name in enumerate(classes) for path in _image_files(folder / name)]
-    grey, sizes = True, []
-    for path, _ in files:
-        with _opened(Image, path) as image:
-            grey = grey and image.mode in ("1", "L")
-            sizes.append((image.height, image.width))
-    height, width = size or sizes[0]
-    X = np.empty((len(files), 1 if grey else 3, height, width), np.uint8)
-    for target, (path, _), own in zip(X, files, sizes, strict=True):
-        if size is None and own != sizes[0]:
-            raise DataError(
-                path, f"expected {height} x {width} pixels, as {files[0][0].name} has; got {own[0]} x {own[1]}"
-            )
-        with _opened(Image, path) as image:
-            pixels = np.asarray(image.convert("L" if grey else "RGB").resize((width, height)))
-        target[...] = pixels.reshape(height, width, -1).transpose(2, 0, 1)
-    return X, np.array([number for _, number in files]), classes
-
-
-def image_classes(folder: Path) -> list[str]:
-    """Return the names of the folders in which there are images, in order."""
-    names = sorted(path.name for path in _shown(folder) if path.is_dir() and _image_files(path))
-    if not names:
-        raise DataError(folder, "expected a folder for each class, with images in it; found none")
-    return names
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return [path for path in _shown(folder) if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()]
-
-
-def _shown(folder: Path) -> list[Path]:
-    """Return what is in a folder, in order, without what systems and editors hide there."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-@contextmanager
-def _opened(pillow: Any, path: Path) -> Iterator[Any]:
-    """Give an image, and say what is wrong with it if it cannot be opened, or used."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            with pillow.open(path) as image:
-                yield image
-    except (pillow.DecompressionBombError, pillow.DecompressionBombWarning):
-        raise DataError(path, f"an image of more than {pillow.MAX_IMAGE_PIXELS:,} pixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(path, f"no image that can be read, or a truncated one ({error})") from None
-
-
-def _begins(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(magic)) == magic

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..typing import Array, IntArray
 from . import formats
-from .formats import DataError
+from .files import DataError, check_kind, check_max_bytes, shown
+from .images import read_images
 
 __all__ = [
     "DataError", "Dataset", "hold_out", "load", "load_cifar", "load_digits", "load_idx", "load_images", "load_npz",
@@ -25,7 +26,8 @@ class Dataset:
     Attributes
     ----------
     X, X_test : array of shape (N, C, H, W)
-        uint8 stays uint8: a `Trainer` scales it on the way in. Where the file can be mapped, it is.
+        uint8 stays uint8: a `Trainer` scales it on the way in, to numbers from 0 to 1. Other numbers are as the file
+        has them, but images of 16 bits in a folder, which are float32 from 0 to 1. Where the file can be mapped, it is.
     y, y_test : int64 array of shape (N,)
     classes : list of str
         The names of the classes.
@@ -38,7 +40,7 @@ class Dataset:
     classes: list[str]
 
 
-def load(source: str | PathLike[str]) -> Dataset:
+def load(source: str | PathLike[str], max_bytes: int | None = None) -> Dataset:
     """Return a data set by its name or path.
 
     Parameters
@@ -47,38 +49,48 @@ def load(source: str | PathLike[str]) -> Dataset:
         `"digits"`; a folder with IDX files such as those of MNIST, Fashion-MNIST, EMNIST, or one file of an IDX pair;
         a folder or a file of the binary CIFAR-10 or CIFAR-100; an NPZ file; a folder with a folder of images for each
         class, or with two such, `train` and `test`.
+    max_bytes : int, optional
+        The most bytes that what is packed in one file, or in a folder of images, may take in memory. Default: 1000 for
+        each byte of the file, and a MiB in any case; for images 256 MiB. A file that is not packed has no such limit.
 
     Raises
     ------
     DataError
-        If a file is truncated, too long, damaged, or of another kind; the message begins with its path.
+        If a file is truncated, too long, damaged, of another kind, or claims to hold more than `max_bytes`; the message
+        is a line that begins with its path. A FIFO, a socket or a device is not waited for.
     OSError
         If there is nothing of that name, or it may not be read.
     """
     if source in LOADERS:
         return _dataset(Path(source), *LOADERS[str(source)]())
+    check_max_bytes(max_bytes)
     path = Path(source)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder, and no name of a data set ({', '.join(LOADERS)})")
+        names = ", ".join(LOADERS)
+        raise FileNotFoundError(f"{shown(path)}: no such file or folder, and no name of a data set ({names})")
+    if not path.is_dir():
+        check_kind(path)
     if path.suffix.lower() == ".npz":
-        return load_npz(path)
-    if path.suffix.lower() == ".bin" or (path.is_dir() and any(path.glob("*.bin"))):
+        return load_npz(path, max_bytes)
+    if path.suffix.lower() == ".bin" or (path.is_dir() and _cifar_files(path)):
         return load_cifar(path)
-    if path.is_file() or any(path.glob("*idx*ubyte*")):
-        return load_idx(path)
-    return load_images(path)
+    if path.is_file() or _idx_images(path, "*idx*ubyte*"):
+        return load_idx(path, max_bytes)
+    return load_images(path, max_bytes=max_bytes)
 
 
-def load_idx(source: str | PathLike[str]) -> Dataset:
+def load_idx(source: str | PathLike[str], max_bytes: int | None = None) -> Dataset:
     """Return the data set of a folder of IDX files, or of one pair by its images' file; `.gz` too.
 
     The files are called as MNIST's: `train-images-idx3-ubyte.gz` and `train-labels-idx1-ubyte.gz`, the test set's with
     `t10k` or `test` in place of `train`, and perhaps words before. Images are as they are stored (EMNIST's lie on
-    their side).
+    their side). `max_bytes` as in `load`.
     """
+    check_max_bytes(max_bytes)
     path = Path(source)
-    if path.is_file():
-        return _dataset(path, *formats.read_idx_pair(*_idx_pair(path)))
+    if not path.is_dir():
+        check_kind(path)
+        return _dataset(path, *formats.read_idx_pair(*_idx_pair(path), max_bytes))
     found = {"train": [], "test": []}  # type: dict[str, list[Path]]
     for images in _idx_images(path):
         found["test" if "t10k" in images.name or "test" in images.name else "train"].append(images)
@@ -86,17 +98,17 @@ def load_idx(source: str | PathLike[str]) -> Dataset:
         if len(files) > 1 or (kind == "train" and not files):
             names = ", ".join(file.name for file in files)
             raise DataError(path, f"expected one IDX file of {kind} images; got {names or 'none'}")
-    train = formats.read_idx_pair(*_idx_pair(found["train"][0]))
-    test = formats.read_idx_pair(*_idx_pair(found["test"][0])) if found["test"] else (None, None)
+    train = formats.read_idx_pair(*_idx_pair(found["train"][0]), max_bytes)
+    test = formats.read_idx_pair(*_idx_pair(found["test"][0]), max_bytes) if found["test"] else (None, None)
     return _dataset(path, *train, *test)
 
 
 def load_cifar(source: str | PathLike[str]) -> Dataset:
     """Return the data set of a folder of the binary CIFAR-10 or CIFAR-100, or of one such file."""
     path = Path(source)
-    if path.is_file():
+    if not path.is_dir():
         return _dataset(path, *formats.read_cifar([path]))
-    files = sorted(path.glob("*.bin"))
+    files = _cifar_files(path)
     train = [file for file in files if not file.name.startswith("test")]
     if not train:
         raise DataError(path, "expected data_batch_1.bin, ... or train.bin, the binary version of CIFAR; found neither")
@@ -106,15 +118,26 @@ def load_cifar(source: str | PathLike[str]) -> Dataset:
     return _dataset(path, *formats.read_cifar(train), *test)
 
 
-def load_npz(source: str | PathLike[str]) -> Dataset:
-    """Return the data set of an NPZ file: x_train, y_train, x_test, y_test, or x and y; images with channels first."""
+def load_npz(source: str | PathLike[str], max_bytes: int | None = None) -> Dataset:
+    """Return the data set of an NPZ file: x_train, y_train, x_test, y_test, or x and y; images with channels first.
+
+    `max_bytes` as in `load`.
+    """
+    check_max_bytes(max_bytes)
     path = Path(source)
-    parts = formats.read_npz(path)
+    parts = formats.read_npz(path, max_bytes)
     return _dataset(path, *parts["train"], *parts.get("test", (None, None)))
 
 
-def load_images(source: str | PathLike[str], size: tuple[int, int] | None = None) -> Dataset:
+def load_images(
+    source: str | PathLike[str], size: tuple[int, int] | None = None, max_bytes: int | None = None
+) -> Dataset:
     """Return the data set of a folder of images, a folder for each class; Pillow reads them (extra `[images]`).
+
+    Grey if all images are, else in colour (RGB). uint8 if none has more than eight bits. Else float32: what has eight
+    bits is divided by 255, what has sixteen by 65535, and floats and other integers, whose range nothing tells, are as
+    they are. Pillow reads colours of sixteen bits as eight. Transparency is left out; of an animation the first frame
+    is taken.
 
     Parameters
     ----------
@@ -122,21 +145,27 @@ def load_images(source: str | PathLike[str], size: tuple[int, int] | None = None
         With two such folders in it, `train` and `test`, both are read.
     size : (int, int), optional
         Height and width that all images are brought to; without it they must have one size.
+    max_bytes : int, optional
+        As in `load`.
     """
+    check_max_bytes(max_bytes)
     path = Path(source)
     if not path.is_dir():
         raise DataError(path, "expected a folder with a folder of images for each class")
     if (path / "train").is_dir() and (path / "test").is_dir():
-        X, y, classes = formats.read_images(path / "train", size)
-        X_test, y_test, others = formats.read_images(path / "test", size or (X.shape[2], X.shape[3]))
+        X, y, classes = read_images(path / "train", size, max_bytes)
+        X_test, y_test, others = read_images(path / "test", size or (X.shape[2], X.shape[3]), max_bytes)
         if others != classes:
             raise DataError(
                 path / "test", f"expected the classes of train, {', '.join(classes)}; got {', '.join(others)}"
             )
         if X.shape[1] != X_test.shape[1]:
             raise DataError(path / "test", "expected images as those of train: all grey, or in colour")
+        if X.dtype != X_test.dtype:
+            bits = "eight" if X.dtype == np.uint8 else "sixteen"
+            raise DataError(path / "test", f"expected images as those of train: all of {bits} bits")
         return Dataset(X, y, X_test, y_test, classes)
-    X, y, classes = formats.read_images(path, size)
+    X, y, classes = read_images(path, size, max_bytes)
     return Dataset(X, y, None, None, classes)
 
 
@@ -150,8 +179,17 @@ def _dataset(path: Path, X: Array, y: IntArray, X_test: Array | None = None, y_t
     return Dataset(X, y, X_test, y_test, [str(number) for number in range(count)])
 
 
-def _idx_images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*images*idx*ubyte*") if path.is_file())
+def _cifar_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.bin") if not path.is_dir())
+
+
+def _idx_images(folder: Path, pattern: str = "*images*idx*ubyte*") -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if not path.is_dir())
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether there is something that is no folder; what it is will be seen when it is opened."""
+    return path.exists() and not path.is_dir()
 
 
 def _idx_pair(path: Path) -> tuple[Path, Path]:
@@ -167,7 +205,7 @@ def _idx_pair(path: Path) -> tuple[Path, Path]:
         )
     pair = []
     for name in (images, labels):
-        files = [path.with_name(name + end) for end in ("", ".gz") if path.with_name(name + end).is_file()]
+        files = [path.with_name(name + end) for end in ("", ".gz") if _is_there(path.with_name(name + end))]
         if not files:
             raise DataError(path, f"expected its other half beside it, {name} or {name}.gz")
         pair.append(files[0])
