@@ -41,7 +41,6 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "conv_depthwise": (
         "forward",
         "forward_3x3",
-        "input_gradient_3x3_by_2",
         "filter_gradient",
         "filter_gradient_3x3",
         "clear",

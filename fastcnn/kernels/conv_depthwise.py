@@ -120,26 +120,6 @@ def _row_of_3_by_2(x, i, step, w, k, w_step, a, b, c, d):
 
 
 @kernel
-def input_gradient_3x3_by_2(dy, dy_line, dy_step, dy_row, w, dx, dx_line, dx_step, dx_row, lines, W, N):
-    """dx for 3 x 3 neighbouring taps, stride 2, one pixel of padding before an even number of pixels.
-
-    A pixel of dy, its neighbours to the right and below, make a square of four pixels of dx: each is written once, in
-    the order in which they lie.
-    """
-    for line in range(lines):
-        for j in range(W):
-            i, o = dy_line[line] + j * dy_step, dx_line[line] + 2 * j * dx_step
-            for n in range(0, N, lanes(dy)):
-                p, q = load(dy, i + n), load(dy, i + dy_step + n)
-                r, s = load(dy, i + dy_row + n), load(dy, i + dy_row + dy_step + n)
-                store(dx, o + n, p * load(w, 4 * N + n))
-                store(dx, o + dx_step + n, fma(p, load(w, 5 * N + n), q * load(w, 3 * N + n)))
-                store(dx, o + dx_row + n, fma(p, load(w, 7 * N + n), r * load(w, N + n)))
-                corner = fma(q, load(w, 6 * N + n), fma(r, load(w, 2 * N + n), s * load(w, n)))
-                store(dx, o + dx_row + dx_step + n, fma(p, load(w, 8 * N + n), corner))
-
-
-@kernel
 def filter_gradient(x, x_line, x_step, x_col, K, dy, dy_line, dy_step, lines, W, N, dw, w_row, dbias):
     """dw[k] += Σ x[k] · dy and dbias += Σ dy, over all pixels of the lines; the sums stay in the first-level cache."""
     zero = splat(x, x.dtype.type(0))

@@ -11,7 +11,6 @@ from ..engine.layout import Halo
 from ..typing import IntArray
 
 Pair = tuple[int, int]
-WORTH_CLIPPING = 0.85  # share of the products below which more and smaller phases pay
 
 
 def as_pair(value: int | Sequence[int], layer: str, name: str, least: int) -> Pair:
@@ -67,31 +66,6 @@ class Axis:
             )
             for phase in range(self.stride)
         ]
-
-    def clipped_phases(self) -> list[tuple[IntArray, IntArray]]:
-        """Return the phases, cut further where pixels near the border have fewer taps, if that saves much.
-
-        A convolution without padding reads mostly zeros there: 5 taps on 14 pixels, with 10 outputs, need 50 products
-        instead of 70.
-        """
-        groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-        whole = 0
-        for number, (pixels, taps) in enumerate(self.phases()):
-            whole += pixels.size * taps.size
-            for pixel in pixels.tolist():
-                output = (pixel + self.before - taps * self.dilation) // self.stride
-                reached = taps[(output >= 0) & (output < self.outputs)]
-                groups.setdefault((number, tuple(reached.tolist())), []).append(pixel)
-        needed = sum(len(taps) * len(pixels) for (_, taps), pixels in groups.items())
-        if needed > WORTH_CLIPPING * whole:
-            return self.phases()
-        return [(np.array(pixels), np.array(taps, int)) for (_, taps), pixels in groups.items()]
-
-    def taps_beside(self, taps: IntArray) -> IntArray:
-        """Return all taps of the phase that `taps` belong to."""
-        every = np.arange(self.taps)
-        phases = every * self.dilation % self.stride
-        return every[phases == phases[taps[0]]] if taps.size else taps
 
     @property
     def gradient_halo(self) -> Pair:

@@ -36,8 +36,7 @@ class Depthwise(TwoPasses):
             self.dx = c.dx and replace(c.dx, channels=c.filters, pitch=c.y.pitch)
         self.sweep = self._plan_forward(c.y)
         self.gradient = self._plan_forward(c.dy) if c.dy else None
-        self.halved = self._plan_halved(c.dy, self.dx) if c.dy and self.dx else None
-        self.phases = self._plan_phases(c.dy, self.dx) if c.dy and self.dx and not self.halved else []
+        self.phases = self._plan_phases(c.dy, self.dx) if c.dy and self.dx else []
         if self.times > 1:
             self.narrow = [layout and layout.line_table(c.images) for layout in (c.x, c.dx)]
             self.wide = [layout and layout.line_table(c.images) for layout in (self.x, self.dx)]
@@ -91,15 +90,6 @@ class Depthwise(TwoPasses):
                 )
         return phases
 
-    def _plan_halved(self, dy: Layout, dx: Layout) -> tuple[IntArray, IntArray] | None:
-        """Return where lines of dy and pairs of lines of dx begin, if the kernel for stride 2 knows the case."""
-        c, axes = self.convolution, (self.convolution.window.vertical, self.convolution.window.horizontal)
-        if not _are_neighbours(c.window) or any(axis.stride != 2 or axis.before != 1 for axis in axes):
-            return None
-        if (dx.height, dx.width) != (2 * dy.height, 2 * dy.width):
-            return None
-        return dy.line_table(c.images), dx.table(c.images, 2 * np.arange(dy.height), 0)
-
     def allocate(self) -> Any:
         c = self.convolution
         wide = (layout and layout.allocate(c.images, c.dtype) for layout in (self.x, self.dx)) if self.times > 1 else ()
@@ -115,11 +105,6 @@ class Depthwise(TwoPasses):
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
         c, target = self.convolution, dx if self.times == 1 else scratch[2]
-        if self.halved and c.dy and self.dx:
-            kernels.input_gradient_3x3_by_2(
-                dy, self.halved[0], c.dy.pitch, c.dy.row_size, self.filters, target, self.halved[1], self.dx.pitch,
-                self.dx.row_size, n * c.dy.height, c.dy.width, c.y.pitch,
-            )  # fmt: skip
         for phase in self.phases:
             self._sweep(phase, n, dy, target, self.zeros, self.none)
         if self.times > 1 and c.dx and self.dx:

@@ -82,18 +82,13 @@ class Direct(Algorithm):
         return as_table(lines + line)
 
     def _plan_phases(self, c: Convolution, dy: Layout, dx: Layout) -> list[_Phase]:
-        """Return the tables of the input gradient, one set for each phase of the strides.
-
-        Where the filters are one panel, the rows of taps that a phase reaches are a piece of it: phases share panels.
-        """
+        """Return the tables of the input gradient, one set for each phase of the strides."""
         vertical, horizontal = c.window.vertical, c.window.horizontal
-        narrow = is_panel(c.columns_of_dx, c.dtype)
         phases = []
-        for h, r in vertical.clipped_phases():
-            for w, s in horizontal.clipped_phases() if narrow else horizontal.phases():
+        for h, r in vertical.phases():
+            for w, s in horizontal.phases():
                 if not (h.size and w.size):
                     continue
-                rows = vertical.taps_beside(r) if narrow else r
                 # The pixel's part and the tap's part of (i + before - t · dilation) / stride.
                 oh = (h[:, None] + vertical.before) // vertical.stride
                 ow = (w[None, :] + horizontal.before) // horizontal.stride
@@ -106,8 +101,7 @@ class Direct(Algorithm):
                         dy_row=c.dy_panels.table(dy, c.images, oh, ow) if c.dy_panels else dy.table(c.images, oh, ow),
                         dy_col=as_table(taps),
                         dx_row=dx.table(c.images, h[:, None], w[None, :]),
-                        panel=self._panel(c, rows, s),
-                        first=int(np.searchsorted(rows, r[:1]).sum()) * s.size * c.filters * c.columns_of_dx,
+                        panel=self._panel(c, r, s),
                     )
                 )
         return phases
@@ -178,7 +172,7 @@ class Direct(Algorithm):
         """y = max(floor, biases + the input gradient that belongs to the gradient x): the transposed convolution."""
         for place, p in enumerate(self.phases):
             product.product(
-                x, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, self.panels[p.panel].packed, p.first, y,
+                x, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, self.panels[p.panel].packed, 0, y,
                 p.dx_row, self.lane_row.size, biases, floor, self._ahead(piece, place),
             )  # fmt: skip
 
@@ -217,11 +211,10 @@ class _Panel:
 
 @dataclass(frozen=True)
 class _Phase:
-    """Tables of the input gradient for the pixels of one phase; its filters begin at `first` of their panel."""
+    """Tables of the input gradient for the pixels of one phase."""
 
     pixels: int
     dy_row: IntArray
     dy_col: IntArray
     dx_row: IntArray
     panel: int
-    first: int
