@@ -77,13 +77,15 @@ class Sequential(Container):
         RuntimeError
             If this model is itself a part of another one.
         """
-        super().build(input_shape, dtype, random_state)
+        with self._lock:
+            super().build(input_shape, dtype, random_state)
         return self
 
     def forward(self, input: Any) -> Array:
         """Return the model's output for a batch, as a layer does; uint8 is scaled to [0, 1], as in training.
 
-        What `backward` needs is kept in the model, so one thread at a time may call it: for several there is `predict`.
+        What `backward` needs is kept in the model: threads that call it take turns, and for several at once there is
+        `predict`.
         """
         x = np.asarray(input)
         if x.dtype == np.uint8:

@@ -17,11 +17,12 @@ from ..engine.parameter import Parameter
 from ..engine.weights import Weights
 from ..ops.epilogue import NOTHING, Epilogue
 from ..ops.numpy_formula import Formula, NumpyOp
+from ..runtime.exclusive import Exclusive
 from ..typing import Array, Gradients, RandomState, Shape
 from .repr import call
 
 
-class Layer(Weights):
+class Layer(Weights, Exclusive):
     """A layer owns parameters and formulas; the caller owns the memory.
 
     A subclass says the shape that it returns, its parameters, and the blocks that compute it. `forward` and `backward`
@@ -83,6 +84,7 @@ class Layer(Weights):
 
     def __init__(self) -> None:
         super().__init__()
+        self._open()
         self._owner: Array | None = None  # the flat vector of the model that the layer is a part of
         self._flat_gradients: Array = np.zeros(0)
         self.gradients: dict[str, Array] = {}
@@ -231,10 +233,11 @@ class Layer(Weights):
             If dtype or shape are not what the layer expects; its parameters stay as they are.
         """
         x = checks.as_images(input, self.name, "input")
-        session = self._session
-        if session is None or x.shape != session.shape or x.dtype != session.dtype:
-            session = self._begin(x)
-        return session.forward(x, self.training)
+        with self._lock:
+            session = self._session
+            if session is None or x.shape != session.shape or x.dtype != session.dtype:
+                session = self._begin(x)
+            return session.forward(x, self.training)
 
     def _begin(self, x: Array) -> Session:
         """Return a session for batches such as `x`; the first one creates the parameters."""
@@ -263,6 +266,10 @@ class Layer(Weights):
         ValueError, TypeError
             If `dL_dout` has another shape than the last output, or is not made of real numbers.
         """
+        with self._lock:
+            return self._backward_of_last(dL_dout, learning_rate)
+
+    def _backward_of_last(self, dL_dout: Any, learning_rate: float | None) -> Array:
         session = self._session
         if session is None or not session.ready:
             raise RuntimeError(f"{self.name}: backward: call forward first: the gradient belongs to its input")
@@ -307,7 +314,7 @@ class Layer(Weights):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what a call has left behind, plans and buffers, and how this machine stores parameters."""
-        left_out = {"_session", "_specs", "_stored", "_flat", "_owner", "gradients", "_flat_gradients"}
+        left_out = {"_session", "_lock", "_specs", "_stored", "_flat", "_owner", "gradients", "_flat_gradients"}
         kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
         parameters = {name: np.ascontiguousarray(array) for name, array in self.parameters.items()}
         return {**kept, "parameters": parameters, "dtype": self._flat.dtype}

@@ -66,8 +66,9 @@ class ExponentialMovingAverage(FlatState):
 
     def update(self, model: Layer) -> None:
         """Take in a model's parameters after a step; a `Trainer` does this by itself."""
-        self._begin(model)
-        self._update(0, self._theta.size)
+        with model._lock:
+            self._begin(model)
+            self._update(0, self._theta.size)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
@@ -88,11 +89,13 @@ class ExponentialMovingAverage(FlatState):
             self._swap()
 
     def _swap(self) -> None:
-        (averages,) = self._vectors
-        last = self._theta.copy()
-        self._theta[...] = averages
-        averages[...] = last
-        self._swapped = not self._swapped
+        assert self._model is not None
+        with self._model._lock:
+            (averages,) = self._vectors
+            last = self._theta.copy()
+            self._theta[...] = averages
+            averages[...] = last
+            self._swapped = not self._swapped
 
     def _expect_own(self, method: str) -> None:
         if self._swapped:

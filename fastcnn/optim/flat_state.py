@@ -10,22 +10,26 @@ import numpy as np
 from ..engine.arrays import aligned_zeros
 from ..layers.base import Layer
 from ..layers.repr import ShownAsCall
+from ..runtime.exclusive import Exclusive
 from ..typing import Array
 
 
-class FlatState(ShownAsCall):
+class FlatState(ShownAsCall, Exclusive):
     """Named vectors beside a model's parameters, allocated once for each model, and the number of steps.
 
-    A copy or a pickle has the settings only, and begins anew; `get_state` and `set_state` carry everything that an
-    exact continuation needs.
+    Copied or pickled with its `Trainer`, it goes on where it was. A copy or a pickle of it alone has the settings only:
+    it begins anew, as there is no model beside it. `get_state` and `set_state` carry everything that an exact
+    continuation needs.
     """
 
     _quantities: tuple[str, ...] = ()
     _model: Layer | None
+    _bound: Array | None  # the parameters that all vectors lie beside
     _theta: Array
     _vectors: list[Array]
 
     def __init__(self) -> None:
+        super().__init__()
         self.steps = 0
         self._forget()
 
@@ -90,16 +94,36 @@ class FlatState(ShownAsCall):
 
     def _bind(self, model: Layer) -> None:
         """Begin anew, unless these are the parameters that it knows."""
-        if self._theta is not model._flat:
-            self.steps = 0
-            self._allocate(model)
+        if self._bound is model._flat:
+            return
+        with self._lock:
+            before = self._model
+            if before is None or before is model:
+                self._rebind(model)
+            elif before._lock.acquire(blocking=False):
+                try:
+                    self._rebind(model)
+                finally:
+                    before._lock.release()
+            else:
+                raise RuntimeError(
+                    f"{self.name}: it is at work on another model, in another thread; give each Trainer one of its own"
+                )
+
+    def _rebind(self, model: Layer) -> None:
+        self._bound, self.steps = None, 0
+        self._allocate(model)
+        self._bound = model._flat  # last: an exception in the middle leaves nothing half-made in use
 
     def _allocate(self, model: Layer) -> None:
         self._model, self._theta = model, model._flat
         self._vectors = [aligned_zeros(self._theta.size, self._theta.dtype) for _ in self._quantities]
 
+    def _rates_are_stale(self) -> None:
+        """Hear that a step was torn off, perhaps between two numbers that belong together."""
+
     def _forget(self) -> None:
-        self._model = None
+        self._model, self._bound = None, None
         self._theta = np.zeros(0)
         self._vectors = []
 
@@ -111,4 +135,5 @@ class FlatState(ShownAsCall):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Begin anew with the settings."""
         self.__dict__.update(state)
+        self._open()
         self._forget()

@@ -47,6 +47,7 @@ class Optimizer(FlatState, ABC):
 
     no_decay: tuple[str, ...] = ()
     replayable = False
+    _written: tuple[float, ...] | None  # what stands in `_rates`, if that is known
 
     def __init__(self, learning_rate: float, clip_norm: float | None) -> None:
         super().__init__()
@@ -64,6 +65,10 @@ class Optimizer(FlatState, ABC):
         RuntimeError
             If there was no `backward` before.
         """
+        with model._lock:
+            self._step(model)
+
+    def _step(self, model: Layer) -> None:
         size = model._flat.size
         if model._flat_gradients.size != size or not model.gradients:
             raise RuntimeError(f"{self.name}: step: {model.name} has no gradients: call its backward first")
@@ -81,12 +86,19 @@ class Optimizer(FlatState, ABC):
 
     def _begin(self, model: Layer) -> None:
         """Get ready for a step."""
-        self._bind(model)
+        if self._bound is not model._flat:
+            self._bind(model)
         self.steps += 1
         self.gradient_norm = math.nan
         rates = self._coefficients()
-        self._rates[0] = 1
-        self._rates[1 : 1 + len(rates)] = rates
+        if rates != self._written:  # to write a tuple to an array takes Python as long as all the rest here
+            self._rates_are_stale()
+            self._rates[0] = 1
+            self._rates[1 : 1 + len(rates)] = rates
+            self._written = rates
+
+    def _rates_are_stale(self) -> None:
+        self._written = None
 
     def _scratch(self, pieces: int) -> Array:
         return aligned_zeros(pieces * LINE, self._theta.dtype)
@@ -94,6 +106,7 @@ class Optimizer(FlatState, ABC):
     def _clip(self, squares: Array) -> None:
         """Settle by how much the gradients are shortened: `squares` are the sums of all pieces."""
         assert self.clip_norm is not None
+        self._rates_are_stale()
         self.gradient_norm = math.sqrt(math.fsum(squares)) if np.isfinite(squares).all() else float(squares.sum())
         self._rates[0] = min(1.0, self.clip_norm / (self.gradient_norm + 1e-6))
 
@@ -109,6 +122,7 @@ class Optimizer(FlatState, ABC):
         super()._allocate(model)
         dtype = self._theta.dtype
         self._rates = aligned_zeros(16, dtype)
+        self._rates_are_stale()
         self._edges, self._decayed = _spans(model, self.no_decay)
 
     def _number(self, name: str, value: float, **bounds: float) -> float:

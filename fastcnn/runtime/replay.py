@@ -39,9 +39,22 @@ def player() -> Player:
     return Player(python_function("play", play), python_function("feed", feed))
 
 
+@cache
+def inverter() -> int:
+    """Return the address of a call for a table: it inverts all bits of the word whose address it takes."""
+    module = ir.Module()
+    function = ir.Function(module, _REPEATED, "invert")
+    builder = ir.IRBuilder(function.append_basic_block())
+    (word,) = (builder.inttoptr(address, WORDS) for address in _emit_words(builder, function.args[0], 0))
+    builder.store(builder.not_(builder.load(word)), word)
+    builder.ret_void()
+    (address,) = compile_module(module, "invert")
+    return address
+
+
 def _emit_play(builder: ir.IRBuilder) -> None:
     """Emit a function of two objects of Python: the address of a task, and anything."""
-    _emit_task(builder, _emit_address(builder, builder.function.args[0]))
+    _emit_task(builder, emit_address(builder, builder.function.args[0]))
     builder.ret(emit_python(builder, "PyBool_FromLong", OBJECT, [WORD(1)]))
 
 
@@ -49,7 +62,7 @@ def _emit_feed(builder: ir.IRBuilder) -> None:
     """Emit a function of two objects of Python: the address of a task, and what may have a buffer."""
     itself, data = builder.function.args
     nothing, flags = ir.VoidType(), ir.IntType(32)
-    task = _emit_address(builder, itself)
+    task = emit_address(builder, itself)
     view = builder.alloca(WORD, VIEW)
     refused = emit_python(builder, "PyObject_GetBuffer", flags, [data, view, flags(SHAPE_AND_FORMAT)])
     with builder.if_then(builder.icmp_signed("!=", refused, flags(0))):
@@ -64,7 +77,7 @@ def _emit_feed(builder: ir.IRBuilder) -> None:
     builder.ret(emit_python(builder, "PyBool_FromLong", OBJECT, [builder.zext(fits, WORD)]))
 
 
-def _emit_address(builder: ir.IRBuilder, itself: ir.Value) -> ir.Value:
+def emit_address(builder: ir.IRBuilder, itself: ir.Value) -> ir.Value:
     """Emit the pointer to words that an integer of Python stands for."""
     return builder.bitcast(emit_python(builder, "PyLong_AsVoidPtr", OBJECT, [itself]), WORDS)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .replay import player
+from .replay import inverter, player
 
 Function = Callable[..., Any]
 
@@ -36,6 +36,10 @@ class Tape:
     def add_kernel(self, address: int, words: bytes, arguments: tuple[Any, ...]) -> None:
         """Append the call of a kernel: of machine code that takes its arguments from `words`."""
         self._calls.append((address, words, arguments))
+
+    def add_inversion(self, word: np.ndarray) -> None:
+        """Append `word[0] = ~word[0]`, of int64: what tells a caller that an exception has torn off how far it came."""
+        self._calls.append((inverter(), np.array([word.ctypes.data], np.int64).tobytes(), (word,)))
 
     def play(self) -> None:
         """Make all calls."""

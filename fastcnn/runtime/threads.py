@@ -16,10 +16,9 @@ import itertools
 import operator
 import os
 import threading
-import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from _thread import start_new_thread
+from collections.abc import Callable, Sequence
 from functools import cache, reduce
 from numbers import Integral
 from queue import SimpleQueue
@@ -125,25 +124,78 @@ def check_threads(threads: int) -> int:
     return int(threads)
 
 
+# Threads begin by `start_new_thread`, and wait in C: an exception in the middle of `Thread.start`, or of a method of
+# `ThreadPoolExecutor`, can leave one of their locks closed for ever.
+
+
 class _Pool:
     """The process's threads for calls of Python, made when first needed."""
 
     def __init__(self) -> None:
-        self.executor: ThreadPoolExecutor | None = None
+        self.calls: SimpleQueue[tuple[Callable[[int], None], int]] = SimpleQueue()
         self.size = 0
 
-    def submit(self, count: int, work: Callable[[int], None]) -> list[Future[None]]:
+    def submit(self, count: int, work: Callable[[int], None]) -> None:
         """Ask `count` threads to run `work(1)`, `work(2)`, ...; fewer, if the interpreter is closing."""
-        if self.executor is None or self.size < count:
-            self.executor = ThreadPoolExecutor(count, thread_name_prefix="fastcnn")
-            self.size = count
-        try:
-            return [self.executor.submit(work, worker) for worker in range(1, count + 1)]
-        except RuntimeError:
-            return []
+        while self.size < count:
+            if not _begin(self._serve):
+                break
+            self.size += 1
+        for worker in range(1, min(count, self.size) + 1):
+            self.calls.put((work, worker))
+
+    def _serve(self) -> None:
+        while True:
+            work, worker = self.calls.get()
+            work(worker)
+            del work
 
 
-_pool = _Pool()
+def _begin(function: Callable[[], None]) -> bool:
+    """Let a new thread run a function, unless there is none to be had; it does not hold up the end of the process."""
+    if _teams.closing:
+        return False
+    try:
+        start_new_thread(function, ())
+    except RuntimeError:
+        return False
+    return True
+
+
+class _Crew:
+    """The threads that share out the tasks of one `run`.
+
+    Each holds a lock while it works, which a `with` opens whatever happens: so it can be told at any later time whether
+    somebody still works, also if the `run` was torn off while it waited.
+    """
+
+    def __init__(self, count: int, task: Callable[[int, int], None], threads: int) -> None:
+        self.count, self.task, self.queue = count, task, itertools.count()
+        self.errors: list[BaseException] = []
+        self.closed = False
+        self.waits, self.works = threading.Lock(), [threading.Lock() for _ in range(threads)]
+
+    def work(self, worker: int) -> None:
+        """Do tasks while there are some."""
+        with self.works[worker]:
+            try:
+                # next() on a counter is atomic: each index is handed out once.
+                while not self.closed and (i := next(self.queue)) < self.count:
+                    self.task(i, worker)
+            except BaseException as error:
+                self.errors.append(error)
+                if worker == 0:
+                    self.closed = True
+
+    def finish(self) -> None:
+        """Wait for those who have a task; who has not begun yet finds none any more."""
+        self.closed = True
+        for lock in self.works:
+            with lock:
+                pass
+
+
+_pool, _crews = _Pool(), set[_Crew]()
 
 
 def run(count: int, task: Callable[[int, int], None], threads: int) -> None:
@@ -155,105 +207,97 @@ def run(count: int, task: Callable[[int, int], None], threads: int) -> None:
         for i in range(count):
             task(i, 0)
         return
-    queue = itertools.count()
+    crew = _Crew(count, task, min(threads, count))
+    with crew.waits:
+        _crews.add(crew)
+        try:
+            _pool.submit(min(threads, count) - 1, crew.work)
+            crew.work(0)
+        finally:
+            crew.finish()
+    _crews.discard(crew)
+    if crew.errors:
+        raise crew.errors[0]
 
-    def work(worker: int) -> None:
-        # next() on a counter is atomic: each index is handed out once.
-        while (i := next(queue)) < count:
-            task(i, worker)
 
-    futures = _pool.submit(min(threads, count) - 1, work)
-    try:
-        work(0)
-    finally:
-        # Threads that have not begun are not waited for; the others finish the task they have.
-        queue = itertools.count(count)
-        running = [future for future in futures if not future.cancel()]
-        errors = [error for future in running if (error := future.exception())]
-    if errors:
-        raise errors[0]
+def drain() -> None:
+    """Wait for the tasks of each `run` that was torn off, by a second Ctrl-C for instance, while others worked."""
+    for crew in list(_crews):
+        if not crew.waits.locked():
+            crew.finish()
+            _crews.discard(crew)
 
 
 class _Team:
     """A leader, who asks, and helpers, who take recorded calls without the GIL; for one job at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: threading.Thread) -> None:
+        self.owner = owner
         self.state = native.new_state()
-        self.functions = native.functions()
+        self.address = int(self.state.ctypes.data)
         self.helpers: list[_Helper] = []
+        self.ready = 0  # helpers that were started
 
-    def play(self, jobs: Jobs) -> None:
-        """Do jobs, on fewer threads if the interpreter is closing and gives no more."""
-        while len(self.helpers) < jobs.threads - 1 and not _teams.closing:
-            try:
-                self.helpers.append(_Helper(self.functions.serve, self.state, len(self.helpers) + 1))
-            except RuntimeError:
-                break
-        address, job = self.state.ctypes.data, 0
-        try:
-            while job < jobs.count:
-                self.state[native.SLEEPS] = 0
-                for helper in self.helpers[: jobs.threads - 1]:
-                    helper.wake()
-                job = self.functions.lead(address, jobs.address, job, jobs.count, PATIENCE)
-                self._wait(address)
-        finally:
-            self._wait(address)
+    def start(self, count: int) -> None:
+        """See to it that so many helpers serve; fewer, if the interpreter is closing and gives no more."""
+        count = min(count, native.WORKERS_AT_MOST - 1)
+        while len(self.helpers) < count:
+            self.helpers.append(_Helper(self, len(self.helpers) + 1))
+        for helper in self.helpers[self.ready : count]:
+            if not helper.serves and not _begin(helper.serve):
+                return
+        self.ready = max(self.ready, count)
 
-    def _wait(self, address: int) -> None:
-        """Wait until the last job that was begun is finished."""
-        while not self.functions.wait(address, PATIENCE):
-            time.sleep(0)  # a helper with a task left may be waiting for this processor
+    def close(self) -> None:
+        """Let all helpers end."""
+        self.state[native.CLOSING] = 1
+        native.functions().wake(self.address, native.WORKERS_AT_MOST)
+        for helper in self.helpers:
+            if helper.serves:
+                helper.claim.acquire(timeout=1)
 
 
 class _Helper:
-    """A thread that serves a team: it waits in native code for a while, then asleep."""
+    """A thread that serves a team.
 
-    def __init__(self, serve: Callable[[int, int, int], None], state: IntArray, worker: int) -> None:
-        self.asleep, self.closing = False, False
-        self.calls: SimpleQueue[None] = SimpleQueue()
-        self.thread = threading.Thread(
-            target=self._work, args=(serve, state, worker), name=f"fastcnn_{worker}", daemon=True
-        )
-        self.thread.start()
+    An exception may leave it open whether the thread was asked for; then another one is. The first to take the claim
+    serves, the others end: never do two threads work as the same worker.
+    """
 
-    def _work(self, serve: Callable[[int, int, int], None], state: IntArray, worker: int) -> None:
-        while not self.closing:
-            serve(state.ctypes.data, worker, PATIENCE)
-            self.asleep = True
-            state[native.SLEEPS] = 1
-            # Until it had the GIL to say so, a job may have begun that counts on this thread.
-            if not native.has_tasks(int(state[native.TICKET]), worker):
-                self.calls.get()
-            self.asleep = False
+    def __init__(self, team: _Team, worker: int) -> None:
+        self.team, self.worker = team, worker
+        self.claim, self.serves = threading.Lock(), False
+        team.state[native.WORKERS + native.LINE * worker + native.LOCK] = native.new_lock()
 
-    def wake(self) -> None:
-        """Let the thread look for tasks, if it does not; a call too many does no harm."""
-        if self.asleep:
-            self.calls.put(None)
-
-    def close(self) -> None:
-        """Let the thread end."""
-        self.closing = True
-        self.wake()
-        self.thread.join(timeout=1)
+    def serve(self) -> None:
+        """Take tasks, until the team is closed."""
+        if self.claim.acquire(blocking=False):
+            self.serves = True
+            native.functions().serve(self.team.address, self.worker)
+            self.claim.release()
 
 
 class _Teams:
-    """The process's teams: as many as there are threads that have played at the same time."""
+    """The process's teams: one for each thread that plays jobs, and then for another one."""
 
     def __init__(self) -> None:
         self.all: list[_Team] = []
-        self.idle: list[_Team] = []
+        self.lock = threading.RLock()
+        self.own = threading.local()
         self.closing = False
 
-    def take(self) -> _Team:
-        """Return a team that nobody uses."""
-        try:
-            return self.idle.pop()
-        except IndexError:
-            self.all.append(team := _Team())
-            return team
+    def mine(self) -> _Team:
+        """Return the team of this thread; it is known by its owner, so no exception can lose it."""
+        team: _Team | None = getattr(self.own, "team", None)
+        if team is None:
+            me = threading.current_thread()
+            with self.lock:
+                team = next((one for one in self.all if one.owner is me or not one.owner.is_alive()), None)
+                if team is None:
+                    self.all.append(team := _Team(me))
+                team.owner = me
+            self.own.team = team
+        return team
 
 
 _teams = _Teams()
@@ -271,15 +315,20 @@ class Jobs:
     def __init__(self, parts: Sequence[IntArray | Tape]) -> None:
         tables = [np.array([[part.native()]], np.int64) if isinstance(part, Tape) else part for part in parts]
         self.kept = parts, tables  # alive
-        self.rows = np.array([(native.ticket(t.shape[1], t.shape[0]), t.ctypes.data) for t in tables], np.int64)
-        self.address, self.count = self.rows.ctypes.data, len(tables)
-        self.threads = max(len(table) for table in tables)
+        rows = [(native.ticket(table.shape[1], table.shape[0]), table.ctypes.data) for table in tables]
+        self.words = np.array([len(rows), PATIENCE, *(word for row in rows for word in row)], np.int64)
+        self.lead = native.functions().lead(int(self.words.ctypes.data))
+        self.helpers = max(len(table) for table in tables) - 1
 
     def play(self) -> None:
-        """Do all jobs, each task once; as `run`, without Python in between."""
-        team = _teams.take()
-        team.play(self)
-        _teams.idle.append(team)  # unless something went wrong
+        """Do all jobs, each task once; as `run`, without Python in between.
+
+        No exception, not Ctrl-C either, can end it in the middle.
+        """
+        team = _teams.mine()
+        if team.ready < self.helpers:
+            team.start(self.helpers)
+        self.lead(team.address)
 
 
 def part_of_jobs(tapes: Sequence[Sequence[Tape]]) -> Tape | IntArray | None:
@@ -293,7 +342,7 @@ def part_of_jobs(tapes: Sequence[Sequence[Tape]]) -> Tape | IntArray | None:
 class Tasks:
     """Tasks that need not wait for each other, recorded by the first run, and shared out by the others."""
 
-    def __init__(self, tasks: Sequence[Iterable[Call]]) -> None:
+    def __init__(self, tasks: Sequence[Sequence[Call]]) -> None:
         self.tasks = tasks
         self.tapes: list[Tape] = []
         self.jobs: dict[int, Jobs | None] = {}
@@ -319,16 +368,15 @@ class Tasks:
 
 def _forget() -> None:
     """Begin anew in a forked child: a fork copies no threads."""
-    global _pool, _teams
-    _pool, _teams = _Pool(), _Teams()
+    global _pool, _crews, _teams
+    _pool, _crews, _teams = _Pool(), set[_Crew](), _Teams()
 
 
 def _close() -> None:
     """Let all helpers end: when the interpreter goes, so does the code that they wait in."""
     _teams.closing = True
     for team in _teams.all:
-        for helper in team.helpers:
-            helper.close()
+        team.close()
 
 
 atexit.register(_close)

@@ -8,25 +8,34 @@ and `threads`, 16 bits each. A task is taken by exchanging the ticket for the ne
 read: whoever has slept over the end of a job finds another ticket, or one with nothing left, and does no harm. What
 worker w calls for task i stands in row `w · count + i` of the job's table, as (address of calls, number of calls).
 
-Jobs follow each other without Python too: a row for each, as (ticket, address of its table).
+Jobs follow each other without Python too: a row for each, as (ticket, address of its table). Once begun, all of them
+are done, and nobody writes any more, before Python goes on: no exception can come in between.
+
+A helper sleeps on a lock of Python's, which needs no GIL. Its flag says so first, and then it looks for tasks once
+more; a leader sets the ticket first, and then looks at the flags. So one of the two sees the other, and who takes the
+flag down, with one exchange, decides: a leader who does so opens the lock; a helper who does so need not sleep.
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import binding, ir
 
-from ..jit.native import WORD, WORDS, compile_module
-from .replay import emit_calls
+from ..jit.native import OBJECT, WORD, WORDS, compile_module, emit_python, python_function
+from .replay import emit_address, emit_calls
 
-TICKET, FINISHED, TABLE, SLEEPS = 0, 8, 16, 24  # words of the state, each in a cache line of its own
-SIZE = 32
+# Words of the state, those that different threads write in cache lines of their own; then a line for each worker.
+TICKET, FINISHED, TABLE, CLOSING, PATIENCE, WORKERS, LINE = 0, 8, 16, 24, 25, 32, 8
+ASLEEP, LOCK = 0, 1  # words of a worker's line
+WORKERS_AT_MOST = 256
 MOST = (1 << 16) - 1  # tasks or threads of a job
+HEAD = 2  # words of jobs before their rows: how many jobs, and the patience
 
 
 class Functions(NamedTuple):
@@ -34,18 +43,18 @@ class Functions(NamedTuple):
 
     Attributes
     ----------
-    serve : function (state, worker, patience)
-        Take tasks, of any jobs, until none has come for `patience` turns.
-    lead : function (state, jobs, first, last, patience) -> int
-        Begin job after job, work as worker 0, wait for the others; return the job to begin next. It ends before `last`
-        where the others are not through after `patience` turns, and before a job for helpers of whom one sleeps.
-    wait : function (state, patience) -> int
-        Wait for the last job: whether it is finished after `patience` turns.
+    serve : function (state, worker)
+        Take tasks, of any jobs, until the state is closing; sleep when none has come for the jobs' patience.
+    wake : function (state, threads)
+        Wake those workers below `threads` that sleep.
+    lead : function (address of jobs) -> function (address of a state)
+        Do job after job, as worker 0, and wait for the others; after the jobs' patience the processor is offered to
+        other threads between two looks.
     """
 
-    serve: Callable[[int, int, int], None]
-    lead: Callable[[int, int, int, int, int], int]
-    wait: Callable[[int, int], int]
+    serve: Callable[[int, int], None]
+    wake: Callable[[int, int], None]
+    lead: Callable[[int], Callable[[int], Any]]
 
 
 def ticket(count: int, threads: int) -> int:
@@ -53,25 +62,16 @@ def ticket(count: int, threads: int) -> int:
     return threads << 32 | count << 16
 
 
-def has_tasks(now: int, worker: int) -> bool:
-    """Tell whether the job with this ticket has tasks left for a worker."""
-    return now & MOST < now >> 16 & MOST and worker < now >> 32
-
-
 @cache
 def functions() -> Functions:
-    """Return the functions, compiled at the first call; ctypes lets go of the GIL while they run."""
+    """Return the functions, compiled at the first call; all of them let go of the GIL while they run."""
     module = ir.Module()
-    take, wait = _emit_take(module), _emit_wait(module)
+    take, wait, wake = _emit_take(module), _emit_wait(module), _emit_wake(module)
     _emit_serve(module, take)
-    _emit_lead(module, take, wait)
-    serve, lead, wait_address = compile_module(module, "serve", "lead", "wait")
-    address, word = ctypes.c_void_p, ctypes.c_int64
-    return Functions(
-        ctypes.CFUNCTYPE(None, address, word, word)(serve),
-        ctypes.CFUNCTYPE(word, address, word, word, word, word)(lead),
-        ctypes.CFUNCTYPE(word, address, word)(wait_address),
-    )
+    _emit_lead(module, take, wait, wake)
+    serve_address, wake_address, lead_address = compile_module(module, "serve", "wake", "lead")
+    interface = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+    return Functions(interface(serve_address), interface(wake_address), python_function("lead", lead_address))
 
 
 def _begin(module: ir.Module, name: str, arguments: int, result: ir.Type) -> tuple[ir.Function, ir.IRBuilder]:
@@ -93,11 +93,8 @@ def _emit_take(module: ir.Module) -> ir.Function:
     builder.position_at_end(again)
     now = builder.load_atomic(_at(builder, state, TICKET), "acquire", 8)
     low = WORD(MOST)
-    taken = builder.and_(now, low)
-    count = builder.and_(builder.lshr(now, WORD(16)), low)
-    threads = builder.lshr(now, WORD(32))
-    open_ = builder.and_(builder.icmp_unsigned("<", taken, count), builder.icmp_unsigned("<", worker, threads))
-    builder.cbranch(open_, mine, none)
+    taken, count = builder.and_(now, low), builder.and_(builder.lshr(now, WORD(16)), low)
+    builder.cbranch(_emit_has_tasks(builder, now, worker), mine, none)
     builder.position_at_end(mine)
     exchanged = builder.cmpxchg(
         _at(builder, state, TICKET), now, builder.add(now, WORD(1)), ordering="acq_rel", failordering="acquire"
@@ -116,6 +113,23 @@ def _emit_take(module: ir.Module) -> ir.Function:
     return function
 
 
+def _emit_has_tasks(builder: ir.IRBuilder, ticket: ir.Value, worker: ir.Value) -> ir.Value:
+    """Emit whether the job with this ticket has tasks left for a worker."""
+    taken, count = builder.and_(ticket, WORD(MOST)), builder.and_(builder.lshr(ticket, WORD(16)), WORD(MOST))
+    threads = builder.lshr(ticket, WORD(32))
+    return builder.and_(builder.icmp_unsigned("<", taken, count), builder.icmp_unsigned("<", worker, threads))
+
+
+def _emit_yield(builder: ir.IRBuilder) -> None:
+    """Emit the system call that lets another thread have this processor."""
+    if sys.platform == "win32":
+        function = ctypes.windll.kernel32.SwitchToThread
+    else:
+        function = ctypes.CDLL(None).sched_yield
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    builder.call(builder.inttoptr(WORD(address), ir.FunctionType(ir.IntType(32), []).as_pointer()), [])
+
+
 def _emit_pause(builder: ir.IRBuilder) -> None:
     """Emit the processor's hint that this loop waits."""
     machine = binding.get_process_triple().split("-")[0]
@@ -128,76 +142,143 @@ def _emit_pause(builder: ir.IRBuilder) -> None:
 
 
 def _emit_wait(module: ir.Module) -> ir.Function:
-    """Emit `wait(state, patience)`: 1 as soon as all tasks are finished, 0 if patience ends before."""
-    function, builder = _begin(module, "wait", 1, WORD)
-    state, patience = function.args
+    """Emit `wait(state)`: return when all tasks are finished."""
+    function, builder = _begin(module, "wait", 0, ir.VoidType())
+    (state,) = function.args
     ticket = builder.load_atomic(_at(builder, state, TICKET), "acquire", 8)
     count = builder.and_(builder.lshr(ticket, WORD(16)), WORD(MOST))
+    patience = builder.load_atomic(_at(builder, state, PATIENCE), "monotonic", 8)
     before = builder.block
-    look, pause, yes, no = (function.append_basic_block(name) for name in ("look", "pause", "yes", "no"))
+    look, pause, others, end = (function.append_basic_block(name) for name in ("look", "pause", "others", "end"))
     builder.branch(look)
     builder.position_at_end(look)
     turn = builder.phi(WORD)
     finished = builder.load_atomic(_at(builder, state, FINISHED), "acquire", 8)
-    builder.cbranch(builder.icmp_unsigned(">=", finished, count), yes, pause)
+    builder.cbranch(builder.icmp_unsigned(">=", finished, count), end, pause)
     builder.position_at_end(pause)
     _emit_pause(builder)
     following = builder.add(turn, WORD(1))
-    turn.add_incoming(WORD(0), before)
-    turn.add_incoming(following, pause)
-    builder.cbranch(builder.icmp_unsigned("<", following, patience), look, no)
-    for block, value in ((yes, 1), (no, 0)):
-        builder.position_at_end(block)
-        builder.ret(WORD(value))
+    builder.cbranch(builder.icmp_unsigned("<", following, patience), look, others)
+    builder.position_at_end(others)
+    _emit_yield(builder)  # a helper with a task left may be waiting for this processor
+    builder.branch(look)
+    for value, block in ((WORD(0), before), (following, pause), (following, others)):
+        turn.add_incoming(value, block)
+    builder.position_at_end(end)
+    builder.ret_void()
+    return function
+
+
+def _worker(builder: ir.IRBuilder, state: ir.Value, worker: ir.Value, word: int) -> ir.Value:
+    """Emit where a word of a worker's line is."""
+    return builder.gep(state, [builder.add(builder.mul(worker, WORD(LINE)), WORD(WORKERS + word))])
+
+
+def _emit_wake(module: ir.Module) -> ir.Function:
+    """Emit `wake(state, threads)`."""
+    function, builder = _begin(module, "wake", 1, ir.VoidType())
+    state, threads = function.args
+    before = builder.block
+    look, exchange, open_, next_, end = (
+        function.append_basic_block(name) for name in ("look", "exchange", "open", "next", "end")
+    )
+    within = builder.select(builder.icmp_unsigned("<", threads, WORD(WORKERS_AT_MOST)), threads, WORD(WORKERS_AT_MOST))
+    builder.cbranch(builder.icmp_unsigned("<", WORD(1), within), look, end)
+    builder.position_at_end(look)
+    worker = builder.phi(WORD)
+    asleep = _worker(builder, state, worker, ASLEEP)
+    flag = builder.load_atomic(asleep, "seq_cst", 8)
+    builder.cbranch(builder.icmp_signed("!=", flag, WORD(0)), exchange, next_)
+    builder.position_at_end(exchange)
+    was = builder.atomic_rmw("xchg", asleep, WORD(0), "seq_cst")
+    builder.cbranch(builder.icmp_signed("!=", was, WORD(0)), open_, next_)
+    builder.position_at_end(open_)
+    lock = builder.inttoptr(builder.load(_worker(builder, state, worker, LOCK)), OBJECT)
+    emit_python(builder, "PyThread_release_lock", ir.VoidType(), [lock])
+    builder.branch(next_)
+    builder.position_at_end(next_)
+    following = builder.add(worker, WORD(1))
+    worker.add_incoming(WORD(1), before)
+    worker.add_incoming(following, next_)
+    builder.cbranch(builder.icmp_unsigned("<", following, within), look, end)
+    builder.position_at_end(end)
+    builder.ret_void()
     return function
 
 
 def _emit_serve(module: ir.Module, take: ir.Function) -> None:
-    """Emit `serve(state, worker, patience)`: each task taken renews the patience."""
-    function, builder = _begin(module, "serve", 2, ir.VoidType())
-    state, worker, patience = function.args
+    """Emit `serve(state, worker)`: each task taken renews the patience."""
+    function, builder = _begin(module, "serve", 1, ir.VoidType())
+    state, worker = function.args
     before = builder.block
-    look, pause, end = (function.append_basic_block(name) for name in ("look", "pause", "end"))
+    names = ("look", "pause", "tired", "stay", "sleep", "awake", "end")
+    look, pause, tired, stay, sleep, awake, end = (function.append_basic_block(name) for name in names)
     builder.branch(look)
+
     builder.position_at_end(look)
     turn = builder.phi(WORD)
     worked = builder.icmp_unsigned("!=", builder.call(take, [state, worker]), WORD(0))
     following = builder.select(worked, WORD(0), builder.add(turn, WORD(1)))
-    builder.cbranch(builder.icmp_unsigned("<", following, patience), pause, end)
+    patience = builder.load_atomic(_at(builder, state, PATIENCE), "monotonic", 8)
+    builder.cbranch(builder.icmp_unsigned("<", following, patience), pause, tired)
+
     builder.position_at_end(pause)
     _emit_pause(builder)
-    turn.add_incoming(WORD(0), before)
-    turn.add_incoming(following, pause)
     builder.branch(look)
+
+    builder.position_at_end(tired)
+    asleep = _worker(builder, state, worker, ASLEEP)
+    builder.store_atomic(WORD(1), asleep, "seq_cst", 8)
+    now = builder.load_atomic(_at(builder, state, TICKET), "seq_cst", 8)
+    closing = builder.icmp_signed("!=", builder.load_atomic(_at(builder, state, CLOSING), "seq_cst", 8), WORD(0))
+    builder.cbranch(builder.or_(closing, _emit_has_tasks(builder, now, worker)), stay, sleep)
+
+    builder.position_at_end(stay)
+    was = builder.atomic_rmw("xchg", asleep, WORD(0), "seq_cst")
+    builder.cbranch(builder.icmp_signed("!=", was, WORD(0)), awake, sleep)  # 0: the lock is just being opened
+
+    builder.position_at_end(sleep)
+    lock = builder.inttoptr(builder.load(_worker(builder, state, worker, LOCK)), OBJECT)
+    emit_python(builder, "PyThread_acquire_lock", ir.IntType(32), [lock, ir.IntType(32)(1)])
+    builder.branch(awake)
+
+    builder.position_at_end(awake)
+    closed = builder.load_atomic(_at(builder, state, CLOSING), "seq_cst", 8)
+    builder.cbranch(builder.icmp_signed("!=", closed, WORD(0)), end, look)
+    for value, block in ((WORD(0), before), (following, pause), (WORD(0), awake)):
+        turn.add_incoming(value, block)
     builder.position_at_end(end)
     builder.ret_void()
 
 
-def _emit_lead(module: ir.Module, take: ir.Function, wait: ir.Function) -> None:
-    """Emit `lead(state, jobs, first, last, patience)`."""
-    function, builder = _begin(module, "lead", 4, WORD)
-    state, jobs, first, last, patience = function.args
-    rows, before = builder.inttoptr(jobs, WORDS), builder.block
-    names = ("next", "look", "start", "work", "through", "end")
-    next_, look, start, work, through, end = (function.append_basic_block(name) for name in names)
+def _emit_lead(module: ir.Module, take: ir.Function, wait: ir.Function, wake: ir.Function) -> None:
+    """Emit `lead`, a function of two objects of Python: the addresses of jobs and of a state."""
+    function = ir.Function(module, ir.FunctionType(OBJECT, [OBJECT] * 2), "lead")
+    builder = ir.IRBuilder(function.append_basic_block("begin"))
+    jobs, state = (emit_address(builder, argument) for argument in function.args)
+    count, patience = (builder.load(builder.gep(jobs, [WORD(k)])) for k in range(HEAD))
+    names = ("next", "start", "shared", "work", "through", "end")
+    next_, start, shared, work, through, end = (function.append_basic_block(name) for name in names)
+    thread = emit_python(builder, "PyEval_SaveThread", OBJECT)
+    builder.store_atomic(patience, _at(builder, state, PATIENCE), "monotonic", 8)
+    before = builder.block
     builder.branch(next_)
 
     builder.position_at_end(next_)
     job = builder.phi(WORD)
-    builder.cbranch(builder.icmp_signed("<", job, last), look, end)
-
-    builder.position_at_end(look)
-    row = builder.mul(job, WORD(2))
-    ticket, table = (builder.load(builder.gep(rows, [builder.add(row, WORD(k))])) for k in range(2))
-    sleeps = builder.load_atomic(_at(builder, state, SLEEPS), "acquire", 8)
-    is_shared = builder.icmp_unsigned(">", builder.lshr(ticket, WORD(32)), WORD(1))
-    is_missed = builder.and_(is_shared, builder.icmp_signed("!=", sleeps, WORD(0)))
-    builder.cbranch(builder.and_(is_missed, builder.icmp_signed(">", job, first)), end, start)
+    builder.cbranch(builder.icmp_signed("<", job, count), start, end)
 
     builder.position_at_end(start)
+    row = builder.add(builder.mul(job, WORD(2)), WORD(HEAD))
+    ticket, table = (builder.load(builder.gep(jobs, [builder.add(row, WORD(k))])) for k in range(2))
     builder.store(table, _at(builder, state, TABLE))
     builder.store_atomic(WORD(0), _at(builder, state, FINISHED), "monotonic", 8)
-    builder.store_atomic(ticket, _at(builder, state, TICKET), "release", 8)
+    builder.store_atomic(ticket, _at(builder, state, TICKET), "seq_cst", 8)
+    threads = builder.lshr(ticket, WORD(32))
+    builder.cbranch(builder.icmp_unsigned(">", threads, WORD(1)), shared, work)
+
+    builder.position_at_end(shared)
+    builder.call(wake, [state, threads])
     builder.branch(work)
 
     builder.position_at_end(work)
@@ -205,19 +286,29 @@ def _emit_lead(module: ir.Module, take: ir.Function, wait: ir.Function) -> None:
     builder.cbranch(worked, work, through)
 
     builder.position_at_end(through)
-    following = builder.add(job, WORD(1))
-    finished = builder.icmp_unsigned("!=", builder.call(wait, [state, patience]), WORD(0))
-    job.add_incoming(first, before)
-    job.add_incoming(following, through)
-    builder.cbranch(finished, next_, end)
+    builder.call(wait, [state])
+    job.add_incoming(WORD(0), before)
+    job.add_incoming(builder.add(job, WORD(1)), through)
+    builder.branch(next_)
 
     builder.position_at_end(end)
-    result = builder.phi(WORD)
-    for value, block in ((job, next_), (job, look), (following, through)):
-        result.add_incoming(value, block)
-    builder.ret(result)
+    emit_python(builder, "PyEval_RestoreThread", ir.VoidType(), [thread])
+    builder.ret(emit_python(builder, "PyBool_FromLong", OBJECT, [WORD(1)]))
 
 
 def new_state() -> np.ndarray:
     """Return the state of a team that has no job."""
-    return np.zeros(SIZE, np.int64)
+    return np.zeros(WORKERS + WORKERS_AT_MOST * LINE, np.int64)
+
+
+def new_lock() -> int:
+    """Return the address of a lock that is closed; it stays as long as the process."""
+    allocate = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThread_allocate_lock", ctypes.pythonapi))
+    acquire = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)(
+        ("PyThread_acquire_lock", ctypes.pythonapi)
+    )
+    address = allocate()
+    if not address:
+        raise MemoryError("no lock for another thread")
+    acquire(address, 1)
+    return int(address)

@@ -54,8 +54,6 @@ class Contents:
         That of the model, see `Sequential.digest`.
     version : str
         Of the fastcnn that wrote the file.
-    number : int
-        Of its format.
     """
 
     kind: str
@@ -63,7 +61,6 @@ class Contents:
     tensors: dict[str, Array]
     digest: str | None = None
     version: str = field(default=__version__)
-    number: int = FORMAT
 
 
 # Writing.
@@ -167,8 +164,9 @@ def _read(file: BinaryIO, size: int | None) -> Contents:
         raise StorageError("damaged: the checksum is another than that of what it holds")
     tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
     description = _parse(metadata.get("description", ""), "description")
-    writer, number = metadata.get("fastcnn", "unknown"), int(metadata["format_number"])
-    return Contents(metadata.get("kind", ""), description, tensors, metadata.get("digest"), writer, number)
+    return Contents(
+        metadata.get("kind", ""), description, tensors, metadata.get("digest"), metadata.get("fastcnn", "unknown")
+    )
 
 
 def _read_header(file: BinaryIO, size: int | None) -> tuple[dict[str, str], dict[str, Any]]:

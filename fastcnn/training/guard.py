@@ -1,4 +1,4 @@
-"""The guard of a fit: a step that leaves a number that is not finite, or is torn off, is taken back."""
+"""The guard of a fit: a step that leaves a number that is not finite is taken back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from ..typing import Array
 from .feed import Batch
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -21,9 +22,7 @@ class Guard:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        self._copies: list[tuple[Array, Array]] = []
-        self._of_model: list[Array] = []
-        self._beside: list[tuple[Any, dict[str, Any]]] = []
+        self._before = Snapshot()
         self._trainer: dict[str, Any] = {}
 
     def step(self, batch: Batch, epoch: int, step: int) -> float:
@@ -34,18 +33,18 @@ class Guard:
         FloatingPointError
             If the loss or a weight is not finite; everything is as it was before the step.
         """
+        with self.trainer.model._lock:
+            return self._step(batch, epoch, step)
+
+    def _step(self, batch: Batch, epoch: int, step: int) -> float:
         trainer = self.trainer
         trainer._build(batch.x)
         self._remember()
-        try:
-            weight = {} if batch.weight is None else {"sample_weight": batch.weight}
-            loss = trainer.step(batch.x, batch.y, **weight)
-            if math.isfinite(loss) and self._weights_are_finite():
-                return loss
-            where = self._bad_weight() if math.isfinite(loss) else ""
-        except BaseException:
-            self._restore()
-            raise
+        weight = {} if batch.weight is None else {"sample_weight": batch.weight}
+        loss = trainer.step(batch.x, batch.y, **weight)
+        if math.isfinite(loss) and self._before.model_is_finite:
+            return loss
+        where = self._bad_weight() if math.isfinite(loss) else ""
         self._restore()
         where = where or self._bad_layer(batch.x)
         self._restore()  # to look for the layer was one more forward
@@ -59,46 +58,13 @@ class Guard:
         )
 
     def _remember(self) -> None:
-        arrays, copies = self._arrays(), self._copies
-        if len(arrays) != len(copies) or any(array is not own for array, (own, _) in zip(arrays, copies, strict=True)):
-            self._copies = [(array, array.copy()) for array in arrays]
-        else:
-            for array, copy in copies:
-                copy[...] = array
-        self._beside = [(thing, _shallow(thing)) for thing in self._things()]
-        self._trainer = {name: value for name, value in vars(self.trainer).items() if _is_plain(value)}
+        trainer = self.trainer
+        self._before.take(trainer.model, [thing for thing in (trainer.optimizer, trainer.ema) if thing is not None])
+        self._trainer = {name: value for name, value in vars(trainer).items() if _is_plain(value)}
 
     def _restore(self) -> None:
-        for array, copy in self._copies:
-            array[...] = copy
-        for thing, before in self._beside:
-            vars(thing).clear()
-            vars(thing).update(before)
+        self._before.restore()
         vars(self.trainer).update(self._trainer)
-
-    def _arrays(self) -> list[Array]:
-        """Return every array that a step changes for good."""
-        model = self.trainer.model
-        if not self._of_model or self._of_model[0] is not model._flat:  # a model that is built anew has a new vector
-            self._of_model = [model._flat, *model._state().values()]
-        arrays = [*self._of_model]
-        for thing in self._things():
-            for value in vars(thing).values():
-                if isinstance(value, np.ndarray):
-                    if value is not model._flat:
-                        arrays.append(value)
-                elif isinstance(value, (dict, list, tuple)):
-                    inner = value.values() if isinstance(value, dict) else value
-                    arrays += [array for array in inner if isinstance(array, np.ndarray)]
-        return arrays
-
-    def _things(self) -> list[Any]:
-        """Return what a step changes besides the model."""
-        return [thing for thing in (self.trainer.optimizer, self.trainer.ema) if thing is not None]
-
-    def _weights_are_finite(self) -> bool:
-        # A sum of squares is finite only if all numbers are; it may overflow though they are, then all are looked at.
-        return all(math.isfinite(np.vdot(array, array)) or np.isfinite(array).all() for array in self._of_model)
 
     def _bad_weight(self) -> str:
         """Name the first weight that the step has spoilt."""
@@ -123,7 +89,3 @@ class Guard:
 
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (int, float))
-
-
-def _shallow(thing: Any) -> dict[str, Any]:
-    return {name: type(value)(value) if type(value) in (dict, list) else value for name, value in vars(thing).items()}

@@ -19,7 +19,7 @@ do the bits. Once every thread has recorded every shard, all three parts are one
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
 
@@ -37,11 +37,13 @@ from ..kernels import update as kernels
 from ..losses import End, Loss, Targets
 from ..model import Sequential
 from ..optim.averaging import ExponentialMovingAverage
+from ..optim.flat_state import FlatState
 from ..optim.optimizer import Optimizer
 from ..runtime import threads as parallel
 from ..runtime.record import Call, KernelCalls, record_calls
 from ..runtime.tape import Tape
 from ..typing import Array, Gradients, IntArray
+from .snapshot import Snapshot
 
 SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
 SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
@@ -71,7 +73,8 @@ class Plan:
         rows = self.gradients.reshape(SHARDS, -1)
         self.gradients_by_layer: list[dict[Weights, Gradients]] = [model._gradients_by_layer(row) for row in rows]
         self.totals = aligned_zeros((SHARDS, 2), np.float64)  # of each shard: loss, hits
-        self.number = aligned_zeros(1, np.int64)  # of the step
+        self.number = aligned_zeros(1, np.int64)  # of the step; inverted when the step is taken, see `Underway`
+        self.underway: Underway | None = None
         self.contexts = [RunContext(number=self.number) for _ in range(SHARDS)]
         self.memories: dict[tuple[int, int], Workspace] = {}
         self.stores: dict[tuple[str, int], Store] = {}
@@ -95,6 +98,24 @@ class Plan:
             self.steps[key] = step = Step(self, x, targets)
         step.take_in(x, targets)
         return step
+
+    def settle(self) -> int | None:
+        """Take back a step that an exception has torn off, or end it, if its update is done; return its steps so far.
+
+        None if there is nothing to settle. It may itself be torn off, and is then called again.
+        """
+        parallel.drain()
+        if self.underway is None:
+            return None
+        number, things, before = self.underway
+        taken = int(self.number[0] == ~number)
+        if before is not None and not taken:
+            before.restore()
+        for thing, steps in things:
+            thing.steps = steps + taken
+            thing._rates_are_stale()
+        self.underway = None
+        return number + taken
 
     def cuts(self, n: int) -> list[tuple[int, int]]:
         """Return the slices of a batch of `n`: by its work alone, never by the number of threads."""
@@ -121,6 +142,13 @@ class Plan:
     def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Workspace]]:
         """Return the size and the memory of each shard, in order."""
         return [(last - first, self.memory(s, 0)) for s, (first, last) in enumerate(cuts)]
+
+
+# A step that has begun, and what is needed to take it back: its number, which is that of the steps taken before; the
+# optimizer and the average with their steps before; copies of what was before. What a step changes for good it changes
+# all at once, in the last native call, which also inverts `Plan.number`: so after an exception at any moment that tells
+# whether the step was taken. Only where Python has a part in the update or in running statistics are there copies.
+Underway = tuple[int, Sequence[tuple[FlatState, int]], Snapshot | None]
 
 
 class Step:
@@ -166,22 +194,26 @@ class Step:
     def train(
         self, number: int, optimizer: Optimizer, ema: ExponentialMovingAverage | None, threads: int
     ) -> tuple[float, float]:
-        """Take the step of this `number`; return loss and accuracy before it."""
+        """Take the step of this `number`; return loss and accuracy before it.
+
+        The plan's `underway` is left to the caller, who takes it away when all its own numbers are those of afterwards.
+        """
+        plan, update = self.plan, self.update
         self.totals.fill(0)
-        self.plan.number[0] = number
-        update = self.update
+        plan.number[0] = number
         if update is None or not update.is_for(optimizer, ema):
             self.whole.clear()
-            update = Update(self.plan, len(self.cuts), optimizer, ema)
+            self.update = update = Update(plan, len(self.cuts), optimizer, ema)
         whole = self.whole.get(threads)
         if whole is not None:
+            plan.underway = number, update.steps(), None
             update.begin()
             whole.play()
             return self._means()
+        plan.underway = number, update.steps(), update.snapshot(threads)
         self._forward_and_backward(threads)
         update.begin()
         update.run(threads)
-        self.update = update
         if threads not in self.whole and self._is_recorded(threads):
             self.whole[threads] = self._join(update, threads)
         return self._means()
@@ -211,7 +243,7 @@ class Step:
         if update.clips:
             return None
         stages = [self._part(direction, stage, threads) for direction, stage in self._parts()]
-        parts = [self.preparation.part(min(threads, len(self.cuts))), *stages, update.sweep.part(threads)]
+        parts = [self.preparation.part(min(threads, len(self.cuts))), *stages, update.sweep.part(threads), update.mark]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
             return None
@@ -334,10 +366,9 @@ class Update:
     replayable = True  # so far as `sum_squares` goes
 
     def __init__(self, plan: Plan, rows: int, optimizer: Optimizer, ema: ExponentialMovingAverage | None) -> None:
-        self.model, self.optimizer, self.ema = plan.model, optimizer, ema
-        for one in (optimizer, ema):
-            if one is not None:
-                one._bind(plan.model)
+        self.plan, self.model, self.optimizer, self.ema = plan, plan.model, optimizer, ema
+        for thing, _ in self.steps():
+            thing._bind(plan.model)
         self.rates = optimizer._rates, None if ema is None else ema._rates
         self.clips = optimizer.clip_norm is not None
         gradients, size = plan.gradients, plan.flat.size
@@ -354,8 +385,11 @@ class Update:
             if ema is not None:
                 yield Call(ema, ema._update, span)
 
-        self.norm = parallel.Tasks([square(*numbered) for numbered in enumerate(spans)])
-        self.sweep = parallel.Tasks([sweep(span) for span in spans])
+        self.norm = parallel.Tasks([list(square(*numbered)) for numbered in enumerate(spans)])
+        self.sweep = parallel.Tasks([list(sweep(span)) for span in spans])
+        self.mark = Tape()
+        self.mark.add_inversion(plan.number)
+        self.recorded: dict[int, Tape | parallel.Jobs | None] = {}  # the sweep and the mark, as one native call
 
     def is_for(self, optimizer: Optimizer, ema: ExponentialMovingAverage | None) -> bool:
         """Tell whether it is the update by these two, in the arrays that they have now."""
@@ -366,6 +400,19 @@ class Update:
             and (ema is None or ema._rates is self.rates[1])
             and self.clips == (optimizer.clip_norm is not None)
         )
+
+    def steps(self) -> Sequence[tuple[FlatState, int]]:
+        """Return the steps of optimizer and average."""
+        optimizer, ema = self.optimizer, self.ema
+        one = optimizer, optimizer.steps
+        return (one,) if ema is None else (one, (ema, ema.steps))
+
+    def snapshot(self, threads: int) -> Snapshot:
+        """Return copies of what a step may leave half changed."""
+        before = Snapshot()
+        take = before.take if self._native(threads) is None else before.take_statistics
+        take(self.model, [thing for thing, _ in self.steps()])
+        return before
 
     def begin(self) -> None:
         """Settle the numbers of this step."""
@@ -378,4 +425,17 @@ class Update:
         if self.clips:
             self.norm.run(threads)
             self.optimizer._clip(self.squares)
-        self.sweep.run(threads)
+        native = self._native(threads)
+        if native is None:
+            self.sweep.run(threads)
+            self.mark.play()
+        else:
+            native.play()
+
+    def _native(self, threads: int) -> Tape | parallel.Jobs | None:
+        """Return what sweeps and marks in one native call; None if that is not recorded yet, or Python has a part."""
+        if threads not in self.recorded and self.sweep.tapes:
+            part = self.sweep.part(threads)
+            whole = part + self.mark if isinstance(part, Tape) else part
+            self.recorded[threads] = parallel.Jobs([whole, self.mark]) if isinstance(whole, np.ndarray) else whole
+        return self.recorded.get(threads)

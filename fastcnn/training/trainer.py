@@ -60,6 +60,9 @@ class Trainer:
 
     Notes
     -----
+    Several Python threads may use one trainer, or trainers of one model: steps are taken one at a time. An exception at
+    any moment, such as a KeyboardInterrupt, leaves the last step taken as a whole, or not at all; `steps` tells which.
+
     A step trains all parameters, and all layers compute as in training. To train only the last layers, as in transfer
     learning, let a model of the first ones predict their input once, and train a model of the others on that.
     """
@@ -164,7 +167,7 @@ class Trainer:
         seed gives the same bits, for any number of threads, from arrays or a memory map.
 
         Ctrl-C ends the fit after the current step, with the history and the weights so far; a second one interrupts at
-        once. The trainer can go on after whatever ended a fit.
+        once. The trainer can go on after whatever ended a fit: a step is taken as a whole or not at all.
         """
         from .loop import fit
 
@@ -200,30 +203,71 @@ class Trainer:
         any moment. A large `x` is read where it is: then a step sees old and new pixels, and the memory must stay, as
         NumPy sees to unless `x.resize(refcheck=False)` is called.
         """
-        x = _as_batch(x)  # which lives until the step is taken: recorded calls know its address
-        step = self._step(x, y, sample_weight)
-        if self.schedule is not None:
-            self.optimizer.learning_rate = float(self.schedule(self.steps))
-        threads = self.threads or parallel.get_num_threads()
-        loss, self.accuracy = step.train(self.steps, self.optimizer, self.ema, threads)
-        self.steps, self._weight = self.steps + 1, step.targets.weight
-        return loss
+        with self.model._lock:
+            try:
+                x = _as_batch(x)  # which lives until the step is taken: recorded calls know its address
+                step = self._step(x, y, sample_weight)
+                if self.schedule is not None:
+                    self.optimizer.learning_rate = float(self.schedule(self.steps))
+                threads = self.threads or parallel.get_num_threads()
+                loss, self.accuracy = step.train(self.steps, self.optimizer, self.ema, threads)
+                self.steps, self._weight = self.steps + 1, step.targets.weight
+                step.plan.underway = None
+                return loss
+            except BaseException:
+                try:
+                    self._settle()
+                finally:  # a second Ctrl-C may have come in between
+                    self._settle()
+                raise
+
+    def _settle(self) -> None:
+        """Take back, or end, what an exception has torn off."""
+        taken = None if self._plan is None else self._plan.settle()
+        if taken is not None:
+            self.steps = taken
 
     def _measure(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, float, float]:
         """Return loss and accuracy of a batch in prediction mode, and the sum of weights that the loss is a mean by."""
-        x = _as_batch(x)
-        step = self._step(x, y, sample_weight)
-        return *step.measure(self.threads or parallel.get_num_threads()), step.targets.weight
+        with self.model._lock:
+            x = _as_batch(x)
+            step = self._step(x, y, sample_weight)
+            return *step.measure(self.threads or parallel.get_num_threads()), step.targets.weight
 
     def _step(self, x: Array, y: Any, sample_weight: Any) -> Step:
         """Return what there is for such a batch, with this one in it, checked."""
         plan = self._planned(x)
         return plan.step(x, plan.loss.targets(plan.end, y, len(x), sample_weight))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out plans and buffers; carry what optimizer and average remember, which they themselves leave out."""
+        with self.model._lock:
+            self._settle()
+            if self.ema is not None:
+                self.ema._expect_own("pickle")
+            if self.model.input_shape is not None:
+                self._drawn = self._seed  # now, so that the copy has the same orders and augmentation
+            remembered = {
+                name: thing.get_state()
+                for name, thing in (("optimizer", self.optimizer), ("ema", self.ema))
+                if thing is not None and thing._model is self.model
+            }
+            return {**vars(self), "_plan": None, "_remembered": remembered}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Let optimizer and average go on where those of the original were."""
+        remembered = state.pop("_remembered")
+        vars(self).update(state)
+        for name, numbers in remembered.items():
+            thing = state[name]
+            thing._bind(self.model)
+            thing.set_state(numbers)
+
     def _build(self, x: Array) -> None:
         """Build the model from a batch, or from all samples, unless it is built."""
-        if self.model.input_shape is None:
-            self.model.build(x.shape[1:], random_state=self.random_state)
+        with self.model._lock:
+            if self.model.input_shape is None:
+                self.model.build(x.shape[1:], random_state=self.random_state)
 
     @property
     def _seed(self) -> int:
@@ -255,15 +299,18 @@ class Trainer:
     def _planned(self, x: Array) -> Plan:
         """Return the plan for such batches; the last one is kept."""
         model, plan = self.model, self._plan
+        if plan is not None and plan.underway is not None:
+            self._settle()
         if plan is not None and plan.is_for(model, self.loss) and x.shape in plan.shapes:
             return plan
         self._build(x)
         self._check_modes()
         model._check_input(x)
         if plan is None or not (plan.is_for(model, self.loss) and plan.has_room(len(x))):
-            self._plan = plan = Plan(model, self.loss, len(x))
+            plan = Plan(model, self.loss, len(x))
             model.gradients = model._show(plan.gradients[: model._size])
             self._bind()
+            self._plan = plan
         plan.shapes.add(x.shape)
         return plan
 
