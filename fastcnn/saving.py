@@ -121,7 +121,7 @@ def thing_of(contents: Contents, custom: Mapping[str, type]) -> Any:
     decoder = Decoder(network.TABLE, custom, contents.tensors)
     thing = _restorer(contents.kind)(contents.description, decoder)
     decoder.done()
-    network.check_digest(_model_of(thing), contents.digest)
+    network.check_digest(model_of(thing), contents.digest)
     return thing
 
 
@@ -137,6 +137,7 @@ def _restorer(kind: str) -> Callable[[Any, Decoder], Any]:
     raise StorageError(f"expected a model, an estimator or a trainer; it holds a {kind[:40]!r}")
 
 
-def _model_of(thing: Any) -> Sequential:
+def model_of(thing: Any) -> Sequential:
+    """Return the network of what `load` gives."""
     model: Sequential = thing if isinstance(thing, Sequential) else getattr(thing, "model_", None) or thing.model
     return model

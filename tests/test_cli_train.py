@@ -15,7 +15,7 @@ import pytest
 from fastcnn import AdamW
 from fastcnn.cli import main
 from fastcnn.cli import recipes as plans
-from fastcnn.cli.main import _split
+from fastcnn.cli.train import split
 from fastcnn.data import hold_out, load
 from tests.test_data import idx
 
@@ -59,7 +59,7 @@ def test_validation_holds_out_a_share(folder, capsys):
 
 def test_a_share_is_the_notebook_s_split_and_no_copy_of_a_mapped_file(folder):
     found = load(folder)
-    X, y, X_held, y_held = _split(found, 0.25)
+    X, y, X_held, y_held = split(found, 0.25)
     for ours, theirs in zip((X[:], X_held[:], y, y_held), hold_out(found.X, found.y, 0.25), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert isinstance(found.X.base, np.memmap)
@@ -71,7 +71,7 @@ def test_a_known_data_set_is_found_and_trained_by_its_plan(name, recipe, tmp_pat
     write(tmp_path / name)
     monkeypatch.setenv("FASTCNN_DATA", str(tmp_path))
     made, usual = [], plans.Plan.trainer
-    monkeypatch.setattr(plans.Plan, "trainer", lambda *arguments: made.append(arguments) or usual(*arguments))
+    monkeypatch.setattr(plans.Plan, "trainer", lambda *given, **weight: made.append(given) or usual(*given, **weight))
     assert main(["train", name, "--recipe", recipe, "--epochs", "1", "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     plan, images, shape, classes, seed, _ = made[-1]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .. import exact, models
 from ..data.augmentation import Augmentation
 from ..losses import CrossEntropy
@@ -16,7 +18,7 @@ from ..optim import schedules
 from ..optim.optimizer import Optimizer
 from ..optim.optimizers import SGD, Adam, AdamW, Lion, RMSprop
 from ..training.trainer import Trainer
-from ..typing import Shape
+from ..typing import Array, IntArray, Shape
 
 NORMS = ("biases", "gamma", "beta")  # what weight decay leaves alone
 
@@ -58,12 +60,21 @@ class Plan:
         """Return how many steps all epochs take."""
         return self.epochs * -(-images // self.batch_size)
 
-    def trainer(self, images: int, input_shape: Shape, classes: int, seed: int, threads: int | None) -> Trainer:
+    def trainer(
+        self,
+        images: int,
+        input_shape: Shape,
+        classes: int,
+        seed: int,
+        threads: int | None,
+        *,
+        class_weight: Array | None = None,
+    ) -> Trainer:
         """Return a trainer for so many images, with a model that is not built yet."""
         rule = optimizer(self.optimizer, self.learning_rate)
         return Trainer(
-            network(self.model, input_shape, classes), CrossEntropy(self.label_smoothing), rule, threads, seed,
-            schedule=SCHEDULES[self.schedule](rule.learning_rate, self.steps(images)),
+            network(self.model, input_shape, classes), CrossEntropy(self.label_smoothing, class_weight), rule, threads,
+            seed, schedule=SCHEDULES[self.schedule](rule.learning_rate, self.steps(images)),
         )  # fmt: skip
 
 
@@ -77,6 +88,13 @@ PLANS = {
     ),
     ("fashion-mnist", "long"): Plan("resnet6", 15, learning_rate=0.1, augment="alternating-flip", label_smoothing=0.05),
 }
+
+
+def balanced(y: IntArray, classes: int) -> Array:
+    """Return class weights by which every class counts alike: n / (classes · count), as scikit-learn's."""
+    counts = np.bincount(y, minlength=classes)
+    weights: Array = np.where(counts, len(y) / (classes * np.maximum(counts, 1)), 0.0)
+    return weights
 
 
 def model_names() -> list[str]:

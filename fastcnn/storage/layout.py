@@ -54,6 +54,8 @@ class Contents:
         That of the model, see `Sequential.digest`.
     version : str
         Of the fastcnn that wrote the file.
+    number : int
+        Of its format.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class Contents:
     tensors: dict[str, Array]
     digest: str | None = None
     version: str = field(default=__version__)
+    number: int = FORMAT
 
 
 # Writing.
@@ -164,9 +167,8 @@ def _read(file: BinaryIO, size: int | None) -> Contents:
         raise StorageError("damaged: the checksum is another than that of what it holds")
     tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
     description = _parse(metadata.get("description", ""), "description")
-    return Contents(
-        metadata.get("kind", ""), description, tensors, metadata.get("digest"), metadata.get("fastcnn", "unknown")
-    )
+    writer, number = metadata.get("fastcnn", "unknown"), int(metadata["format_number"])
+    return Contents(metadata.get("kind", ""), description, tensors, metadata.get("digest"), writer, number)
 
 
 def _read_header(file: BinaryIO, size: int | None) -> tuple[dict[str, str], dict[str, Any]]:

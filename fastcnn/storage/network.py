@@ -179,12 +179,11 @@ def _sizes(value: list[Any]) -> Shape:
 
 
 def digest_of(model: Sequential) -> str | None:
-    """Return the model's digest, where models have one."""
-    digest = getattr(model, "digest", None)
-    return None if digest is None else str(digest())
+    """Return the model's digest, which a file keeps."""
+    return model.digest()
 
 
 def check_digest(model: Sequential, digest: str | None) -> None:
     """Raise unless the model that was made has the digest of the one that was saved."""
-    if digest is not None and digest_of(model) not in (digest, None):
+    if digest is not None and digest_of(model) != digest:
         raise StorageError(f"the model that it makes has another digest than the one that was saved, {digest[:80]}")

@@ -1,0 +1,156 @@
+"""What the verbs share: errors of one line, readers of options, and what is suggested for a misspelt word."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import os
+import re
+import reprlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+class CommandError(Exception):
+    """A command that makes no sense (exit status 2), or a run that failed (1)."""
+
+    def __init__(self, message: str, status: int = 2) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that complains in one line, and suggests what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(
+                action, f"expected one of {known}; got {value!r}{meant(value, action.choices)}"
+            )
+
+    def refuse(self, extra: str) -> NoReturn:
+        """Complain of a word that no option takes."""
+        name = extra.partition("=")[0]
+        what = "unknown option" if extra.startswith("-") else "one word too many:"
+        self.error(f"{what} {name!r}{meant(name, self._option_string_actions) if extra.startswith('-') else ''}")
+
+
+def meant(word: Any, known: Iterable[Any]) -> str:
+    """Return a question for the end of an error, if a known word is near."""
+    near = difflib.get_close_matches(str(word), [str(one) for one in known], 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def add_common(parser: argparse.ArgumentParser, lines: str) -> None:
+    """Add the options that every verb has; `lines` says what --json writes."""
+    parser.add_argument("--json", action="store_true", default=None, help=f"write {lines}, nothing else (words)")
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the threads."""
+    parser.add_argument(
+        "--threads", type=whole(1), metavar="N",
+        help="the most threads (all processors; fewer where OMP_NUM_THREADS or a variable like it says so)",
+    )  # fmt: skip
+
+
+def add_max_bytes(parser: argparse.ArgumentParser) -> None:
+    """Add the limit of packed files."""
+    parser.add_argument(
+        "--max-bytes", type=whole(1), metavar="N", help="the most that a packed file may take in memory (1000 for 1)"
+    )
+
+
+def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """Return a reader of whole numbers."""
+    wanted = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number {wanted}; got {reprlib.repr(text)}")
+        return value
+
+    return read
+
+
+def between(low: float, high: float = math.inf) -> Callable[[str], float]:
+    """Return a reader of numbers between two, neither of them included."""
+    wanted = f"above {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(f"expected a number {wanted}; got {reprlib.repr(text)}")
+        return value
+
+    return read
+
+
+def size(text: str) -> tuple[int, int]:
+    """Return height and width from HxW."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None or "0" in (match[1].strip("0") or "0", match[2].strip("0") or "0"):
+        raise argparse.ArgumentTypeError(f"expected HxW, height and width, such as 32x32; got {reprlib.repr(text)}")
+    return int(match[1]), int(match[2])
+
+
+def check_target(option: str, path: str) -> None:
+    """Raise unless a file can be written there; before anything runs."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise CommandError(f"{option} {path}: expected the path of a file; this is none")
+    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
+        raise CommandError(f"{option} {path}: expected a file in a folder that can be written to")
+
+
+def source(name: str, recipe: str = "default") -> str:
+    """Return what to load: a name, or the path of something that is there."""
+    from ..data import sets
+    from . import recipes
+
+    having = [known for known in recipes.PLANS if known[0] == name]
+    if recipe == "long" and (name, recipe) not in having:
+        long = ", ".join(data for data, known in recipes.PLANS if known == recipe)
+        raise CommandError(f"--recipe long: there is one for {long}; got {reprlib.repr(name)}")
+    if name in sets.LOADERS:
+        return name
+    path = os.path.join(os.environ.get("FASTCNN_DATA", ""), name) if having else name
+    if os.path.exists(path):
+        return path
+    if having:
+        raise CommandError(f"{name}: no folder {path!r}; name the folder that has it in FASTCNN_DATA")
+    known = [*dict.fromkeys(data for data, _ in recipes.PLANS)]
+    raise CommandError(
+        f"unknown data {reprlib.repr(name)}; known: {', '.join(known)}, or the path of a file or folder"
+        f"{meant(name, known)}"
+    )
+
+
+def dataset(path: str, size: tuple[int, int] | None, max_bytes: int | None) -> Any:
+    """Return the data set of a name or path; images of folders are brought to a size."""
+    from ..data import sets
+
+    try:
+        if size is None:
+            return sets.load(path, max_bytes)
+        if path in sets.LOADERS or not Path(path).is_dir() or any(Path(path).glob("*idx*ubyte*")):
+            raise CommandError(f"--size: only the images of a folder are brought to a size; got {path}")
+        return sets.load_images(path, size, max_bytes)
+    except (sets.DataError, OSError) as error:
+        words = str(error)
+        if " pixels, as " in words:
+            words += "; --size HxW brings all images to one size"
+        raise CommandError(words, status=1) from None

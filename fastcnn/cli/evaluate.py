@@ -1,0 +1,143 @@
+"""`fastcnn evaluate`: how good a saved network is on a data set, as a whole and class by class."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from .common import CommandError, add_common, add_max_bytes, add_threads, between, dataset, meant, size, source
+
+if TYPE_CHECKING:
+    from ..data.sets import Dataset
+    from ..typing import Array, IntArray
+    from .opened import Opened
+
+
+def add(verbs: Any) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "evaluate",
+        help="tell how good a saved network is on a data set",
+        description="Tell accuracy, loss, and precision and recall of each class, of a network that train --save or "
+        "fastcnn.save has written, on the data set's own test images, or on all of it where it has none.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a file of train --save or fastcnn.save")
+    parser.add_argument("data", metavar="DATA", help="as of train")
+    parser.add_argument(
+        "--validation", type=between(0, 1), metavar="SHARE",
+        help="the share that train holds out by the same option (the test set, or all)",
+    )  # fmt: skip
+    parser.add_argument("--size", type=size, metavar="HxW", help="height and width for a folder's images (their own)")
+    parser.add_argument("--confusion", action="store_true", help="write the confusion matrix too (not)")
+    add_max_bytes(parser)
+    add_common(parser, "one line of JSON")
+    add_threads(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Evaluate, and write what comes of it."""
+    path = source(options.data)
+    from . import measures
+    from .opened import Opened
+
+    opened = Opened(options.model)
+    names = opened.expect_classes()
+    found = dataset(path, options.size, options.max_bytes)
+    X, y = _part(found, options.validation)
+    y = _as_the_models(y, found.classes, opened, options.data)
+    X = _fitting(X, opened, options.data)
+    probabilities = opened.outputs(X, options.threads)
+    matrix = measures.confusion(y, probabilities.argmax(axis=1), len(names))
+    loss = _loss(probabilities, y)
+    if options.json:
+        print(json.dumps(_as_json(matrix, loss, names, confusion=options.confusion)))
+        return
+    for line in _lines(matrix, names, confusion=options.confusion):
+        print(line)
+    beside = f" ({measures.recall_words(matrix, names)})" if measures.needs_recall(matrix) else ""
+    print(f"Accuracy: {measures.accuracy(matrix):.2%}{beside} | Loss: {loss:.4f} | {len(y)} images")
+
+
+def _part(found: Dataset, share: float | None) -> tuple[Any, IntArray]:
+    """Return the images to measure on, and their classes."""
+    from .train import split
+
+    if share is None and (found.X_test is None or found.y_test is None):
+        return found.X, found.y
+    _, _, X, y = split(found, share)
+    return X, y
+
+
+def _as_the_models(y: IntArray, names: list[str], opened: Opened, data: str) -> IntArray:
+    """Return classes as the model counts them, by their names."""
+    import numpy as np
+
+    known = opened.expect_classes()
+    present = [names[number] for number in np.unique(y)]
+    for name in present:
+        if name not in known:
+            words = f"{data}: its class {name!r} is none of the model's: {', '.join(known)[:200]}{meant(name, known)}"
+            raise CommandError(words, status=1)
+    return np.array([known.index(name) if name in known else -1 for name in names])[y]
+
+
+def _fitting(X: Any, opened: Opened, data: str) -> Any:
+    """Return images of the model's shape; grey ones for a model of colours become grey in all of them."""
+    import numpy as np
+
+    shape, wanted = X.shape[1:], opened.shape
+    if opened.kind in ("CNNClassifier", "CNNRegressor") and np.prod(shape) == np.prod(wanted):
+        return X
+    if len(shape) == len(wanted) == 3:
+        if shape[1:] != wanted[1:]:
+            advice = f"; --size {wanted[1]}x{wanted[2]} brings the images of a folder to that"
+            raise CommandError(
+                f"{data}: images of {shape[1]} x {shape[2]} pixels; the model takes {wanted[1]} x {wanted[2]}{advice}",
+                status=1,
+            )
+        if shape[0] == 1 and wanted[0] == 3:
+            return np.repeat(X[:], 3, axis=1)
+    if shape != wanted:
+        raise CommandError(f"{data}: samples of shape {shape}; the model takes {wanted}", status=1)
+    return X
+
+
+def _loss(probabilities: Array, y: IntArray) -> float:
+    """Return the cross-entropy."""
+    import numpy as np
+
+    right = probabilities[np.arange(len(y)), y]
+    return float(-np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean())
+
+
+def _lines(matrix: IntArray, names: list[str], *, confusion: bool) -> list[str]:
+    """Return precision and recall of each class as a table, and the confusion matrix."""
+    from . import measures
+
+    counts = matrix.sum(axis=1).tolist()
+    rows = [
+        (name, measures.percent(p), measures.percent(r), f"{count:,}")
+        for name, p, r, count in zip(names, measures.precision(matrix), measures.recall(matrix), counts, strict=True)
+    ]
+    lines = measures.table([("class", "precision", "recall", "images"), *rows])
+    if confusion:
+        columns = [(name, *row) for name, row in zip(names, matrix.tolist(), strict=True)]
+        lines += ["", "rows: the class; columns: what it was taken for", *measures.table([("", *names), *columns])]
+    return lines
+
+
+def _as_json(matrix: IntArray, loss: float, names: list[str], *, confusion: bool) -> dict[str, Any]:
+    from . import measures
+
+    by_class = {
+        name: {"precision": p, "recall": r, "images": count}
+        for name, p, r, count in zip(
+            names, measures.precision(matrix), measures.recall(matrix), matrix.sum(axis=1).tolist(), strict=True
+        )
+    }
+    known = {"accuracy": measures.accuracy(matrix), "loss": loss, "images": int(matrix.sum())}
+    whole = {"confusion": matrix.tolist()} if confusion else {}
+    return {**known, "majority": measures.majority(matrix), "classes": by_class, **whole}

@@ -1,0 +1,347 @@
+"""`fastcnn train`: a network is trained on a data set, tested on images that it has not seen, and saved."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import reprlib
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .common import (
+    CommandError,
+    add_common,
+    add_max_bytes,
+    add_threads,
+    between,
+    check_target,
+    dataset,
+    meant,
+    size,
+    source,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from ..data.sets import Dataset
+    from ..history import Epoch as FitEpoch
+    from ..history import History
+    from ..training.feed import Rows
+    from ..training.trainer import Trainer
+    from ..typing import Array, IntArray
+    from .recipes import Plan
+
+CHOICES = (
+    "model", "optimizer", "schedule", "augment", "label_smoothing", "class_weight", "validation", "max_bytes", "size",
+    "save", "checkpoint", "quiet", "json",
+)  # fmt: skip
+
+
+def add(verbs: Any) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "train",
+        help="train a network and tell its accuracy on images that it has not seen",
+        description="Train a network on a data set and tell its accuracy on the set's own test images, or on a "
+        "held-out fifth. The images that are held out choose nothing.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "data", metavar="DATA",
+        help="digits, scikit-learn's 1797 images of 8 x 8 pixels; mnist or fashion-mnist, a folder of that name in the "
+        "one that the environment variable FASTCNN_DATA names; or a path: a folder of IDX files (as MNIST's), one file "
+        "of an IDX pair, an NPZ file, a file or folder of the binary CIFAR, a folder with a folder of images per class",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recipe", choices=("default", "long", "notebook"), default="default",
+        help="default: what suits the data; long: for fashion-mnist, seven minutes in place of two; "
+        "notebook: for digits, one convolution, SGD at 0.001, up to 100 epochs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=("fastcnn", "reference"), default="fastcnn",
+        help="who computes the notebook: fastcnn (the default) or the loops of reference/",
+    )  # fmt: skip
+    parser.add_argument("--epochs", type=whole(1), metavar="N", help="passes over the training images (a path 10)")
+    parser.add_argument("--batch-size", type=whole(1), metavar="N", help="images in a step (digits 32, a path 128)")
+    parser.add_argument("--learning-rate", type=between(0), metavar="RATE", help="(notebook 0.001; else by optimizer)")
+    parser.add_argument("--model", metavar="NAME", help="a network of fastcnn.models (digits_default, compact, ...)")
+    parser.add_argument("--optimizer", metavar="NAME", help="sgd, momentum, adam, adamw, rmsprop, lion (momentum)")
+    parser.add_argument("--schedule", metavar="NAME", help="constant, cosine, one-cycle, step, exponential (one-cycle)")
+    parser.add_argument(
+        "--augment", metavar="WORDS",
+        help="changes of the images, such as flip,shift=2,rotation=10,scale=0.1,cutout=8,mixup=0.2; none (the default)",
+    )  # fmt: skip
+    share = between(0, 1)
+    parser.add_argument("--label-smoothing", type=share, metavar="SHARE", help="of each target for all classes (0)")
+    parser.add_argument(
+        "--class-weight", choices=("balanced",),
+        help="balanced: a class counts as much as any other, however many images it has (every image counts alike)",
+    )  # fmt: skip
+    parser.add_argument("--size", type=size, metavar="HxW", help="height and width of a folder's images (their own)")
+    parser.add_argument("--save", metavar="FILE", help="write the network to a file, for evaluate and predict (none)")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE",
+        help="keep the state of the run in a file, from which the same command goes on if it is there (none)",
+    )  # fmt: skip
+    parser.add_argument("--validation", type=share, metavar="SHARE", help="to hold out (0.2 without a test set)")
+    add_max_bytes(parser)
+    parser.add_argument("--quiet", action="store_true", default=None, help="write the last line only (a line an epoch)")
+    add_common(parser, "a line of JSON an epoch")
+    parser.add_argument("--seed", type=whole(0, 2**32 - 1), metavar="N", help="of weights, order and shifts (0)")
+    add_threads(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, and write what comes of it."""
+    began = time.perf_counter()
+    from .. import set_num_threads
+
+    path = source(options.data, options.recipe)
+    for option in ("save", "checkpoint"):
+        if getattr(options, option) is not None:
+            check_target(f"--{option}", getattr(options, option))
+    set_num_threads(options.threads)
+    if options.recipe == "notebook":
+        _train_as_the_notebook(options)
+    elif options.engine != "fastcnn":
+        raise CommandError(f"--engine {options.engine} takes --recipe notebook: the loops are too slow for the others")
+    else:
+        _train_by_plan(options, path, began)
+
+
+def _engine(name: str) -> Any:
+    """Return the package that computes."""
+    try:
+        engine = importlib.import_module(name)
+        engine.MaxPool2  # noqa: B018  (a package of the same name may be somebody else's)
+    except (ImportError, AttributeError):
+        raise CommandError("--engine reference: the loops are not installed; run this in a clone of fastcnn") from None
+    return engine
+
+
+def _train_as_the_notebook(options: argparse.Namespace) -> None:
+    """Train as the notebook does, with its lines."""
+    from ..data.sets import hold_out, load_digits
+    from ..training.progress import progress
+    from .notebook import Notebook
+
+    if options.data != "digits":
+        raise CommandError(f"--recipe notebook: there is one for digits; got {reprlib.repr(options.data)}")
+    for name in CHOICES:
+        if getattr(options, name) is not None:
+            raise CommandError(f"--{name.replace('_', '-')}: the notebook's recipe leaves no choice")
+    given = {name: getattr(options, name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
+    settings = replace(Notebook.defaults, **{name: value for name, value in given.items() if value is not None})
+    recipe = Notebook(settings, _engine(options.engine))
+    X, X_test, y, y_test = hold_out(*load_digits())
+    # A loss that is not finite is an error here: one line, and no words on the way to it.
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning), progress(settings.steps(len(X))) as shown:
+        for epoch in recipe.train(X, y, shown.advance):
+            if not math.isfinite(epoch.loss):
+                words = f"the loss is not finite in epoch {epoch.number}; try a smaller --learning-rate"
+                raise CommandError(words, status=1)
+            shown.write(f"Epoch {epoch.number} | Loss: {epoch.loss:.4f} | Accuracy: {epoch.accuracy:.2%}")
+    print(f"Test Accuracy: {(recipe.predict(X_test) == y_test).mean():.2%} | Digest: {recipe.digest()}")
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    """Return the plan for the data, with what the command line says otherwise."""
+    from . import recipes as plans
+
+    chosen = {field.name: getattr(options, field.name) for field in fields(plans.Plan)}
+    usual = plans.PLANS.get((options.data, options.recipe), plans.Plan())
+    plan = replace(usual, **{name: value for name, value in chosen.items() if value is not None})
+    try:
+        plans.augmentation(plan.augment)
+    except ValueError as error:
+        raise CommandError(f"--augment: {error}") from None
+    for option, known in (
+        ("model", plans.model_names()),
+        ("optimizer", plans.OPTIMIZERS),
+        ("schedule", plans.SCHEDULES),
+    ):
+        if getattr(plan, option) not in (None, *known):
+            given = getattr(plan, option)
+            words = f"--{option}: expected one of {', '.join(known)}; got {given!r}{meant(given, known)}"
+            raise CommandError(words)
+    return plan
+
+
+def _train_by_plan(options: argparse.Namespace, path: str, began: float) -> None:
+    """Train by `Trainer.fit`."""
+    from . import recipes as plans
+
+    plan = _plan(options)
+    found = dataset(path, options.size, options.max_bytes)
+    X, y, X_held, y_held = split(found, options.validation)
+    batches: dict[str, Any] = {"batch_size": plan.batch_size, "augmentation": plans.augmentation(plan.augment)}
+    weight = plans.balanced(y, len(found.classes)) if options.class_weight else None
+
+    def trainer() -> Trainer:
+        seed = options.seed or 0
+        return plan.trainer(len(X), X.shape[1:], len(found.classes), seed, options.threads, class_weight=weight)
+
+    def rehearse() -> None:
+        few = slice(0, plan.batch_size)
+        trainer().fit(X[few], y[few], epochs=1, X_val=X_held[few], y_val=y_held[few], verbose=0, **batches)
+
+    try:
+        if options.quiet or options.json:
+            rehearse()
+        else:
+            print(f"{len(X)} images to train on, {len(X_held)} held out.")
+            with _timed("Loading the kernels (the first run compiles them) ... "):
+                rehearse()
+            if options.checkpoint and Path(options.checkpoint).exists():
+                print(f"Going on from {options.checkpoint}.")
+        chosen = trainer()
+        with _first_ends_the_fit():
+            _fit(chosen, options, plan.steps(len(X)), found.classes, X=X, y=y, X_val=X_held, y_val=y_held,
+                 epochs=plan.epochs, checkpoint=options.checkpoint, **batches)  # fmt: skip
+    except BrokenPipeError:
+        raise
+    except (FloatingPointError, TypeError, ValueError, OSError) as error:
+        raise CommandError(str(error), status=1) from None
+    history = chosen.history
+    if history is None or not len(history):
+        raise CommandError("interrupted", status=130)
+    about = {"data": options.data, "images": len(X), "held_out": len(X_held), "classes": found.classes,
+             "dtype": str(X.dtype), "seed": options.seed or 0, "recipe": asdict(plan),
+             "class_weight": options.class_weight, "epochs": len(history)}  # fmt: skip
+    _tell(chosen, options, X_held, y_held, about, began)
+    if history.stopped:
+        raise CommandError("interrupted", status=130)
+
+
+def _tell(
+    trainer: Trainer, options: argparse.Namespace, X: Array | Rows, y: IntArray, about: dict[str, Any], began: float
+) -> None:
+    """Write what has come of the training, and save the network."""
+    from . import measures
+
+    history: History = trainer.history  # type: ignore[assignment]
+    accuracy, seconds = history.epochs[-1].val_accuracy, sum(epoch.seconds for epoch in history)
+    if math.isnan(accuracy):  # an epoch that was interrupted
+        accuracy = trainer.evaluate(X, y).accuracy
+    names = about["classes"]
+    if options.save:
+        _save(trainer, options.save, {**about, "accuracy": accuracy, "seconds": seconds})
+    matrix = _confusion(trainer, X, y, len(names))
+    if not options.json:
+        beside = f" ({measures.recall_words(matrix, names)})" if measures.needs_recall(matrix) else ""
+        total = time.perf_counter() - began
+        measured = f"Test Accuracy: {accuracy:.2%}{beside} | {seconds:.2f} s of training, {total:.2f} s in all"
+        print(f"{measured} | Digest: {trainer.model.digest()}")
+
+
+def _confusion(trainer: Trainer, X: Array | Rows, y: IntArray, classes: int) -> IntArray:
+    """Return the confusion matrix of the network on images."""
+    import numpy as np
+
+    from . import measures
+
+    firsts = range(0, len(X), 1024)
+    guesses = [trainer.model.predict(X[first : first + 1024]).argmax(axis=1) for first in firsts]
+    return measures.confusion(y, np.concatenate(guesses), classes)
+
+
+def _recall(trainer: Trainer, X: Array | Rows, y: IntArray, names: list[str]) -> dict[str, Any]:
+    """Return what the last line of JSON says besides, where classes are unbalanced."""
+    from . import measures
+
+    matrix = _confusion(trainer, X, y, len(names))
+    if not measures.needs_recall(matrix):
+        return {}
+    return {"recall": dict(zip(names, measures.recall(matrix), strict=True)), "majority": measures.majority(matrix)}
+
+
+def _save(trainer: Trainer, path: str, about: dict[str, Any]) -> None:
+    """Write the network to a file, with what it was trained on and how."""
+    from ..saving import model_contents
+    from ..storage import layout
+
+    contents = model_contents(trainer.model)
+    contents.description["about"] = about
+    try:
+        layout.write(contents, path)
+    except OSError as error:
+        raise CommandError(f"--save: {error}", status=1) from None
+
+
+@contextmanager
+def _timed(words: str) -> Iterator[None]:
+    """Write what is done, and behind it how long it took; the line ends whatever happens."""
+    print(words, end="", flush=True)
+    before, took = time.perf_counter(), ""
+    try:
+        yield
+        took = f"{time.perf_counter() - before:.1f} s"
+    finally:
+        print(took, flush=True)
+
+
+def split(found: Dataset, share: float | None) -> tuple[Array | Rows, IntArray, Array | Rows, IntArray]:
+    """Return the images to train on and those to measure on: a share of the training images, or the test set."""
+    from ..data.sets import hold_out
+    from ..training.feed import Rows
+
+    if share is None and found.X_test is not None and found.y_test is not None:
+        return found.X, found.y, found.X_test, found.y_test
+    share = 0.2 if share is None else share
+    if not 0 < math.ceil(share * len(found.X)) < len(found.X):
+        raise CommandError(f"--validation {share:g}: nothing is left of {len(found.X)} images to train on", status=1)
+    chosen, held, y, y_held = hold_out(range(len(found.X)), found.y, share)
+    return Rows(found.X, chosen), y, Rows(found.X, held), y_held
+
+
+def _fit(trainer: Trainer, options: argparse.Namespace, steps: int, names: list[str], **arguments: Any) -> None:
+    """Train, with a line an epoch as the options want it."""
+    from ..training.callbacks import Callback, Run
+    from ..training.progress import progress
+
+    class Shown(Callback):
+        def batch(self, run: Run) -> None:
+            shown.advance()
+
+        def epoch(self, run: Run, epoch: FitEpoch) -> None:
+            if options.json:
+                values = {name: value if math.isfinite(value) else None for name, value in epoch._asdict().items()}
+                last = epoch.epoch == arguments["epochs"]
+                more = _recall(trainer, arguments["X_val"], arguments["y_val"], names) if last else {}
+                print(json.dumps({**values, "digest": trainer.model.digest(), **more}), flush=True)
+                return
+            held_out = "" if math.isnan(epoch.val_accuracy) else f" | Held-out: {epoch.val_accuracy:.2%}"
+            shown.write(
+                f"Epoch {epoch.epoch} | Loss: {epoch.loss:.4f} | Accuracy: {epoch.accuracy:.2%}{held_out} | "
+                f"{epoch.images_per_second:,.0f} images/s"
+            )
+
+    with progress(steps, quiet=options.quiet or options.json) as shown:
+        trainer.fit(**arguments, callbacks=[Shown()], verbose=0)
+
+
+@contextmanager
+def _first_ends_the_fit() -> Iterator[None]:
+    """Let the first Ctrl-C end the fit after its step, and a second one the process."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or getattr(handler, "__name__", "") != "leave":
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        assert callable(handler)
+        handler(signal.SIGINT, None)
+    finally:
+        signal.signal(signal.SIGINT, handler)
