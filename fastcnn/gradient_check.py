@@ -113,6 +113,8 @@ def check_gradients(
     outputs, layer by layer. If it finds some, it says so in the report and checks two things instead: each layer alone
     at its own input, the outputs at a kink left out; and the whole model beside the point, `x` and the parameters moved
     at random by a twentieth of their size. What a layer's gradient is exactly at a kink is a choice, and not checked.
+    `MaxPool2`, which gives its gradient to every one of several equal maxima, is called wrong where they stay equal
+    beside the point too: behind overlapping windows, or a convolution of regions in which ReLU gives 0.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from .losses import Loss
 from .typing import Array
 
 FAR, NEAR = 1e-5, 1e-7  # steps: a bend of a smooth function shrinks with them, that of a kink does not
+ROUNDING = 1e-9
 DISPLACEMENT = 0.05  # relative to the root of the mean square of an array
 
 
@@ -84,5 +85,6 @@ def _moved(value: Callable[[], Array], arrays: list[Array], directions: list[Arr
 
 
 def _size(array: Array) -> float:
-    """Return the root of the mean square; 1 where all is 0."""
-    return float(np.sqrt(np.mean(np.square(array)))) or 1.0
+    """Return the root of the mean square; 1 where all is 0, or what rounding has left of it."""
+    size = float(np.sqrt(np.mean(np.square(array))))
+    return size if size > ROUNDING else 1.0

@@ -14,6 +14,7 @@ from fastcnn import (
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2D,
     GlobalMaxPool2D,
     LayerNorm,
     LeakyReLU,
@@ -50,6 +51,9 @@ NETWORKS = {
     "branches": lambda: Sequential([
         Concat([[ReLU()], [Conv2D(3, 3, padding=1), ReLU()]]), Residual([Conv2D(4, 3, padding=1), ReLU()]),
         GlobalMaxPool2D(), Dense(10),
+    ]),
+    "means that are 0 but for rounding": lambda: Sequential([
+        Conv2D(5, 3), BatchNorm(), GlobalAvgPool2D(), Dense(8), ReLU(), Dense(10),
     ]),
     "random": lambda: Sequential([Conv2D(6, 3), ReLU(), Dropout(0.3), MaxPool2D(2), Flatten(), Dense(10)]),
 }  # fmt: skip
