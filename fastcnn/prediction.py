@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -45,7 +45,7 @@ class Predictors:
         self.idle = {1: self.singles}
 
     def repeat(self, x: Any, batch_size: Any, threads: Any) -> Array | None:
-        """Return the output for one image, if there has been one of its kind before; None if that is to be found out.
+        """Fast path: replay the last one-image record. None if shape, dtype or weights differ.
 
         For one image neither `batch_size` nor `threads` matters, as long as they are what they should be.
         """
@@ -57,8 +57,9 @@ class Predictors:
             predictor = self.singles.pop()
         except IndexError:
             return None
-        play, changed, output, _ = predictor.last
-        result = output.copy() if play(x) and (changed is None or not changed[0]) else None
+        record = predictor.last
+        is_right = record.play(x) and (record.changed is None or not record.changed[0])
+        result = record.output.copy() if is_right else None
         self.singles.append(predictor)
         return result
 
@@ -130,7 +131,7 @@ class Predictor:
     def repeat(self, x: Array) -> Array | None:
         """Return the output for a batch of a kind that is recorded, if the weights are those of then; else None."""
         record = self.records.get((x.shape, x.dtype))
-        if record is None or not record.play(np.ascontiguousarray(x)):
+        if record is None or not record.play(x):
             return None
         self.last = record
         return None if self.copies.changed[0] else record.output.copy()
@@ -138,15 +139,14 @@ class Predictor:
     def _record(self, x: Array) -> None:
         """Keep all calls of the prediction of a small batch, which was one piece just now."""
         n, piece = len(x), self.pieces.get((0, len(x)))
-        if piece is None or x.nbytes > SMALL or x.dtype not in (self.plan.dtype, np.uint8) or not x.flags.aligned:
+        if piece is None or x.nbytes > SMALL or x.dtype not in (self.plan.dtype, np.uint8):
             return
-        images = np.ascontiguousarray(x)
+        images = owned(np.empty(x.shape, x.dtype))
         source = owned(np.array([images.ctypes.data]))
         with recording(Tape()) as load:
             load_from(self.plan, source, np.zeros(0, x.dtype), 0, n, piece.workspace)
-        tape = self.copies.look + load + piece.tape
         changed = self.copies.changed if self.copies.now else None
-        record = _Record(tape.fed(source, images), changed, piece.output, tape)
+        record = _Record(images, self.copies.look + load + piece.tape, changed, piece.output)
         self.records[x.shape, x.dtype] = self.last = record
 
     def _predict(self, x: Array, output: Array, worker: int) -> None:
@@ -179,19 +179,35 @@ class _Piece(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """A kind of batch: what computes its output from images, if they are of that kind, and where that stands.
+    """The recorded prediction of a small batch.
 
-    The output is worth nothing if `changed[0]` says that parameters were written, of which there are copies; None if
-    there are none. `tape` is what `play` plays.
+    Attributes
+    ----------
+    images : array
+        Where the calls read the batch; only batches of its shape and dtype can be predicted so.
+    tape : Tape
+    changed : int64 array of shape (1,) or None
+        Not 0 after the calls if parameters were written, of which there are copies: then the output is worth nothing.
+        None if there are no copies.
+    output : array
+        Where the calls write the output.
     """
 
-    play: Callable[[Any], bool]
+    images: Array
+    tape: Tape
     changed: IntArray | None
     output: Array
-    tape: Tape
+
+    def play(self, x: Any) -> bool:
+        """Compute the output of `x`; False if it is a batch of another kind."""
+        if type(x) is not np.ndarray or x.shape != self.images.shape or x.dtype != self.images.dtype:
+            return False
+        self.images[...] = x
+        self.tape.play()
+        return True
 
 
-NONE = _Record(lambda images: False, None, np.empty(0), Tape())
+NONE = _Record(np.empty(0, "V1"), Tape(), None, np.empty(0))
 
 
 class _Copies:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 from fastcnn.engine.arrays import aligned_zeros
 from fastcnn.jit.recorder import recording
-from fastcnn.kernels import activation, load, update
+from fastcnn.kernels import activation, update
 from fastcnn.runtime import threads as parallel
 from fastcnn.runtime.tape import Tape
 from tests.arrays import both_dtypes
@@ -74,100 +73,6 @@ def test_other_calls_keep_their_place():
     assert seen == [2, 5]
     assert theta[0] == 7
     assert tape.native() is None
-
-
-@pytest.mark.parametrize("calls_python", [False, True])
-def test_what_is_fed_is_found(calls_python):
-    """By kernels that read at the address in an array, whatever was there when they were recorded."""
-    first, y = np.arange(SIZE, dtype=np.uint8), counter()
-    place, tape, seen = np.array([first.ctypes.data]), Tape(), []
-    with recording(tape):
-        load.load(place, first, 0, 1, 1, 1, SIZE, y, 0, SIZE, SIZE, 1, np.float32(0.5))
-    if calls_python:
-        tape.add(lambda: seen.append(y.copy()), ())
-    feed = tape.fed(place, first)
-    for k in range(3):
-        pixels = np.roll(first, k)
-        pixels.flags.writeable = k > 0
-        assert feed(pixels if k < 2 else pixels.tobytes()) is True
-        np.testing.assert_array_equal(y, pixels / np.float32(2))
-    assert len(seen) == 3 * calls_python
-    before = y.copy()
-    other = np.zeros((SIZE, 2), np.uint8)
-    for wrong in (3, None, [0] * SIZE, "x" * SIZE, other, other[:, 0], other[: SIZE // 2].ravel()[:-1]):
-        assert feed(wrong) is False
-    np.testing.assert_array_equal(y, before)
-
-
-@pytest.mark.parametrize("calls_python", [False, True])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_only_what_is_alike_is_fed(calls_python, dtype):
-    """The same shape, the same dtype, the same order of bytes; the owner of the buffer does not matter."""
-    like, y = np.arange(SIZE).reshape(1, 2, 2, 4).astype(dtype), counter()
-    place, tape, seen = np.array([like.ctypes.data]), Tape(), []
-    with recording(tape):
-        load.load(place, like, 0, 1, 1, 1, SIZE, y, 0, SIZE, SIZE, 1, np.float32(1))
-    if calls_python:
-        tape.add(lambda: seen.append(0), ())
-    feed = tape.fed(place, like)
-    borrowed = np.frombuffer(like.tobytes(), dtype).reshape(like.shape)
-    alike = [like, like + 1, memoryview(like), like.view(np.recarray), borrowed]
-    for one in alike:
-        y[...] = -1
-        assert feed(one)
-        np.testing.assert_array_equal(y, np.asarray(one).ravel())
-    y[...] = -1
-    shapes = [(SIZE,), (2, 2, 4), (1, 2, 4, 2), (1, 1, 2, 2, 4), (2, 2, 2, 2), (0, 2, 2, 4), (1, 2, 2, 5)]
-    dtypes = {np.dtype(kind) for kind in ("u1", "i1", "?", "f2", "f4", "f8", ">f4", ">f8", "i4", "c8")}
-    pair = np.dtype([("x", dtype), ("y", dtype)])
-    unlike = [np.zeros(shape, dtype) for shape in shapes]
-    unlike += [np.zeros(like.shape, kind) for kind in dtypes - {like.dtype}]
-    unlike += [np.zeros(like.shape, pair), np.zeros(like.shape, "U1"), np.asfortranarray(like), like[..., ::-1]]
-    assert not any(feed(one) for one in unlike)
-    np.testing.assert_array_equal(y, -1)
-
-
-def test_what_is_fed_is_given_back():
-    """No reference is kept, and none is lost: not to the array, whose buffer is free again, nor to the result."""
-    pixels, y = np.arange(SIZE, dtype=np.uint8), counter()
-    place, tape = np.array([pixels.ctypes.data]), Tape()
-    with recording(tape):
-        load.load(place, pixels, 0, 1, 1, 1, SIZE, y, 0, SIZE, SIZE, 1, np.float32(1))
-    feed, held = tape.fed(place, pixels), bytearray(pixels)
-    objects = pixels, pixels[:-1], True, False
-    before = [sys.getrefcount(one) for one in objects]
-    for _ in range(1000):
-        assert feed(pixels)
-        assert not feed(objects[1])
-    assert feed(held)
-    held.append(0)  # a BufferError, if the buffer were still in use
-    assert not feed(held)
-    held.append(0)
-    after = [sys.getrefcount(one) for one in objects]
-    assert after[:2] == before[:2]
-    assert np.abs(np.subtract(after, before)).max() < 100
-
-
-def test_other_threads_run_while_kernels_are_fed():
-    """Python gives no turn by itself here: whoever has one was let in by the call."""
-    pixels, y, seen = np.arange(SIZE, dtype=np.uint8), counter(), []
-    place, tape = np.array([pixels.ctypes.data]), Tape()
-    with recording(tape):
-        load.load(place, pixels, 0, 1, 1, 1, SIZE, y, 0, SIZE, SIZE, 1, np.float32(1))
-    for _ in range(14):
-        tape = tape + tape
-    feed, interval, ready = tape.fed(place, pixels), sys.getswitchinterval(), threading.Event()
-    other = threading.Thread(target=lambda: (ready.wait(), seen.append(1)))
-    other.start()
-    sys.setswitchinterval(1000)
-    try:
-        ready.set()
-        turns = next((turn for turn in range(2000) if seen or not feed(pixels)), None)
-    finally:
-        sys.setswitchinterval(interval)
-        other.join()
-    assert turns is not None
-    assert seen
 
 
 def test_a_tape_of_nothing_but_kernels_is_one_native_call():

@@ -60,34 +60,6 @@ class Tape:
             self._join()
         return (self._tables[0].ctypes.data, len(self._calls)) if self._calls else (0, 0)
 
-    def fed(self, place: np.ndarray, like: np.ndarray) -> Callable[[Any], bool]:
-        """Return a function that makes all calls, as long as the tape is there, its argument's bytes at `place[0]`.
-
-        So kernels find a user's numbers, and Python need not ask for their address, which costs it more than a copy.
-        The function returns whether its argument is an array, or what else has a buffer, in C order and of the shape
-        and dtype of `like`; if not, no call is made.
-        """
-        example = like.data
-        native = self.native()
-        if native is not None:
-            kind = int.from_bytes(example.format.encode(), "little")
-            task = np.array([*native, place.ctypes.data, kind, like.ndim, *like.shape], np.int64)
-            self._tables.append(task)
-            return player().feed(int(task.ctypes.data))
-
-        def feed(data: Any) -> bool:
-            try:
-                view = memoryview(data)
-            except TypeError:
-                return False
-            if not (view.c_contiguous and view.format == example.format and view.shape == example.shape):
-                return False
-            place[0] = _address(view)
-            self.play()
-            return True
-
-        return feed
-
     def _join(self) -> list[tuple[Function, tuple[Any, ...]]]:
         """Turn each run of kernel calls into one."""
         steps: list[tuple[Function, tuple[Any, ...]]] = []
@@ -98,7 +70,7 @@ class Tape:
                 table = np.array([(address, _address(words)) for address, words, _ in calls], np.int64)
                 task = np.array([table.ctypes.data, len(table)])
                 self._tables += [table, task]
-                steps.append((player().play(int(task.ctypes.data)), (None,)))
+                steps.append((player()(int(task.ctypes.data)), (None,)))
         self._steps = steps
         return steps
 
