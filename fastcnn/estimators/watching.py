@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from ..history import Epoch
 from ..training.callbacks import Callback, Run
 from ..typing import Array
+from .samples import Samples
 
 __all__ = ["CallbackSupportMixin", "Curves", "Tasks", "tasks", "watched"]
-
-if TYPE_CHECKING:
-    from .base import BaseCNN
-    from .samples import Samples
 
 CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
 
@@ -44,10 +41,25 @@ def watched(method: M) -> M:
     return with_callbacks(method)  # type: ignore[no-any-return]
 
 
+class Watched(Protocol):
+    """The estimator that a fit is watched for: its settings, and the curves that it keeps."""
+
+    early_stopping: bool
+    schedule: Any
+    tol: float
+    n_iter_no_change: int
+    best_loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+    validation_scores_: list[float] | None
+
+    def _validation_score(self, epoch: Epoch, held: Samples) -> float: ...
+
+
 class Curves(Callback):
     """Keeps the estimator's curves, and stops where nothing improves any more."""
 
-    def __init__(self, owner: BaseCNN, held: Samples | None = None) -> None:
+    def __init__(self, owner: Watched, held: Samples | None = None) -> None:
         self.owner, self.held = owner, held
         self.best, self.since = -np.inf, 0
         self.weights: list[Array] = []
@@ -102,13 +114,13 @@ class Tasks(Callback):
 
     Parameters
     ----------
-    owner : BaseCNN
+    owner : estimator
     epochs : int
     data : dict
         X, y and the metadata, as the estimator was given them.
     """
 
-    def __init__(self, owner: BaseCNN, epochs: int, **data: Any) -> None:
+    def __init__(self, owner: Any, epochs: int, **data: Any) -> None:
         weight = data.pop("sample_weight")
         self.owner, self.data = owner, {**data, "metadata": {} if weight is None else {"sample_weight": weight}}
         self.epochs = epochs
@@ -153,7 +165,7 @@ class Tasks(Callback):
         return {**curves, "model_": model, "loss_": self.owner.loss_curve_[-1], "n_iter_": len(run.history)}
 
 
-def tasks(owner: BaseCNN, epochs: int, X: Any, y: Any, sample_weight: Any) -> Tasks | None:
+def tasks(owner: Any, epochs: int, X: Any, y: Any, sample_weight: Any) -> Tasks | None:
     """Return the watch for scikit-learn's callbacks; None where it knows none."""
     if not hasattr(owner, "_init_callback_context"):
         return None
