@@ -82,8 +82,7 @@ def train(layers: list[object], data: Data, epochs: int, rate: float, seed: int)
             trainer.optimizer.learning_rate = rate * (1 - (epoch * (len(X) // 64) + k) / steps)
             batch = order[64 * k : 64 * (k + 1)]
             losses.append(trainer.step(X[batch], y[batch]))
-    scale = np.float32(1 / 255) if X_test.dtype == np.uint8 else np.float32(1)
-    logits = np.concatenate([model.forward(X_test[i : i + 500] * scale) for i in range(0, len(X_test), 500)])
+    logits = model.predict(X_test)
     return float(np.mean(losses)), float((logits.argmax(axis=1) == y_test).mean())
 
 

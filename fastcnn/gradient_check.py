@@ -303,7 +303,7 @@ def _in_double(model: Layer, point: Array, generator: Any) -> Sequential:
     model = twin if isinstance(twin, Sequential) else Sequential([twin])
     if twin.input_shape is None:
         return model.build(point.shape[1:], random_state=generator, dtype=np.float64)
-    model.input_shape = twin.input_shape
+    model._keep(input_shape=twin.input_shape)
     model._gather(np.dtype(np.float64))
     return model
 

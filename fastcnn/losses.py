@@ -20,6 +20,7 @@ from .engine.workspace import Workspace
 from .kernels import loss as kernels
 from .layers.repr import ShownAsCall
 from .ops.dense import SoftmaxOp
+from .settings import Fixed, Setting, number
 from .typing import Array
 
 
@@ -53,13 +54,14 @@ class End:
         self.x_row, self.dx_row = layout.pixel_table(plan.images), gradient.pixel_table(plan.images)
 
 
-class Loss(ShownAsCall, ABC):
+class Loss(ShownAsCall, Fixed, ABC):
     """Weighted mean over the examples of a batch, `L = Σ_n s_n·ℓ_n / Σ_n s_n·m_n`.
 
     `s` are the sample weights, 1 unless they are given; `m_n = 1` unless a loss says otherwise. PyTorch's losses take
     no sample weights; as in scikit-learn's metrics the sum is divided by that of the weights, not by N as in Keras.
 
-    A `Trainer` calls losses by itself; alone they are functions of arrays:
+    A `Trainer` calls losses by itself; alone they are functions of arrays. What an argument is set to takes effect
+    in the next step, or it is read-only; another loss is set by `trainer.loss = ...`.
 
     Examples
     --------
@@ -74,6 +76,15 @@ class Loss(ShownAsCall, ABC):
     swallows = ""  # the function at the end of a model that the loss has in itself
     has_accuracy = False
     replayable = False  # whether `evaluate` does nothing but call kernels, with what its arguments alone determine
+
+    def _fixed_by(self) -> type | None:
+        return type(self) if self.replayable else None  # others are called anew in each step
+
+    def _instead(self, name: str) -> str:
+        return f"make a new loss: trainer.loss = {type(self).__name__}(...)"
+
+    def _changed(self, name: str) -> None:
+        """Take in that a setting has a new value: each step reads it."""
 
     def __call__(self, output: Any, target: Any, sample_weight: Any = None) -> float:
         """Return the loss L.
@@ -193,36 +204,36 @@ class CrossEntropy(Loss):
     swallows = "softmax"
     has_accuracy = True
     replayable = True
+    label_smoothing = number(at_least=0, below=1)
+    class_weight: Setting[Array | None] = Setting(lambda value, owner, name: _class_weight(value))
 
     def __init__(self, label_smoothing: float = 0.0, class_weight: Any = None) -> None:
-        self.label_smoothing = checks.as_number(label_smoothing, "CrossEntropy", "label_smoothing", at_least=0, below=1)
-        self.class_weight = None if class_weight is None else _class_weight(class_weight)
+        self.label_smoothing, self.class_weight = label_smoothing, class_weight
 
     def check_end(self, layout: Layout) -> None:
         if layout.pixels != 1:
             raise ValueError(
                 f"{self.name}: model: expected an output (N, classes); got samples of shape {layout.shape}"
             )
-        if self.class_weight is not None and self.class_weight.size != layout.channels:
-            raise ValueError(
-                f"{self.name}: class_weight: expected {layout.channels} weights, one a class; "
-                f"got {self.class_weight.size}"
-            )
 
     def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
-        array, classes = np.asarray(y), end.channels
+        array, classes, class_weight = np.asarray(y), end.channels, self.class_weight
+        if class_weight is not None and class_weight.size != classes:
+            raise ValueError(
+                f"{self.name}: class_weight: expected {classes} weights, one a class; got {class_weight.size}"
+            )
         if array.shape == (n, classes) and array.dtype.kind in "biuf":
             rows = _check_rows(array, f"{self.name}: {end.argument}")
-            weighted = rows if self.class_weight is None else rows * self.class_weight
+            weighted = rows if class_weight is None else rows * class_weight
             return self._soft(end, rows, exact.total(weighted.T), sample_weight)
         if array.shape != (n,) or array.dtype.kind not in "biu":
             raise self._wrong_kind(end, array, n)
         labels = array.astype(np.int64)  # a copy: what is checked is what is used, whatever another thread does to y
         if labels.item(labels.argmin()) < 0 or labels.item(labels.argmax()) >= classes:
             raise self._wrong_classes(end, labels[(labels < 0) | (labels >= classes)].astype(array.dtype))
-        if sample_weight is None and self.class_weight is None and self.label_smoothing == 0:
+        if sample_weight is None and class_weight is None and self.label_smoothing == 0:
             return Targets((labels,), float(n), float(n))
-        mass = None if self.class_weight is None else self.class_weight[labels]
+        mass = None if class_weight is None else class_weight[labels]
         return self._soft(end, np.eye(classes)[labels], mass, sample_weight)
 
     def _wrong_kind(self, end: End, array: Array, n: int) -> Exception:
@@ -385,11 +396,14 @@ class Huber(_Elementwise):
         kernels.huber(*(x, *arguments, x.dtype.type(self._delta)))
 
 
-def _class_weight(value: Any) -> Array:
-    """Return checked class weights, a copy in float64."""
+def _class_weight(value: Any) -> Array | None:
+    """Return checked class weights, a read-only copy in float64."""
+    if value is None:
+        return None
     weights = np.array(checks.as_images(value, "CrossEntropy", "class_weight"), np.float64)
     if weights.ndim != 1 or not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise ValueError(f"CrossEntropy: class_weight: expected (K,) finite weights of at least 0; got {value!r}")
+    weights.flags.writeable = False
     return weights
 
 

@@ -30,6 +30,7 @@ class Sequential(Container):
     Attributes
     ----------
     layers : list of Layer
+        It cannot be changed.
     parameters, gradients : dict of str to array
         Named by the layer's place: `"0.filters"`, `"0.biases"`, ...; writable views in the public layout.
 
@@ -46,6 +47,7 @@ class Sequential(Container):
         self.layers = check_row(layers, self.name)
         self.fuse = fuse
         self._predictors: Predictors | None = None
+        self._seen: Array | None = None
         if not self.layers:
             raise ValueError(f"{self.name}: layers: expected at least one layer; got none")
 
@@ -84,13 +86,35 @@ class Sequential(Container):
     def forward(self, input: Any) -> Array:
         """Return the model's output for a batch, as a layer does; uint8 is scaled to [0, 1], as in training.
 
+        In prediction mode it is `predict(input)`, to the bit, and changes neither parameters nor running statistics.
+
         What `backward` needs is kept in the model: threads that call it take turns, and for several at once there is
         `predict`.
         """
         x = np.asarray(input)
         if x.dtype == np.uint8:
             x = x * (self._flat.dtype if self.input_shape else np.dtype(np.float32)).type(1 / 255)
-        return super().forward(x)
+        if self.training:
+            with self._lock:
+                self._seen = None
+                return super().forward(x)
+        x = checks.as_images(x, self.name, "input")
+        self._check_input(x)
+        with self._lock:
+            self._create_for(x)
+            self._seen = x.astype(self._flat.dtype)  # a copy
+        return self.predict(input)
+
+    def backward(self, dL_dout: Any, learning_rate: float | None = None) -> Array:
+        """Return the gradient of the loss with respect to the last input; see `Layer.backward`.
+
+        After a `forward` in prediction mode it computes the maps that it needs first.
+        """
+        with self._lock:
+            if self._seen is not None:
+                x, self._seen = self._seen, None
+                self._session_for(x).forward(x, training=False)
+            return super().backward(dL_dout, learning_rate)
 
     def predict(self, x: Any, batch_size: int = 256, threads: int | None = None) -> Array:
         """Return the outputs for a batch of any length, as in prediction, whatever `training` says.
@@ -166,7 +190,7 @@ class Sequential(Container):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what predictions have left behind."""
-        return {**super().__getstate__(), "_predictors": None}
+        return {**super().__getstate__(), "_predictors": None, "_seen": None}
 
     def _children(self) -> Iterator[tuple[str, Layer]]:
         for place, layer in enumerate(self.layers):

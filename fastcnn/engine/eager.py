@@ -50,7 +50,7 @@ class Session:
     ready : bool
         Whether there is a forward pass to go back from.
     calls : int
-        How often `forward` was called, sessions before this one included: the step of dropout's masks.
+        How often `forward` was called in training, sessions before this one included: the step of dropout's masks.
     gradient : array
         The flat gradient of the layer's parameters.
     """
@@ -91,7 +91,7 @@ class Session:
             context.training = training
             load(self.plan, x[context.first : context.first + n], n, workspace)
         self._play("forward", training)
-        self.ready, self.calls = True, self.calls + 1
+        self.ready, self.calls = True, self.calls + training
         return self._collect(self.outputs, self.output_shape)
 
     def backward(self, dL_dout: Array) -> Array:

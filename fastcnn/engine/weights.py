@@ -8,20 +8,29 @@ from typing import Any
 import numpy as np
 
 from ..digest import digest
+from ..settings import Fixed
 from ..typing import Array, Gradients, Shape
+from ..views import Views
 from .arrays import owned
 from .parameter import Parameter
 
 
-class Weights:
+class Weights(Fixed):
     """The weights of a layer: its parameters, which are trained, and its state, which is not."""
 
+    input_shape: Shape | None
+    parameters: Views
+
     def __init__(self) -> None:
-        self.input_shape: Shape | None = None
-        self.parameters: dict[str, Array] = {}
+        self._keep(input_shape=None, parameters=Views())
         self._specs: dict[str, Parameter] = {}
         self._flat: Array = np.zeros(0)
         self._stored: Gradients = {}
+
+    def _keep(self, **attributes: Any) -> None:
+        """Set attributes that are read-only for others."""
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
 
     @property
     def name(self) -> str:
@@ -37,13 +46,12 @@ class Weights:
         """Let the parameters live in `flat`."""
         self._flat = flat
         self._stored = self._storage(flat)
-        self.parameters = self._show(flat)
+        self._keep(parameters=self._show(flat))
 
-    def _show(self, flat: Array) -> dict[str, Array]:
+    def _show(self, flat: Array) -> Views:
         """Return the public views of a flat vector of parameters or gradients."""
-        return {
-            name: spec.show(piece) for (name, spec), piece in zip(self._specs.items(), self._pieces(flat), strict=True)
-        }
+        pieces = zip(self._specs.items(), self._pieces(flat), strict=True)
+        return Views({name: spec.show(piece) for (name, spec), piece in pieces})
 
     def _pieces(self, flat: Array) -> list[Array]:
         """Return each parameter's piece of a flat vector."""

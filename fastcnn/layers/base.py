@@ -19,6 +19,7 @@ from ..ops.epilogue import NOTHING, Epilogue
 from ..ops.numpy_formula import Formula, NumpyOp
 from ..runtime.exclusive import Exclusive
 from ..typing import Array, Gradients, RandomState, Shape
+from ..views import Views
 from .repr import call
 
 
@@ -36,12 +37,20 @@ class Layer(Weights, Exclusive):
     Attributes
     ----------
     parameters, gradients : dict of str to array
-        Writable views with equal keys; `gradients` is empty before the first `backward`.
+        Writable views with equal keys; `gradients` is empty before the first `backward`. An array that is assigned to a
+        name is copied into the view.
     input_shape : tuple of int or None
         (C, H, W) or (D,), known after `build` or the first `forward`.
     training : bool
-        Whether `forward` computes as in training; set, it is for all layers inside too. A `Trainer` trains all layers
-        of its model, and predicts in its validation, whatever the model's `training` says; see `Trainer`.
+        Whether `forward` computes as in training, True at first; set, it is for all layers inside too. The layers of a
+        built model have the model's mode: on a layer inside it cannot be set. A `Trainer` trains all layers of its
+        model, and predicts in its validation, whatever the model's `training` says; see `Trainer`.
+
+    Notes
+    -----
+    The constructor's arguments are read-only: the calls of a step are recorded, and would not see another value.
+    Another value needs a new layer, and a new model that it is a part of; `layer.copy()` brings the weights of the
+    others. (A layer of your own in plain NumPy is called anew in each step: its attributes take effect at the next.)
 
     Examples
     --------
@@ -66,8 +75,9 @@ class Layer(Weights, Exclusive):
     >>> loss = Trainer(model).step(np.ones((4, 1, 8, 8)), np.array([0, 1, 2, 3]))
     """
 
-    random_state: RandomState = None
+    gradients: Views
     _training = True
+    _mode: bool | None = None  # the mode that was set on this very layer, not on one that it is a part of
 
     # Fusion: by which word other layers absorb this one in the same pass, and the rows of words that this one absorbs,
     # the longest first.
@@ -87,13 +97,23 @@ class Layer(Weights, Exclusive):
         self._open()
         self._owner: Array | None = None  # the flat vector of the model that the layer is a part of
         self._flat_gradients: Array = np.zeros(0)
-        self.gradients: dict[str, Array] = {}
+        self._keep(gradients=Views())
         self._session: Session | None = None
 
     def _arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments: a layer keeps them as attributes of the same names."""
         names = inspect.signature(type(self)).parameters
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+    def _fixed_by(self) -> type | None:
+        return Layer if type(self)._lower is Layer._lower else type(self)  # NumPy formulas are called anew
+
+    def _instead(self, name: str) -> str:
+        if name in ("parameters", "gradients"):
+            return f"write into its arrays, {name}[name][...] = array, or call set_weights"
+        if name == "input_shape":
+            return "call build(input_shape)"
+        return f"make a new {self.name}, and a new model with it"
 
     def __repr__(self) -> str:
         """Return the call that makes such a layer; what is as usual is left out."""
@@ -137,8 +157,20 @@ class Layer(Weights, Exclusive):
 
     @training.setter
     def training(self, training: bool) -> None:
+        if self._owner is not None:
+            raise AttributeError(
+                f"{self.name}: training: read-only in a part of a built model, all of whose layers are in one mode; "
+                f"got {training!r}: set that of the model"
+            )
         for layer in self._modes():
-            layer._training = bool(training)
+            layer._mode = None
+        self._mode = bool(training)
+        self._enter_mode(self._mode)
+
+    def _enter_mode(self, training: bool) -> None:
+        """Let this layer and all inside compute as in training or not."""
+        for layer in self._modes():
+            layer._training = training
 
     def train(self, training: bool = True) -> Self:
         """Let `forward` compute as in training, for this layer and all inside; return the layer."""
@@ -170,7 +202,8 @@ class Layer(Weights, Exclusive):
 
     def _draws_from(self, random_state: RandomState) -> RandomState:
         """Return the layer's own random state, or, if it has none, that of the caller."""
-        return random_state if self.random_state is None else self.random_state
+        own: RandomState = getattr(self, "random_state", None)
+        return random_state if own is None else own
 
     def _join(self, owner: Array, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         """Build as a part of a model, known by its flat vector: a layer that comes with weights keeps them."""
@@ -201,11 +234,11 @@ class Layer(Weights, Exclusive):
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         generator = checks.as_generator(random_state)
-        self.input_shape = shape
+        self._keep(input_shape=shape, gradients=Views())
         self._specs = self._parameters(shape)
         self._session = None
         self._bind(aligned_zeros(self._size, dtype))
-        self._flat_gradients, self.gradients = np.zeros(0), {}
+        self._flat_gradients = np.zeros(0)
         for name, spec in self._specs.items():
             self.parameters[name][...] = spec.draw(generator)
 
@@ -234,20 +267,24 @@ class Layer(Weights, Exclusive):
         """
         x = checks.as_images(input, self.name, "input")
         with self._lock:
-            session = self._session
-            if session is None or x.shape != session.shape or x.dtype != session.dtype:
-                session = self._begin(x)
-            return session.forward(x, self.training)
+            return self._session_for(x).forward(x, self.training)
 
-    def _begin(self, x: Array) -> Session:
-        """Return a session for batches such as `x`; the first one creates the parameters."""
+    def _session_for(self, x: Array) -> Session:
+        """Return the session for batches such as `x`; the first one creates the parameters."""
+        session = self._session
+        if session is not None and x.shape == session.shape and x.dtype == session.dtype:
+            return session
         self._check_input(x)
         calls = self._session.calls if self._session else 0
-        if self.input_shape is None or (not self._size and x.shape[1:] != self.input_shape):
-            self.output_shape(x.shape[1:])
-            self._create(x.shape[1:], x.dtype, self.random_state)
+        self._create_for(x)
         self._session = Session(self, x.shape, x.dtype, calls)
         return self._session
+
+    def _create_for(self, x: Array) -> None:
+        """Create the parameters from a batch, if there are none yet; a layer without any takes any shape."""
+        if self.input_shape is None or (not self._size and x.shape[1:] != self.input_shape):
+            self.output_shape(x.shape[1:])
+            self._create(x.shape[1:], x.dtype, self._draws_from(None))
 
     def backward(self, dL_dout: Any, learning_rate: float | None = None) -> Array:
         """Return the gradient of the loss with respect to the last input.
@@ -282,7 +319,7 @@ class Layer(Weights, Exclusive):
         dL_dinput = session.backward(gradient)
         if self._size:
             self._flat_gradients = session.gradient.copy()
-            self.gradients = self._show(self._flat_gradients)
+            self._keep(gradients=self._show(self._flat_gradients))
             if learning_rate is not None:
                 self._flat -= (learning_rate / len(gradient)) * self._flat_gradients
         return dL_dinput

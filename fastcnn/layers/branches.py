@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from ..engine.ir import Graph
 from ..ops.branches import AddOp, ConcatOp, ForkOp, strides_between
 from ..typing import Shape
+from ..views import FixedDict, FixedList
 from .base import Layer, epilogue_of
 from .container import Container, check_row, row_shapes
 from .fusion import lower_row
@@ -20,7 +21,7 @@ class Branches(Container):
     rows : dict of str to list of Layer
     """
 
-    rows: dict[str, list[Layer]]
+    rows: FixedDict[str, FixedList[Layer]]
 
     def _expect_distinct(self) -> None:
         layers = [layer for _, layer in self._children()]
@@ -87,11 +88,13 @@ class Residual(Branches):
         super().__init__()
         if isinstance(shortcut, str) and shortcut != "pad":
             raise ValueError(f'{self.name}: shortcut: expected None, "pad" or layers; got {shortcut!r}')
-        self.layers, self.shortcut = check_row(layers, self.name), shortcut
+        self.layers = check_row(layers, self.name)
         if not self.layers:
             raise ValueError(f"{self.name}: layers: expected at least one layer; got none")
-        side = [] if shortcut is None or isinstance(shortcut, str) else check_row(shortcut, self.name, "shortcut")
-        self.rows = {"layers": self.layers, "shortcut": side}
+        side = [] if shortcut is None or isinstance(shortcut, str) else shortcut
+        side = check_row(side, self.name, "shortcut")
+        self.shortcut = side or shortcut
+        self.rows = FixedDict(layers=self.layers, shortcut=side)
         self._expect_distinct()
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -141,10 +144,10 @@ class Concat(Branches):
 
     def __init__(self, branches: Sequence[Sequence[Layer]]) -> None:
         super().__init__()
-        self.branches = [check_row(layers, self.name, f"branches[{b}]") for b, layers in enumerate(branches)]
+        self.branches = FixedList(check_row(layers, self.name, f"branches[{b}]") for b, layers in enumerate(branches))
         if not self.branches:
             raise ValueError(f"{self.name}: branches: expected at least one branch; got none")
-        self.rows = {f"branches.{b}": layers for b, layers in enumerate(self.branches)}
+        self.rows = FixedDict({f"branches.{b}": layers for b, layers in enumerate(self.branches)})
         self._expect_distinct()
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -11,6 +11,7 @@ from .. import checks
 from ..engine.arrays import aligned_zeros
 from ..engine.weights import Weights
 from ..typing import Array, Gradients, RandomState, Shape
+from ..views import FixedList, Views
 from .base import Layer
 from .dropout import tell_streams_apart
 
@@ -31,14 +32,26 @@ class Container(Layer):
         self._session = None
         for (place, _), (layer, inside) in zip(self._children(), self._inner_shapes(shape), strict=True):
             try:
+                self._expect_own_mode(layer)
                 layer._join(self._flat, inside, dtype, generator)
             except ValueError as error:
                 row, _, number = place.rpartition(".")
                 raise ValueError(f"{self.name}: {row and row + ': '}layer {number}: {error}") from None
         tell_streams_apart(self._modes())
-        self.input_shape = shape
+        self._enter_mode(self._training)
+        self._keep(input_shape=shape, gradients=Views())
         self._gather(dtype)
-        self._flat_gradients, self.gradients = np.zeros(0, dtype), {}
+        self._flat_gradients = np.zeros(0, dtype)
+
+    def _expect_own_mode(self, layer: Layer) -> None:
+        """Raise if a mode was set on a layer that is not the one that it gets here: it would be ignored."""
+        mode = self._mode in (None, True)
+        if layer._mode not in (None, mode):
+            raise ValueError(
+                f"{layer.name}: training: expected {mode}, as in the model, all of whose layers are in one mode; "
+                f"got {layer._mode}: a step trains all layers; to train some alone, let a model of the others compute "
+                "their input"
+            )
 
     def _gather(self, dtype: np.dtype) -> None:
         """Let the parameters of all inner layers live in one new flat vector."""
@@ -58,6 +71,11 @@ class Container(Layer):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the parameters to the inner layers."""
         return {**super().__getstate__(), "parameters": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Fix the lists of layers, which are ordinary ones in pickles of older versions."""
+        rows = {name: FixedList(value) for name, value in state.items() if type(value) is list}
+        super().__setstate__({**state, **rows})
 
     def _restore(self, parameters: dict[str, Array], dtype: np.dtype) -> None:
         self._gather(dtype)
@@ -79,14 +97,16 @@ class Container(Layer):
             layer._owner = flat
         self._session = None
         self._flat = flat
-        self.parameters = self._show(flat)
+        self._keep(parameters=self._show(flat))
 
-    def _show(self, flat: Array) -> dict[str, Array]:
-        return {
-            f"{place}.{name}": view
-            for place, layer, piece in self._split(flat)
-            for name, view in layer._show(piece).items()
-        }
+    def _show(self, flat: Array) -> Views:
+        return Views(
+            {
+                f"{place}.{name}": view
+                for place, layer, piece in self._split(flat)
+                for name, view in layer._show(piece).items()
+            }
+        )
 
     def _state(self) -> dict[str, Array]:
         return {f"{place}.{name}": array for place, layer in self._children() for name, array in layer._state().items()}
@@ -119,8 +139,8 @@ def row_shapes(layers: Sequence[Layer], input_shape: Shape, name: str) -> Iterat
         input_shape = output_shape
 
 
-def check_row(layers: Sequence[Layer], name: str, argument: str = "layers") -> list[Layer]:
-    """Return the layers of a row as a list, if that is what they are."""
+def check_row(layers: Sequence[Layer], name: str, argument: str = "layers") -> FixedList[Layer]:
+    """Return the layers of a row as a list that cannot be changed, if they are layers."""
     if isinstance(layers, Layer):
         raise TypeError(f"{name}: {argument}: expected a sequence of layers; got a single {layers.name}")
     row = list(layers)
@@ -129,4 +149,4 @@ def check_row(layers: Sequence[Layer], name: str, argument: str = "layers") -> l
             raise TypeError(f"{name}: {argument}[{place}]: expected a layer; got {layer!r}")
         if any(layer is other for other in row[:place]):
             raise ValueError(f"{name}: {argument}[{place}]: the same {layer.name} object stands in the row twice")
-    return row
+    return FixedList(row)

@@ -55,6 +55,7 @@ class Conv2DTranspose(WithFilters):
     """
 
     absorbs = (("relu",),)
+    before: Pair  # what the padding cuts off at the top and at the left
 
     def __init__(
         self,

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
 
-from .. import checks
 from ..engine.arrays import aligned_zeros
 from ..kernels import update as kernels
 from ..layers.base import Layer
-from ..typing import Array
+from ..settings import number
+from ..views import Views
 from .flat_state import FlatState
 
 
@@ -25,7 +25,7 @@ class ExponentialMovingAverage(FlatState):
     Parameters
     ----------
     decay : float
-        d, in [0, 1).
+        d, in [0, 1). May be changed between steps.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class ExponentialMovingAverage(FlatState):
     >>> trainer = Trainer(model, ema=ExponentialMovingAverage(0.9))
     >>> loss = trainer.step(np.ones((2, 4)), [0, 1])
     >>> with trainer.ema.swapped_in():
-    ...     output = model.forward(np.ones((1, 4)))
+    ...     output = model.predict(np.ones((1, 4)))
 
     References
     ----------
@@ -53,16 +53,17 @@ class ExponentialMovingAverage(FlatState):
 
     replayable = True  # as an optimizer's `_update`
     _quantities = ("averages",)
+    decay = number(at_least=0, below=1)
 
     def __init__(self, decay: float = 0.999) -> None:
         super().__init__()
-        self.decay = checks.as_number(decay, self.name, "decay", at_least=0, below=1)
+        self.decay = decay
         self._swapped = False
 
     @property
-    def averages(self) -> dict[str, Array]:
+    def averages(self) -> Views:
         """The averages, writable views."""
-        return self.state["averages"] if self.steps else {}
+        return self.state["averages"] if self.steps else Views()
 
     def update(self, model: Layer) -> None:
         """Take in a model's parameters after a step; a `Trainer` does this by itself."""

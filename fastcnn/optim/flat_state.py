@@ -12,6 +12,7 @@ from ..layers.base import Layer
 from ..layers.repr import ShownAsCall
 from ..runtime.exclusive import Exclusive
 from ..typing import Array
+from ..views import FixedDict, Views
 
 
 class FlatState(ShownAsCall, Exclusive):
@@ -39,14 +40,12 @@ class FlatState(ShownAsCall, Exclusive):
         return type(self).__name__
 
     @property
-    def state(self) -> dict[str, dict[str, Array]]:
+    def state(self) -> FixedDict[str, Views]:
         """Writable views, by quantity and by the parameter's name; empty before it is known which model it is."""
         if self._model is None:
-            return {}
-        return {
-            quantity: self._model._show(vector)
-            for quantity, vector in zip(self._quantities, self._vectors, strict=True)
-        }
+            return FixedDict()
+        vectors = zip(self._quantities, self._vectors, strict=True)
+        return FixedDict({quantity: self._model._show(vector) for quantity, vector in vectors})
 
     def get_state(self) -> dict[str, Array]:
         """Return copies of everything remembered: `"steps"`, and `"quantity.parameter"` for each parameter.
@@ -87,6 +86,9 @@ class FlatState(ShownAsCall, Exclusive):
         """Return the steps, a copy, and all views, by name."""
         views = {f"{quantity}.{name}": view for quantity, named in self.state.items() for name, view in named.items()}
         return {"steps": np.array(self.steps, np.int64), **views}
+
+    def _changed(self, name: str) -> None:
+        """Take in that a setting has a new value: here each step reads it."""
 
     def _expect_model(self, method: str) -> None:
         if self._model is None:

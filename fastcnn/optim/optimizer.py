@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from .. import checks, exact
 from ..engine.arrays import aligned_zeros, owned
 from ..kernels import update as kernels
 from ..layers.base import Layer
+from ..settings import Setting, number, optional_number
 from ..typing import Array, IntArray
 from .flat_state import FlatState
 
@@ -21,12 +23,14 @@ LINE = 16  # numbers: each parameter begins at a multiple of them
 class Optimizer(FlatState, ABC):
     """A rule `p -= step(gradient, state)` for all parameters at once.
 
-    An optimizer serves one model: with another one, or one that is built anew, it begins anew.
+    An optimizer serves one model: with another one, or one that is built anew, it begins anew. All arguments may be
+    changed between steps; the next step takes them in. What a rule remembers begins at zero when it is first needed,
+    such as the velocity of `SGD` if its momentum was 0.
 
     Attributes
     ----------
     learning_rate : float
-        May be changed between steps; a `schedule` of the Trainer does so before each.
+        A `schedule` of the Trainer changes it before each step.
     clip_norm : float or None
         The gradients of all parameters together are shortened to this norm before anything else,
         `g ← g·min(1, clip_norm / (‖g‖ + 10⁻⁶))`, as PyTorch's `clip_grad_norm_` (Keras: `global_clipnorm`). The sum of
@@ -45,14 +49,14 @@ class Optimizer(FlatState, ABC):
     Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, section 3.2 (clipping).
     """
 
-    no_decay: tuple[str, ...] = ()
     replayable = False
     _written: tuple[float, ...] | None  # what stands in `_rates`, if that is known
+    learning_rate = number(at_least=0)
+    clip_norm = optional_number(above=0)
 
     def __init__(self, learning_rate: float, clip_norm: float | None) -> None:
         super().__init__()
-        self.learning_rate = self._number("learning_rate", learning_rate, at_least=0)
-        self.clip_norm = None if clip_norm is None else self._number("clip_norm", clip_norm, above=0)
+        self.learning_rate, self.clip_norm = learning_rate, clip_norm
         self.gradient_norm = math.nan
 
     def step(self, model: Layer) -> None:
@@ -118,34 +122,67 @@ class Optimizer(FlatState, ABC):
     def _coefficients(self) -> tuple[float, ...]:
         """Return the numbers of this step, in the kernel's order."""
 
+    def _take_rate(self, learning_rate: float) -> None:
+        """Set the learning rate as a schedule does before each step: in less time."""
+        if 0 <= learning_rate < math.inf:
+            self.__dict__["learning_rate"] = learning_rate
+        else:
+            self.learning_rate = learning_rate  # which says what is wrong
+
+    def _changed(self, name: str) -> None:
+        model = self._model
+        if model is None:
+            self._settle()
+            return
+        with model._lock:  # a step in another thread ends first
+            kept = dict(zip(self._quantities, self._vectors, strict=True))
+            self._settle()
+            if self._quantities != tuple(kept) or name == "no_decay":
+                self._allocate(model)  # with new arrays, which recorded updates are compared by
+                for quantity, vector in zip(self._quantities, self._vectors, strict=True):
+                    vector[...] = kept.get(quantity, 0)
+
+    def _settle(self) -> None:
+        """Settle what follows from several settings; raise if they contradict each other."""
+
     def _allocate(self, model: Layer) -> None:
         super()._allocate(model)
         dtype = self._theta.dtype
         self._rates = aligned_zeros(16, dtype)
         self._rates_are_stale()
-        self._edges, self._decayed = _spans(model, self.no_decay)
-
-    def _number(self, name: str, value: float, **bounds: float) -> float:
-        return checks.as_number(value, self.name, name, **bounds)
-
-    def _pair(self, betas: tuple[float, float]) -> tuple[float, float]:
-        try:
-            beta1, beta2 = betas
-        except (TypeError, ValueError):
-            raise TypeError(f"{self.name}: betas: expected a pair of numbers; got {betas!r}") from None
-        return (
-            self._number("betas[0]", beta1, at_least=0, below=1),
-            self._number("betas[1]", beta2, at_least=0, below=1),
-        )
-
-    def _names(self, no_decay: Sequence[str]) -> tuple[str, ...]:
-        if isinstance(no_decay, str) or not all(isinstance(name, str) for name in no_decay):
-            raise TypeError(f"{self.name}: no_decay: expected a sequence of names; got {no_decay!r}")
-        return tuple(no_decay)
+        self._edges, self._decayed = _spans(model, getattr(self, "no_decay", ()))
 
     def _smallest(self, epsilon: float) -> float:
         """Return an epsilon that is not zero in the dtype: what has never had a gradient would become 0/0."""
         return max(epsilon, float(np.finfo(self._theta.dtype).tiny))
+
+
+def pair_of_decays() -> Setting[tuple[float, float]]:
+    """Return a setting that is a pair of numbers in [0, 1), such as Adam's betas."""
+
+    def check(value: Any, owner: str, name: str) -> tuple[float, float]:
+        try:
+            first, second = value
+        except (TypeError, ValueError):
+            raise TypeError(f"{owner}: {name}: expected a pair of numbers; got {value!r}") from None
+        return (
+            checks.as_number(first, owner, f"{name}[0]", at_least=0, below=1),
+            checks.as_number(second, owner, f"{name}[1]", at_least=0, below=1),
+        )
+
+    return Setting(check)
+
+
+def parameter_names() -> Setting[tuple[str, ...]]:
+    """Return a setting that is a sequence of names of parameters."""
+
+    def check(value: Any, owner: str, name: str) -> tuple[str, ...]:
+        is_row = isinstance(value, Collection) and not isinstance(value, str)
+        if not (is_row and all(isinstance(one, str) for one in value)):
+            raise TypeError(f"{owner}: {name}: expected a sequence of names; got {value!r}")
+        return tuple(value)
+
+    return Setting(check)
 
 
 def clip_by_global_norm(gradients: Mapping[str, Array], max_norm: float) -> float:

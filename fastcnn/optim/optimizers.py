@@ -7,8 +7,9 @@ from typing import final
 
 from ..exact import Powers
 from ..kernels import update as kernels
+from ..settings import flag, number
 from ..typing import Array
-from .optimizer import Optimizer
+from .optimizer import Optimizer, pair_of_decays, parameter_names
 
 
 @final
@@ -37,6 +38,9 @@ class SGD(Optimizer):
     """
 
     replayable = True
+    momentum = number(at_least=0)
+    nesterov = flag()
+    weight_decay = number(at_least=0)
 
     def __init__(
         self,
@@ -48,12 +52,13 @@ class SGD(Optimizer):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, clip_norm)
-        self.momentum = self._number("momentum", momentum, at_least=0)
-        self.nesterov = bool(nesterov)
-        self.weight_decay = self._number("weight_decay", weight_decay, at_least=0)
-        if nesterov and momentum == 0:
-            raise ValueError(f"{self.name}: nesterov: expected a momentum above 0 with it; got {momentum!r}")
-        self._quantities = ("velocity",) if momentum else ()
+        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
+        self._settle()
+
+    def _settle(self) -> None:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(f"{self.name}: nesterov: expected a momentum above 0 with it; got {self.momentum!r}")
+        self._quantities = ("velocity",) if self.momentum else ()
 
     def _coefficients(self) -> tuple[float, ...]:
         rate = -self.learning_rate
@@ -76,6 +81,9 @@ class _AdaptiveMoments(Optimizer):
     replayable = True
     _quantities = ("first_moment", "second_moment")
     _coupled: bool
+    betas = pair_of_decays()
+    epsilon = number(above=0)
+    weight_decay = number(at_least=0)
 
     def __init__(
         self,
@@ -86,9 +94,7 @@ class _AdaptiveMoments(Optimizer):
         clip_norm: float | None,
     ) -> None:
         super().__init__(learning_rate, clip_norm)
-        self.betas = self._pair(betas)
-        self.epsilon = self._number("epsilon", epsilon, above=0)
-        self.weight_decay = self._number("weight_decay", weight_decay, at_least=0)
+        self.betas, self.epsilon, self.weight_decay = betas, epsilon, weight_decay
 
     def _coefficients(self) -> tuple[float, ...]:
         (beta1, beta2), rate, decay = self.betas, self.learning_rate, self.weight_decay
@@ -172,6 +178,7 @@ class AdamW(_AdaptiveMoments):
     """
 
     _coupled = False
+    no_decay = parameter_names()
 
     def __init__(
         self,
@@ -184,7 +191,7 @@ class AdamW(_AdaptiveMoments):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, betas, epsilon, weight_decay, clip_norm)
-        self.no_decay = self._names(no_decay)
+        self.no_decay = no_decay
 
 
 @final
@@ -216,6 +223,11 @@ class RMSprop(Optimizer):
     """
 
     replayable = True
+    alpha = number(at_least=0, below=1)
+    epsilon = number(above=0)
+    weight_decay = number(at_least=0)
+    momentum = number(at_least=0)
+    centered = flag()
 
     def __init__(
         self,
@@ -229,12 +241,12 @@ class RMSprop(Optimizer):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, clip_norm)
-        self.alpha = self._number("alpha", alpha, at_least=0, below=1)
-        self.epsilon = self._number("epsilon", epsilon, above=0)
-        self.weight_decay = self._number("weight_decay", weight_decay, at_least=0)
-        self.momentum = self._number("momentum", momentum, at_least=0)
-        self.centered = bool(centered)
-        optional = {"mean": self.centered, "velocity": momentum > 0}
+        self.alpha, self.epsilon, self.weight_decay = alpha, epsilon, weight_decay
+        self.momentum, self.centered = momentum, centered
+        self._settle()
+
+    def _settle(self) -> None:
+        optional = {"mean": self.centered, "velocity": self.momentum > 0}
         self._quantities = ("mean_square", *(name for name, wanted in optional.items() if wanted))
 
     def _coefficients(self) -> tuple[float, ...]:
@@ -276,6 +288,9 @@ class Lion(Optimizer):
 
     replayable = True
     _quantities = ("momentum",)
+    betas = pair_of_decays()
+    weight_decay = number(at_least=0)
+    no_decay = parameter_names()
 
     def __init__(
         self,
@@ -287,9 +302,7 @@ class Lion(Optimizer):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, clip_norm)
-        self.betas = self._pair(betas)
-        self.weight_decay = self._number("weight_decay", weight_decay, at_least=0)
-        self.no_decay = self._names(no_decay)
+        self.betas, self.weight_decay, self.no_decay = betas, weight_decay, no_decay
 
     def _coefficients(self) -> tuple[float, ...]:
         (beta1, beta2), rate = self.betas, self.learning_rate

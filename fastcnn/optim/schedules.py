@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, final
 
-import numpy as np
-
-from .. import checks, exact
+from .. import exact
 from ..history import MEASURES
 from ..layers.repr import ShownAsCall
+from ..settings import Setting, as_whole, number, one_of, whole
 
 if TYPE_CHECKING:
     from ..history import Epoch
@@ -23,6 +22,7 @@ class Schedule(ShownAsCall, ABC):
     `Trainer(model, loss, optimizer, schedule=...)` sets `optimizer.learning_rate = schedule(trainer.steps)` at the
     beginning of each step; `trainer.steps` are the steps taken before, so the first is `schedule(0)`. A schedule keeps
     nothing, so a training that is taken up again at `trainer.steps` goes on exactly. Any function of a step will do.
+    Arguments may be changed at any time; the next step takes them in.
     """
 
     monitor: str | None = None  # a column of the history that it depends on
@@ -35,7 +35,10 @@ class Schedule(ShownAsCall, ABC):
         TypeError, ValueError
             If the step is no whole number of at least 0.
         """
-        return self._at(_whole(self, "step", step, at_least=0))
+        return self._at(as_whole(step, type(self).__name__, "step", at_least=0))
+
+    def _changed(self, name: str) -> None:
+        """Take in that a setting has a new value: each step reads it."""
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Take note of what an epoch came to; `Trainer.fit` calls this after each epoch."""
@@ -56,8 +59,10 @@ class Schedule(ShownAsCall, ABC):
 class ConstantRate(Schedule):
     """η(t) = learning_rate."""
 
+    learning_rate = number(at_least=0)
+
     def __init__(self, learning_rate: float) -> None:
-        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
+        self.learning_rate = learning_rate
 
     def _at(self, step: int) -> float:
         return self.learning_rate
@@ -67,10 +72,14 @@ class ConstantRate(Schedule):
 class StepDecay(Schedule):
     """η(t) = learning_rate·γ^⌊t / step_size⌋, PyTorch's `StepLR`."""
 
+    learning_rate = number(at_least=0)
+    step_size = whole(at_least=1)
+    gamma = number(at_least=0)
+
     def __init__(self, learning_rate: float, step_size: int, gamma: float = 0.1) -> None:
-        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
-        self.step_size = _whole(self, "step_size", step_size, at_least=1)
-        self.gamma = _number(self, "gamma", gamma, at_least=0)
+        self.learning_rate = learning_rate
+        self.step_size = step_size
+        self.gamma = gamma
 
     def _at(self, step: int) -> float:
         return self.learning_rate * exact.whole_power(self.gamma, step // self.step_size)
@@ -80,9 +89,12 @@ class StepDecay(Schedule):
 class ExponentialDecay(Schedule):
     """η(t) = learning_rate·γᵗ, PyTorch's `ExponentialLR`."""
 
+    learning_rate = number(at_least=0)
+    gamma = number(at_least=0)
+
     def __init__(self, learning_rate: float, gamma: float) -> None:
-        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
-        self.gamma = _number(self, "gamma", gamma, at_least=0)
+        self.learning_rate = learning_rate
+        self.gamma = gamma
 
     def _at(self, step: int) -> float:
         return self.learning_rate * exact.whole_power(self.gamma, step)
@@ -99,10 +111,14 @@ class CosineDecay(Schedule):
     Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", §3, equation 5.
     """
 
+    learning_rate = number(at_least=0)
+    total_steps = whole(at_least=1)
+    minimum = number(at_least=0)
+
     def __init__(self, learning_rate: float, total_steps: int, minimum: float = 0.0) -> None:
-        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
-        self.total_steps = _whole(self, "total_steps", total_steps, at_least=1)
-        self.minimum = _number(self, "minimum", minimum, at_least=0)
+        self.learning_rate = learning_rate
+        self.total_steps = total_steps
+        self.minimum = minimum
 
     def _at(self, step: int) -> float:
         return cosine(self.learning_rate, self.minimum, step / self.total_steps)
@@ -122,6 +138,12 @@ class OneCycle(Schedule):
     As in PyTorch and fast.ai there are two phases and cosines; the paper has lines and a third phase.
     """
 
+    learning_rate = number(at_least=0)
+    total_steps = whole(at_least=1)
+    warmup = number(at_least=0, at_most=1)
+    div_factor = number(above=0)
+    final_div_factor = number(above=0)
+
     def __init__(
         self,
         learning_rate: float,
@@ -130,11 +152,11 @@ class OneCycle(Schedule):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
     ) -> None:
-        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
-        self.total_steps = _whole(self, "total_steps", total_steps, at_least=1)
-        self.warmup = _number(self, "warmup", warmup, at_least=0, at_most=1)
-        self.div_factor = _number(self, "div_factor", div_factor, above=0)
-        self.final_div_factor = _number(self, "final_div_factor", final_div_factor, above=0)
+        self.learning_rate = learning_rate
+        self.total_steps = total_steps
+        self.warmup = warmup
+        self.div_factor = div_factor
+        self.final_div_factor = final_div_factor
 
     def _at(self, step: int) -> float:
         low = self.learning_rate / self.div_factor
@@ -158,13 +180,17 @@ class WarmUp(Schedule):
     Goyal et al. 2017, "Accurate, large minibatch SGD: training ImageNet in 1 hour", §2.2 (gradual warmup).
     """
 
+    schedule: Setting[Callable[[int], float]] = Setting(lambda value, owner, name: _as_schedule(value))
+    steps = whole(at_least=1)
+    start_factor = number(at_least=0, at_most=1)
+
     def __init__(self, schedule: Schedule, steps: int, start_factor: float = 1 / 3) -> None:
-        if not callable(schedule):
-            raise TypeError(f"WarmUp: schedule: expected a schedule; got {schedule!r}")
-        self.schedule = schedule
-        self.monitor = schedule.monitor if isinstance(schedule, Schedule) else None
-        self.steps = _whole(self, "steps", steps, at_least=1)
-        self.start_factor = _number(self, "start_factor", start_factor, at_least=0, at_most=1)
+        self.schedule, self.steps, self.start_factor = schedule, steps, start_factor
+        self._changed("schedule")
+
+    def _changed(self, name: str) -> None:
+        if name == "schedule":
+            self.monitor = self.schedule.monitor if isinstance(self.schedule, Schedule) else None
 
     def end_epoch(self, epoch: Epoch) -> None:
         if isinstance(self.schedule, Schedule):
@@ -211,6 +237,15 @@ class ReduceOnPlateau(Schedule):
         Reports without improvement; reports that will not be counted.
     """
 
+    learning_rate = number(at_least=0)
+    factor = number(at_least=0, below=1)
+    patience = whole(at_least=0)
+    threshold = number(at_least=0)
+    cooldown = whole(at_least=0)
+    minimum = number(at_least=0)
+    mode = one_of("min", "max")
+    monitor = one_of(None, *MEASURES)
+
     def __init__(
         self,
         learning_rate: float,
@@ -223,20 +258,24 @@ class ReduceOnPlateau(Schedule):
         *,
         monitor: str | None = None,
     ) -> None:
-        self.learning_rate = _number(self, "learning_rate", learning_rate, at_least=0)
-        self.factor = _number(self, "factor", factor, at_least=0, below=1)
-        self.patience = _whole(self, "patience", patience, at_least=0)
-        self.threshold = _number(self, "threshold", threshold, at_least=0)
-        self.cooldown = _whole(self, "cooldown", cooldown, at_least=0)
-        self.minimum = _number(self, "minimum", minimum, at_least=0)
-        if mode not in ("min", "max"):
-            raise ValueError(f"ReduceOnPlateau: mode: expected 'min' or 'max'; got {mode!r}")
-        if monitor not in (None, *MEASURES):
-            raise ValueError(f"ReduceOnPlateau: monitor: expected one of {', '.join(MEASURES)}; got {monitor!r}")
+        self.learning_rate = learning_rate
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.cooldown = cooldown
+        self.minimum = minimum
         self.mode, self.monitor = mode, monitor
-        self.best = math.inf if mode == "min" else -math.inf
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget all reports."""
+        self.best = math.inf if self.mode == "min" else -math.inf
         self.bad_reports = 0
         self.resting = 0
+
+    def _changed(self, name: str) -> None:
+        if name in ("mode", "monitor"):  # values of another kind
+            self._begin()
 
     def _at(self, step: int) -> float:
         return self.learning_rate
@@ -273,18 +312,13 @@ class ReduceOnPlateau(Schedule):
         return self.learning_rate
 
 
+def _as_schedule(value: Any) -> Callable[[int], float]:
+    if not callable(value):
+        raise TypeError(f"WarmUp: schedule: expected a schedule; got {value!r}")
+    schedule: Callable[[int], float] = value
+    return schedule
+
+
 def cosine(start: float, end: float, fraction: float) -> float:
     """Half a cosine: end + (start − end)·(1 + cos(π·fraction)) / 2, and end beyond a fraction of 1."""
     return end + (start - end) * (1 + exact.cos_pi(min(fraction, 1.0))) / 2
-
-
-def _number(owner: Schedule, name: str, value: float, **bounds: float) -> float:
-    return checks.as_number(value, type(owner).__name__, name, **bounds)
-
-
-def _whole(owner: Schedule, name: str, value: int, at_least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{type(owner).__name__}: {name}: expected a whole number; got {value!r}")
-    if value < at_least:
-        raise ValueError(f"{type(owner).__name__}: {name}: expected a whole number of at least {at_least}; got {value}")
-    return int(value)

@@ -58,12 +58,11 @@ def describe(model: Sequential, encoder: Encoder, prefix: str = "") -> dict[str,
     model._expect_built("save")
     assert model.input_shape is not None
     layers = list(_leaves(model))
-    modes = [layer._training for layer in model._modes()]
     description = {
         "model": architecture(model, encoder),
         "input_shape": list(model.input_shape),
         "dtype": model._flat.dtype.name,
-        "training": modes[0] if len(set(modes)) == 1 else modes,
+        "training": model.training,
         "extra_state": {place: state for place, layer in layers if (state := layer._extra_state())},
     }
     encoder.tensors.update({prefix + name: array for name, array in model._weights().items()})
@@ -91,7 +90,7 @@ def restore(description: Any, decoder: Decoder, prefix: str = "") -> Sequential:
         raise StorageError(f"model: {error}") from error
     take_weights(model, decoder, prefix)
     set_extra_state(model, field(description, "extra_state", dict))
-    _set_modes(model, field(description, "training", bool | list))
+    model._enter_mode(field(description, "training", bool))
     return model
 
 
@@ -125,15 +124,6 @@ def set_extra_state(model: Sequential, states: Mapping[str, Any]) -> None:
         if not isinstance(state, dict) or state.keys() != own.keys() or any(type(n) is not int for n in state.values()):
             raise StorageError(f"extra_state: layer {place}: expected whole numbers {', '.join(own)}")
         layer._set_extra_state(state)
-
-
-def _set_modes(model: Sequential, training: bool | list[Any]) -> None:
-    layers = list(model._modes())
-    modes = [training] * len(layers) if isinstance(training, bool) else training
-    if len(modes) != len(layers) or not all(isinstance(mode, bool) for mode in modes):
-        raise StorageError(f"training: expected true or false for each of {len(layers)} layers")
-    for layer, mode in zip(layers, modes, strict=True):
-        layer._training = mode
 
 
 def _check_shapes(model: Sequential, input_shape: Shape, decoder: Decoder, prefix: str) -> None:

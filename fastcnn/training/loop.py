@@ -68,7 +68,7 @@ def fit(
     validation = _validation(trainer, X_val, y_val, batch_size)
     if validation is None:
         _check_monitors(callbacks, trainer.schedule)
-    trainer._check_modes()
+    trainer.model._enter_mode(False)  # of its own; a step trains whatever it says
     run = Run(trainer, History())
     trainer.history = run.history
     steps = None if feed.steps is None else epochs * feed.steps

@@ -15,6 +15,7 @@ from ..optim.averaging import ExponentialMovingAverage
 from ..optim.optimizer import Optimizer
 from ..optim.optimizers import SGD
 from ..runtime import threads as parallel
+from ..settings import Setting
 from ..typing import Array, RandomState
 from .step import Plan, Step
 
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
     from ..history import History
     from .callbacks import Callback
     from .loop import Evaluation
+
+
+def _expect(value: Any, kind: Any, argument: str, wanted: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"Trainer: {argument}: expected {wanted}; got {value!r}")
+
+
+def _instance(kind: Any, wanted: str) -> Setting[Any]:
+    """Return a setting that is an instance of `kind`."""
+
+    def check(value: Any, owner: str, name: str) -> Any:
+        _expect(value, kind, name, wanted)
+        return value
+
+    return Setting(check)
 
 
 class Trainer:
@@ -63,9 +79,26 @@ class Trainer:
     Several Python threads may use one trainer, or trainers of one model: steps are taken one at a time. An exception at
     any moment, such as a KeyboardInterrupt, leaves the last step taken as a whole, or not at all; `steps` tells which.
 
-    A step trains all parameters, and all layers compute as in training. To train only the last layers, as in transfer
-    learning, let a model of the first ones predict their input once, and train a model of the others on that.
+    A step trains all parameters, and all layers compute as in training, whatever `model.training` says. `step` and
+    `evaluate` leave that as it is; `fit` leaves the model in prediction mode, so that its `forward` is `predict` and
+    changes nothing. To train only the last layers, as in transfer learning, let a model of the first ones predict their
+    input once, and train a model of the others on that.
+
+    All arguments are attributes that may be set between steps; the next step takes them in. Another `random_state` is
+    that of the next `fit`.
     """
+
+    model: Setting[Sequential] = _instance(Sequential, "a Sequential")
+    loss: Setting[Loss] = Setting(lambda value, owner, name: _as_loss(value))
+    optimizer: Setting[Optimizer] = _instance(Optimizer, "an Optimizer")
+    schedule: Setting[Callable[[int], float] | None] = _instance(Callable | None, "a function of the step")
+    ema: Setting[ExponentialMovingAverage | None] = _instance(
+        ExponentialMovingAverage | None, "an ExponentialMovingAverage"
+    )
+    threads: Setting[int | None] = Setting(
+        lambda value, owner, name: None if value is None else parallel.check_threads(value)
+    )
+    random_state: Setting[RandomState] = Setting(lambda value, owner, name: value)
 
     def __init__(
         self,
@@ -78,16 +111,10 @@ class Trainer:
         schedule: Callable[[int], float] | None = None,
         ema: ExponentialMovingAverage | None = None,
     ) -> None:
-        _expect(model, Sequential, "model", "a Sequential")
-        _expect(optimizer, Optimizer | None, "optimizer", "an Optimizer")
-        _expect(schedule, Callable | None, "schedule", "a function of the step")
-        _expect(ema, ExponentialMovingAverage | None, "ema", "an ExponentialMovingAverage")
-        self.model = model
-        self.loss = _as_loss(loss)
+        self.model, self.loss = model, loss
         self.optimizer = SGD() if optimizer is None else optimizer
-        self.schedule, self.ema = schedule, ema
-        self.threads = None if threads is None else parallel.check_threads(threads)
-        self.random_state = random_state
+        self.schedule, self.ema, self.threads, self.random_state = schedule, ema, threads, random_state
+        self._changed("threads")
         self.accuracy = float("nan")
         self.steps = 0
         self._weight = float("nan")  # of the last batch: by it the means of batches add up to that of an epoch
@@ -203,14 +230,14 @@ class Trainer:
         any moment. A large `x` is read where it is: then a step sees old and new pixels, and the memory must stay, as
         NumPy sees to unless `x.resize(refcheck=False)` is called.
         """
-        with self.model._lock:
+        model, _, optimizer, schedule, ema, threads = self._parts
+        with model._lock:
             try:
                 x = _as_batch(x)  # which lives until the step is taken: recorded calls know its address
                 step = self._step(x, y, sample_weight)
-                if self.schedule is not None:
-                    self.optimizer.learning_rate = float(self.schedule(self.steps))
-                threads = self.threads or parallel.get_num_threads()
-                loss, self.accuracy = step.train(self.steps, self.optimizer, self.ema, threads)
+                if schedule is not None:
+                    optimizer._take_rate(float(schedule(self.steps)))
+                loss, self.accuracy = step.train(self.steps, optimizer, ema, threads or parallel.get_num_threads())
                 self.steps, self._weight = self.steps + 1, step.targets.weight
                 step.plan.underway = None
                 return loss
@@ -281,14 +308,12 @@ class Trainer:
             return int(self.random_state)
         return checks.draw_seed(self.random_state, 2**31 - 1)
 
-    def _check_modes(self) -> None:
-        """Raise if a layer inside is to predict while the model trains: a step cannot hold single layers still."""
-        for place, layer in enumerate(self.model.layers):
-            if self.model.training and not all(one.training for one in layer._modes()):
-                raise ValueError(
-                    f"Trainer: model: layer {place} ({layer.name}): expected training = True; got False: a step trains "
-                    "all layers; to train some alone, let a model of the others compute their input"
-                )
+    def _changed(self, name: str) -> None:
+        """Take in that an attribute was set."""
+        # Read by each step, at once: attributes that are checked take longer.
+        self._parts = self.model, self.loss, self.optimizer, self.schedule, self.ema, self.threads
+        if name == "random_state":
+            self._drawn = None
 
     def _bind(self) -> None:
         """Let the optimizer and the average know their model, so that their state can be read and set."""
@@ -298,17 +323,17 @@ class Trainer:
 
     def _planned(self, x: Array) -> Plan:
         """Return the plan for such batches; the last one is kept."""
-        model, plan = self.model, self._plan
+        parts, plan = self._parts, self._plan
+        model, loss = parts[0], parts[1]
         if plan is not None and plan.underway is not None:
             self._settle()
-        if plan is not None and plan.is_for(model, self.loss) and x.shape in plan.shapes:
+        if plan is not None and plan.is_for(model, loss) and x.shape in plan.shapes:
             return plan
         self._build(x)
-        self._check_modes()
         model._check_input(x)
-        if plan is None or not (plan.is_for(model, self.loss) and plan.has_room(len(x))):
-            plan = Plan(model, self.loss, len(x))
-            model.gradients = model._show(plan.gradients[: model._size])
+        if plan is None or not (plan.is_for(model, loss) and plan.has_room(len(x))):
+            plan = Plan(model, loss, len(x))
+            model._keep(gradients=model._show(plan.gradients[: model._size]))
             self._bind()
             self._plan = plan
         plan.shapes.add(x.shape)
@@ -327,8 +352,3 @@ def _as_loss(loss: Any) -> Loss:
     if isinstance(loss, str) and loss not in LOSSES:
         raise ValueError(f"Trainer: loss: expected one of {sorted(LOSSES)}; got {loss!r}")
     return LOSSES[loss]() if isinstance(loss, str) else loss
-
-
-def _expect(value: Any, kind: Any, argument: str, wanted: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"Trainer: {argument}: expected {wanted}; got {value!r}")
