@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from . import cache as disk
-from .native import define, is_known, load_object, lock
+from .native import define, is_known, load_object, lock, undisturbed
 from .recorder import recorder
 from .signature import Kind, form_of, kind_of, values_of
 
@@ -57,12 +57,17 @@ class Kernel:
 
     def _enter(self, kinds: tuple[Kind, ...]) -> Entry:
         """Read or compile the machine code for such arguments."""
-        with lock:
-            if kinds not in self.entries:
-                address = self._read(kinds) or self._compile(kinds)
-                # ctypes lets go of the GIL during the call.
-                self.entries[kinds] = Entry(address, ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address), form_of(kinds))
-            return self.entries[kinds]
+
+        def enter() -> Entry:
+            with lock:
+                if kinds not in self.entries:
+                    address = self._read(kinds) or self._compile(kinds)
+                    # ctypes lets go of the GIL during the call.
+                    call = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address)
+                    self.entries[kinds] = Entry(address, call, form_of(kinds))
+                return self.entries[kinds]
+
+        return undisturbed(enter)
 
     def _file_name(self, kinds: tuple[Kind, ...]) -> str:
         return disk.file_name(f"{self.family}.{self.name}", str(kinds))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging  # noqa: F401 -- before our lock, see there
 import os
 import threading
+from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from llvmlite import binding, ir
 
+Result = TypeVar("Result")
 WORD = ir.IntType(64)
 WORDS = WORD.as_pointer()
 OBJECT = ir.IntType(8).as_pointer()  # of Python
@@ -26,6 +29,53 @@ if hasattr(os, "register_at_fork"):
 
 _engines: list[Any] = []  # machine code lives as long as its engine
 _methods: list[Any] = []  # and the functions of Python that are made of it as long as these
+
+
+_undisturbed: set[Any] = set()  # the locks that functions hold which are undisturbed just now
+
+
+def undisturbed(function: Callable[[], Result]) -> Result:
+    """Return what a function returns; Ctrl-C does not disturb it: it raises in the main thread, which only waits here.
+
+    An exception amid LLVM's calls back to Python aborts the process, and one between two entries leaves half of them.
+    An interrupted caller leaves the function to its end; it takes `lock` itself, so who calls again waits for that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return function()
+    results: list[Result] = []
+    errors: list[BaseException] = []
+    done = threading.Lock()
+
+    def run() -> None:
+        _undisturbed.add(done)
+        try:
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            _undisturbed.discard(done)
+            done.release()
+
+    done.acquire()
+    try:
+        start_new_thread(run, ())
+    except RuntimeError:  # the interpreter is closing
+        return function()
+    done.acquire()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _wait() -> None:
+    """Let what is undisturbed come to its end before the interpreter does."""
+    for done in list(_undisturbed):
+        done.acquire()
+
+
+atexit.register(_wait)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_undisturbed.clear)
 
 
 @cache
@@ -45,12 +95,16 @@ def _engine(module: Any) -> Any:
 
 def compile_module(module: ir.Module, *names: str) -> list[int]:
     """Return the addresses of functions of a module."""
-    with lock:
-        _initialize()
-        module.triple = binding.get_process_triple()
-        engine = _engine(binding.parse_assembly(str(module)))
-        engine.finalize_object()
-        return [int(engine.get_function_address(name)) for name in names]
+
+    def compile_here() -> list[int]:
+        with lock:
+            _initialize()
+            module.triple = binding.get_process_triple()
+            engine = _engine(binding.parse_assembly(str(module)))
+            engine.finalize_object()
+            return [int(engine.get_function_address(name)) for name in names]
+
+    return undisturbed(compile_here)
 
 
 def load_object(code: bytes, name: str) -> int:

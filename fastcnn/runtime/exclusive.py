@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from weakref import WeakValueDictionary
+from weakref import ref
 
 
 class Exclusive:
@@ -20,15 +20,27 @@ class Exclusive:
     def _open(self) -> None:
         """Begin with a lock that nobody holds."""
         self._lock = threading.RLock()
-        _all[id(self)] = self
+        if len(_all) >= 2 * _Living.count:
+            for key in [key for key, one in list(_all.items()) if one() is None]:
+                _all.pop(key, None)
+            _Living.count = max(len(_all), 1000)
+        _all[id(self)] = ref(self)
 
 
-_all: WeakValueDictionary[int, Exclusive] = WeakValueDictionary()
+class _Living:
+    """How many there were when those that had gone were last left out."""
+
+    count = 1000
+
+
+_all: dict[int, ref[Exclusive]] = {}  # no weak dictionary: a Ctrl-C in its callbacks would be printed, and lost
 
 
 def _open_all() -> None:
-    for one in list(_all.values()):
-        one._open()
+    for reference in list(_all.values()):
+        one = reference()
+        if one is not None:
+            one._open()
 
 
 if hasattr(os, "register_at_fork"):
