@@ -35,7 +35,7 @@ def start_python(code: str, *arguments: str, root: Path = ROOT, **environment: s
 
 
 def finish(process: subprocess.Popen[str], limit: float = LIMIT) -> str:
-    """Return what the program has printed, when it has ended well and quietly, within so many seconds."""
+    """Return what the program has printed, when it has ended well and quietly within `limit` seconds."""
     try:
         output, errors = process.communicate(timeout=limit)
     finally:
