@@ -17,6 +17,7 @@ from fastcnn import (
     Dense,
     Dropout,
     EarlyStopping,
+    ExponentialMovingAverage,
     Flatten,
     Sequential,
     Trainer,
@@ -78,6 +79,20 @@ def test_the_same_call_goes_on(tmp_path, stop, every, augmentation):
     assert weights(other) == weights(one)
     assert resumed["loss"] == history["loss"]
     assert (other.steps, other.epochs) == (one.steps, one.epochs)
+
+
+def test_a_schedule_by_its_name_goes_on_and_begins_anew_in_a_fit_of_its_own(tmp_path):
+    options = {"schedule": "cosine", "ema": ExponentialMovingAverage(0.9)}
+    path, one, other = tmp_path / "run", trainer(**options), trainer(**options)
+    history = fit(one)
+    assert history["learning_rate"][-1] < 0.01
+    with pytest.raises(_StopError):
+        fit(trainer(**options), path, stop=7, every="0.0000001 s")
+    fit(other, path)
+    assert weights(other) == weights(one)
+    with pytest.raises(ValueError, match=r"another schedule_steps: 15, not 25"):
+        fit(trainer(**options), path, epochs=5)
+    assert fit(one)["learning_rate"] == history["learning_rate"]
 
 
 def test_batches_of_ones_own_go_on(tmp_path):

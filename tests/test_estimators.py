@@ -6,11 +6,29 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from fastcnn import CNNClassifier, CNNRegressor, Conv2D, Dense, Flatten, MaxPool2D, ReLU, SoftmaxActivation
+from fastcnn import (
+    SGD,
+    Adam,
+    Augmentation,
+    CNNClassifier,
+    CNNRegressor,
+    Conv2D,
+    CosineDecay,
+    CrossEntropy,
+    Dense,
+    Flatten,
+    MaxPool2D,
+    ReLU,
+    Residual,
+    SoftmaxActivation,
+    WarmUp,
+)
 
 QUICK = [CNNClassifier(max_iter=30), CNNRegressor(max_iter=60)]
 BOTH = pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
@@ -209,6 +227,43 @@ def test_layers_are_parameters_and_are_never_changed():
         model.set_params(layers__7__num_filters=1)
     with pytest.raises(ValueError, match="is no list of layers"):
         CNNClassifier().set_params(layers__0__num_filters=1)
+
+
+def test_parameters_reach_optimizers_schedules_losses_and_augmentation():
+    solver, schedule = SGD(0.1), WarmUp(CosineDecay(0.1, 50), 5)
+    model = quick(solver=solver, schedule=schedule, augmentation=Augmentation(shift=1), loss=CrossEntropy(0.1))
+    params = model.get_params()
+    assert (params["solver__learning_rate"], params["augmentation__shift"]) == (0.1, 1)
+    assert (params["schedule__schedule__total_steps"], params["loss__label_smoothing"]) == (50, 0.1)
+    model.set_params(
+        solver__nesterov=True, solver__momentum=0.9, schedule__schedule__total_steps=40, augmentation__rotation=5,
+        loss__label_smoothing=0.0,
+    )  # fmt: skip
+    assert repr(model.solver) == "SGD(learning_rate=0.1, momentum=0.9, nesterov=True)"
+    assert repr(model.schedule) == "WarmUp(CosineDecay(0.1, 40), 5)"
+    assert repr(model.augmentation) == "Augmentation(shift=1, rotation=5.0)"
+    assert repr(model.loss) == "CrossEntropy()"
+    assert (repr(solver), schedule.schedule.total_steps) == ("SGD(learning_rate=0.1)", 50)
+    model.set_params(solver=Adam(), solver__learning_rate=0.5)
+    assert repr(model.solver) == "Adam(learning_rate=0.5)"
+    assert repr(clone(model)) == repr(model)
+    with pytest.raises(ValueError, match=r"Invalid parameter 'speed' for Adam of CNNClassifier. Valid parameters"):
+        model.set_params(solver__speed=1)
+    with pytest.raises(ValueError, match=r"\['momentum'\] of 'adamw' for CNNClassifier: it has no parameters"):
+        quick(solver="adamw").set_params(solver__momentum=1)
+    with pytest.raises(ValueError, match="Invalid parameter 'optimizer' for estimator"):
+        model.set_params(optimizer__speed=1)
+
+
+def test_a_search_reaches_the_solver():
+    search = GridSearchCV(quick(solver=SGD(0.1)), {"solver__learning_rate": [1e-9, 0.1]}, cv=2).fit(X, Y)
+    assert search.best_params_ == {"solver__learning_rate": 0.1}
+
+
+def test_parameters_of_layers_inside_of_layers():
+    model = quick(layers=[Residual([Conv2D(1, 3, padding=1), ReLU()])])
+    model.set_params(layers__0__layers__0__filter_size=5, layers__0__layers__0__padding=2)
+    assert repr(model.layers[0]) == "Residual([Conv2D(1, 5, padding=2), ReLU()])"
 
 
 def test_the_end_of_a_list_of_layers():

@@ -41,6 +41,7 @@ from fastcnn import (
     Trainer,
     WarmUp,
 )
+from fastcnn.optim.schedules import NamedSchedule
 from fastcnn.storage import layout, network
 from tests import mutated_models
 from tests.cases import LAYER_CASES
@@ -100,7 +101,7 @@ def test_the_table_has_every_layer_and_setting():
     public = [getattr(fastcnn, name) for name in fastcnn.__all__ if inspect.isclass(getattr(fastcnn, name))]
     bases = fastcnn.Layer, fastcnn.Optimizer, fastcnn.Schedule, fastcnn.Loss, Augmentation, ExponentialMovingAverage
     made = {kind for kind in public if issubclass(kind, bases) and not inspect.isabstract(kind)} - {fastcnn.Layer}
-    assert made == set(network.TABLE.values())
+    assert made | {NamedSchedule} == set(network.TABLE.values())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -182,6 +183,7 @@ TRAINERS = [
     {"optimizer": Lion(no_decay=("biases",)), "loss": CrossEntropy(0.1, [1, 2, 3, 4])},
     {"optimizer": RMSprop(momentum=0.5, centered=True), "schedule": ReduceOnPlateau(0.01, patience=0)},
     {"ema": ExponentialMovingAverage(0.9), "schedule": OneCycle(0.1, 50), "loss": "cross_entropy"},
+    {"optimizer": "adam", "schedule": "cosine"},
     {"threads": 2, "schedule": WarmUp(ReduceOnPlateau(0.01, patience=0, cooldown=1), 2)},
 ]
 

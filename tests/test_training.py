@@ -10,7 +10,7 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer
+from fastcnn import SGD, Conv2D, CosineDecay, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer
 from fastcnn.runtime import threads as parallel
 from tests.arrays import both_dtypes
 from tests.models import MODEL_CASES, labels
@@ -272,3 +272,42 @@ def test_batches_of_all_sizes_do_not_pile_up(monkeypatch):
     finally:
         tracemalloc.stop()
     assert kept < 4 << 20
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "lion", "rmsprop", "sgd"])
+def test_optimizers_go_by_their_names(name):
+    one = Trainer(Sequential([Dense(3)]), optimizer=name)
+    assert type(one.optimizer).__name__.lower() == name
+    assert repr(one.optimizer).endswith("()")
+
+
+def test_words_for_optimizers_and_schedules_that_are_unknown():
+    model = Sequential([Dense(3)])
+    with pytest.raises(ValueError, match=r"Trainer: optimizer: expected one of \['adam', .*\]; got 'adma'"):
+        Trainer(model, optimizer="adma")
+    with pytest.raises(TypeError, match=r"Trainer: optimizer: expected an Optimizer or one of \['adam', .*\]; got 3"):
+        Trainer(model, optimizer=3)
+    with pytest.raises(
+        ValueError, match=r"schedule: expected one of \['constant', 'cosine', 'one_cycle'\]; got 'sine'"
+    ):
+        Trainer(model, schedule="sine")
+    with pytest.raises(TypeError, match=r"Trainer: schedule: expected a Schedule, a function or one of .*; got 3"):
+        Trainer(model, schedule=3)
+
+
+def test_a_schedule_by_its_name_is_for_the_steps_of_a_fit():
+    x, y = np.ones((12, 4)), np.arange(12) % 3
+    one = Trainer(Sequential([Dense(3)]), optimizer=SGD(0.5), schedule="cosine", random_state=0)
+    with pytest.raises(ValueError, match="'cosine' needs the number of steps, which fit knows"):
+        one.step(x, y)
+    other = Trainer(Sequential([Dense(3)]), optimizer=SGD(0.5), schedule=CosineDecay(0.5, 6), random_state=0)
+    for trainer in (one, other):
+        trainer.fit(x, y, epochs=2, batch_size=4, verbose=0)
+    np.testing.assert_array_equal(one.model.parameters["0.weights"], other.model.parameters["0.weights"])
+
+    class Endless:
+        def __iter__(self):
+            yield x, y
+
+    with pytest.raises(ValueError, match="'cosine' needs the number of steps, which batches without a length"):
+        one.fit(Endless(), epochs=1, verbose=0)

@@ -29,12 +29,12 @@ from ..training.trainer import Trainer
 from ..typing import Array
 from .images import Reading, Scaler, choose_reading, rectangles
 from .networks import NAMES, SMALLEST, choose_network, takes_rows
-from .parameters import LayerParameters
+from .parameters import NestedParameters
 from .samples import Samples, hold_out
 from .watching import CallbackSupportMixin, Curves, Tasks, tasks, watched
 
 
-class BaseCNN(LayerParameters, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class BaseCNN(NestedParameters, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """Parameters and training of `CNNClassifier` and `CNNRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import final
 
 from ..exact import Powers
@@ -311,3 +312,8 @@ class Lion(Optimizer):
     def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
         (mean,) = self._vectors
         kernels.lion(self._theta, gradients, shards, first, last, self._edges, self._decayed, mean, self._rates)
+
+
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
+    "adam": Adam, "adamw": AdamW, "lion": Lion, "rmsprop": RMSprop, "sgd": SGD,
+}  # fmt: skip

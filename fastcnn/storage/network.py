@@ -30,7 +30,8 @@ LAYERS = (
 SETTINGS = (
     optimizers.Adam, optimizers.AdamW, optimizers.Lion, optimizers.RMSprop, optimizers.SGD, schedules.ConstantRate,
     schedules.CosineDecay, schedules.ExponentialDecay, schedules.OneCycle, schedules.ReduceOnPlateau,
-    schedules.StepDecay, schedules.WarmUp, ExponentialMovingAverage, Augmentation, *LOSSES.values(),
+    schedules.NamedSchedule, schedules.StepDecay, schedules.WarmUp, ExponentialMovingAverage, Augmentation,
+    *LOSSES.values(),
 )  # fmt: skip
 TABLE: Table = {kind.__name__: kind for kind in (*LAYERS, *SETTINGS)}
 DTYPES = ("float32", "float64")

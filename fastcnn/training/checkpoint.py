@@ -18,7 +18,7 @@ import numpy as np
 from .. import checks
 from ..layers.repr import ShownAsCall
 from ..model import Sequential
-from ..optim.schedules import Schedule
+from ..optim.schedules import NamedSchedule, Schedule
 from ..storage import layout, network
 from ..storage.errors import StorageError, naming
 from ..storage.layout import Contents
@@ -223,6 +223,7 @@ def _identity(trainer: Trainer, feed: Feed, validation: Feed | None, callbacks: 
         "loss": _spelt(trainer.loss),
         "optimizer": _spelt(trainer.optimizer),
         "schedule": _spelt(schedule),
+        "schedule_steps": schedule.steps if isinstance(schedule, NamedSchedule) else None,
         "ema": _spelt(trainer.ema),
         "augmentation": _spelt(augmentation),
         "callbacks": watching,

@@ -13,7 +13,7 @@ from .. import checks
 from ..data.augmentation import Augmentation
 from ..history import Epoch, History, line
 from ..losses import CrossEntropy
-from ..optim.schedules import Schedule
+from ..optim.schedules import NamedSchedule, Schedule
 from ..typing import Array
 from .callbacks import Callback, Run
 from .checkpoint import Checkpoint, Tally
@@ -72,6 +72,8 @@ def fit(
     run = Run(trainer, History())
     trainer.history = run.history
     steps = None if feed.steps is None else epochs * feed.steps
+    if isinstance(trainer.schedule, NamedSchedule):
+        trainer.schedule.begin(float(trainer.optimizer.learning_rate), trainer.steps, steps)
     with Interrupts() as interrupts, progress(steps, quiet=not verbose) as shown:
         for callback in callbacks:
             callback.begin(run)

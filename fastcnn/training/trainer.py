@@ -13,7 +13,8 @@ from ..losses import LOSSES, Loss
 from ..model import Sequential
 from ..optim.averaging import ExponentialMovingAverage
 from ..optim.optimizer import Optimizer
-from ..optim.optimizers import SGD
+from ..optim.optimizers import OPTIMIZERS, SGD
+from ..optim.schedules import SCHEDULES, NamedSchedule
 from ..runtime import threads as parallel
 from ..settings import Setting
 from ..typing import Array, RandomState
@@ -51,10 +52,13 @@ class Trainer:
     loss : str or Loss
         "cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", or a loss with
         arguments of its own.
-    optimizer : Optimizer, optional
+    optimizer : str or Optimizer, optional
+        "adam", "adamw", "lion", "rmsprop" or "sgd", each with its usual arguments, or one with arguments of its own.
         `SGD(learning_rate=0.01)` if not given.
-    schedule : Schedule or function, optional
-        At the beginning of each step, `optimizer.learning_rate = schedule(steps)`, with the steps taken before it.
+    schedule : str, Schedule or function, optional
+        "constant", "cosine" or "one_cycle": of the optimizer's learning rate, over the steps of each `fit`. Or a
+        function: at the beginning of each step, `optimizer.learning_rate = schedule(steps)`, with the steps taken
+        before it.
     ema : ExponentialMovingAverage, optional
         Averages the parameters: updated after each step.
     threads : int, optional
@@ -90,8 +94,8 @@ class Trainer:
 
     model: Setting[Sequential] = _instance(Sequential, "a Sequential")
     loss: Setting[Loss] = Setting(lambda value, owner, name: _as_loss(value))
-    optimizer: Setting[Optimizer] = _instance(Optimizer, "an Optimizer")
-    schedule: Setting[Callable[[int], float] | None] = _instance(Callable | None, "a function of the step")
+    optimizer: Setting[Optimizer] = Setting(lambda value, owner, name: _as_optimizer(value))
+    schedule: Setting[Callable[[int], float] | None] = Setting(lambda value, owner, name: _as_schedule(value))
     ema: Setting[ExponentialMovingAverage | None] = _instance(
         ExponentialMovingAverage | None, "an ExponentialMovingAverage"
     )
@@ -104,15 +108,14 @@ class Trainer:
         self,
         model: Sequential,
         loss: str | Loss = "cross_entropy",
-        optimizer: Optimizer | None = None,
+        optimizer: str | Optimizer | None = None,
         threads: int | None = None,
         random_state: RandomState = None,
         *,
-        schedule: Callable[[int], float] | None = None,
+        schedule: str | Callable[[int], float] | None = None,
         ema: ExponentialMovingAverage | None = None,
     ) -> None:
-        self.model, self.loss = model, loss
-        self.optimizer = SGD() if optimizer is None else optimizer
+        self.model, self.loss, self.optimizer = model, loss, optimizer
         self.schedule, self.ema, self.threads, self.random_state = schedule, ema, threads, random_state
         self._changed("threads")
         self.accuracy = float("nan")
@@ -344,6 +347,22 @@ def _as_batch(x: Any) -> Array:
     """Return a batch as real numbers, C-ordered; uint8 stays. Nobody else has the array, to set its shape or dtype."""
     array = np.asarray(x).view()
     return np.ascontiguousarray(array if array.dtype.char == "B" else checks.as_images(array, "Trainer", "x"))
+
+
+def _as_optimizer(optimizer: Any) -> Optimizer:
+    """Return an optimizer, given or called by its name."""
+    _expect(optimizer, str | Optimizer | None, "optimizer", f"an Optimizer or one of {sorted(OPTIMIZERS)}")
+    if isinstance(optimizer, str):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"Trainer: optimizer: expected one of {sorted(OPTIMIZERS)}; got {optimizer!r}")
+        return OPTIMIZERS[optimizer]()
+    return SGD() if optimizer is None else optimizer
+
+
+def _as_schedule(schedule: Any) -> Callable[[int], float] | None:
+    """Return a schedule, given or called by its name."""
+    _expect(schedule, str | Callable | None, "schedule", f"a Schedule, a function or one of {sorted(SCHEDULES)}")
+    return NamedSchedule(schedule) if isinstance(schedule, str) else schedule
 
 
 def _as_loss(loss: Any) -> Loss:
