@@ -40,7 +40,7 @@ ALLOWED = {
     "losses.py: y.sum": "compared with 1, to three digits",
     "im2col.py: gradient.sum": "BLAS's products have no order either; chosen by its name alone",
     "optimizer.py: squares.sum": "infinite or NaN",
-    "guard.py: np.vdot": "tells whether all numbers are finite",
+    "snapshot.py: np.vdot": "tells whether all numbers are finite",
 }
 
 
