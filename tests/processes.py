@@ -34,10 +34,10 @@ def start_python(code: str, *arguments: str, root: Path = ROOT, **environment: s
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    """Return what the program has printed, when it has ended well and quietly."""
+def finish(process: subprocess.Popen[str], limit: float = LIMIT) -> str:
+    """Return what the program has printed, when it has ended well and quietly within `limit` seconds."""
     try:
-        output, errors = process.communicate(timeout=LIMIT)
+        output, errors = process.communicate(timeout=limit)
     finally:
         process.kill()
     assert process.returncode == 0, f"exit status {process.returncode}\n{output}\n{errors}"
