@@ -41,7 +41,7 @@ ALLOWED = {
     "direct.py: np.searchsorted(rows, r[:1]).sum": "whole numbers",
     "im2col.py: gradient.sum": "BLAS's products have no order either; chosen by its name alone",
     "optimizer.py: squares.sum": "infinite or NaN",
-    "guard.py: np.vdot": "tells whether all numbers are finite",
+    "snapshot.py: np.vdot": "tells whether all numbers are finite",
 }
 
 
