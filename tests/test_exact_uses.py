@@ -38,7 +38,6 @@ ALLOWED = {
     "notebook.py: np.log(np.maximum(probs[rows, classes], np.finfo(np.float64).tiny)).sum": "shown",
     "notebook.py: self.generator.permutation": "of a RandomState, which NumPy has frozen; whole numbers",
     "losses.py: y.sum": "compared with 1, to three digits",
-    "direct.py: np.searchsorted(rows, r[:1]).sum": "whole numbers",
     "im2col.py: gradient.sum": "BLAS's products have no order either; chosen by its name alone",
     "optimizer.py: squares.sum": "infinite or NaN",
     "snapshot.py: np.vdot": "tells whether all numbers are finite",
