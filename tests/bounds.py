@@ -180,17 +180,10 @@ def expect_winograd(
     """
     plain, by = expect_convolution(case, parameters, x, dL_dout), TRANSFORMS[algorithm]
     filters, biases = np.abs(parameters["filters"]), np.abs(parameters.get("biases", np.zeros(case.num_filters)))
-    (F, C), (H, W), (oH, oW) = filters.shape[:2], x.shape[2:], dL_dout.shape[2:]
-    (top, bottom), (left, right) = reference.Conv2D(**case.arguments)._window((H, W)).padding
-    padded = np.pad(np.abs(x).astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
-    dy = np.abs(dL_dout).astype(np.float64)
-    output = _winograd(by, padded, filters) + biases[:, None, None]
-    # The input gradient is the convolution of dy, with two pixels of zeros around it, and the flipped filters.
-    around = np.pad(dy, ((0, 0), (0, 0), (2, 2), (2, 2)))[:, :, top : top + H + 2, left : left + W + 2]
-    dL_dinput = _winograd(by, around, filters[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
-    dL_dfilters = np.einsum(
-        "ia,nchwij,nfhwij,jb->fcab", by.g, _patches(by, padded), _tiles(by, dy), by.g, optimize=True
-    )
+    (F, C), (oH, oW) = filters.shape[:2], dL_dout.shape[2:]
+    padding = reference.Conv2D(**case.arguments)._window(x.shape[2:]).padding
+    output, dL_dinput, dL_dfilters = winograd_sums(by, filters, np.abs(x), np.abs(dL_dout), padding)
+    output = output + biases[:, None, None]
     tiles, rounds = len(x) * -(-oH // by.tile) * -(-oW // by.tile), by.rounds
     there = 2 * (rounds["G"] + rounds["B_T"] + rounds["A_T"])
     back = 2 * (rounds["B_T"] + rounds["A"] + rounds["G_T"])
@@ -199,6 +192,22 @@ def expect_winograd(
         Sum(plain.dL_dinput.exact, dL_dinput, there + F),
         {**plain.gradients, "filters": Sum(plain.gradients["filters"].exact, dL_dfilters, back + tiles)},
     )
+
+
+def winograd_sums(
+    by: Transforms, filters: np.ndarray, x: np.ndarray, dL_dout: np.ndarray, padding: tuple[tuple[int, int], ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the sums of the terms of output, input gradient and filter gradient, all numbers being not negative."""
+    (H, W), ((top, bottom), (left, right)) = x.shape[2:], padding
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    dy = dL_dout.astype(np.float64)
+    # The input gradient is the convolution of dy, with two pixels of zeros around it, and the flipped filters.
+    around = np.pad(dy, ((0, 0), (0, 0), (2, 2), (2, 2)))[:, :, top : top + H + 2, left : left + W + 2]
+    dL_dinput = _winograd(by, around, filters[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+    dL_dfilters = np.einsum(
+        "ia,nchwij,nfhwij,jb->fcab", by.g, _patches(by, padded), _tiles(by, dy), by.g, optimize=True
+    )
+    return _winograd(by, padded, filters), dL_dinput, dL_dfilters
 
 
 def _winograd(by: Transforms, x: np.ndarray, filters: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from tests.guards import Guards
 from tests.processes import SETTINGS
+from tests.vector_sets import report
 
 # Tests say themselves how many threads they want; where they do not, all processors, whatever BLAS is limited to.
 os.environ["FASTCNN_NUM_THREADS"] = SETTINGS["FASTCNN_NUM_THREADS"]
@@ -27,3 +28,8 @@ def guards():
     guards = Guards()
     yield guards
     guards.check()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say under which vector set the tests ran, and which could not; the last line is pytest's own."""
+    terminalreporter.write_line(report())
