@@ -13,6 +13,7 @@ from fastcnn import Conv2D, Dense, Flatten, ReLU, Sequential, Trainer
 from fastcnn.kernels import update
 from tests.arrays import both_dtypes, normal
 from tests.bounds import Sum, gamma
+from tests.buffers import lanes
 from tests.guards import Guards
 from tests.optimizers import NO_DECAY, assert_close, build, every_optimizer, own_loop, x, y
 
@@ -178,15 +179,16 @@ def test_kernels_write_only_their_piece(shards, dtype):
     rows = before[1].reshape(8, size)[:shards, inside].astype(np.float64)
     total, absolute, scale = rows.sum(axis=0), np.abs(rows).sum(axis=0), float(rates[0])
     Sum(scale * total, scale * absolute, shards).assert_close(g.reshape(8, size)[0, inside])
-    scratch, squares = guards.zeros(32, dtype), guards.zeros(2, np.float64)
+    squares, pitch = guards.zeros(3, np.float64), lanes(dtype)
     g = guards.array(normal(8, size, seed=1), dtype)
-    update.sum_squares(g, shards, size, 32, 96, scratch, squares, 1)
+    chunks = (guards.array(column, np.int64) for column in ([0, 32, 96], [2, 64 // pitch, 2], [16, pitch, 16]))
+    update.sum_squares(g, shards, size, *chunks, 1, 2, squares)
     # A sum of shards is rounded shards - 1 times, its square and the sum of the squares at most once for each number.
     off = gamma(shards - 1, dtype) * absolute
     computed = ((np.abs(total) + off) ** 2).sum()
     bound = gamma(total.size + 1, dtype) * computed + (2 * np.abs(total) * off + off**2).sum()
     assert squares[1] == pytest.approx(float((total**2).sum()), rel=1e-14, abs=float(bound))
-    assert squares[0] == 0
+    assert squares[0] == squares[2] == 0
     average, theta = vector(5), vector(6)
     expected = average.astype(np.float64)
     expected[inside] = 0.75 * expected[inside] + 0.25 * theta[inside]

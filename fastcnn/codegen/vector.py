@@ -7,7 +7,8 @@ on `load(a, i)`, `store(a, i, v)`, `fma(x, y, z)` needs no proof. The width is t
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 from llvmlite import ir
@@ -18,7 +19,7 @@ from numba.core.extending import lower_builtin, register_model, type_callable
 from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype
 
-from ..jit.target import vector_set
+from ..jit.target import LANES, vector_set
 
 TWO, FOUR = 2, 4  # registers of wide vectors: independent sums hide each other's waiting, as far as registers go
 
@@ -154,6 +155,87 @@ def splat_two(typingctx: Any, a: Any, x: Any) -> Any:
         return emit_splat(builder, signature.return_type, arguments[1])
 
     return Vector(a.dtype, TWO)(a, a.dtype), codegen
+
+
+def sixteen_lanes(dtype: types.Float) -> Vector:
+    """Return the type of as many registers as hold sixteen numbers: what is added up across lanes is added up in it."""
+    return Vector(dtype, LANES // Vector(dtype).lanes)
+
+
+@intrinsic
+def splat_sixteen(typingctx: Any, a: Any, x: Any) -> Any:
+    """Return registers of `a`'s dtype of sixteen lanes together, that all hold `x`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return emit_splat(builder, signature.return_type, arguments[1])
+
+    return sixteen_lanes(a.dtype)(a, a.dtype), codegen
+
+
+@intrinsic
+def lanes_like(typingctx: Any, v: Any) -> Any:
+    """Return the number of lanes of a vector such as `v`, as a compile-time constant."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return ir.Constant(ir.IntType(64), v.lanes)
+
+    return types.int64(v), codegen
+
+
+def _emit_if_reached(builder: ir.IRBuilder, vector: Vector, count: Any) -> Iterator[int]:
+    """Yield the first lane of each register; what is emitted then is done if it is below `count`, as the first is."""
+    step = Vector(vector.dtype).lanes
+    for first in range(0, vector.lanes, step):
+        reached = builder.icmp_signed(">", count, ir.Constant(count.type, first))
+        with builder.if_then(reached) if first else nullcontext():
+            yield first
+
+
+@intrinsic
+def load_first(typingctx: Any, v: Any, a: Any, i: Any, count: Any) -> Any:
+    """Load a vector such as `v` from `a[i:]`, but of its registers only those with some of the first `count` lanes.
+
+    The others are zero: what lies there may be no part of the array. `count` is at least 1.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        _, array, index, count_value = arguments
+        one = Vector(v.dtype)
+        places = [cgutils.alloca_once_value(builder, ir.Constant(one.ir, None)) for _ in range(v.lanes // one.lanes)]
+        pointer = emit_address(context, builder, a, array, index)
+        for place, first in zip(places, _emit_if_reached(builder, v, count_value), strict=True):
+            builder.store(emit_load(builder, one, builder.gep(pointer, [ir.Constant(ir.IntType(64), first)])), place)
+        return _joined(builder, [builder.load(place) for place in places])
+
+    return v(v, a, types.int64, types.int64), codegen
+
+
+def _joined(builder: ir.IRBuilder, parts: list[Any]) -> Any:
+    """Emit one vector of several of equal length, whose number is a power of two."""
+    while len(parts) > 1:
+        both = ir.VectorType(ir.IntType(32), 2 * parts[0].type.count)
+        parts = [
+            builder.shuffle_vector(x, y, ir.Constant(both, list(range(both.count))))
+            for x, y in zip(parts[::2], parts[1::2], strict=True)
+        ]
+    return parts[0]
+
+
+@intrinsic
+def store_first(typingctx: Any, a: Any, i: Any, v: Any, count: Any) -> Any:
+    """Store to `a[i:]` those registers of `v` that have some of the first `count` lanes; `count` is at least 1."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, index, value, count_value = arguments
+        one = Vector(v.dtype)
+        pointer = emit_address(context, builder, a, array, index)
+        for first in _emit_if_reached(builder, v, count_value):
+            numbers = ir.Constant(ir.VectorType(ir.IntType(32), one.lanes), list(range(first, first + one.lanes)))
+            part = builder.shuffle_vector(value, value, numbers)
+            emit_store(builder, one, part, builder.gep(pointer, [ir.Constant(ir.IntType(64), first)]))
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64, v, types.int64), codegen
 
 
 @intrinsic
@@ -294,12 +376,27 @@ def _folded(builder: ir.IRBuilder, vector: Vector, value: Any, join: Callable[[A
 
 @intrinsic
 def sum_of_lanes(typingctx: Any, v: Any) -> Any:
-    """Return the sum of all lanes as a scalar."""
+    """Return the sum of all lanes as a scalar, the halves first.
+
+    Of more numbers than a register has, on some processor, only a vector of sixteen lanes gives the same on all.
+    """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         return _folded(builder, v, arguments[0], builder.fadd)
 
     return v.dtype(v), codegen
+
+
+@intrinsic
+def double_sum_of_lanes(typingctx: Any, v: Any) -> Any:
+    """Return the sum of all lanes in double precision, the halves first."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        wide = ir.VectorType(ir.DoubleType(), v.lanes)
+        value = arguments[0] if v.itemsize == 8 else builder.fpext(arguments[0], wide)
+        return _folded(builder, v, value, builder.fadd)
+
+    return types.float64(v), codegen
 
 
 @intrinsic

@@ -15,7 +15,7 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from .vector import Vector, emit_call
+from .vector import Vector, emit_call, emit_splat
 
 GATE = 80.0  # e^GATE and its products with what is no larger are finite
 
@@ -163,7 +163,7 @@ def _tanh(x: Value) -> Value:
 
 
 def _tanh_slope(y: Value) -> Value:
-    return 1.0 - y * y
+    return (y * -1.0).fma(y, 1.0)
 
 
 # e^r for |r| <= ln 2 / 2, wrong by 1e-7 at most: where one is added to it, that is enough.
@@ -291,6 +291,43 @@ def _normal(x: Value) -> tuple[Value, Value]:
     return e * 0.3989422804014327, x.where("<", 0.0, tail, 1.0 - tail)
 
 
+# log(1 + f) = f - f²/2 + s · (f²/2 + R(s²)), s = f / (2 + f), for 1 + f between √½ and √2: the terms of R, of FreeBSD's
+# `k_logf.h` and `k_log.h`.
+LOG = (
+    (0.66666662693, 0.40000972152, 0.28498786688, 0.24279078841),
+    (
+        6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01,
+        1.818357216161805012e-01, 1.531383769920937332e-01, 1.479819860511658591e-01,
+    ),
+)  # fmt: skip
+HALF_ROOT = (0x3F3504F3, 0x3FE6A09E667F3BCD)  # the bits of √½
+
+
+def _log(x: Value) -> Value:
+    """Return log(x) for what is at least the smallest normal number; infinity and NaN stay."""
+    integer, digits = _bits(x).type, x.either(23, 52)
+
+    def constant(k: int) -> ir.Constant:
+        return ir.Constant(integer, [k] * x.vector.lanes)
+
+    one, half_root = x.either(127, 1023) << digits, x.either(*HALF_ROOT)
+    bits = x.builder.add(_bits(x), constant(one - half_root))
+    exponent = x.builder.sub(x.builder.lshr(bits, constant(digits)), constant(one >> digits))
+    fraction = x.builder.add(x.builder.and_(bits, constant((1 << digits) - 1)), constant(half_root))
+    n = x.like(x.builder.sitofp(exponent, x.vector.ir))
+    f = x.like(x.builder.bitcast(fraction, x.vector.ir)) - 1.0
+    s, half_square, (high, low) = f / (f + 2.0), f * f * 0.5, x.either(*LN_2)
+    square = s * s
+    rest = s.fma(square.fma(square.horner(x.either(*LOG)), half_square), n * low)
+    return x.where("<", float("inf"), n.fma(high, f - (half_square - rest)), x)
+
+
+def _log1p(x: Value) -> Value:
+    """Return log(1 + x) for 0 <= x <= 1: what 1 + x is rounded by is made good."""
+    whole = x + 1.0
+    return _log(whole) + (x - (whole - 1.0)) / whole
+
+
 def _where_positive(x: Value, y: Value, z: Value) -> Value:
     return x.where(">", 0.0, y, z)
 
@@ -320,7 +357,25 @@ def _function(emit: Callable[..., Value], formula: str) -> Any:
     return intrinsic(typed)
 
 
+def _of_number(emit: Callable[[Value], Value], formula: str) -> Any:
+    """Return an intrinsic of a single number: of a register full of it."""
+
+    def typed(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            vector = Vector(x)
+            value = emit(Value(builder, vector, emit_splat(builder, vector, arguments[0]))).value
+            return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+        return x(x), codegen
+
+    typed.__name__, typed.__doc__ = f"{emit.__name__.strip('_')}_of_number", formula
+    return intrinsic(typed)
+
+
 exp_negative = _function(_exp_negative, "Return e^x for x <= 0; zero where it is below the smallest normal number.")
+exp_of_number = _of_number(_exp_negative, "Return e^x of a number x <= 0, as `exp_negative`.")
+log_of_number = _of_number(_log, "Return log(x) of a number x, at least the smallest normal one.")
+log1p_of_number = _of_number(_log1p, "Return log(1 + x) of a number 0 <= x <= 1.")
 exp_short = _function(
     _exp_short, "Return e^x for x <= 0, in single precision to 4e-7 of it; zero as `exp_negative` is."
 )

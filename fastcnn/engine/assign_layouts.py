@@ -23,7 +23,7 @@ def assign_layouts(graph: Graph, input_gradient: bool) -> Layouts:
     values = _with_halos(graph, layouts)
     if _may_have_any_pitch(graph):
         channels = graph.shapes[0][0]
-        values[0] = replace(values[0], pitch=channels)
+        values[0] = replace(values[0], pitch=channels, is_padded=False)
         if gradients[0] is not None and not graph.aliases:
             gradients[0] = replace(gradients[0], pitch=padded(channels, graph.dtype))
     _share_with_aliases(graph, values)

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
-from ..jit.target import vector_set
+from ..jit.target import LANES, vector_set
 from ..typing import Array, IntArray
 from .arrays import aligned_zeros, as_table
 
@@ -46,6 +46,8 @@ class Layout:
     pitch : int
         Numbers per pixel: the channels, padded to whole vector registers except in a network's input.
     halo : Halo
+    is_padded : bool
+        Whether the channels are padded.
     """
 
     channels: int
@@ -53,6 +55,7 @@ class Layout:
     width: int
     pitch: int
     halo: Halo = Halo()
+    is_padded: bool = True
 
     @property
     def rows(self) -> int:
@@ -73,6 +76,16 @@ class Layout:
     def image_size(self) -> int:
         """Numbers from one image to the next."""
         return self.rows * self.row_size
+
+    @property
+    def common_pitch(self) -> int:
+        """Numbers per pixel where registers have sixteen lanes: what orders sums counts these, on every processor."""
+        return -(-self.channels // LANES) * LANES if self.is_padded else self.channels
+
+    @property
+    def common_size(self) -> int:
+        """Numbers from one image to the next where registers have sixteen lanes."""
+        return self.rows * self.columns * self.common_pitch
 
     @property
     def pixels(self) -> int:

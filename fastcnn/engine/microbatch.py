@@ -16,11 +16,14 @@ CACHED = 1 << 18  # bytes of the largest map of a micro-batch: what is read and 
 
 
 def microbatch_size(graph: Graph, layouts: Layouts, sync_points: Sequence[int], stage: int, images: int) -> int:
-    """Return how many of up to `images` images of a shard go through a stage at a time."""
+    """Return how many of up to `images` images of a shard go through a stage at a time.
+
+    Sums over images are taken a micro-batch at a time: it has as many images on every processor.
+    """
     ops = stage_ops(graph, sync_points, stage)
     if not sync_points or not all(op.traits.micro_batches for op in ops):
         return images
-    sizes = [layouts.values[value].image_size for op in ops for value in (*op.reads, *op.writes)]
+    sizes = [layouts.values[value].common_size for op in ops for value in (*op.reads, *op.writes)]
     return min(images, max(1, CACHED // (max(sizes) * graph.dtype.itemsize)))
 
 
@@ -32,4 +35,4 @@ def descends(graph: Graph, layouts: Layouts, sync_points: Sequence[int], stage: 
     if stage in (0, len(sync_points)):
         return False
     before, after = (layouts.gradients[graph.ops[sync_points[s]].y] for s in (stage - 1, stage))
-    return before is not None and after is not None and before.image_size > after.image_size
+    return before is not None and after is not None and before.common_size > after.common_size

@@ -43,6 +43,13 @@ class Parameter:
         """Numbers in the flat vector, padded so that the next parameter begins at a cache line."""
         return -(-self.stored_size // 16) * 16
 
+    @property
+    def rows(self) -> tuple[int, int]:
+        """How many rows are stored, and of how many numbers, padding included; a single one counts as rows of 16."""
+        if self.storage is None or len(self.storage) == 1:
+            return self.size // 16, 16
+        return math.prod(self.storage[:-1]), self.storage[-1]
+
     def show(self, flat: Array) -> Array:
         """Return the public view of the stored numbers."""
         stored = flat.reshape(self.shape if self.storage is None else self.storage)

@@ -21,8 +21,10 @@ from .cache import ObjectFile
 from .native import WORD, WORDS
 from .signature import ALIGNED, C_ORDER, FORTRAN_ORDER, WRITABLE, Kind
 
-# Kernels allocate nothing, so there is nothing to count references to; division by zero follows IEEE 754.
-OPTIONS = {"nopython": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract"}}
+# Kernels allocate nothing, so there is nothing to count references to; division by zero follows IEEE 754. Products and
+# sums are fused where the source says `fma`, and nowhere else: LLVM would choose by the width of the registers, and so
+# would the bits.
+OPTIONS = {"nopython": True, "_nrt": False, "error_model": "numpy", "fastmath": False}
 
 
 def compile_kernel(source: CPUDispatcher, kinds: Sequence[Kind]) -> ObjectFile:

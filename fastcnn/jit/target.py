@@ -20,14 +20,11 @@ class VectorSet:
     bits : int
         Width of one register.
     registers : int
-    known : bool
-        Whether the micro-kernel was designed for it; elsewhere it compiles and is right, but im2col is preferred.
     """
 
     name: str
     bits: int
     registers: int
-    known: bool = True
 
     def lanes(self, dtype: np.dtype | type) -> int:
         """Return how many numbers of `dtype` one register holds."""
@@ -44,12 +41,16 @@ class VectorSet:
 
 MAX_ROWS = 10
 
+# Bits do not depend on the processor: where the lanes of registers are added up, they are sixteen, in one register or
+# in several; and what decides in which order numbers are summed counts channels in sixteens.
+LANES = 16
+
 SETS = {
     "sse": VectorSet("sse", 128, 16),
     "avx2": VectorSet("avx2", 256, 16),
     "avx512": VectorSet("avx512", 512, 32),
     "neon": VectorSet("neon", 128, 32),
-    "generic": VectorSet("generic", 128, 16, known=False),
+    "generic": VectorSet("generic", 128, 16),
 }
 
 

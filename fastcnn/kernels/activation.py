@@ -16,12 +16,15 @@ from ..codegen.vector import (
     fma,
     keep_positive,
     lanes,
+    lanes_like,
     largest_lane,
     load,
+    load_first,
     maximum,
     prefetch,
     put,
     splat,
+    splat_sixteen,
     store,
     sum_of_lanes,
 )
@@ -221,6 +224,28 @@ def copy(x, x_row, y, y_row, rows, length, past):
 
 
 @kernel
+def _sum(a, i, count):
+    """Σ a[i : i + count]; behind these numbers, to the end of the register, there are zeros."""
+    if count <= lanes(a):
+        return sum_of_lanes(load(a, i))  # what sixteen lanes would give
+    total = zero = splat_sixteen(a, a.dtype.type(0))
+    for k in range(0, count, lanes_like(zero)):
+        total = total + load_first(zero, a, i + k, count - k)
+    return sum_of_lanes(total)
+
+
+@kernel
+def _sum_of_products(a, i, b, j, count):
+    """Σ a[i : i + count] · b[j : j + count], likewise."""
+    if count <= lanes(a):
+        return sum_of_lanes(load(a, i) * load(b, j))
+    total = zero = splat_sixteen(a, a.dtype.type(0))
+    for k in range(0, count, lanes_like(zero)):
+        total = fma(load_first(zero, a, i + k, count - k), load_first(zero, b, j + k, count - k), total)
+    return sum_of_lanes(total)
+
+
+@kernel
 def channel_softmax(x, x_row, n, channels, y, y_row, scratch, past):
     """y = softmax(x) along the channels of n pixels.
 
@@ -228,7 +253,7 @@ def channel_softmax(x, x_row, n, channels, y, y_row, scratch, past):
     the exponentials, the quotients. Memory is asked meanwhile for pixels to come. `scratch` (SOFTMAX, lanes + channels
     in whole vectors): a pixel's largest number, its exponentials.
     """
-    low, zero = splat(x, x.dtype.type(-math.inf)), splat(x, x.dtype.type(0))
+    low = splat(x, x.dtype.type(-math.inf))
     whole = channels - channels % lanes(x)
     size = lanes(x) + (channels + lanes(x) - 1) // lanes(x) * lanes(x)
     for first in range(0, n, SOFTMAX):
@@ -249,10 +274,8 @@ def channel_softmax(x, x_row, n, channels, y, y_row, scratch, past):
                 rest = first_lanes(load(x, r + whole), channels - whole, low)
                 store(scratch, s + whole, exp_short(rest - largest))
         for i in range(count):
-            o, s, total = y_row[first + i], i * size + lanes(x), zero
-            for k in range(0, channels, lanes(x)):
-                total = total + load(scratch, s + k)
-            factor = splat(x, x.dtype.type(1) / sum_of_lanes(total))
+            o, s = y_row[first + i], i * size + lanes(x)
+            factor = splat(x, x.dtype.type(1) / _sum(scratch, s, channels))
             for k in range(0, channels, lanes(x)):
                 put(y, o + k, factor * load(scratch, s + k), past)
 
@@ -262,9 +285,6 @@ def channel_softmax_backward(y, y_row, dy, dy_row, n, channels, dx, dx_row, past
     """dx = y · (dy - Σ y · dy); y and dy are zero behind the channels."""
     for i in range(n):
         s, g, o = y_row[i], dy_row[i], dx_row[i]
-        total = splat(y, y.dtype.type(0))
-        for k in range(0, channels, lanes(y)):
-            total = fma(load(y, s + k), load(dy, g + k), total)
-        expected = splat(y, sum_of_lanes(total))
+        expected = splat(y, _sum_of_products(y, s, dy, g, channels))
         for k in range(0, channels, lanes(y)):
             put(dx, o + k, load(y, s + k) * (load(dy, g + k) - expected), past)

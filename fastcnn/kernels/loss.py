@@ -7,22 +7,49 @@ vectors, and zeros are written to it.
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import register_jitable
 
-from ..codegen.vector import first_lanes, lanes, largest_lane, load, maximum, splat, store, sum_of_lanes
-from ..codegen.vector_math import exp_negative
+from ..codegen.vector import (
+    first_lanes,
+    lanes,
+    lanes_like,
+    largest_lane,
+    load,
+    load_first,
+    maximum,
+    splat,
+    splat_like,
+    splat_sixteen,
+    store,
+    store_first,
+    sum_of_lanes,
+)
+from ..codegen.vector_math import exp_negative, exp_of_number, log1p_of_number, log_of_number
 from ..jit.source import kernel
+
+inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
 
 
 @kernel
 def _exponentials(x, r, classes, y, s):
     """y[s:] = exp(x[r:] - largest), so that nothing overflows; return the largest and the sum."""
-    low, top = splat(x, x.dtype.type(-np.inf)), splat(x, x.dtype.type(-np.inf))
-    for k in range(0, classes, lanes(x)):
-        top = maximum(top, first_lanes(load(x, r + k), classes - k, low))
-    largest, total = largest_lane(top), splat(x, x.dtype.type(0))
-    for k in range(0, classes, lanes(x)):
-        value = exp_negative(first_lanes(load(x, r + k), classes - k, low) - splat(x, largest))
-        store(y, s + k, value)
+    if classes <= lanes(x):
+        return _exponentials_like(splat(x, x.dtype.type(0)), x, r, classes, y, s)
+    return _exponentials_like(splat_sixteen(x, x.dtype.type(0)), x, r, classes, y, s)
+
+
+@inlined
+def _exponentials_like(zero, x, r, classes, y, s):
+    """Do this in vectors such as `zero`: one register, if all numbers fit it, adds up what sixteen lanes would."""
+    low, step = splat_like(zero, x.dtype.type(-np.inf)), lanes_like(zero)
+    top = low
+    for k in range(0, classes, step):
+        top = maximum(top, first_lanes(load_first(zero, x, r + k, classes - k), classes - k, low))
+    largest, total = largest_lane(top), zero
+    for k in range(0, classes, step):
+        number = first_lanes(load_first(zero, x, r + k, classes - k), classes - k, low)
+        value = exp_negative(number - splat_like(zero, largest))
+        store_first(y, s + k, value, classes - k)
         total = total + value
     return largest, sum_of_lanes(total)
 
@@ -50,7 +77,7 @@ def softmax_cross_entropy(x, x_row, n, classes, target, t0, scale, dx, dx_row, t
         for k in range(0, classes, lanes(x)):
             store(dx, s + k, factor * load(dx, s + k))
         dx[s + label] -= scale
-        loss += np.log(total) - (x[r + label] - largest)
+        loss += log_of_number(total) - (x[r + label] - largest)
         first = 0
         while first < label and x[r + first] != largest:
             first += 1
@@ -73,7 +100,7 @@ def soft_cross_entropy(x, x_row, n, classes, weights, labels, t0, dx, dx_row, to
         factor = weight / total
         for k in range(classes):
             dx[s + k] = factor * dx[s + k] - weights[w + k]
-        loss += weight * np.log(total) - inner
+        loss += weight * log_of_number(total) - inner
         first = 0
         while first < label and x[r + first] != largest:
             first += 1
@@ -96,10 +123,10 @@ def binary_cross_entropy(x, x_row, n, pixels, channels, y, weights, t0, dx, dx_r
             r, s = x_row[p], dx_row[p]
             for k in range(channels):
                 z, target = x[r + k], y[t]
-                e = np.exp(-abs(z))
+                e = exp_of_number(-abs(z))
                 logistic = (one if z >= zero else e) / (one + e)
                 dx[s + k] = weight * (logistic - target)
-                loss += max(z, zero) - z * target + np.log1p(e)
+                loss += max(z, zero) - z * target + log1p_of_number(e)
                 hits += (z > zero) == (target > half)
                 t += 1
         totals[0] += weight * loss

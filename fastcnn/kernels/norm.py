@@ -78,7 +78,7 @@ def moments(x, x_row, r0, r1, W, P, block, before, k, s, m):
                 for c in range(0, P, lanes(x)):
                     d = load(x, i + c) - load(k, c)
                     _add_to(s, 2 * P + c, d)
-                    _add_to(s, 3 * P + c, d * d)
+                    store(s, 3 * P + c, fma(d, d, load(s, 3 * P + c)))
         _carry(s, P)
     count = float((before + r1 - r0) * W)
     for c in range(P):
@@ -155,7 +155,7 @@ def gradient_sums(x, x_row, dy, dy_row, r0, r1, W, P, block, k, floor, s, fresh)
                 for c in range(0, P, lanes(x)):
                     d, g = _masked(x, i + c, dy, o + c, load(k, c), load(k, P + c), load(k, 2 * P + c), low)
                     _add_to(s, 2 * P + c, g)
-                    _add_to(s, 3 * P + c, g * d)
+                    store(s, 3 * P + c, fma(g, d, load(s, 3 * P + c)))
                 i += P
                 o += P
         _carry(s, P)

@@ -127,12 +127,20 @@ def _pack_two(g, g_row, p0, p1, column, panel, column_sums):
 
 @kernel
 def _pack_one(g, g_row, p0, p1, column, panel, column_sums):
-    """Copy one vector of each row, where that is all there is, and add it to the sums."""
+    """Copy one vector of each row, where that is all there is, and add it to the sums, in the order of `_pack_two`."""
+    L = lanes(g)
     total = load(column_sums, column)
-    for p in range(p0, p1):
-        value = load(g, g_row[p] + column)
-        store(panel, (p - p0) * lanes(g), value)
-        total = total + value
+    o = 0
+    for p in range(p0, p1 - 1, 2):
+        a, b = load(g, g_row[p] + column), load(g, g_row[p + 1] + column)
+        store(panel, o, a)
+        store(panel, o + L, b)
+        total = total + (a + b)
+        o += 2 * L
+    if (p1 - p0) % 2:
+        a = load(g, g_row[p1 - 1] + column)
+        store(panel, o, a)
+        total = total + a
     store(column_sums, column, total)
 
 

@@ -9,7 +9,21 @@ from __future__ import annotations
 
 from numba.extending import register_jitable
 
-from ..codegen.vector import fma, lanes, load, maximum, sign, splat, sqrt, store
+from ..codegen.vector import (
+    double_sum_of_lanes,
+    fma,
+    lanes,
+    lanes_like,
+    load,
+    load_first,
+    maximum,
+    sign,
+    splat,
+    splat_sixteen,
+    sqrt,
+    store,
+    store_first,
+)
 from ..jit.source import kernel
 
 
@@ -139,25 +153,25 @@ def lion(theta, g, shards, first, last, edges, decayed, moment, rates):
 
 
 @kernel
-def sum_squares(g, shards, size, first, last, scratch, squares, piece):
-    """Sum the shards from `first` to `last` into the first row; squares[piece] = the sum of its squares.
+def sum_squares(g, shards, size, begin, rows, pitch, first, last, squares):
+    """Sum the shards of the chunks from `first` to `last` into the first row, and their squares into squares[chunk].
 
-    Scratch (pieces · 16,): lanes are added up in the dtype over 4096 numbers, the rest in double precision.
+    A chunk is `rows` rows of `pitch` numbers. The squares of column c are added up in lane c mod 16, in the dtype, and
+    the lanes in double precision: `pitch` depends on the processor's registers, but the zeros that pad it add nothing.
     """
-    whole = 0.0
-    for begin in range(first, last, 4096):
-        square = splat(g, g.dtype.type(0))
-        for i in range(begin, min(last, begin + 4096), lanes(g)):
-            total = load(g, i)
-            if shards > 1:
-                for s in range(1, shards):
-                    total = total + load(g, s * size + i)
-                store(g, i, total)
-            square = fma(total, total, square)
-        store(scratch, piece * 16, square)
-        for lane in range(lanes(g)):
-            whole += scratch[piece * 16 + lane]
-    squares[piece] = whole
+    zero = splat_sixteen(g, g.dtype.type(0))
+    for k in range(first, last):
+        square = zero
+        for i in range(begin[k], begin[k] + rows[k] * pitch[k], pitch[k]):
+            for c in range(0, pitch[k], lanes_like(zero)):
+                count = pitch[k] - c
+                total = load_first(zero, g, i + c, count)
+                if shards > 1:
+                    for s in range(1, shards):
+                        total = total + load_first(zero, g, s * size + i + c, count)
+                    store_first(g, i + c, total, count)
+                square = fma(total, total, square)
+        squares[k] = double_sum_of_lanes(square)
 
 
 @kernel

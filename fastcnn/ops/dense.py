@@ -11,6 +11,7 @@ from ..engine.arrays import aligned_zeros, as_table, owned
 from ..engine.ir import Graph, Op, Plan, RunContext, Traits
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
+from ..jit.target import LANES
 from ..kernels import activation as activation_kernels
 from ..kernels import dense as kernels
 from ..kernels import loss as loss_kernels
@@ -40,12 +41,14 @@ class DenseOp(Op):
         images = plan.images
         self.dtype, self.pitch, self.nodes = plan.dtype, y.pitch, y.channels
         # Features in memory order; `numbers` are their rows in the weights. Weights of one panel are packed as they
-        # stand, if the features are read in the public order. Where these are near, it is better for all weights.
+        # stand, if the features are read in the public order: few are, whatever the width of a panel here. Where the
+        # features are near, it is better for all weights.
         self.x_col, numbers = x.physical_order()
-        self.is_panel = is_panel(y.pitch, plan.dtype)
-        if self.is_panel or self.x_col.size <= NEAR:
+        in_public_order = y.channels <= LANES or self.x_col.size <= NEAR
+        if in_public_order:
             order = np.argsort(numbers)
             self.x_col, numbers = owned(self.x_col[order]), numbers[order]
+        self.is_panel = in_public_order and is_panel(y.pitch, plan.dtype)
         self.inputs = self.x_col.size
         self.w_row = as_table(numbers * y.pitch)
         self.x_row = as_table(np.arange(images) * x.image_size)

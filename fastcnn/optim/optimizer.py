@@ -18,6 +18,7 @@ from ..typing import Array, IntArray
 from .flat_state import FlatState
 
 LINE = 16  # numbers: each parameter begins at a multiple of them
+CHUNK = 4096  # numbers whose squares are summed in their own precision
 
 
 class Optimizer(FlatState, ABC):
@@ -33,8 +34,8 @@ class Optimizer(FlatState, ABC):
         A `schedule` of the Trainer changes it before each step.
     clip_norm : float or None
         The gradients of all parameters together are shortened to this norm before anything else,
-        `g ← g·min(1, clip_norm / (‖g‖ + 10⁻⁶))`, as PyTorch's `clip_grad_norm_` (Keras: `global_clipnorm`). The sum of
-        the squares is taken over fixed pieces in their order, so the bits do not depend on the number of threads.
+        `g ← g·min(1, clip_norm / (‖g‖ + 10⁻⁶))`, as PyTorch's `clip_grad_norm_` (Keras: `global_clipnorm`). The squares
+        are summed in fixed chunks, so the bits depend neither on the number of threads nor on the processor.
     gradient_norm : float
         ‖g‖ of the last step, before it was shortened; NaN without `clip_norm`.
     steps : int
@@ -79,8 +80,8 @@ class Optimizer(FlatState, ABC):
         self._begin(model)
         gradients = model._flat_gradients.astype(model._flat.dtype, copy=False)
         if self.clip_norm is not None:
-            squares = aligned_zeros(1, np.float64)
-            kernels.sum_squares(gradients, 1, size, 0, size, self._scratch(1), squares, 0)
+            squares = aligned_zeros(self._chunks[0].size, np.float64)
+            kernels.sum_squares(gradients, 1, size, *self._chunks, 0, squares.size, squares)
             self._clip(squares)
         self._update(gradients, 1, 0, size)
         if gradients is not model._flat_gradients:
@@ -104,11 +105,8 @@ class Optimizer(FlatState, ABC):
     def _rates_are_stale(self) -> None:
         self._written = None
 
-    def _scratch(self, pieces: int) -> Array:
-        return aligned_zeros(pieces * LINE, self._theta.dtype)
-
     def _clip(self, squares: Array) -> None:
-        """Settle by how much the gradients are shortened: `squares` are the sums of all pieces."""
+        """Settle by how much the gradients are shortened: `squares` are the sums of all chunks."""
         assert self.clip_norm is not None
         self._rates_are_stale()
         self.gradient_norm = math.sqrt(math.fsum(squares)) if np.isfinite(squares).all() else float(squares.sum())
@@ -151,6 +149,7 @@ class Optimizer(FlatState, ABC):
         self._rates = aligned_zeros(16, dtype)
         self._rates_are_stale()
         self._edges, self._decayed = _spans(model, getattr(self, "no_decay", ()))
+        self._chunks = _chunks(model)
 
     def _smallest(self, epsilon: float) -> float:
         """Return an epsilon that is not zero in the dtype: what has never had a gradient would become 0/0."""
@@ -204,6 +203,18 @@ def clip_by_global_norm(gradients: Mapping[str, Array], max_norm: float) -> floa
 
 def _sum_of_squares(gradient: Array) -> float:
     return float(exact.total(np.square(gradient, dtype=np.float64).ravel()))
+
+
+def _chunks(model: Layer) -> tuple[IntArray, IntArray, IntArray]:
+    """Return where chunks of the flat vector begin, how many rows each has, and how many numbers a row."""
+    chunks: list[tuple[int, int, int]] = []
+    for layer, pieces in model._gradients_by_layer(np.arange(model._flat.size)).items():
+        for name, places in pieces.items():
+            count, pitch = layer._specs[name].rows
+            step = max(1, CHUNK // (-(-pitch // LINE) * LINE))  # the same where rows are padded to other widths
+            chunks += [(places[0] + r * pitch, min(step, count - r), pitch) for r in range(0, count, step)]
+    begin, rows, pitches = (owned(column) for column in np.array(chunks, np.int64).reshape(-1, 3).T)
+    return begin, rows, pitches
 
 
 def _spans(model: Layer, no_decay: tuple[str, ...]) -> tuple[IntArray, Array]:

@@ -375,17 +375,19 @@ class Update:
         pieces = min(SHARDS, 1 + size * rows // SWEEP)
         length = -(-size // (16 * pieces)) * 16
         spans = [(first, min(first + length, size)) for first in range(0, size, length)]
-        self.squares, scratch = aligned_zeros(pieces, np.float64), optimizer._scratch(pieces)
+        chunks = optimizer._chunks[0].size
+        self.squares = aligned_zeros(chunks, np.float64)
 
-        def square(piece: int, span: tuple[int, int]) -> Iterator[Call]:
-            yield Call(self, kernels.sum_squares, (gradients, rows, size, *span, scratch, self.squares, piece))
+        def square(piece: int) -> Iterator[Call]:
+            span = piece * chunks // pieces, (piece + 1) * chunks // pieces
+            yield Call(self, kernels.sum_squares, (gradients, rows, size, *optimizer._chunks, *span, self.squares))
 
         def sweep(span: tuple[int, int]) -> Iterator[Call]:
             yield Call(optimizer, optimizer._update, (gradients, 1 if self.clips else rows, *span))
             if ema is not None:
                 yield Call(ema, ema._update, span)
 
-        self.norm = parallel.Tasks([list(square(*numbered)) for numbered in enumerate(spans)])
+        self.norm = parallel.Tasks([list(square(piece)) for piece in range(pieces)])
         self.sweep = parallel.Tasks([list(sweep(span)) for span in spans])
         self.mark = Tape()
         self.mark.add_inversion(plan.number)

@@ -6,6 +6,7 @@ algorithms, which spread the gradient out first, are with zeros.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from ...codegen.blocking import entries_at_once
 from ...engine.arrays import aligned_zeros, as_table
 from ...engine.layout import Halo, Layout
-from ...jit.target import vector_set
+from ...jit.target import LANES, vector_set
 from ...kernels import conv_sparse as kernels
 from ...typing import Array, IntArray
 from ..window import Axis, Pair
@@ -40,16 +41,20 @@ class Sparse:
 
     @staticmethod
     def pays(c: Convolution) -> bool:
-        """Tell whether it can be done for a convolution, with less work than all products are."""
+        """Tell whether it can be done for a convolution, with less work than all products are.
+
+        It sums in another order than they do, so the answer must be the same for all processors: that for registers of
+        64 bytes.
+        """
         if not c.pooled or (c.dx and not all(map(_stays_inside, (c.window.vertical, c.window.horizontal), c.outputs))):
             return False
-        lanes = vector_set().lanes(c.dtype)
-        begins, _ = _vectors(c, lanes)
+        lanes = LANES * 4 // c.dtype.itemsize
+        begins, _ = _vectors(c, replace(c.x, pitch=c.x.common_pitch), lanes)
         vectors = [begins.size]
         if c.dx:
             height, width = _reach(c)
-            vectors.append(height * width * c.dx.pitch // lanes)
-        products = len(vectors) * 4 * c.taps * c.y.pitch // lanes
+            vectors.append(height * width * c.dx.common_pitch // lanes)
+        products = len(vectors) * 4 * c.taps * c.y.common_pitch // lanes
         return begins[0] >= 0 and c.filters * sum(count + ENTRY for count in vectors) < products
 
     def __init__(self, c: Convolution, dy: Layout) -> None:
@@ -61,11 +66,11 @@ class Sparse:
         self.filters, self.pitch, self.dtype, self.pixels = c.filters, c.y.pitch, c.dtype, c.pooled.pixels
         self.dy_row, self.x_row = dy.pixel_table(c.images), c.x.table(c.images, top, left)
         self.x_step = horizontal.stride * c.x.pitch, vertical.stride * c.x.row_size
-        self.x_col, self.sum_at = _vectors(c, lanes)
+        self.x_col, self.sum_at = _vectors(c, c.x, lanes)
         self.sum_col = as_table(np.arange(self.x_col.size) * lanes)
         self.sum_row = as_table(np.arange(c.filters) * self.x_col.size * lanes)
         self.w_row = as_table(np.arange(c.taps) * c.y.pitch)
-        self.at_once = entries_at_once(c.x.image_size // c.pooled.pixels * c.dtype.itemsize)
+        self.at_once = entries_at_once(c.x.common_size // c.pooled.pixels * c.dtype.itemsize)
         self.dx_size = 0
         if c.dx:
             self.dx_size, self.dx_row = c.dx.image_size, c.dx.table(c.images, top, left)
@@ -142,15 +147,15 @@ def _reach(c: Convolution) -> Pair:
     return c.window.vertical.span + c.window.vertical.stride, c.window.horizontal.span + c.window.horizontal.stride
 
 
-def _vectors(c: Convolution, lanes: int) -> tuple[IntArray, IntArray]:
-    """Return where the vectors begin that cover a window of the input, and where in them the taps are found.
+def _vectors(c: Convolution, x: Layout, lanes: int) -> tuple[IntArray, IntArray]:
+    """Return where the vectors begin that cover a window of the input `x`, and where in them the taps are found.
 
     None reaches beyond the window's last pixel: there memory may end. The first begins below 0 if there is no room.
     """
     row, column = _tap_pixels(c)
-    pixels = row * c.x.row_size + column * c.x.pitch
+    pixels = row * x.row_size + column * x.pitch
     numbers = (pixels[:, None] + np.arange(c.channels)).ravel()
-    last = int(pixels[-1]) + c.x.pitch - lanes
+    last = int(pixels[-1]) + x.pitch - lanes
     begins: list[int] = []
     for number in numbers.tolist():
         if not begins or number >= begins[-1] + lanes:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...engine.layout import padded
-from ...jit.target import vector_set
 from ..epilogue import NOTHING, Epilogue
 from ..window import Window
 from .algorithm import Algorithm
@@ -62,8 +61,8 @@ def select(problem: Problem) -> type[Algorithm]:
     """Return the first implementation that fits and was asked for; for `"auto"` the one with the fewest products.
 
     `python -m bench.kernels` measures the rule: where channels and filters fill whole panels, Winograd's algorithm with
-    the fewest products; direct elsewhere; im2col on machines that the micro-kernel was not designed for.
-    `python -m bench.winograd_training` shows that networks learn the same with all of them.
+    the fewest products; direct elsewhere. `python -m bench.winograd_training` shows that networks learn the same with
+    all of them. Shapes alone decide: the sums of another algorithm have other bits.
     """
     return next(
         each for each in IMPLEMENTATIONS if _is_wanted(each, problem) and each.fits(problem.window, problem.groups)
@@ -87,8 +86,6 @@ def _asked(problem: Problem) -> type[Algorithm]:
     """Return the implementation that is asked for by name, or that suits the shapes best."""
     if problem.algorithm != "auto":
         return ALGORITHMS[problem.algorithm]
-    if not vector_set().known:
-        return Im2col
     wide = problem.channels % 16 == 0 and problem.filters % 16 == 0
     return _fewest_products(problem.window) if wide and Winograd.fits(problem.window, problem.groups) else Direct
 
