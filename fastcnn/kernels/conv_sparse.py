@@ -84,15 +84,14 @@ def filter_gradient(
 @kernel
 def input_gradient(
     dy, dy_row, winners, P, N, F, pixels, place, value, begin, end, w, start, right, down, w_col, dx, dx_row, dx_col,
-    size,
+    cuts, size,
 ):  # fmt: skip
     """dx (size,) from dy (P, N) and the filters `w`.
 
     What the first pixel of a window lays over the windows of all four, from dx_row[p] on, begins for filter f at
-    w[start[f]].
+    w[start[f]]. The vectors from cuts[k] to cuts[k + 1] are taken at once.
     """
-    J, L = dx_col.size, lanes(dx)
-    parts = (J + WINDOW - 1) // WINDOW
+    L = lanes(dx)
     for i in range(0, size, L):
         store(dx, i, splat(dx, dx.dtype.type(0)))
     for p0 in range(0, P, pixels):
@@ -106,9 +105,9 @@ def input_gradient(
             begin[p - p0] = n
             n = list_entries(place, value, i, i + F, 1, n)
             end[p - p0] = n
-        for part in range(parts):
-            j, last = part * J // parts, (part + 1) * J // parts
-            gather_windows(last - j, w, w_col, j, place, value, begin, end, 1, p1 - p0, dx, dx_row, p0, dx_col)
+        for k in range(cuts.size - 1):
+            j = cuts[k]
+            gather_windows(cuts[k + 1] - j, w, w_col, j, place, value, begin, end, 1, p1 - p0, dx, dx_row, p0, dx_col)
 
 
 @kernel

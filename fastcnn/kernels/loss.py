@@ -7,7 +7,6 @@ vectors, and zeros are written to it.
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import register_jitable
 
 from ..codegen.vector import (
     first_lanes,
@@ -27,19 +26,17 @@ from ..codegen.vector import (
 from ..codegen.vector_math import exp_negative, exp_of_number, log1p_of_number, log_of_number
 from ..jit.source import kernel
 
-inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
-
 
 @kernel
 def _exponentials(x, r, classes, y, s):
     """y[s:] = exp(x[r:] - largest), so that nothing overflows; return the largest and the sum."""
     if classes <= lanes(x):
-        return _exponentials_like(splat(x, x.dtype.type(0)), x, r, classes, y, s)
-    return _exponentials_like(splat_sixteen(x, x.dtype.type(0)), x, r, classes, y, s)
+        return _exponentials_of(splat(x, x.dtype.type(0)), x, r, classes, y, s)
+    return _exponentials_of(splat_sixteen(x, x.dtype.type(0)), x, r, classes, y, s)
 
 
-@inlined
-def _exponentials_like(zero, x, r, classes, y, s):
+@kernel
+def _exponentials_of(zero, x, r, classes, y, s):
     """Do this in vectors such as `zero`: one register, if all numbers fit it, adds up what sixteen lanes would."""
     low, step = splat_like(zero, x.dtype.type(-np.inf)), lanes_like(zero)
     top = low

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...codegen.blocking import entries_at_once
+from ...codegen.blocking import WINDOW, entries_at_once
 from ...engine.arrays import aligned_zeros, as_table
 from ...engine.layout import Halo, Layout
 from ...jit.target import LANES, vector_set
@@ -92,8 +92,16 @@ class Sparse:
         self.start[: c.filters] = filters.table(c.filters, 0, 0)
         self.w_step = -horizontal.stride * filters.pitch, -vertical.stride * filters.row_size
         row, column, lane = np.ix_(range(height), range(width), range(0, dx.pitch, vector_set().lanes(c.dtype)))
+        # What pixels add to a number is added part by part: so parts are cut from vectors of sixteen lanes, and in each
+        # part the first registers of those vectors take their turn, then the second ones.
+        blocks = dx.common_pitch // LANES
+        number = (row * width + column) * blocks + lane // LANES
+        part = number * -(-height * width * blocks // WINDOW) // (height * width * blocks)
+        turn = (part * LANES + lane % LANES).ravel()
+        order = np.argsort(turn, kind="stable")
+        self.cuts = as_table(np.flatnonzero(np.diff(turn[order], prepend=-1, append=-1)))
         self.packed_col, self.dx_col = (
-            as_table(row * maps.row_size + column * maps.pitch + lane) for maps in (filters, dx)
+            as_table((row * maps.row_size + column * maps.pitch + lane).ravel()[order]) for maps in (filters, dx)
         )
 
     def allocate(self) -> Entries:
@@ -126,7 +134,7 @@ class Sparse:
         if dx is not None:
             kernels.input_gradient(
                 *gradient, place, value, begin, end, self.packed, self.start, *self.w_step, self.packed_col, dx,
-                self.dx_row, self.dx_col, n * self.dx_size,
+                self.dx_row, self.dx_col, self.cuts, n * self.dx_size,
             )  # fmt: skip
 
 
