@@ -84,6 +84,49 @@ def test_vector_functions_are_right_to_the_last_places(name, dtype):
     assert error.max() <= units + 2 * (dtype == np.float64), f"{error.max()} units at {x[error.argmax()]}"
 
 
+# Of single numbers, likewise.
+FUNCTIONS_OF_NUMBERS = {
+    "exp_of_number": (math.exp, (-87.0, 0.0), 2),
+    "log_of_number": (math.log, (1e-30, 1e6), 2),
+    "log1p_of_number": (math.log1p, (0.0, 1.0), 2),
+}
+
+
+def apply_to_numbers(name: str, x: np.ndarray) -> np.ndarray:
+    """Return a function of each number of an array."""
+    function = getattr(vector_math, name)
+
+    @numba.njit
+    def sweep(x, y):
+        for i in range(x.size):
+            y[i] = function(x[i])
+
+    y = np.full_like(x, 7)
+    sweep(x, y)
+    return y
+
+
+@both_dtypes
+@pytest.mark.parametrize("name", FUNCTIONS_OF_NUMBERS)
+def test_functions_of_numbers_are_right_to_the_last_places(name, dtype):
+    exact, (low, high), units = FUNCTIONS_OF_NUMBERS[name]
+    rng = np.random.RandomState(0)
+    small = np.exp(rng.uniform(-60, 0, 4096)) * (high if high > 0 else low)
+    x = np.concatenate([small, rng.uniform(low, high, 4096), rng.uniform(-2, 2, 4096)])
+    x = x[(low <= x) & (x <= high)].astype(dtype)
+    expected = np.array([exact(float(v)) for v in x])
+    error = np.abs(apply_to_numbers(name, x).astype(np.float64) - expected)
+    assert (error <= (units + 2 * (dtype == np.float64)) * np.spacing(np.abs(expected.astype(dtype)))).all()
+
+
+@both_dtypes
+def test_logarithms_at_the_ends_of_the_numbers(dtype):
+    x = np.array([1.0, np.inf, np.nan, np.finfo(dtype).tiny, np.finfo(dtype).max], dtype)
+    np.testing.assert_allclose(apply_to_numbers("log_of_number", x), np.log(x), rtol=4 * np.finfo(dtype).eps)
+    x = np.array([0.0, np.nan, 1.0, 1e-30], dtype)
+    np.testing.assert_allclose(apply_to_numbers("log1p_of_number", x), np.log1p(x), rtol=4 * np.finfo(dtype).eps)
+
+
 @both_dtypes
 def test_vector_functions_at_the_ends_of_the_numbers(dtype):
     inf, nan, huge = np.inf, np.nan, np.finfo(dtype).max

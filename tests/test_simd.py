@@ -23,7 +23,7 @@ CASES = (
 )
 
 
-# The same width as sse: as many registers more, so taller tiles; and the same code, but not preferred.
+# The same width as sse: as many registers more, so taller tiles; and the same code.
 NARROW = ("neon", "generic")
 
 # Its kernels take the longest to compile, and are nothing but vectors that all others use too: one width beside the
