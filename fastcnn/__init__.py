@@ -75,6 +75,7 @@ _NAMES = {
     "load": "saving",
     "models": "",
     "save": "saving",
+    "to_onnx": "exchange",
 }
 
 __all__ = ["__version__", *_NAMES]  # noqa: PLE0604

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from hashlib import sha256
 
@@ -136,7 +135,3 @@ def digests(threads: int | None = None) -> dict[str, str]:
     runs: list[tuple[Callable[..., str], type]] = [(one, np.float32) for one in SINGLE]
     runs += [(one, np.float64) for one in DOUBLE]
     return {f"{one.__name__} {dtype.__name__}": one(dtype=dtype, threads=threads) for one, dtype in runs}
-
-
-if __name__ == "__main__":
-    print(json.dumps(digests()))

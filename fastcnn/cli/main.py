@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from .. import __version__
-from . import evaluate, info, predict, train
+from . import evaluate, export, info, predict, train
 from .common import CommandError, Parser
 
 # The engine is imported by the verbs, when they run: `--help` does not wait for it, and Ctrl-C ends it quietly.
@@ -37,9 +37,10 @@ examples:
   fastcnn evaluate model.safetensors images/ --size 32x32 --confusion
   fastcnn predict model.safetensors photo.jpg more/ --top 3
   fastcnn info model.safetensors                            what it is and what it was trained on
+  fastcnn export model.safetensors --to onnx --output model.onnx
 
 options of several commands:
-  --json        train, evaluate, predict, info   lines of JSON in place of words
+  --json        train, evaluate, predict, info, export   lines of JSON in place of words
   --threads N   train, evaluate, predict         the most threads
   --size HxW    train, evaluate, predict         height and width that images are brought to
   --max-bytes N train, evaluate, predict         the most that a packed file may take in memory
@@ -102,6 +103,6 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     )
     parser.add_argument("--version", action="version", version=f"fastcnn {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, title="commands", metavar="COMMAND")
-    for verb in (train, evaluate, predict, info):
+    for verb in (train, evaluate, predict, info, export):
         verb.add(verbs)
     return parser, verbs.choices
