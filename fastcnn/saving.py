@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .model import Sequential
@@ -129,7 +130,7 @@ def _restorer(kind: str) -> Callable[[Any, Decoder], Any]:
     if kind == "Sequential":
         return network.restore
     if kind == "Trainer":
-        return restore_trainer
+        return partial(restore_trainer, Trainer)
     if kind in ESTIMATORS:
         from .estimators.saved import restorer
 

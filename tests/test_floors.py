@@ -14,22 +14,14 @@ import pytest
 from fastcnn import kernels
 from tests.processes import ROOT, run_python
 
-# The floors; a file imports from its own floor and from those below. `typing` and what stands beside it are the ground.
+# From the ground up, a floor for each folder and for each file beside the folders. A file imports from its own folder
+# and from the floors below.
 FLOORS = [
-    {"typing", "version", "lazy", "former_names", "checks", "history", "settings", "views", "exact", "draws", "digest"},
-    {"jit"},
-    {"codegen"},
-    {"kernels"},
-    {"runtime", "engine", "ops", "layers", "losses", "optim", "data"},
-    {"model", "prediction", "summary", "models"},
-    {"storage"},
-    {"training"},
-    {"gradient_check", "kinks"},
-    {"estimators"},
-    {"saving"},
-    {"exchange"},
-    {"cli", "__main__"},
-]
+    "typing", "version", "lazy", "former_names", "history", "digest", "views", "exact", "draws", "checks", "settings",
+    "jit", "codegen", "kernels", "runtime", "engine", "ops", "layers", "losses", "optim", "data",
+    "prediction", "summary", "model", "kinks", "models", "storage", "training", "gradient_check",
+    "estimators", "saving", "exchange", "cli", "__main__",
+]  # fmt: skip
 FILES = sorted((ROOT / "fastcnn").rglob("*.py"))
 ids = {"ids": lambda path: str(path.relative_to(ROOT))}
 each_file = pytest.mark.parametrize("path", FILES, **ids)
@@ -46,14 +38,10 @@ MODULES = {module_of(path) for path in FILES}
 
 
 def imports(path: Path, *, whole: bool = True) -> Iterator[tuple[str, ...]]:
-    """Yield the modules that a file imports, those for the type checker left out; with `whole`, also in functions."""
+    """Yield the modules that a file imports, those for the type checker too; with `whole`, also in functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    hidden = [
-        node
-        for node in ast.walk(tree)
-        if (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
-        or (not whole and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    ]
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    hidden = () if whole else [node for node in ast.walk(tree) if isinstance(node, functions)]
     skipped = {inner for node in hidden for inner in ast.walk(node)}
     package = module_of(path) if path.name == "__init__.py" else module_of(path)[:-1]
     for node in ast.walk(tree):
@@ -69,29 +57,28 @@ def imports(path: Path, *, whole: bool = True) -> Iterator[tuple[str, ...]]:
                 yield named if named in MODULES else origin
 
 
-def floor_of(module: tuple[str, ...]) -> int:
-    floors = [number for number, rooms in enumerate(FLOORS) if module[1] in rooms]
-    assert floors, f"{'.'.join(module)} stands on no floor: say which in FLOORS"
-    return floors[0]
+def test_every_folder_has_a_floor_and_every_floor_is_there():
+    assert {module[1] for module in MODULES if len(module) > 1} == set(FLOORS)
+    assert len(FLOORS) == len(set(FLOORS))
 
 
 @each_file
 def test_imports_go_only_downward(path):
     module = module_of(path)
     if module == ("fastcnn",):
-        return  # its names are lazy
+        return  # its names are lazy: they reach every floor
     for name in imports(path):
-        # `from . import __version__` and the lazy names that a user would use are the roof's affair.
-        if name[0] == "fastcnn" and len(name) > 1:
-            assert floor_of(name) <= floor_of(module), f"{'.'.join(module)} imports {'.'.join(name)} from above"
-        if name == ("fastcnn",):
-            assert floor_of(module) == len(FLOORS) - 1, "the package's lazy names reach every floor"
+        if name[0] == "fastcnn":
+            assert len(name) > 1, "the package's lazy names are for users"
+            assert FLOORS.index(name[1]) <= FLOORS.index(module[1]), f"{'.'.join(name)} is above {'.'.join(module)}"
 
 
 def test_no_file_imports_in_a_circle():
+    """Imports for the type checker, and those inside functions, count."""
     graph = {
-        module_of(path): {name for name in imports(path, whole=False) if name in MODULES and name != ("fastcnn",)}
+        module_of(path): {name for name in imports(path) if name in MODULES}
         for path in FILES
+        if module_of(path) != ("fastcnn",)
     }
     try:
         TopologicalSorter(graph).prepare()

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from .. import __version__
+from ..version import __version__
 from . import evaluate, export, info, predict, train
 from .common import CommandError, Parser
 

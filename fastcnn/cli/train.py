@@ -104,7 +104,7 @@ def add(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, and write what comes of it."""
     began = time.perf_counter()
-    from .. import set_num_threads
+    from ..runtime.threads import set_num_threads
 
     path = source(options.data, options.recipe)
     for option in ("save", "checkpoint"):

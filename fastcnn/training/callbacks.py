@@ -13,7 +13,7 @@ from ..typing import Array
 
 if TYPE_CHECKING:
     from ..history import Epoch, History
-    from .trainer import Trainer
+    from .stepper import Stepper
 
 
 class Run:
@@ -33,7 +33,7 @@ class Run:
         Of the last batch, before its step.
     """
 
-    def __init__(self, trainer: Trainer, history: History) -> None:
+    def __init__(self, trainer: Stepper, history: History) -> None:
         self.trainer, self.history = trainer, history
         self.epoch = self.step = 0
         self.loss = self.accuracy = math.nan

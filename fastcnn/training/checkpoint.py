@@ -29,7 +29,7 @@ from .feed import ArrayFeed, BatchFeed, Feed, Rows
 from .saved import INTEGER, describe_trainer, restore_history, restore_progress
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from .stepper import Stepper
 
 SECONDS = re.compile(r"(\d+(?:\.\d+)?) ?s")
 PATIENCE = 60.0  # seconds within an epoch after which a file is written, if nothing else is said
@@ -163,7 +163,7 @@ class Checkpoint:
         self.written, run.trainer._run = time.perf_counter(), self.token
         return Tally(run.trainer.epochs) if kept is None else Tally(*kept)
 
-    def _compare(self, trainer: Trainer, description: Any) -> None:
+    def _compare(self, trainer: Stepper, description: Any) -> None:
         """Raise unless the file is of this run."""
         theirs, ours = field(description["run"], "identity", dict, "run"), dict(self.identity)
         token = field(description["run"], "token", str, "run")
@@ -208,7 +208,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def _identity(trainer: Trainer, feed: Feed, validation: Feed | None, callbacks: Sequence[Callback]) -> dict[str, Any]:
+def _identity(trainer: Stepper, feed: Feed, validation: Feed | None, callbacks: Sequence[Callback]) -> dict[str, Any]:
     """Return what a file and the call that goes on with it have in common, as JSON."""
     model, schedule = trainer.model, trainer.schedule
     seeded = trainer.random_state is not None

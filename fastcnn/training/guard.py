@@ -12,7 +12,7 @@ from .feed import Batch
 from .snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from .stepper import Stepper
 
 LARGE = 20.0  # beyond what any scaling to mean 0 and variance 1 leaves
 
@@ -20,7 +20,7 @@ LARGE = 20.0  # beyond what any scaling to mean 0 and variance 1 leaves
 class Guard:
     """Takes steps, and knows what was before the last one: weights, running statistics, the optimizer's numbers."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Stepper) -> None:
         self.trainer = trainer
         self._before = Snapshot()
         self._trainer: dict[str, Any] = {}

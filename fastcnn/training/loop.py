@@ -23,7 +23,7 @@ from .interrupts import Interrupts
 from .progress import Progress, progress
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from .stepper import Stepper
 
 
 INTERRUPTED = "Ctrl-C"
@@ -43,7 +43,7 @@ class Evaluation(NamedTuple):
 
 
 def fit(
-    trainer: Trainer,
+    trainer: Stepper,
     X: Any,
     y: Any,
     *,
@@ -105,7 +105,7 @@ def fit(
     return run.history
 
 
-def evaluate(trainer: Trainer, X: Any, y: Any, *, batch_size: int | None, sample_weight: Any) -> Evaluation:
+def evaluate(trainer: Stepper, X: Any, y: Any, *, batch_size: int | None, sample_weight: Any) -> Evaluation:
     """Measure; see `Trainer.evaluate`."""
     if y is None:
         return _evaluate(trainer, BatchFeed(X, 0, what="evaluate"), None)
@@ -168,7 +168,7 @@ def _stopped(run: Run, interrupts: Interrupts) -> bool:
     return run.history.stopped is not None
 
 
-def _evaluate(trainer: Trainer, feed: Feed, interrupts: Interrupts | None) -> Evaluation:
+def _evaluate(trainer: Stepper, feed: Feed, interrupts: Interrupts | None) -> Evaluation:
     """Return loss and accuracy in prediction mode; NaN if Ctrl-C comes in between."""
     loss, hits, total, images = 0.0, 0.0, 0.0, 0
     for batch in _weighty(feed.batches(0)):
@@ -183,7 +183,7 @@ def _evaluate(trainer: Trainer, feed: Feed, interrupts: Interrupts | None) -> Ev
 
 
 def _feed(
-    trainer: Trainer, X: Any, y: Any, batch_size: int | None, sample_weight: Any, augmentation: Augmentation | None
+    trainer: Stepper, X: Any, y: Any, batch_size: int | None, sample_weight: Any, augmentation: Augmentation | None
 ) -> Feed:
     """Return the source of the batches; the model is built where it is not yet."""
     if augmentation is not None and not isinstance(augmentation, Augmentation):
@@ -203,7 +203,7 @@ def _feed(
     return ArrayFeed(x, targets, weight, size, trainer._seed, augmentation, model._flat.dtype, classes)
 
 
-def _validation(trainer: Trainer, X: Any, y: Any, batch_size: int | None) -> Feed | None:
+def _validation(trainer: Stepper, X: Any, y: Any, batch_size: int | None) -> Feed | None:
     """Return the source of the validation's batches, in their order."""
     if X is None:
         if y is not None:
@@ -218,7 +218,7 @@ def _validation(trainer: Trainer, X: Any, y: Any, batch_size: int | None) -> Fee
     return ArrayFeed(x, targets, weight, batch_size or 256)
 
 
-def _check_classes(trainer: Trainer, y: Array, argument: str) -> int | None:
+def _check_classes(trainer: Stepper, y: Array, argument: str) -> int | None:
     """Return how many classes the model tells apart, None if `y` are no classes; raise if there are others in `y`."""
     model = trainer.model
     if not isinstance(trainer.loss, CrossEntropy) or y.ndim != 1 or y.dtype.kind not in "iu":

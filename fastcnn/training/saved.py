@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,19 +16,21 @@ from ..storage import network
 from ..storage.errors import StorageError
 from ..storage.layout import Contents
 from ..storage.values import Decoder, Encoder, field
-from .trainer import Trainer
+from .stepper import Stepper
 
 INTEGER = int | np.integer
 
+AnyStepper = TypeVar("AnyStepper", bound=Stepper)
 
-def trainer_contents(trainer: Trainer) -> Contents:
+
+def trainer_contents(trainer: Stepper) -> Contents:
     """Return what the file of a trainer holds."""
     encoder = Encoder(network.TABLE)
     description = describe_trainer(trainer, encoder)
     return Contents("Trainer", description, encoder.tensors, network.digest_of(trainer.model))
 
 
-def describe_trainer(trainer: Trainer, encoder: Encoder, *, whole: bool = True) -> dict[str, Any]:
+def describe_trainer(trainer: Stepper, encoder: Encoder, *, whole: bool = True) -> dict[str, Any]:
     """Return the description of a trainer whose model is built.
 
     Unless it is to be `whole`, what no file can keep, such as a function as a schedule, stands in it by its class: who
@@ -58,7 +60,7 @@ def _described(thing: Any, name: str, encoder: Encoder, *, whole: bool) -> Any:
         return {"object": type(thing).__qualname__}
 
 
-def describe_progress(trainer: Trainer, encoder: Encoder) -> dict[str, Any]:
+def describe_progress(trainer: Stepper, encoder: Encoder) -> dict[str, Any]:
     """Return what changes from step to step, besides the model."""
     trainer._bind()
     for name, thing in (("optimizer", trainer.optimizer), ("ema", trainer.ema)):
@@ -87,8 +89,8 @@ def describe_history(history: History | None, encoder: Encoder) -> Any:
     return {"epochs": encoder.encode([list(epoch) for epoch in history], "history"), "stopped": history.stopped}
 
 
-def restore_trainer(description: Any, decoder: Decoder) -> Trainer:
-    """Return the trainer of a description."""
+def restore_trainer(kind: type[AnyStepper], description: Any, decoder: Decoder) -> AnyStepper:
+    """Return the trainer, of class `kind`, of a description."""
     model = network.restore(description, decoder)
     loss = _made(description, "loss", Loss, decoder)
     optimizer = _made(description, "optimizer", Optimizer, decoder)
@@ -96,7 +98,7 @@ def restore_trainer(description: Any, decoder: Decoder) -> Trainer:
     ema = _made(description, "ema", ExponentialMovingAverage | None, decoder)
     threads, random_state = (field(description, name, int | None) for name in ("threads", "random_state"))
     try:
-        trainer = Trainer(model, loss, optimizer, threads, random_state, schedule=schedule, ema=ema)
+        trainer = kind(model, loss, optimizer, threads, random_state, schedule=schedule, ema=ema)
     except (TypeError, ValueError) as error:
         raise StorageError(str(error)) from None
     restore_progress(trainer, description, decoder)
@@ -105,7 +107,7 @@ def restore_trainer(description: Any, decoder: Decoder) -> Trainer:
     return trainer
 
 
-def restore_progress(trainer: Trainer, description: Any, decoder: Decoder) -> None:
+def restore_progress(trainer: Stepper, description: Any, decoder: Decoder) -> None:
     """Let a trainer with a built model go on where the description's was."""
     trainer._bind()
     for name, thing in (("optimizer", trainer.optimizer), ("ema", trainer.ema)):

@@ -1,24 +1,12 @@
-"""`Trainer`: a model, a loss and an optimizer, and the steps that they take on batches; epochs of them are `loop`'s."""
+"""`Trainer`: a model, a loss and an optimizer, the steps that they take on batches, and epochs of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from .. import checks
-from ..losses import LOSSES, Loss
-from ..model import Sequential
-from ..optim.averaging import ExponentialMovingAverage
-from ..optim.optimizer import Optimizer
-from ..optim.optimizers import OPTIMIZERS, SGD
-from ..optim.schedules import SCHEDULES, NamedSchedule
-from ..runtime import threads as parallel
-from ..settings import Setting
-from ..typing import Array, RandomState
-from .step import Plan, Step
+from .stepper import Stepper
 
 if TYPE_CHECKING:
     from ..data.augmentation import Augmentation
@@ -27,22 +15,7 @@ if TYPE_CHECKING:
     from .loop import Evaluation
 
 
-def _expect(value: Any, kind: Any, argument: str, wanted: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"Trainer: {argument}: expected {wanted}; got {value!r}")
-
-
-def _instance(kind: Any, wanted: str) -> Setting[Any]:
-    """Return a setting that is an instance of `kind`."""
-
-    def check(value: Any, owner: str, name: str) -> Any:
-        _expect(value, kind, name, wanted)
-        return value
-
-    return Setting(check)
-
-
-class Trainer:
+class Trainer(Stepper):
     """Trains a model step by step.
 
     Parameters
@@ -91,43 +64,6 @@ class Trainer:
     All arguments are attributes that may be set between steps; the next step takes them in. Another `random_state` is
     that of the next `fit`.
     """
-
-    model: Setting[Sequential] = _instance(Sequential, "a Sequential")
-    loss: Setting[Loss] = Setting(lambda value, owner, name: _as_loss(value))
-    optimizer: Setting[Optimizer] = Setting(lambda value, owner, name: _as_optimizer(value))
-    schedule: Setting[Callable[[int], float] | None] = Setting(lambda value, owner, name: _as_schedule(value))
-    ema: Setting[ExponentialMovingAverage | None] = _instance(
-        ExponentialMovingAverage | None, "an ExponentialMovingAverage"
-    )
-    threads: Setting[int | None] = Setting(
-        lambda value, owner, name: None if value is None else parallel.check_threads(value)
-    )
-    random_state: Setting[RandomState] = Setting(lambda value, owner, name: value)
-
-    def __init__(
-        self,
-        model: Sequential,
-        loss: str | Loss = "cross_entropy",
-        optimizer: str | Optimizer | None = None,
-        threads: int | None = None,
-        random_state: RandomState = None,
-        *,
-        schedule: str | Callable[[int], float] | None = None,
-        ema: ExponentialMovingAverage | None = None,
-    ) -> None:
-        self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.schedule, self.ema, self.threads, self.random_state = schedule, ema, threads, random_state
-        self._changed("threads")
-        self.accuracy = float("nan")
-        self.steps = 0
-        self._weight = float("nan")  # of the last batch: by it the means of batches add up to that of an epoch
-        self.epochs = 0
-        self.history: History | None = None
-        self._drawn: int | None = None  # the seed
-        self._run = ""  # the fit whose checkpoint this trainer has begun
-        self._plan: Plan | None = None
-        if model.input_shape is not None:
-            self._bind()
 
     def fit(
         self,
@@ -214,160 +150,3 @@ class Trainer:
         from .loop import evaluate
 
         return evaluate(self, X, y, batch_size=batch_size, sample_weight=sample_weight)
-
-    def step(self, x: Any, y: Any, *, sample_weight: Any = None) -> float:
-        """Take one step on a batch and return its loss before the step.
-
-        Parameters
-        ----------
-        x : array of shape (N, C, H, W) or (N, D)
-            Real numbers; uint8 is scaled to [0, 1].
-        y : array
-            What the loss wants: integer classes (N,), or rows (N, K), or numbers in the shape of the output.
-        sample_weight : array of shape (N,), optional
-            At least 0. The loss is the weighted mean over the batch, see `Loss`.
-
-        Notes
-        -----
-        Targets and weights are copied before they are checked; another thread may overwrite `x`, `y` and the weights at
-        any moment. A large `x` is read where it is: then a step sees old and new pixels, and the memory must stay, as
-        NumPy sees to unless `x.resize(refcheck=False)` is called.
-        """
-        model, _, optimizer, schedule, ema, threads = self._parts
-        with model._lock:
-            try:
-                x = _as_batch(x)  # which lives until the step is taken: recorded calls know its address
-                step = self._step(x, y, sample_weight)
-                if schedule is not None:
-                    optimizer._take_rate(float(schedule(self.steps)))
-                loss, self.accuracy = step.train(self.steps, optimizer, ema, threads or parallel.get_num_threads())
-                self.steps, self._weight = self.steps + 1, step.targets.weight
-                step.plan.underway = None
-                return loss
-            except BaseException:
-                try:
-                    self._settle()
-                finally:  # a second Ctrl-C may have come in between
-                    self._settle()
-                raise
-
-    def _settle(self) -> None:
-        """Take back, or end, what an exception has torn off."""
-        taken = None if self._plan is None else self._plan.settle()
-        if taken is not None:
-            self.steps = taken
-
-    def _measure(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, float, float]:
-        """Return loss and accuracy of a batch in prediction mode, and the sum of weights that the loss is a mean by."""
-        with self.model._lock:
-            x = _as_batch(x)
-            step = self._step(x, y, sample_weight)
-            return *step.measure(self.threads or parallel.get_num_threads()), step.targets.weight
-
-    def _step(self, x: Array, y: Any, sample_weight: Any) -> Step:
-        """Return what there is for such a batch, with this one in it, checked."""
-        plan = self._planned(x)
-        return plan.step(x, plan.loss.targets(plan.end, y, len(x), sample_weight))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out plans and buffers; carry what optimizer and average remember, which they themselves leave out."""
-        with self.model._lock:
-            self._settle()
-            if self.ema is not None:
-                self.ema._expect_own("pickle")
-            if self.model.input_shape is not None:
-                self._drawn = self._seed  # now, so that the copy has the same orders and augmentation
-            remembered = {
-                name: thing.get_state()
-                for name, thing in (("optimizer", self.optimizer), ("ema", self.ema))
-                if thing is not None and thing._model is self.model
-            }
-            return {**vars(self), "_plan": None, "_remembered": remembered}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Let optimizer and average go on where those of the original were."""
-        remembered = state.pop("_remembered")
-        vars(self).update(state)
-        for name, numbers in remembered.items():
-            thing = state[name]
-            thing._bind(self.model)
-            thing.set_state(numbers)
-
-    def _build(self, x: Array) -> None:
-        """Build the model from a batch, or from all samples, unless it is built."""
-        with self.model._lock:
-            if self.model.input_shape is None:
-                self.model.build(x.shape[1:], random_state=self.random_state)
-
-    @property
-    def _seed(self) -> int:
-        """What the order and the augmentation of all epochs depend on; drawn when it is first needed."""
-        if self._drawn is None:
-            self._drawn = self._draw_seed()
-        return self._drawn
-
-    def _draw_seed(self) -> int:
-        if isinstance(self.random_state, int | np.integer):
-            return int(self.random_state)
-        return checks.draw_seed(self.random_state, 2**31 - 1)
-
-    def _changed(self, name: str) -> None:
-        """Take in that an attribute was set."""
-        # Read by each step, at once: attributes that are checked take longer.
-        self._parts = self.model, self.loss, self.optimizer, self.schedule, self.ema, self.threads
-        if name == "random_state":
-            self._drawn = None
-
-    def _bind(self) -> None:
-        """Let the optimizer and the average know their model, so that their state can be read and set."""
-        self.optimizer._bind(self.model)
-        if self.ema is not None:
-            self.ema._bind(self.model)
-
-    def _planned(self, x: Array) -> Plan:
-        """Return the plan for such batches; the last one is kept."""
-        parts, plan = self._parts, self._plan
-        model, loss = parts[0], parts[1]
-        if plan is not None and plan.underway is not None:
-            self._settle()
-        if plan is not None and plan.is_for(model, loss) and x.shape in plan.shapes:
-            return plan
-        self._build(x)
-        model._check_input(x)
-        if plan is None or not (plan.is_for(model, loss) and plan.has_room(len(x))):
-            plan = Plan(model, loss, len(x))
-            model._keep(gradients=model._show(plan.gradients[: model._size]))
-            self._bind()
-            self._plan = plan
-        plan.shapes.add(x.shape)
-        return plan
-
-
-def _as_batch(x: Any) -> Array:
-    """Return a batch as real numbers, C-ordered; uint8 stays. Nobody else has the array, to set its shape or dtype."""
-    array = np.asarray(x).view()
-    return np.ascontiguousarray(array if array.dtype.char == "B" else checks.as_images(array, "Trainer", "x"))
-
-
-def _as_optimizer(optimizer: Any) -> Optimizer:
-    """Return an optimizer, given or called by its name."""
-    _expect(optimizer, str | Optimizer | None, "optimizer", f"an Optimizer or one of {sorted(OPTIMIZERS)}")
-    if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"Trainer: optimizer: expected one of {sorted(OPTIMIZERS)}; got {optimizer!r}")
-        return OPTIMIZERS[optimizer]()
-    return SGD() if optimizer is None else optimizer
-
-
-def _as_schedule(schedule: Any) -> Callable[[int], float] | None:
-    """Return a schedule, given or called by its name."""
-    _expect(schedule, str | Callable | None, "schedule", f"a Schedule, a function or one of {sorted(SCHEDULES)}")
-    return NamedSchedule(schedule) if isinstance(schedule, str) else schedule
-
-
-def _as_loss(loss: Any) -> Loss:
-    """Return a loss, given or called by its name."""
-    _expect(loss, str | Loss, "loss", f"a Loss or one of {sorted(LOSSES)}")
-    if isinstance(loss, str) and loss not in LOSSES:
-        raise ValueError(f"Trainer: loss: expected one of {sorted(LOSSES)}; got {loss!r}")
-    return LOSSES[loss]() if isinstance(loss, str) else loss
