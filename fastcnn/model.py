@@ -42,8 +42,8 @@ class Sequential(Container):
     (10,)
     """
 
-    def __init__(self, layers: Sequence[Layer], *, fuse: bool = True) -> None:
-        super().__init__()
+    def __init__(self, layers: Sequence[Layer], *, fuse: bool = True, name: str | None = None) -> None:
+        super().__init__(name=name)
         self.layers = check_row(layers, self.name)
         self.fuse = fuse
         self._predictors: Predictors | None = None

@@ -60,11 +60,17 @@ def _rows(model: Container, input_shape: Shape, prefix: str, flops: dict[Weights
     for (place, layer), (_, inside) in zip(model._children(), model._inner_shapes(input_shape), strict=True):
         name, output_shape = prefix + place, layer.output_shape(inside)
         if isinstance(layer, Container):
-            yield Row(name, layer.name, output_shape, None, None)
+            yield Row(name, _label(layer), output_shape, None, None)
             yield from _rows(layer, inside, name + ".", flops)
         else:
             count = sum(array.size for array in layer.parameters.values())
-            yield Row(name, layer.name, output_shape, count, flops.get(layer, 0))
+            yield Row(name, _label(layer), output_shape, count, flops.get(layer, 0))
+
+
+def _label(layer: Any) -> str:
+    """Return the class of a layer, and its own name where it has one."""
+    kind = type(layer).__name__
+    return kind if layer.name == kind else f"{kind} {layer.name}"
 
 
 def step_flops(table: list[Row], images: int) -> int:

@@ -393,7 +393,7 @@ def layers(number: int, **call):
         (described(lambda d: d.update(extra_state={"3": {"seed": 1}})), "extra_state: expected that of layers none"),
         (layers(0, call="os.system"), "no layer or setting of fastcnn is called 'os.system'"),
         (layers(0, call="Trainer"), "no layer or setting of fastcnn is called 'Trainer'"),
-        (layers(1, call="SGD"), "expected a layer; got SGD"),
+        (layers(1, call="SGD", arguments={}), "expected a layer; got SGD"),
         (layers(1, arguments={"x": 1}), "ReLU: expected arguments of"),
         (layers(4, arguments={"nodes": 10**12}), r"expected shape \(128, 1000000000000\)"),
         (layers(4, arguments={"nodes": {"tensor": "4.biases"}}), "nodes: expected a positive int"),

@@ -71,8 +71,8 @@ class LeakyReLU(Elementwise):
 
     formula = Formula(kernels.leaky_relu, kernels.leaky_relu_backward)
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__()
+    def __init__(self, negative_slope: float = 0.01, *, name: str | None = None) -> None:
+        super().__init__(name=name)
         self.negative_slope = checks.as_number(negative_slope, self.name, "negative_slope")
 
     def _constants(self) -> tuple[float, ...]:
@@ -96,8 +96,8 @@ class ELU(Elementwise):
 
     formula = Formula(kernels.elu, kernels.elu_backward)
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, alpha: float = 1.0, *, name: str | None = None) -> None:
+        super().__init__(name=name)
         self.alpha = checks.as_number(alpha, self.name, "alpha")
 
     def _constants(self) -> tuple[float, ...]:
@@ -125,8 +125,8 @@ class GELU(Elementwise):
         "tanh": Formula(kernels.gelu_tanh, kernels.gelu_tanh_backward),
     }
 
-    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
-        super().__init__()
+    def __init__(self, approximate: Literal["none", "tanh"] = "none", *, name: str | None = None) -> None:
+        super().__init__(name=name)
         if approximate not in ("none", "tanh"):
             raise ValueError(f"{self.name}: approximate: expected 'none' or 'tanh'; got {approximate!r}")
         self.approximate = approximate

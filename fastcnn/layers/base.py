@@ -34,6 +34,8 @@ class Layer(Weights, Exclusive):
     `output_shape` is needed where it is not the input's shape. Arrays are (n, C, H, W), or (n, D) for features: `n`
     images of a batch, which several threads may share out, so a layer keeps nothing on `self` in between.
 
+    Each layer takes `name=...`, by which messages call it, and searches find it in a list: `layers__first__nodes`.
+
     Attributes
     ----------
     parameters, gradients : dict of str to array
@@ -77,6 +79,7 @@ class Layer(Weights, Exclusive):
 
     gradients: Views
     _training = True
+    _name: str | None = None  # the layer's own
     _mode: bool | None = None  # the mode that was set on this very layer, not on one that it is a part of
 
     # Fusion: by which word other layers absorb this one in the same pass, and the rows of words that this one absorbs,
@@ -92,9 +95,10 @@ class Layer(Weights, Exclusive):
             cls._lower, cls.fuses_as, cls.absorbs = Layer._lower, "", ()  # type: ignore[method-assign]
             cls.absorbs_in_prediction = None
 
-    def __init__(self) -> None:
+    def __init__(self, *, name: str | None = None) -> None:
         super().__init__()
         self._open()
+        self._name = _checked_name(name)
         self._owner: Array | None = None  # the flat vector of the model that the layer is a part of
         self._flat_gradients: Array = np.zeros(0)
         self._keep(gradients=Views())
@@ -103,7 +107,13 @@ class Layer(Weights, Exclusive):
     def _arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments: a layer keeps them as attributes of the same names."""
         names = inspect.signature(type(self)).parameters
-        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+        own = {"name": self._name} if "name" in names else {}
+        return {**{name: getattr(self, name) for name in names if hasattr(self, name)}, **own}
+
+    @property
+    def name(self) -> str:
+        """The name that error messages use: the layer's own, or that of its class."""
+        return self._name or type(self).__name__
 
     def _fixed_by(self) -> type | None:
         return Layer if type(self)._lower is Layer._lower else type(self)  # NumPy formulas are called anew
@@ -389,3 +399,12 @@ def shape_behind(layers: Sequence[Layer], shape: Shape) -> Shape:
     for layer in layers:
         shape = layer.output_shape(shape)
     return shape
+
+
+def _checked_name(name: Any) -> str | None:
+    """Return the name of a layer, if it can be one: a word that stands for no place, and without two underscores."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name: expected a word or None; got {name!r}")
+    if name is not None and (not name.isidentifier() or "__" in name):
+        raise ValueError(f"name: expected letters, digits and single underscores, a letter first; got {name!r}")
+    return name

@@ -84,8 +84,10 @@ class Residual(Branches):
 
     absorbs = (("relu",),)
 
-    def __init__(self, layers: Sequence[Layer], shortcut: str | Sequence[Layer] | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, layers: Sequence[Layer], shortcut: str | Sequence[Layer] | None = None, *, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
         if isinstance(shortcut, str) and shortcut != "pad":
             raise ValueError(f'{self.name}: shortcut: expected None, "pad" or layers; got {shortcut!r}')
         self.layers = check_row(layers, self.name)
@@ -142,8 +144,8 @@ class Concat(Branches):
     Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 4.
     """
 
-    def __init__(self, branches: Sequence[Sequence[Layer]]) -> None:
-        super().__init__()
+    def __init__(self, branches: Sequence[Sequence[Layer]], *, name: str | None = None) -> None:
+        super().__init__(name=name)
         self.branches = FixedList(check_row(layers, self.name, f"branches[{b}]") for b, layers in enumerate(branches))
         if not self.branches:
             raise ValueError(f"{self.name}: branches: expected at least one branch; got none")

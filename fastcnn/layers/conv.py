@@ -68,8 +68,9 @@ class Conv2D(WithFilters):
         random_state: RandomState = None,
         *,
         algorithm: str = "auto",
+        name: str | None = None,
     ) -> None:
-        super().__init__(filter_size, stride, padding, dilation, bias, random_state)
+        super().__init__(filter_size, stride, padding, dilation, bias, random_state, name=name)
         self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
         self.groups = checks.as_positive_int(groups, self.name, "groups")
         if self.num_filters % self.groups:

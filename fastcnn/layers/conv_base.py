@@ -41,8 +41,10 @@ class Convolving(Layer):
         dilation: int | Sequence[int],
         bias: bool,
         random_state: RandomState,
+        *,
+        name: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(name=name)
         self.filter_size = as_pair(filter_size, self.name, "filter_size", 1)
         self.stride = as_pair(stride, self.name, "stride", 1)
         self.dilation = as_pair(dilation, self.name, "dilation", 1)

@@ -57,8 +57,10 @@ class Dense(Layer):
     fuses_as = "dense"
     absorbs = (("relu",),)
 
-    def __init__(self, nodes: int, bias: bool = True, random_state: RandomState = None) -> None:
-        super().__init__()
+    def __init__(
+        self, nodes: int, bias: bool = True, random_state: RandomState = None, *, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
         self.nodes = checks.as_positive_int(nodes, self.name, "nodes")
         self.bias, self.random_state = bool(bias), random_state
 
@@ -125,8 +127,10 @@ class Softmax(Layer):
 
     fuses_as = "softmax"
 
-    def __init__(self, input_len: int, nodes: int, random_state: RandomState = None) -> None:
-        super().__init__()
+    def __init__(
+        self, input_len: int, nodes: int, random_state: RandomState = None, *, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
         self.input_len = checks.as_positive_int(input_len, self.name, "input_len")
         self.nodes = checks.as_positive_int(nodes, self.name, "nodes")
         self.random_state = random_state

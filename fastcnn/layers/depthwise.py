@@ -66,8 +66,10 @@ class DepthwiseConv2D(WithFilters):
         depth_multiplier: int = 1,
         bias: bool = True,
         random_state: RandomState = None,
+        *,
+        name: str | None = None,
     ) -> None:
-        super().__init__(filter_size, stride, padding, dilation, bias, random_state)
+        super().__init__(filter_size, stride, padding, dilation, bias, random_state, name=name)
         self.depth_multiplier = checks.as_positive_int(depth_multiplier, self.name, "depth_multiplier")
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -132,8 +134,10 @@ class SeparableConv2D(Convolving):
         dilation: int | Pair = 1,
         bias: bool = True,
         random_state: RandomState = None,
+        *,
+        name: str | None = None,
     ) -> None:
-        super().__init__(filter_size, stride, padding, dilation, bias, random_state)
+        super().__init__(filter_size, stride, padding, dilation, bias, random_state, name=name)
         self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
 
     @property

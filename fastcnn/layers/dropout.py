@@ -20,8 +20,8 @@ class _Dropout(Layer):
 
     whole_channels: bool
 
-    def __init__(self, rate: float = 0.5, random_state: RandomState = None) -> None:
-        super().__init__()
+    def __init__(self, rate: float = 0.5, random_state: RandomState = None, *, name: str | None = None) -> None:
+        super().__init__(name=name)
         self.rate = checks.as_number(rate, self.name, "rate")
         if not 0 <= self.rate < 1:
             raise ValueError(f"{self.name}: rate: expected a number of [0, 1); got {rate!r}")

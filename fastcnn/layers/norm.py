@@ -26,8 +26,8 @@ class _Normalisation(Layer):
 
     absorbs = (("relu",),)
 
-    def __init__(self, epsilon: float) -> None:
-        super().__init__()
+    def __init__(self, epsilon: float, *, name: str | None = None) -> None:
+        super().__init__(name=name)
         self._epsilon = checks.as_number(epsilon, self.name, "epsilon", at_least=0)
 
     @property
@@ -109,8 +109,8 @@ class BatchNorm(_Normalisation):
 
     fuses_as = "batch_norm"
 
-    def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
-        super().__init__(epsilon)
+    def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5, *, name: str | None = None) -> None:
+        super().__init__(epsilon, name=name)
         self._running: dict[str, Array] = {}
         self._momentum = checks.as_number(momentum, self.name, "momentum", at_least=0, at_most=1)
 
@@ -174,8 +174,8 @@ class GroupNorm(_Normalisation):
     Wu and He, "Group normalization", ECCV 2018, section 3.
     """
 
-    def __init__(self, num_groups: int, epsilon: float = 1e-5) -> None:
-        super().__init__(epsilon)
+    def __init__(self, num_groups: int, epsilon: float = 1e-5, *, name: str | None = None) -> None:
+        super().__init__(epsilon, name=name)
         self.num_groups = checks.as_positive_int(num_groups, self.name, "num_groups")
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -212,8 +212,8 @@ class LayerNorm(_Normalisation):
     Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, section 3.
     """
 
-    def __init__(self, epsilon: float = 1e-5) -> None:
-        super().__init__(epsilon)
+    def __init__(self, epsilon: float = 1e-5, *, name: str | None = None) -> None:
+        super().__init__(epsilon, name=name)
 
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         channels, *size = input_shape

@@ -114,8 +114,15 @@ class MaxPool2D(Pooling):
     Sizes are rounded down: `floor((size + 2 · padding - pool_size) / stride) + 1`. Ties as in PyTorch, Keras and ONNX.
     """
 
-    def __init__(self, pool_size: int | Pair = 2, stride: int | Pair | None = None, padding: int | Pair = 0) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        pool_size: int | Pair = 2,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        *,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
         self._set_window(pool_size, stride, padding)
 
 
@@ -148,8 +155,10 @@ class AvgPool2D(Pooling):
         stride: int | Pair | None = None,
         padding: int | Pair = 0,
         count_include_pad: bool = True,
+        *,
+        name: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(name=name)
         self._set_window(pool_size, stride, padding)
         self.count_include_pad = bool(count_include_pad)
 
@@ -179,8 +188,8 @@ class UpSample2D(Layer):
     Odena, Dumoulin and Olah, "Deconvolution and checkerboard artifacts", Distill, 2016.
     """
 
-    def __init__(self, size: int | Pair = 2) -> None:
-        super().__init__()
+    def __init__(self, size: int | Pair = 2, *, name: str | None = None) -> None:
+        super().__init__(name=name)
         self.size = as_pair(size, self.name, "size", 1)
 
     def output_shape(self, input_shape: Shape) -> Shape:

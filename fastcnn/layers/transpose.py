@@ -68,9 +68,11 @@ class Conv2DTranspose(WithFilters):
         groups: int = 1,
         bias: bool = True,
         random_state: RandomState = None,
+        *,
+        name: str | None = None,
     ) -> None:
         before = as_pair(padding, type(self).__name__, "padding", 0)
-        super().__init__(filter_size, stride, before, dilation, bias, random_state)
+        super().__init__(filter_size, stride, before, dilation, bias, random_state, name=name)
         self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
         self.before = before
         self.output_padding = as_pair(output_padding, self.name, "output_padding", 0)
