@@ -197,8 +197,8 @@ class Draw:
         """Return the last layers, the shape behind them, a loss, and its kind of targets."""
         kind = self.pick("classes", "classes", "classes", "answers", "numbers")
         if kind == "numbers":
-            computes = {"Conv2D", "Dense", "BatchNorm", "Conv2DTranspose", "DepthwiseConv2D", "GELU", "Tanh"}
-            if not any(name in computes for name, _ in specs):
+            trained = {"Conv2D", "Dense", "BatchNorm", "Conv2DTranspose", "DepthwiseConv2D"}
+            if not any(name in trained for name, _ in specs):
                 specs, shape = self.classifier(specs, shape)
             loss = self.pick("MeanSquaredError", "MeanAbsoluteError", "Huber")
             return specs, shape, (loss, {"delta": 0.5} if loss == "Huber" and self.chance(0.5) else {}), "numbers"
