@@ -120,7 +120,13 @@ def load(
 def thing_of(contents: Contents, custom: Mapping[str, type]) -> Any:
     """Return the thing that a file holds."""
     decoder = Decoder(network.TABLE, custom, contents.tensors)
-    thing = _restorer(contents.kind)(contents.description, decoder)
+    restore = _restorer(contents.kind)
+    try:
+        thing = restore(contents.description, decoder)
+    except StorageError:
+        raise
+    except Exception as error:  # a setting or a constructor refuses what somebody has written into the file
+        raise StorageError(str(error) or type(error).__name__) from error
     decoder.done()
     network.check_digest(model_of(thing), contents.digest)
     return thing

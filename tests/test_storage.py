@@ -505,6 +505,14 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     assert names == {"model", "link", f".model.{os.getpid()}-0.part"}
 
 
+def test_a_setting_that_refuses_what_a_file_says_is_an_error_of_the_file():
+    content = written(Trainer(small_network().build((1, 8, 8), random_state=0)))
+    header = header_of(content)
+    described(lambda d: d.update(learning_rate=-1.0))(header)
+    with pytest.raises(StorageError, match=r"the file: SGD: learning_rate: expected a finite number >= 0"):
+        fastcnn.load(io.BytesIO(with_header(content, header)))
+
+
 def test_several_things_in_a_row_of_bytes_are_refused():
     content = written(small_network().build((1, 8, 8), random_state=0))
     with pytest.raises(StorageError, match="too long"):

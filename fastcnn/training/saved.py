@@ -114,7 +114,11 @@ def restore_progress(trainer: Stepper, description: Any, decoder: Decoder) -> No
         if thing is not None:
             _restore_state(name, thing, decoder)
     numbers = {name: _number(description, name, decoder) for name in ("accuracy", "weight", "gradient_norm")}
-    trainer.optimizer.learning_rate = _number(description, "learning_rate", decoder)
+    rate = _number(description, "learning_rate", decoder)
+    try:
+        trainer.optimizer.learning_rate = rate
+    except ValueError as error:
+        raise StorageError(str(error)) from None
     trainer.optimizer.gradient_norm = numbers["gradient_norm"]
     trainer.accuracy, trainer._weight = numbers["accuracy"], numbers["weight"]
     trainer.steps, trainer.epochs, trainer._drawn = (field(description, n, int) for n in ("steps", "epochs", "seed"))
