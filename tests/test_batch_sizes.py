@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 import reference
 from fastcnn import SGD, CNNClassifier, CNNRegressor, Trainer
+from fastcnn.data.augmentation import epoch_order
 from tests.arrays import normal
 from tests.cases import (
     CONV_CASES,
@@ -118,7 +119,7 @@ def test_fit_and_evaluate(row, batch_size):
     trainer = Trainer(model, "mean_squared_error", SGD(0.01), threads=1, random_state=0)
     trainer.fit(x, y, epochs=2, batch_size=batch_size, verbose=0)
     for epoch in range(2):
-        order = np.random.default_rng((trainer._seed, epoch)).permutation(7)
+        order = epoch_order(trainer._seed, epoch, 7)
         for first in range(0, 7, batch_size):
             chosen = order[first : first + batch_size]
             chain.backward(loss.gradient(chain.forward(x[chosen]), y[chosen]))

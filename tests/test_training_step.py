@@ -286,3 +286,11 @@ def test_another_average_later_is_the_one_that_counts():
     for average, mean in zip(averages, expected, strict=True):
         for name, array in average.averages.items():
             np.testing.assert_allclose(array, mean[name], rtol=1e-12, atol=1e-14, err_msg=name)
+
+
+def test_a_model_without_parameters_is_measured_but_not_trained():
+    trainer = Trainer(Sequential([Flatten()]), "mean_squared_error")
+    x = np.arange(12.0).reshape(3, 1, 2, 2)
+    assert trainer.evaluate(x, x.reshape(3, 4) + 1).loss == pytest.approx(1)
+    with pytest.raises(ValueError, match="Trainer: model: expected a model with parameters to train"):
+        trainer.step(x, x.reshape(3, 4))

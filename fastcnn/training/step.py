@@ -366,6 +366,8 @@ class Update:
     replayable = True  # so far as `sum_squares` goes
 
     def __init__(self, plan: Plan, rows: int, optimizer: Optimizer, ema: ExponentialMovingAverage | None) -> None:
+        if not plan.flat.size:
+            raise ValueError("Trainer: model: expected a model with parameters to train; got one that has none")
         self.plan, self.model, self.optimizer, self.ema = plan, plan.model, optimizer, ema
         for thing, _ in self.steps():
             thing._bind(plan.model)
