@@ -61,6 +61,18 @@ def test_arguments_of_all_kinds_arrive(dtype):
     np.testing.assert_array_equal(again, dtype(0.5) + dtype(0.25) * x)
 
 
+def test_a_recording_that_is_torn_off_disturbs_no_later_one():
+    """Its generator is closed when the traceback that holds it is collected, which may be in the middle of another."""
+    torn, tape, theta = recording(Tape()), Tape(), counter()
+    torn.__enter__()
+    with recording(tape):
+        add_one(theta)
+        del torn
+        add_one(theta)
+    tape.play()
+    np.testing.assert_array_equal(theta, 4)
+
+
 def test_other_calls_keep_their_place():
     """A call of Python between kernels sees what those before it have done, and not more."""
     theta, seen = counter(), []

@@ -39,4 +39,6 @@ def recording(recorder: AnyRecorder) -> Iterator[AnyRecorder]:
     try:
         yield recorder
     finally:
-        _current.recorder = None
+        # An interrupted `with` may end much later, when its traceback is collected, in the middle of another one.
+        if _current.recorder is recorder:
+            _current.recorder = None

@@ -217,7 +217,12 @@ def run(count: int, task: Callable[[int, int], None], threads: int) -> None:
             crew.finish()
     _crews.discard(crew)
     if crew.errors:
-        raise crew.errors[0]
+        error = crew.errors[0]
+        crew.errors.clear()  # else crew and traceback would keep each other, and buffers, until they are collected
+        try:
+            raise error
+        finally:
+            del error
 
 
 def drain() -> None:
