@@ -70,6 +70,7 @@ _NAMES = {
     "WarmUp": "optim.schedules",
     "check_gradients": "gradient_check",
     "clip_by_global_norm": "optim.optimizer",
+    "from_onnx": "exchange",
     "get_num_threads": "runtime.threads",
     "set_num_threads": "runtime.threads",
     "load": "saving",

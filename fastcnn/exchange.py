@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .checks import as_positive_int
+from .checks import as_positive_int, check_input_shape
 from .model import Sequential
 from .saving import ESTIMATORS
 from .storage.atomic import replace_file
+from .storage.errors import StorageError, naming
 from .storage.onnx_export import write_model
 from .storage.onnx_graph import OPSET, GraphWriter, onnx_package
+from .storage.onnx_import import read_model
 
 if TYPE_CHECKING:
     from .estimators.base import BaseCNN
@@ -137,3 +139,68 @@ def _estimator(writer: GraphWriter, estimator: Any, dtype: np.dtype, *, labels: 
         if labels or name != "label":
             writer.add_output(value, name, kind, shape)
     return writer.model(type(estimator).__name__, {"digest": estimator.model_.digest()})
+
+
+def from_onnx(path: str | os.PathLike[str] | BinaryIO | Any, *, input_shape: Any = None) -> Sequential:
+    """Return the network of an ONNX graph: it predicts the same, can be trained on, saved, and exported again.
+
+    Graphs are read as exporters of PyTorch and of Keras write them, for prediction: chains, sums and concatenations of
+    what fastcnn has layers for. Images are (N, C, H, W) here, also where the graph takes them with channels last.
+
+    Parameters
+    ----------
+    path : path, binary file or onnx.ModelProto
+    input_shape : tuple of int, optional
+        (C, H, W) or (D,), where the graph leaves sizes open.
+
+    Returns
+    -------
+    Sequential
+        Built, in prediction (`training` is False; a `Trainer` trains it all the same). In float32, or in float64 where
+        the graph's weights are.
+
+    Raises
+    ------
+    ImportError
+        If the package onnx is not installed: `pip install "fastcnn[onnx]"`.
+    StorageError
+        A ValueError: if it is no ONNX file, or has what no layer computes; the message names node, operator and reason.
+    OSError
+        If the file cannot be read.
+
+    Notes
+    -----
+    Constants that are added or multiplied become a part of the layer before; where that cannot be, a `BatchNorm` whose
+    running statistics are 0 and 1. An exporter that folds batch normalisations or leaves dropout out has done that for
+    good.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> model = fastcnn.from_onnx("resnet20.onnx")  # doctest: +SKIP
+    """
+    onnx = onnx_package("from_onnx")
+    shape = None if input_shape is None else check_input_shape(input_shape, "from_onnx")
+    if isinstance(path, onnx.ModelProto):
+        return read_model(onnx, path, shape)
+    with naming(str(getattr(path, "name", "the file") if hasattr(path, "read") else path)):
+        return read_model(onnx, _load(onnx, path), shape)
+
+
+def _load(onnx: Any, path: Any) -> Any:
+    """Return the graph of a file.
+
+    Raises
+    ------
+    StorageError
+        If it is none.
+    """
+    try:
+        proto = onnx.load(path)
+    except OSError:
+        raise
+    except Exception as error:  # of the decoder, whatever is in the file
+        raise StorageError(f"expected a file of ONNX: {error}") from None
+    if not proto.graph.node:
+        raise StorageError("expected a file of ONNX with a graph in it")
+    return proto

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -64,7 +65,28 @@ def test_export_complains_in_one_line(saved, arguments, words, capsys):
 
 
 def test_without_onnx_the_command_says_so(saved, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     assert main(["export", str(saved[1]), "--to", "onnx", "--output", str(tmp_path / "x.onnx")]) == 1
     assert "fastcnn[onnx]" in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_import(saved, tmp_path, capsys):
+    model, _ = saved
+    source, target = tmp_path / "model.onnx", tmp_path / "back.safetensors"
+    fastcnn.to_onnx(model, source)
+    assert main(["import", str(source), "--output", str(target)]) == 0
+    assert capsys.readouterr().out.endswith(f"{target}: digest {model.digest()}\n")
+    assert main(["import", str(source), "--output", str(target), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["digest"] == fastcnn.load(target).digest() == model.digest()
+
+
+def test_import_complains_in_one_line(tmp_path, capsys):
+    path, target = tmp_path / "model.onnx", tmp_path / "x.safetensors"
+    path.write_bytes(b"none")
+    for source, words in ((path, "expected a file of ONNX"), (tmp_path / "nothing.onnx", "No such file")):
+        assert main(["import", str(source), "--output", str(target)]) == 1
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert words in err
+    assert not target.exists()

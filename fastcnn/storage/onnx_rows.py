@@ -1,0 +1,175 @@
+"""The network of a graph that is read: which layer stands behind which, and the rows and branches that they make.
+
+What moves numbers about without a change, such as Reshape and Transpose, is no layer: a value of the graph is a place
+in the network and an array that tells, for each of its numbers, which number of that place it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import count, permutations
+from typing import Any, Literal
+
+import numpy as np
+
+from ..layers.base import Layer
+from ..layers.branches import Concat, Residual
+from ..ops.branches import strides_between
+from ..typing import Array, IntArray, Shape
+from .errors import StorageError
+
+Kind = Literal["input", "layer", "add", "concat", "subsample", "channels", "padded", "other"]
+_numbers = count()
+
+
+@dataclass(eq=False)
+class Place:
+    """A place in the network: behind a layer, behind a sum, behind branches side by side.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of a sample, (C, H, W) or (D,).
+    node : str
+        The node of the graph that it comes from, for errors.
+    weights : dict of str to array
+        What the layer's attributes become when it is built.
+    function : callable or None
+        Of elementwise places: the numbers here by those of the inputs.
+    amount : tuple of int
+        Of "subsample" the strides, of "channels" how many zeros come behind, of "padded" top, left, bottom, right.
+    """
+
+    kind: Kind
+    inputs: list[Place]
+    shape: Shape
+    node: str = ""
+    layer: Layer | None = None
+    weights: dict[str, Array] = field(default_factory=dict)
+    function: Callable[..., Array] | None = None
+    amount: tuple[int, ...] = ()
+    taken: bool = False
+    number: int = field(default_factory=lambda: next(_numbers))
+
+    @property
+    def dominator(self) -> Place:
+        """The nearest place before this one that all ways to it pass."""
+        return reduce(_common, self.inputs)
+
+
+def _common(a: Place, b: Place) -> Place:
+    while a is not b:
+        if a.number < b.number:
+            a, b = b, a
+        a = a.dominator
+    return a
+
+
+@dataclass
+class Value:
+    """A value of the graph: for each number of a sample, in the graph's order, which number of the place it is."""
+
+    place: Place
+    index: IntArray
+
+    @staticmethod
+    def at(place: Place, axes: tuple[int, ...] | None = None) -> Value:
+        """Return the value that is a place itself, or that with its axes in another order."""
+        index = np.arange(int(np.prod(place.shape))).reshape(place.shape)
+        return Value(place, index if axes is None else index.transpose(axes))
+
+    @property
+    def axes(self) -> tuple[int, ...] | None:
+        """In which order the place's axes are here: (0, 1, 2) for images with channels first; None if no order fits."""
+        own = np.arange(self.index.size).reshape(self.place.shape)
+        for axes in permutations(range(len(self.place.shape))):
+            if np.array_equal(own.transpose(axes), self.index):
+                return axes
+        return None
+
+    def spread(self, constant: Any) -> Array:
+        """Return a constant that meets this value, number by number, in the order of the place."""
+        shape = self.index.shape
+        constant = np.asarray(constant)
+        if constant.ndim > len(shape):
+            constant = constant.reshape(constant.shape[constant.ndim - len(shape) :])
+        own = np.empty(self.index.size, constant.dtype)
+        own[self.index.ravel()] = np.broadcast_to(constant, shape).ravel()
+        return own.reshape(self.place.shape)
+
+
+@dataclass
+class _Marker:
+    """A part of a "pad" shortcut."""
+
+    place: Place
+
+
+def row_between(first: Place, last: Place) -> list[Any]:
+    """Return the layers that lead from a place to one behind it, all of whose ways pass the first."""
+    row: list[Any] = []
+    while last is not first:
+        if last.kind == "layer":
+            row.append(_take(last))
+        elif last.kind == "add":
+            row.append(_residual(last))
+        elif last.kind == "concat":
+            row.append(Concat([_plain(row_between(last.dominator, each), last) for each in last.inputs]))
+        elif last.kind in ("subsample", "channels"):
+            row.append(_Marker(last))
+        else:
+            raise StorageError(f"{last.node}: no layer computes it, in the place where it stands")
+        last = last.dominator
+    return row[::-1]
+
+
+def _take(place: Place) -> Layer:
+    assert place.layer is not None
+    if place.taken:
+        raise StorageError(f"{place.node}: two branches go through it that are no rows of layers side by side")
+    place.taken = True
+    return place.layer
+
+
+def _plain(row: list[Any], place: Place) -> list[Any]:
+    for layer in row:
+        if isinstance(layer, _Marker):
+            raise StorageError(f"{layer.place.node}: expected in the shortcut of a sum alone, with nothing beside it")
+    return row
+
+
+def _residual(place: Place) -> Residual:
+    """Return the layer of a sum: the longer of its rows, and the other as the shortcut."""
+    rows = [row_between(place.dominator, each) for each in place.inputs]
+    marked = [row for row in rows if row and all(isinstance(layer, _Marker) for layer in row)]
+    if marked:
+        (other,) = [row for row in rows if row is not marked[0]]
+        _check_padding(marked[0], place)
+        return Residual(_plain(other, place), "pad")
+    rows.sort(key=len, reverse=True)
+    if not rows[0]:
+        raise StorageError(f"{place.node}: a value and itself are added")
+    main, side = (_plain(row, place) for row in rows)
+    return Residual(main, side or None)
+
+
+def _check_padding(markers: list[_Marker], place: Place) -> None:
+    before, behind = place.dominator.shape, place.shape
+    strides = strides_between(before, behind) if len(behind) == 3 else (1, 1)
+    for marker in markers:
+        if marker.place.kind == "subsample" and marker.place.amount != strides:
+            raise StorageError(f"{marker.place.node}: expected strides {strides}; got {marker.place.amount}")
+
+
+def places_before(last: Place) -> list[Place]:
+    """Return all places that lead to one, and that itself, each once."""
+    found: dict[int, Place] = {}
+    waiting = [last]
+    while waiting:
+        place = waiting.pop()
+        if place.number not in found:
+            found[place.number] = place
+            waiting += place.inputs
+    return list(found.values())

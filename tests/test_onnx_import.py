@@ -1,0 +1,278 @@
+"""`from_onnx`: what we export, what PyTorch and Keras export, and single nodes compute the same here."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import Sequential, StorageError, Trainer, models
+from tests.cases import LAYER_CASES
+from tests.onnx_runs import assert_close, needs_onnx, run_onnxruntime
+from tests.test_onnx_export import awake
+
+needs_onnx()
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+# ------------------------------------------------------------------------------------------------------- there and back
+
+
+@pytest.mark.parametrize("case", LAYER_CASES, ids=str)
+def test_every_layer_comes_back(case):
+    model = awake(Sequential([case.make(fastcnn)]).build(case.input_shape[1:], random_state=0))
+    if case.name == "SpatialDropout2D":
+        return  # no operator stands for it
+    back = fastcnn.from_onnx(fastcnn.to_onnx(model))
+    x = np.random.default_rng(1).normal(size=case.input_shape).astype(np.float32)
+    assert_close(back.predict(x), model.predict(x))
+    if case.name not in ("MaxPool2", "SeparableConv2D", "SeparableConv2D-strided", "BatchNorm-dense"):
+        shown = repr(back).replace("random_state=0, ", "")
+        assert shown.split("(")[:2] == repr(model).split("(")[:2]
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet6", "mobilenet_small"])
+def test_ready_networks_come_back_are_trained_on_and_go_again(name, tmp_path):
+    shape = (3, 32, 32) if name == "mobilenet_small" else (1, 28, 28)
+    model = awake(getattr(models, name)(shape).build(shape, random_state=0))
+    fastcnn.to_onnx(model, tmp_path / "model.onnx")
+    back = fastcnn.from_onnx(tmp_path / "model.onnx")
+    x = np.random.default_rng(1).random((2, *shape), np.float32)
+    assert_close(back.predict(x), model.predict(x))
+    Trainer(back).step(x, np.array([1, 2]))
+    fastcnn.save(back, tmp_path / "model.safetensors")
+    again = fastcnn.load(tmp_path / "model.safetensors")
+    assert again.digest() == back.digest() != model.digest()
+    assert_close(run_onnxruntime(fastcnn.to_onnx(again), x)[0], back.predict(x))
+
+
+# ------------------------------------------------------------------------------------------------------------- PyTorch
+
+
+def networks():
+    """Return small networks of PyTorch, each with the shape of a sample."""
+    from torch import nn, relu, sigmoid
+
+    class Block(nn.Module):
+        """A basic residual block, with a projection or with zeros (option A)."""
+
+        def __init__(self, inputs, outputs, stride, side=None):
+            super().__init__()
+            self.main = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+                nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+            )  # fmt: skip
+            self.side = side or nn.Identity()
+
+        def forward(self, x):
+            return relu(self.main(x) + self.side(x))
+
+    class Call(nn.Module):
+        """A function as a module."""
+
+        def __init__(self, function):
+            super().__init__()
+            self.function = function
+
+        def forward(self, x):
+            return self.function(x)
+
+    class Concat(nn.Module):
+        """Branches side by side."""
+
+        def __init__(self, *branches):
+            super().__init__()
+            self.branches = nn.ModuleList(branches)
+
+        def forward(self, x):
+            from torch import cat
+
+            return cat([branch(x) for branch in self.branches], 1)
+
+    def separable(inputs, outputs, stride):
+        return nn.Sequential(
+            nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False), nn.BatchNorm2d(inputs), nn.ReLU(),
+            nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+        )  # fmt: skip
+
+    padded = Call(lambda x: nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, 4)))
+    flat = Call(lambda x: x.view(x.size(0), -1))
+    mean = Call(lambda x: x.mean((2, 3)))
+    projection = nn.Sequential(nn.Conv2d(4, 8, 1, 2, bias=False), nn.BatchNorm2d(8))
+    return {
+        "lenet": (
+            (1, 16, 16), nn.Conv2d(1, 4, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(4, 6, 5), nn.ReLU(),
+            nn.MaxPool2d(2), flat, nn.Linear(24, 12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 10),
+        ),
+        "vgg": (
+            (3, 8, 8), nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(8, 8, 3, padding="same"), nn.GELU(), nn.Flatten(), nn.Linear(128, 10), nn.Softmax(1),
+        ),
+        "resnet": (
+            (3, 16, 16), nn.Conv2d(3, 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
+            Block(4, 4, 1), Block(4, 8, 2, projection), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+        ),
+        "option-a": ((3, 8, 8), nn.Conv2d(3, 4, 3, 1, 1), Block(4, 8, 2, padded), mean, nn.Linear(8, 3)),
+        "mobilenet": (
+            (3, 16, 16), nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), separable(8, 16, 1),
+            separable(16, 16, 2), mean, nn.Linear(16, 10),
+        ),
+        "many": (
+            (3, 8, 8),
+            Concat(nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.SiLU()), nn.AvgPool2d(3, 1, 1),
+                   nn.Identity()),
+            nn.GroupNorm(7, 14), nn.GELU("tanh"), nn.ConvTranspose2d(14, 6, 3, 2, 1, 1), nn.LeakyReLU(0.2), nn.ELU(),
+            nn.LayerNorm([6, 16, 16]), nn.Upsample(scale_factor=2), Call(lambda x: x * sigmoid(x)),
+            nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.BatchNorm1d(6), nn.Linear(6, 4, bias=False), nn.Sigmoid(),
+        ),
+    }  # fmt: skip
+
+
+NETWORKS = ("lenet", "vgg", "resnet", "option-a", "mobilenet", "many")
+
+
+def of_torch(name):
+    """Return a network of PyTorch with weights that are not as usual, and a batch for it."""
+    torch = pytest.importorskip("torch", reason="expected torch, which writes these graphs")
+    torch.manual_seed(0)
+    shape, *modules = networks()[name]
+    network = torch.nn.Sequential(*modules).eval()
+    for module in network.modules():
+        for key, tensor in {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers())}.items():
+            if "Norm" in type(module).__name__ and tensor.is_floating_point():
+                torch.nn.init.uniform_(tensor, 0.5, 1.5) if key != "running_mean" else tensor.fill_(0.3)
+    return torch, network, torch.rand(2, *shape)
+
+
+def exported(torch, network, x, *, dynamo, any_batch):
+    """Return the graph that an exporter of PyTorch's writes."""
+    with warnings.catch_warnings(action="ignore"):
+        if dynamo:
+            shapes = {"dynamic_shapes": ({0: torch.export.Dim("n")},)} if any_batch else {}
+            return torch.onnx.export(network, (x,), dynamo=True, verbose=False, **shapes).model_proto
+        file = io.BytesIO()
+        axes = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}} if any_batch else {}
+        torch.onnx.export(network, (x,), file, dynamo=False, opset_version=17, **axes)
+    return io.BytesIO(file.getvalue())
+
+
+@pytest.mark.parametrize("any_batch", [True, False], ids=["any-batch", "batch-2"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_pytorch(name, any_batch):
+    torch, network, x = of_torch(name)
+    model = fastcnn.from_onnx(exported(torch, network, x, dynamo=False, any_batch=any_batch))
+    assert_close(model.predict(x.numpy()), network(x).detach().numpy())
+    Trainer(model).step(x.numpy(), np.array([1, 0]))
+
+
+@pytest.mark.parametrize("name", ["option-a", "many"])
+def test_networks_of_pytorchs_newer_exporter(name):
+    pytest.importorskip("onnxscript", reason="expected onnxscript, which PyTorch's newer exporter needs")
+    torch, network, x = of_torch(name)
+    model = fastcnn.from_onnx(exported(torch, network, x, dynamo=True, any_batch=True))
+    assert_close(model.predict(x.numpy()), network(x).detach().numpy())
+
+
+# --------------------------------------------------------------------------------------------- graphs as tf2onnx writes
+
+
+def graph(nodes, constants, input_shape, opset=17):
+    """Return a graph from `x` to `y`."""
+    names = [f"the {node[0]}" for node in nodes]
+    names = [name if names.index(name) == k else f"{name} {k}" for k, name in enumerate(names)]
+    made = helper.make_graph(
+        [
+            helper.make_node(*node[:3], name=name, **(node[3] if len(node) > 3 else {}))
+            for node, name in zip(nodes, names, strict=True)
+        ],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, input_shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def random(*shape):
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def test_a_network_of_keras_with_channels_last():
+    constants = {
+        "filters": random(4, 3, 3, 3), "biases": random(4, 1, 1), "scale": np.float32(0.5), "w": random(64, 5),
+        "b": random(5), "shape": np.array([-1, 64]),
+    }  # fmt: skip
+    same = {"strides": [2, 2], "auto_pad": "SAME_UPPER", "kernel_shape": [3, 3]}
+    nodes = [
+        ("Mul", ["x", "scale"], ["a"]),
+        ("Transpose", ["a"], ["b0"], {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["b0", "filters"], ["c"], same),
+        ("Add", ["c", "biases"], ["d"]),
+        ("Relu", ["d"], ["e"]),
+        ("Transpose", ["e"], ["f"], {"perm": [0, 2, 3, 1]}),
+        ("Reshape", ["f", "shape"], ["g"]),
+        ("MatMul", ["g", "w"], ["h"]),
+        ("Add", ["h", "b"], ["i"]),
+        ("Softmax", ["i"], ["y"], {"axis": -1}),
+    ]
+    made = graph(nodes, constants, ["n", 8, 8, 3])
+    x = random(2, 8, 8, 3)
+    model = fastcnn.from_onnx(made)
+    assert_close(model.predict(x.transpose(0, 3, 1, 2)), run_onnxruntime(made, x)[0])
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds == ["BatchNorm", "Conv2D", "ReLU", "Flatten", "Dense", "SoftmaxActivation"]
+
+
+def test_zeros_around_images_go_to_the_convolution():
+    nodes = [("Pad", ["x", "pads"], ["a"]), ("Conv", ["a", "filters"], ["y"], {"strides": [2, 2]})]
+    constants = {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1]), "filters": random(4, 3, 3, 3)}
+    made, x = graph(nodes, constants, ["n", 3, 8, 8]), random(2, 3, 8, 8)
+    model = fastcnn.from_onnx(made)
+    assert_close(model.predict(x), run_onnxruntime(made, x)[0])
+    assert model.layers[0].padding == "same"
+
+
+def test_rows_of_pixels_without_channels():
+    nodes = [("Flatten", ["x"], ["a"]), ("Gemm", ["a", "w"], ["y"], {"transB": 1, "alpha": 0.5})]
+    made, x = graph(nodes, {"w": random(3, 12)}, [2, 3, 4]), random(2, 3, 4)
+    assert_close(fastcnn.from_onnx(made).predict(x[:, None]), run_onnxruntime(made, x)[0])
+
+
+def test_sizes_that_a_graph_leaves_open():
+    nodes = [("GlobalAveragePool", ["x"], ["a"]), ("Conv", ["a", "w"], ["b"]), ("Flatten", ["b"], ["y"])]
+    made, x = graph(nodes, {"w": random(5, 3, 1, 1)}, ["n", 3, "h", "w"]), random(2, 3, 6, 5)
+    with pytest.raises(StorageError, match=r"input 'x': .* give input_shape"):
+        fastcnn.from_onnx(made)
+    assert_close(fastcnn.from_onnx(made, input_shape=(3, 6, 5)).predict(x), run_onnxruntime(made, x)[0])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([("LRN", ["x"], ["y"], {"size": 3})], r"node 'the LRN' \(LRN\): no layer computes it"),
+        ([("Relu", ["x"], ["a"]), ("Mul", ["x", "a"], ["y"])], r"node 'the Mul' \(Mul\): no layer computes it"),
+        ([("Add", ["x", "x"], ["y"])], r"node 'the Add' \(Add\): a value and itself"),
+        ([("Clip", ["x"], ["y"])], r"node 'the Clip' \(Clip\): expected numbers from 0 on, a ReLU"),
+        ([("Relu", ["z"], ["y"])], r"node 'the Relu' \(Relu\): expected its inputs before it; got 'z'"),
+        ([("Identity", ["x"], ["y"])], "expected at least one layer"),
+        ([("Conv", ["x", "w"], ["y"])], r"node 'the Conv' \(Conv\): .* is larger than the padded image"),
+        ([("Reshape", ["x", "s"], ["y"])], r"node 'the Reshape' \(Reshape\): shape: expected the batch first"),
+        ([("AveragePool", ["x"], ["y"], {"kernel_shape": [2, 2], "dilations": [2, 2]})], "dilations: expected"),
+    ],
+)
+def test_what_no_layer_computes(nodes, words):
+    constants = {"w": random(2, 3, 9, 9), "s": np.array([4, -1])}
+    with pytest.raises(StorageError, match=words):
+        fastcnn.from_onnx(graph(nodes, constants, [2, 3, 8, 8]))
+
+
+def test_files_that_are_none(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(StorageError, match=r"model\.onnx: expected a file of ONNX"):
+        fastcnn.from_onnx(path)
+    with pytest.raises(OSError, match="nothing"):
+        fastcnn.from_onnx(tmp_path / "nothing.onnx")
