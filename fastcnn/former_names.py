@@ -15,11 +15,22 @@ FORMER_NAMES = {
     "fastcnn.averaging": "fastcnn.optim.averaging",
     "fastcnn.callbacks": "fastcnn.training.callbacks",
     "fastcnn.descent": "fastcnn.optim.optimizer",
+    "fastcnn.feed": "fastcnn.training.feed",
+    "fastcnn.flat_state": "fastcnn.optim.flat_state",
+    "fastcnn.formats": "fastcnn.data.formats",
+    "fastcnn.guard": "fastcnn.training.guard",
+    "fastcnn.layers.checks": "fastcnn.checks",
+    "fastcnn.layers.layout": "fastcnn.engine.layout",
     "fastcnn.layers.parameter": "fastcnn.engine.parameter",
     "fastcnn.layers.residual": "fastcnn.layers.branches",
+    "fastcnn.loop": "fastcnn.training.loop",
+    "fastcnn.notebook": "fastcnn.cli.notebook",
     "fastcnn.optimizers": "fastcnn.optim.optimizers",
     "fastcnn.parallel": "fastcnn.runtime.threads",
+    "fastcnn.plans": "fastcnn.cli.recipes",
+    "fastcnn.progress": "fastcnn.training.progress",
     "fastcnn.schedules": "fastcnn.optim.schedules",
+    "fastcnn.step": "fastcnn.training.step",
 }
 
 
