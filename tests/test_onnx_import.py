@@ -258,6 +258,8 @@ def test_sizes_that_a_graph_leaves_open():
         ([("Clip", ["x"], ["y"])], r"node 'the Clip' \(Clip\): expected numbers from 0 on, a ReLU"),
         ([("Relu", ["z"], ["y"])], r"node 'the Relu' \(Relu\): expected its inputs before it; got 'z'"),
         ([("Identity", ["x"], ["y"])], "expected at least one layer"),
+        ([("Cast", ["x"], ["y"])], r"node 'the Cast' \(Cast\): "),
+        ([("BatchNormalization", ["x"], ["y"])], r"node 'the BatchNormalization' \(BatchNormalization\): expected"),
         ([("Conv", ["x", "w"], ["y"])], r"node 'the Conv' \(Conv\): .* is larger than the padded image"),
         ([("Reshape", ["x", "s"], ["y"])], r"node 'the Reshape' \(Reshape\): shape: expected the batch first"),
         ([("AveragePool", ["x"], ["y"], {"kernel_shape": [2, 2], "dilations": [2, 2]})], "dilations: expected"),
@@ -267,6 +269,18 @@ def test_what_no_layer_computes(nodes, words):
     constants = {"w": random(2, 3, 9, 9), "s": np.array([4, -1])}
     with pytest.raises(StorageError, match=words):
         fastcnn.from_onnx(graph(nodes, constants, [2, 3, 8, 8]))
+
+
+def test_branches_within_branches_are_found_at_once():
+    """There are 2⁴⁰ ways through 40 sums in a row."""
+    nodes = [("Relu", ["x"], ["v0"])]
+    for k in range(40):
+        nodes += [("Tanh", [f"v{k}"], [f"t{k}"]), ("Add", [f"v{k}", f"t{k}"], [f"v{k + 1}"])]
+    nodes.append(("Relu", ["v40"], ["y"]))
+    made, x = graph(nodes, {}, [2, 3, 4, 4]), random(2, 3, 4, 4)
+    model = fastcnn.from_onnx(made)
+    assert len(model.layers) == 42
+    assert_close(model.predict(x), run_onnxruntime(made, x)[0])
 
 
 def test_files_that_are_none(tmp_path):

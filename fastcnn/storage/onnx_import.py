@@ -124,7 +124,12 @@ def _read_node(onnx: Any, proto: Any, values: dict[str, Any], uses: Counter[str]
     elif any(each and uses[each] for each in proto.output[1:]):
         node.refuse("expected that only its first output is used")
     else:
-        values[proto.output[0]] = OPERATORS[proto.op_type](node)
+        try:
+            values[proto.output[0]] = OPERATORS[proto.op_type](node)
+        except StorageError:
+            raise
+        except Exception as error:  # whatever somebody has written into a file
+            node.refuse(f"{type(error).__name__}: {error}")
 
 
 def _constant(onnx: Any, node: Node) -> Array:

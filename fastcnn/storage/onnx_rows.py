@@ -38,6 +38,8 @@ class Place:
         What the layer's attributes become when it is built.
     function : callable or None
         Of elementwise places: the numbers here by those of the inputs.
+    dominator : Place
+        The nearest place before this one that all ways to it pass.
     amount : tuple of int
         Of "subsample" the strides, of "channels" how many zeros come behind, of "padded" top, left, bottom, right.
     """
@@ -53,10 +55,8 @@ class Place:
     taken: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
 
-    @property
-    def dominator(self) -> Place:
-        """The nearest place before this one that all ways to it pass."""
-        return reduce(_common, self.inputs)
+    def __post_init__(self) -> None:
+        self.dominator: Place = reduce(_common, self.inputs) if self.inputs else self
 
 
 def _common(a: Place, b: Place) -> Place:
