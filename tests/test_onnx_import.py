@@ -283,6 +283,13 @@ def test_branches_within_branches_are_found_at_once():
     assert_close(model.predict(x), run_onnxruntime(made, x)[0])
 
 
+def test_constants_that_are_none():
+    made = graph([("Gemm", ["x", "w"], ["y"])], {"w": random(3, 4)}, [2, 3])
+    made.graph.initializer[0].dims[0] = 99
+    with pytest.raises(StorageError, match="constant 'w': ValueError: cannot reshape"):
+        fastcnn.from_onnx(made)
+
+
 def test_files_that_are_none(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no graph")

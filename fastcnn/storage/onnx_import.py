@@ -34,7 +34,7 @@ def read_model(onnx: Any, proto: Any, input_shape: Shape | None) -> Sequential:
         If the graph has what no layer computes; the message names the node.
     """
     graph, opset = proto.graph, _opset(proto)
-    constants = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    constants = {each.name: _array(onnx, each, f"constant {each.name!r}") for each in graph.initializer}
     inputs = [each for each in graph.input if each.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:
         names = [", ".join(each.name for each in many) for many in (inputs, graph.output)]
@@ -132,10 +132,18 @@ def _read_node(onnx: Any, proto: Any, values: dict[str, Any], uses: Counter[str]
             node.refuse(f"{type(error).__name__}: {error}")
 
 
+def _array(onnx: Any, tensor: Any, what: str) -> Array:
+    """Return the numbers of a tensor."""
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except Exception as error:  # whatever somebody has written into a file
+        raise StorageError(f"{what}: {type(error).__name__}: {error}") from None
+
+
 def _constant(onnx: Any, node: Node) -> Array:
     for name, value in node.attributes.items():
         if name == "value":
-            return onnx.numpy_helper.to_array(value)  # type: ignore[no-any-return]
+            return _array(onnx, value, str(node))
         if name in ("value_float", "value_floats"):
             return np.array(value, np.float32)
         if name in ("value_int", "value_ints"):
