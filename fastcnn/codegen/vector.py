@@ -203,8 +203,9 @@ def load_first(typingctx: Any, v: Any, a: Any, i: Any, count: Any) -> Any:
         one = Vector(v.dtype)
         places = [cgutils.alloca_once_value(builder, ir.Constant(one.ir, None)) for _ in range(v.lanes // one.lanes)]
         pointer = emit_address(context, builder, a, array, index)
-        for place, first in zip(places, _emit_if_reached(builder, v, count_value), strict=True):
-            builder.store(emit_load(builder, one, builder.gep(pointer, [ir.Constant(ir.IntType(64), first)])), place)
+        for first in _emit_if_reached(builder, v, count_value):
+            register = emit_load(builder, one, builder.gep(pointer, [ir.Constant(ir.IntType(64), first)]))
+            builder.store(register, places[first // one.lanes])
         return _joined(builder, [builder.load(place) for place in places])
 
     return v(v, a, types.int64, types.int64), codegen
@@ -364,13 +365,16 @@ def first_lanes(typingctx: Any, v: Any, count: Any, fill: Any) -> Any:
     return v(v, types.int64, v), codegen
 
 
-def _folded(builder: ir.IRBuilder, vector: Vector, value: Any, join: Callable[[Any, Any], Any]) -> Any:
-    """Emit the join of all lanes, the halves first."""
-    half = vector.lanes // 2
-    while half:
-        mask = [(k + half) % vector.lanes for k in range(vector.lanes)]
-        other = builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), mask))
-        value, half = join(value, other), half // 2
+def _folded(builder: ir.IRBuilder, value: Any, join: Callable[[Any, Any], Any]) -> Any:
+    """Emit the join of all lanes: the first half and the second, until there is one."""
+    while value.type.count > 1:
+        half = value.type.count // 2
+        numbers = ir.VectorType(ir.IntType(32), half)
+        low, high = (
+            builder.shuffle_vector(value, value, ir.Constant(numbers, list(range(first, first + half))))
+            for first in (0, half)
+        )
+        value = join(low, high)
     return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
 
@@ -382,7 +386,7 @@ def sum_of_lanes(typingctx: Any, v: Any) -> Any:
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return _folded(builder, v, arguments[0], builder.fadd)
+        return _folded(builder, arguments[0], builder.fadd)
 
     return v.dtype(v), codegen
 
@@ -394,7 +398,7 @@ def double_sum_of_lanes(typingctx: Any, v: Any) -> Any:
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         wide = ir.VectorType(ir.DoubleType(), v.lanes)
         value = arguments[0] if v.itemsize == 8 else builder.fpext(arguments[0], wide)
-        return _folded(builder, v, value, builder.fadd)
+        return _folded(builder, value, builder.fadd)
 
     return types.float64(v), codegen
 
@@ -404,7 +408,7 @@ def largest_lane(typingctx: Any, v: Any) -> Any:
     """Return the largest lane as a scalar."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return _folded(builder, v, arguments[0], lambda x, y: emit_maximum(builder, x, y))
+        return _folded(builder, arguments[0], lambda x, y: emit_maximum(builder, x, y))
 
     return v.dtype(v), codegen
 
