@@ -231,7 +231,7 @@ def trained(optimizer):
         (lambda m: m.Adam().set_state({}), RuntimeError, "Adam: set_state: no model yet"),
         (lambda m: trained(m.Adam()).set_state({"steps": 1}), ValueError, "Adam: set_state: expected names .*"),
         (lambda m: trained(m.SGD()).set_state({"steps": [1]}), ValueError, "SGD: set_state: steps: expected shape .*"),
-        (lambda m: Trainer(build(), optimizer="sgd"), TypeError, "Trainer: optimizer: .* got 'sgd'"),
+        (lambda m: Trainer(build(), optimizer="sdg"), ValueError, "Trainer: optimizer: .* got 'sdg'"),
         (lambda m: Trainer(build(), optimizer=m.Adam), TypeError, "Trainer: optimizer: .*"),
         (lambda m: Trainer(build(), ema=0.9), TypeError, "Trainer: ema: .* got 0.9"),
     ],

@@ -30,12 +30,14 @@ def test_a_trainer_steps_as_a_loop_of_ones_own(make, clip_norm):
     trainer, ema, own_ema = Trainer(model, optimizer=fast), ExponentialMovingAverage(0.7), ExponentialMovingAverage(0.7)
     trainer.ema = ema
     own_loop(twin, own, 6, lambda: own_ema.update(twin))
+    norms = []
     for step in range(6):
         trainer.step(np.roll(x, step, axis=3), np.roll(y, step))
+        norms.append(fast.gradient_norm)
     assert_close(model.parameters, twin.parameters, 1e-8)
     assert_close(ema.averages, own_ema.averages, 1e-8)
     assert_close(model.gradients, twin.gradients, 1e-8)
-    assert (fast.gradient_norm > 0.1) == (clip_norm is not None)
+    assert any(norm > 0.1 for norm in norms) == (clip_norm is not None)  # it was clipped, at least once
 
 
 @pytest.mark.usefixtures("many_shards")
