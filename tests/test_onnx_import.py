@@ -21,11 +21,12 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 # ------------------------------------------------------------------------------------------------------- there and back
 
 
-@pytest.mark.parametrize("case", LAYER_CASES, ids=str)
+WITHOUT_OPERATOR = {"SpatialDropout2D"}  # in prediction it computes nothing, and ONNX knows no other use of it
+
+
+@pytest.mark.parametrize("case", [case for case in LAYER_CASES if case.name not in WITHOUT_OPERATOR], ids=str)
 def test_every_layer_comes_back(case):
     model = awake(Sequential([case.make(fastcnn)]).build(case.input_shape[1:], random_state=0))
-    if case.name == "SpatialDropout2D":
-        return  # no operator stands for it
     back = fastcnn.from_onnx(fastcnn.to_onnx(model))
     x = np.random.default_rng(1).normal(size=case.input_shape).astype(np.float32)
     assert_close(back.predict(x), model.predict(x))
