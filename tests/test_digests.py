@@ -11,6 +11,7 @@ from subprocess import Popen
 import pytest
 
 import fastcnn
+from fastcnn.jit.target import has_fused_multiply_add
 from tests import digests
 from tests.processes import finish, start_python
 
@@ -35,6 +36,9 @@ PINNED = {
 # Of 4, 8 and 16 numbers of single precision; those that the processor does not have are made of what it has.
 REGISTERS = ("sse", "avx2", "avx512")
 LIMIT = 600  # seconds: all kernels are compiled
+needs_fma = pytest.mark.skipif(
+    not has_fused_multiply_add(), reason="a processor without fused multiply-add has other bits"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,11 +51,13 @@ def processes() -> Iterator[dict[str, Popen[str]]]:
         process.kill()
 
 
+@needs_fma
 @pytest.mark.parametrize("threads", [1, 2, 3, 5, 16])
 def test_any_number_of_threads_gives_the_pinned_bits(threads):
     assert digests.digests(threads) == PINNED
 
 
+@needs_fma
 @pytest.mark.parametrize("registers", REGISTERS)
 def test_registers_of_any_length_give_the_pinned_bits(registers, processes):
     assert json.loads(finish(processes[registers], LIMIT)) == PINNED

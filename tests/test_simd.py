@@ -7,6 +7,7 @@ import pytest
 
 import fastcnn
 import reference
+from fastcnn.jit import target
 from fastcnn.jit.target import SETS, vector_set
 from tests.arrays import DTYPES, normal
 from tests.bounds import expect_convolution, expect_winograd
@@ -87,3 +88,13 @@ def test_the_tile_fits_the_registers(chosen):
         assert rows >= 1
         assert rows * vectors + vectors + 1 <= chosen.registers
     assert chosen.lanes(np.float32) == 2 * chosen.lanes(np.float64) == chosen.bits // 32
+
+
+@pytest.mark.parametrize(
+    ("triple", "features", "expected"),
+    [("x86_64-linux", {"fma": True}, True), ("x86_64-linux", {"avx": True}, False), ("aarch64-linux", {}, True)],
+)
+def test_a_processor_without_fused_multiply_add_is_known(monkeypatch, triple, features, expected):
+    monkeypatch.setattr(target.llvm, "get_process_triple", lambda: triple)
+    monkeypatch.setattr(target.llvm, "get_host_cpu_features", lambda: features)
+    assert target.has_fused_multiply_add() is expected

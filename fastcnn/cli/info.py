@@ -57,7 +57,7 @@ def _machine() -> dict[str, Any]:
     from importlib.metadata import version
 
     from ..jit.cache import cache_folder
-    from ..jit.target import vector_set
+    from ..jit.target import has_fused_multiply_add, vector_set
     from ..runtime.threads import available_cpus, get_num_threads
 
     folder = cache_folder()
@@ -65,7 +65,8 @@ def _machine() -> dict[str, Any]:
     return {
         "fastcnn": __version__, "python": platform.python_version(), **{name: version(name) for name in PACKAGES},
         "system": platform.platform(), "processor": _processor(),
-        "vector_set": vector_set().name, "processors": available_cpus(), "threads": get_num_threads(),
+        "vector_set": vector_set().name, "fused_multiply_add": has_fused_multiply_add(),
+        "processors": available_cpus(), "threads": get_num_threads(),
         "cache_folder": None if folder is None else str(folder), "cache_files": len(sizes), "cache_bytes": sum(sizes),
     }  # fmt: skip
 

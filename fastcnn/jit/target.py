@@ -54,6 +54,15 @@ SETS = {
 }
 
 
+def has_fused_multiply_add() -> bool:
+    """Tell whether the processor rounds a·b + c once; without that, trainings have other bits than elsewhere.
+
+    All 64-bit Arm processors do, and those of x86-64 since 2013.
+    """
+    machine = llvm.get_process_triple().split("-")[0]
+    return machine not in {"x86_64", "amd64"} or bool(llvm.get_host_cpu_features().get("fma"))
+
+
 @cache
 def vector_set() -> VectorSet:
     """Return the vector set of this processor, or the one that the environment variable `FASTCNN_SIMD` names."""
