@@ -220,7 +220,7 @@ def test_softmax_and_cross_entropy(guards, classes, dtype):
 
 @both_dtypes
 def test_of_equal_logits_the_first_is_the_answer(guards, dtype):
-    n, pitch = 4, 2 * lanes(dtype)
+    n, pitch = 4, -(-6 // lanes(dtype)) * lanes(dtype)
     x, dx = guards.zeros(n * pitch, dtype), guards.zeros(n * pitch, dtype)
     x.reshape(n, pitch)[:, [2, 5]] = 1
     row, totals = table(guards, np.arange(n) * pitch), guards.zeros(2, np.float64)
