@@ -39,18 +39,26 @@ def stepped(images: int, steps: int) -> Trainer:
     return trainer
 
 
+# In processes of their own: what other tests have left cannot be told from what stays.
+
+
 def test_over_a_thousand_steps():
+    grown = int(run_python("from tests.test_memory import thousand; print(thousand())"))
+    assert grown < 4 << 20
+
+
+def test_over_fifty_models():
+    grown = int(run_python("from tests.test_memory import fifty; print(fifty())"))
+    assert grown < 16 << 20
+
+
+def thousand() -> int:
+    """Return by how much a thousand steps let the process grow."""
     trainer, x, y = stepped(8, 50), np.ones((8, *SHAPE), np.float32), np.arange(8) % 4
     before = resident()
     for _ in range(1000):
         trainer.step(x, y)
-    assert resident() - before < 4 << 20
-
-
-def test_over_fifty_models():
-    """In a process of its own: what other tests have left cannot be told from what stays."""
-    grown = int(run_python("from tests.test_memory import fifty; print(fifty())"))
-    assert grown < 16 << 20
+    return resident() - before
 
 
 def fifty() -> int:
