@@ -38,6 +38,7 @@ def undisturbed(function: Callable[[], Result]) -> Result:
     """Return what a function returns; Ctrl-C does not disturb it: it raises in the main thread, which only waits here.
 
     An exception amid LLVM's calls back to Python aborts the process, and one between two entries leaves half of them.
+    LLVM's binding has a lock of its own, which an exception can leave closed: whatever calls it comes here first.
     An interrupted caller leaves the function to its end; it takes `lock` itself, so who calls again waits for that.
     """
     if threading.current_thread() is not threading.main_thread():

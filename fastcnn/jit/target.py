@@ -9,6 +9,8 @@ from functools import cache
 import llvmlite.binding as llvm
 import numpy as np
 
+from .native import undisturbed
+
 
 @dataclass(frozen=True)
 class VectorSet:
@@ -71,6 +73,10 @@ def vector_set() -> VectorSet:
         if chosen not in SETS:
             raise ValueError(f"FASTCNN_SIMD: expected one of {', '.join(SETS)}; got {chosen!r}")
         return SETS[chosen]
+    return undisturbed(_host_set)
+
+
+def _host_set() -> VectorSet:
     machine = llvm.get_process_triple().split("-")[0]
     if machine in {"aarch64", "arm64"}:
         return SETS["neon"]

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import binding, ir
 
-from ..jit.native import OBJECT, WORD, WORDS, compile_module, emit_python, python_function
+from ..jit.native import OBJECT, WORD, WORDS, compile_module, emit_python, python_function, undisturbed
 from .replay import emit_address, emit_calls
 
 # Words of the state, those that different threads write in cache lines of their own; then a line for each worker.
@@ -65,6 +65,10 @@ def ticket(count: int, threads: int) -> int:
 @cache
 def functions() -> Functions:
     """Return the functions, compiled at the first call; all of them let go of the GIL while they run."""
+    return undisturbed(_compile)
+
+
+def _compile() -> Functions:
     module = ir.Module()
     take, wait, wake = _emit_take(module), _emit_wait(module), _emit_wake(module)
     _emit_serve(module, take)
