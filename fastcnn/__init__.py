@@ -6,7 +6,7 @@ from .former_names import find_former_names
 from .lazy import lazy_names
 from .version import __version__
 
-# `import fastcnn` loads neither numba nor scikit-learn.
+# `import fastcnn` loads neither numba nor scikit-learn. `__init__.pyi` tells editors and type checkers the same names.
 _NAMES = {
     "Adam": "optim.optimizers",
     "AdamW": "optim.optimizers",
@@ -70,6 +70,7 @@ _NAMES = {
     "WarmUp": "optim.schedules",
     "check_gradients": "gradient_check",
     "clip_by_global_norm": "optim.optimizer",
+    "data": "",
     "from_onnx": "exchange",
     "get_num_threads": "runtime.threads",
     "set_num_threads": "runtime.threads",

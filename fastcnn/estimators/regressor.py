@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,8 +12,12 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
 from .. import exact
+from ..data.augmentation import Augmentation
 from ..history import Epoch
+from ..layers.base import Layer
 from ..losses import Huber, Loss, MeanAbsoluteError, MeanSquaredError
+from ..optim.optimizer import Optimizer
+from ..training.callbacks import Callback
 from ..typing import Array
 from .base import BaseCNN
 from .samples import Samples
@@ -109,27 +114,27 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
 
     def __init__(
         self,
-        layers: Any = "auto",
+        layers: str | Sequence[Layer] = "auto",
         *,
-        input_shape: Any = None,
-        loss: Any = "squared_error",
-        solver: Any = "adamw",
+        input_shape: Sequence[int] | None = None,
+        loss: str | Loss = "squared_error",
+        solver: str | Optimizer = "adamw",
         learning_rate_init: float | None = None,
-        schedule: Any = "one_cycle",
-        batch_size: Any = "auto",
+        schedule: str | Callable[[int], float] = "one_cycle",
+        batch_size: int | str = "auto",
         max_iter: int = 50,
         alpha: float = 0.01,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
-        augmentation: Any = None,
+        augmentation: Augmentation | None = None,
         warm_start: bool = False,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
-        verbose: Any = False,
-        callbacks: Any = None,
+        verbose: bool | int = False,
+        callbacks: Sequence[Callback] | None = None,
     ) -> None:
         self.layers = layers
         self.input_shape = input_shape

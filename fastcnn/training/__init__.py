@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..lazy import lazy_names
-
-if TYPE_CHECKING:
-    from .trainer import Trainer as Trainer
 
 __all__ = ["Trainer"]  # fmt: skip
 
