@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from .prediction import Predictors
 from .runtime import threads as parallel
 from .summary import summarize
 from .typing import Array, RandomState, Shape
+
+if TYPE_CHECKING:
+    from .maps import Maps
 
 
 class Sequential(Container):
@@ -30,7 +33,8 @@ class Sequential(Container):
     Attributes
     ----------
     layers : list of Layer
-        It cannot be changed.
+        It cannot be changed. `len(model)`, `model[0]` and `for layer in model` are those of this list. `model[:3]` is a
+        model of copies of the first three layers, with their weights: two models cannot share parameters.
     parameters, gradients : dict of str to array
         Named by the layer's place: `"0.filters"`, `"0.biases"`, ...; writable views in the public layout.
 
@@ -48,6 +52,7 @@ class Sequential(Container):
         self.fuse = fuse
         self._predictors: Predictors | None = None
         self._seen: Array | None = None
+        self._maps: list[Maps] = []
         if not self.layers:
             raise ValueError(f"{self.name}: layers: expected at least one layer; got none")
 
@@ -148,16 +153,80 @@ class Sequential(Container):
             if output is not None:
                 return output
         self._expect_built("predict")
-        images = np.asarray(x)
-        if images.dtype != self._flat.dtype or images.shape[1:] != self.input_shape or not len(images):
-            if images.dtype.kind not in "iub" and images.dtype != np.float16:
-                images = checks.as_images(images, self.name, "x")
-            self._check_input(images)
+        images = self._as_batch(x, "x")
         checks.as_positive_int(batch_size, self.name, "batch_size")
         workers = parallel.get_num_threads() if threads is None else parallel.check_threads(threads)
         if predictors is None or predictors.flat is not self._flat:
             predictors = self._predictors = Predictors(self)
         return predictors.predict(self, images, batch_size, workers)
+
+    def outputs(
+        self, X: Any, layers: Any = None, *, batch_size: int = 256, threads: int | None = None
+    ) -> dict[Any, Array]:
+        """Return the feature maps behind each layer, as in prediction; nothing in the model changes.
+
+        Parameters
+        ----------
+        X : array of shape (N, C, H, W) or (N, D)
+            As `predict` takes it.
+        layers : int, str, or sequence of them, optional
+            Which layers: by their place in the row, negative from the end; by place as a word, as in the names of
+            parameters and in `summary`, `"0"` or `"3.layers.1"` for one inside a residual block; or by a layer's own
+            name. Not given: all, those inside others too, in order.
+        batch_size, threads : int
+            As in `predict`.
+
+        Returns
+        -------
+        dict of array, of shape (N, C, H, W) or (N, D) each
+            By what was asked for; without `layers` by place, `"0"`, `"1"`, ... In the parameters' dtype.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not built.
+        TypeError, ValueError
+            If `X` is not what the model was built for, or a layer is none of the model's.
+
+        Notes
+        -----
+        Each layer is computed by itself: behind a `ReLU` and before it there are two maps. `predict` computes several
+        layers in one pass and folds batch norms into filters, so that its last bits may differ.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastcnn import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential
+        >>> model = Sequential([Conv2D(16, 3, name="first"), ReLU(), MaxPool2D(2), Flatten(), Dense(10)])
+        >>> maps = model.build((1, 8, 8), random_state=0).outputs(np.ones((4, 1, 8, 8)), ["first", 2, -1])
+        >>> {place: array.shape for place, array in maps.items()}
+        {'first': (4, 16, 6, 6), 2: (4, 16, 3, 3), -1: (4, 10)}
+        """
+        from . import maps
+
+        self._expect_built("outputs")
+        wanted = maps.chosen(self, layers, f"{self.name}: outputs")
+        images = self._as_batch(X, "X")
+        checks.as_positive_int(batch_size, self.name, "batch_size")
+        workers = parallel.get_num_threads() if threads is None else parallel.check_threads(threads)
+        try:
+            mine = self._maps.pop()
+        except IndexError:  # the first call, or another thread has it
+            mine = maps.Maps(self)
+        if mine.flat is not self._flat:
+            mine = maps.Maps(self)
+        found = mine.outputs(self, images, wanted.values(), batch_size, workers)
+        self._maps.append(mine)
+        return {one: found[place] for one, place in wanted.items()}
+
+    def _as_batch(self, x: Any, argument: str) -> Array:
+        """Return a batch that the built model takes: integers and half precision as they are."""
+        images = np.asarray(x)
+        if images.dtype != self._flat.dtype or images.shape[1:] != self.input_shape or not len(images):
+            if images.dtype.kind not in "iub" and images.dtype != np.float16:
+                images = checks.as_images(images, self.name, argument)
+            self._check_input(images)
+        return images
 
     def summary(self, input_shape: Shape | None = None, batch_size: int = 32) -> str:
         """Return a table of the layers: output shapes, parameters, floating-point operations, memory of a step.
@@ -190,7 +259,49 @@ class Sequential(Container):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what predictions have left behind."""
-        return {**super().__getstate__(), "_predictors": None, "_seen": None}
+        return {**super().__getstate__(), "_predictors": None, "_seen": None, "_maps": []}
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, key: int) -> Layer: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> Sequential: ...
+
+    def __getitem__(self, key: int | slice) -> Layer | Sequential:
+        if isinstance(key, slice):
+            return self._slice(key)
+        if isinstance(key, bool) or not hasattr(key, "__index__"):
+            raise TypeError(f"{self.name}: expected the place of a layer, an int, or a slice such as [:3]; got {key!r}")
+        if not -len(self.layers) <= key < len(self.layers):
+            raise IndexError(f"{self.name}: expected a place below {len(self.layers)}, that of a layer; got {key}")
+        return self.layers[key]
+
+    def _slice(self, key: slice) -> Sequential:
+        """Return a model of copies of some layers in a row, built if this one is."""
+        if key.step not in (None, 1):
+            raise ValueError(f"{self.name}: expected a slice of layers in a row, without a step; got step {key.step}")
+        first, last, _ = key.indices(len(self.layers))
+        if first >= last:
+            raise ValueError(
+                f"{self.name}: expected a slice with at least one of the {len(self.layers)} layers; "
+                f"got none in [{'' if key.start is None else key.start}:{'' if key.stop is None else key.stop}]"
+            )
+        with self._lock:
+            part = Sequential([layer.copy() for layer in self.layers[first:last]], fuse=self.fuse)
+            part._mode, part._training = self._mode, self._training
+            if self.input_shape is not None:
+                _, inside, _ = [*row_shapes(self.layers, self.input_shape, self.name)][first]
+                part.build(inside, random_state=0, dtype=self._flat.dtype)
+        return part
+
+    def _inner_rows(self) -> Iterator[list[tuple[str, Layer]]]:
+        yield [*self._children()]
 
     def _children(self) -> Iterator[tuple[str, Layer]]:
         for place, layer in enumerate(self.layers):

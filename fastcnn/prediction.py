@@ -24,6 +24,7 @@ from .typing import Array, IntArray, Shape
 
 if TYPE_CHECKING:
     from .layers.container import Container
+    from .layers.part import Part
 
 CACHE = 1 << 20  # bytes of the maps before and behind a block, for one piece of a batch
 WORK = 10e6  # multiply-adds below which a piece is not worth a hand-over to a thread
@@ -40,7 +41,7 @@ class Predictors:
 
     def __init__(self, model: Container) -> None:
         self.flat = model._flat
-        self.fitting = _images_in_cache(model)
+        self.fitting = images_in_cache(model)
         self.singles: list[Predictor] = []  # those that are made for one image
         self.idle = {1: self.singles}
 
@@ -87,7 +88,7 @@ class Predictor:
         The most images of a piece.
     """
 
-    def __init__(self, model: Container, images: int) -> None:
+    def __init__(self, model: Container | Part, images: int) -> None:
         assert model.input_shape is not None
         self.images = images
         graph = Graph(model.input_shape, model._flat.dtype, training=False)
@@ -234,7 +235,7 @@ class _Copies:
         return True
 
 
-def _images_in_cache(model: Container) -> int:
+def images_in_cache(model: Container | Part) -> int:
     """Return of how many images the largest maps before and behind a block fit the cache; at least one."""
     assert model.input_shape is not None
     graph = Graph(model.input_shape, model._flat.dtype, training=False)

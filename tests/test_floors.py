@@ -19,7 +19,7 @@ from tests.processes import ROOT, run_python
 FLOORS = [
     "typing", "version", "lazy", "former_names", "history", "digest", "views", "exact", "draws", "checks", "settings",
     "jit", "codegen", "kernels", "runtime", "engine", "ops", "layers", "losses", "optim", "data",
-    "prediction", "summary", "model", "kinks", "models", "storage", "training", "gradient_check",
+    "prediction", "maps", "summary", "model", "kinks", "models", "storage", "training", "gradient_check",
     "estimators", "saving", "exchange", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted((ROOT / "fastcnn").rglob("*.py"))

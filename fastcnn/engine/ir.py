@@ -7,7 +7,7 @@ shapes of one network. A value is what one operation hands to others: feature ma
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -201,6 +201,8 @@ class Graph:
         Whether there will be a backward pass.
     fuse : bool
         Whether runs of layers become one operation.
+    watch : function of (graph, layer, value), optional
+        Called behind each layer of a row with its output; returns the value that the next layer reads.
 
     Attributes
     ----------
@@ -217,6 +219,7 @@ class Graph:
     dtype: np.dtype
     training: bool = True
     fuse: bool = True
+    watch: Callable[[Graph, Any, int], int] | None = None
     ops: list[Op] = field(default_factory=list)
     shapes: list[tuple[int, int, int]] = field(default_factory=list)
     aliases: dict[int, int] = field(default_factory=dict)

@@ -33,10 +33,13 @@ class Branches(Container):
         shapes = [shape for *_, shape in row_shapes(self.rows[row], input_shape, f"{self.name}: {row}")]
         return shapes[-1] if shapes else input_shape
 
-    def _children(self) -> Iterator[tuple[str, Layer]]:
+    def _inner_rows(self) -> Iterator[list[tuple[str, Layer]]]:
         for row, layers in self.rows.items():
-            for place, layer in enumerate(layers):
-                yield f"{row}.{place}", layer
+            yield [(f"{row}.{place}", layer) for place, layer in enumerate(layers)]
+
+    def _children(self) -> Iterator[tuple[str, Layer]]:
+        for row in self._inner_rows():
+            yield from row
 
     def _inner_shapes(self, input_shape: Shape) -> Iterator[tuple[Layer, Shape]]:
         for row, layers in self.rows.items():

@@ -27,6 +27,10 @@ class Container(Layer):
         """Yield each inner layer, in the order of `_children`, with the shape of its input."""
         raise NotImplementedError
 
+    def _inner_rows(self) -> Iterator[list[tuple[str, Layer]]]:
+        """Yield the rows of inner layers with their places; the first of each takes the container's input."""
+        raise NotImplementedError
+
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         generator = checks.as_generator(random_state)
         self._session = None

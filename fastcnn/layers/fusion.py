@@ -25,4 +25,6 @@ def lower_row(graph: Graph, layers: Sequence[Layer], x: int) -> int:
     runs = find_runs(layers, graph.training) if graph.fuse else ((layer, ()) for layer in layers)
     for head, absorbed in runs:
         x = head._lower(graph, x, absorbed)
+        if graph.watch is not None:
+            x = graph.watch(graph, head, x)
     return x
