@@ -2,6 +2,7 @@
 
 ======================================  =====================================================================
 ``python -m bench.steps [net ...]``     whole training steps against PyTorch and JAX, and the share of the peak
+``python -m bench.random_networks``     the same for networks that nobody tuned for, and where our time goes
 ``python -m bench.predict [case ...]``  prediction against PyTorch and onnxruntime
 ``python -m bench.notebook_step``       the notebook's training step against ``reference``
 ``python -m bench.kernels``             single convolutions by shape and direction, and the share of the peak

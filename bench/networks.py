@@ -136,7 +136,8 @@ def shape_after(layer: Layer, shape: Shape) -> Shape:
             reach, stride = 2 * arguments["padding"] - arguments["filter_size"], arguments.get("stride", 1)
             return (arguments.get("num_filters", shape[0]), *((side + reach) // stride + 1 for side in shape[1:]))
         case "MaxPool2" | "MaxPool2D":
-            return (shape[0], *(side // 2 for side in shape[1:]))
+            size, stride = pool_window(layer)
+            return (shape[0], *((side - size) // stride + 1 for side in shape[1:]))
         case "GlobalAvgPool2D":
             return shape[:1]
         case "Flatten":
@@ -146,6 +147,12 @@ def shape_after(layer: Layer, shape: Shape) -> Shape:
         case "ReLU" | "BatchNorm":
             return shape
     raise ValueError(f"no shape is known for {layer}")
+
+
+def pool_window(layer: Layer) -> tuple[int, int]:
+    """Return size and stride of a max-pooling."""
+    size = layer.arguments.get("pool_size", 2)
+    return size, layer.arguments.get("stride", size)
 
 
 def parameter_shapes(place: Place) -> dict[str, Shape]:

@@ -23,17 +23,20 @@ CHECKED_STEPS = 3
 SECONDS_TO_BEGIN = 120  # a side whose first steps take longer is left out: torch.compile
 
 
-def begin(network: Network, compiled: bool, fresh: bool) -> list[Side]:
-    """Return the sides of a network after their first steps, whose losses were found equal."""
+def begin(network: Network, compiled: bool, fresh: bool, jax: bool = True, quiet: bool = False) -> list[Side]:
+    """Return the sides of a network after their first steps, whose losses were found equal.
+
+    A peer that dies in a process of its own is left out, and so is one that `torch.compile` cannot compile.
+    """
     bound, worst, expected, begun = loss_bound(network, CHECKED_STEPS), 0.0, None, []
-    for side in all_sides(network, compiled, fresh):
+    for side in all_sides(network, compiled, fresh, jax):
         try:
             with time_limit(SECONDS_TO_BEGIN):
                 losses = side.turn(CHECKED_STEPS).values
         except Exception as error:
-            if "compiled" not in side.name:
+            if "compiled" not in side.name and not isinstance(error, EOFError):
                 raise
-            print(f"left out: {side.name}: {str(error).splitlines()[0]}")
+            print(f"left out: {side.name}: {(str(error) or 'its process has ended').splitlines()[0]}")
             continue
         expected = expected or losses
         apart = max(abs(loss - other) / max(1.0, other) for loss, other in zip(losses, expected, strict=True))
@@ -41,7 +44,8 @@ def begin(network: Network, compiled: bool, fresh: bool) -> list[Side]:
             raise AssertionError(f"{side.name}: losses {losses}; {begun[0].name}: {expected}; allowed {bound:.1e}")
         worst = max(worst, apart)
         begun.append(side)
-    print(f"equal: losses of {CHECKED_STEPS} steps, {worst:.1e} apart at most; float32 allows {bound:.1e}")
+    if not quiet:
+        print(f"equal: losses of {CHECKED_STEPS} steps, {worst:.1e} apart at most; float32 allows {bound:.1e}")
     return begun
 
 

@@ -21,7 +21,7 @@ from ..networks import Network
 from ..timing import KEEP_MEMORY, RemoteSide, Side, cores
 
 
-def all_sides(network: Network, compiled: bool, fresh: bool) -> Iterator[Side]:
+def all_sides(network: Network, compiled: bool, fresh: bool, jax: bool = True) -> Iterator[Side]:
     """Yield all sides of a network: fastcnn's first, then the peers that are installed, if `fresh` each in a process.
 
     XLA fixes its threads when it starts, so JAX on one thread is always in a process of its own.
@@ -33,7 +33,7 @@ def all_sides(network: Network, compiled: bool, fresh: bool) -> Iterator[Side]:
     if find_spec("torch"):
         for build, last, count in itertools.product((False, True) if compiled else (False,), (False, True), counts):
             yield make("pytorch", network, count, last, build)
-    if find_spec("jax"):
+    if jax and find_spec("jax"):
         yield _make_apart("xla", network, 1, environment={"NPROC": "1"} | ({} if fresh else KEEP_MEMORY))
         if cores() > 1:
             yield make("xla", network, cores())

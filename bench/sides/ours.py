@@ -22,7 +22,7 @@ from ..timing import Side, threads_text
 
 def make(network: Network, threads: int) -> Side:
     """Return the step of the `Trainer`, which takes the arrays as a user has them: NCHW, not converted beforehand."""
-    model = _model(network)
+    model = model_of(network)
     sgd = SGD(learning_rate=LEARNING_RATE)
     trainer = Trainer(model, loss="cross_entropy", optimizer=sgd, threads=threads)
     supply = itertools.cycle(batches(network))
@@ -31,13 +31,13 @@ def make(network: Network, threads: int) -> Side:
 
 def predictor(network: Network, threads: int) -> Side:
     """Return `predict` of a batch, NCHW."""
-    model, images = _model(network), predicted_images(network)
+    model, images = model_of(network), predicted_images(network)
     for key, value in running_statistics(network).items():
         model._state()[key][...] = value
     return Side(f"fastcnn, {threads_text(threads)}", lambda: model.predict(images, threads=threads), threads)
 
 
-def _model(network: Network) -> Sequential:
+def model_of(network: Network) -> Sequential:
     """Return the network with the initial parameters."""
     model = Sequential([_layer(layer) for layer in network.layers]).build(network.input_shape, random_state=0)
     for key, value in initial_parameters(network).items():

@@ -19,6 +19,7 @@ from ..networks import (
     initial_parameters,
     parameter_shapes,
     places,
+    pool_window,
     predicted_images,
     running_statistics,
 )
@@ -140,7 +141,7 @@ def _twin(place: Place) -> list[nn.Module]:
         case "ReLU":
             return [nn.ReLU()]
         case "MaxPool2" | "MaxPool2D":  # behind a ReLU their ties differ at zeros only, which pass no gradient on
-            return [nn.MaxPool2d(2)]
+            return [nn.MaxPool2d(*pool_window(place.layer))]
         case "GlobalAvgPool2D":
             return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         case "Flatten":
