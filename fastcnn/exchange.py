@@ -68,11 +68,18 @@ def to_onnx(
     OSError
         If the file cannot be written.
 
+    See Also
+    --------
+    from_onnx : Reads a network from ONNX.
+    save : Writes a model, an estimator or a trainer.
+
     Examples
     --------
     >>> import fastcnn
     >>> model = fastcnn.models.lenet5().build((1, 28, 28), random_state=0)
-    >>> fastcnn.to_onnx(model, "lenet5.onnx")  # doctest: +SKIP
+    >>> graph = fastcnn.to_onnx(model)  # with a path, a file too
+    >>> graph.graph.output[0].name
+    'output'
     """
     onnx = onnx_package("to_onnx")
     if batch != "dynamic":
@@ -150,6 +157,7 @@ def from_onnx(path: str | os.PathLike[str] | BinaryIO | Any, *, input_shape: Any
     Parameters
     ----------
     path : path, binary file or onnx.ModelProto
+        The graph, or where it is read from.
     input_shape : tuple of int, optional
         (C, H, W) or (D,), where the graph leaves sizes open.
 
@@ -168,6 +176,11 @@ def from_onnx(path: str | os.PathLike[str] | BinaryIO | Any, *, input_shape: Any
     OSError
         If the file cannot be read.
 
+    See Also
+    --------
+    to_onnx : Writes a model or an estimator as ONNX.
+    load : Reads what `save` has written.
+
     Notes
     -----
     Constants that are added or multiplied become a part of the layer before; where that cannot be, a `BatchNorm` whose
@@ -177,7 +190,10 @@ def from_onnx(path: str | os.PathLike[str] | BinaryIO | Any, *, input_shape: Any
     Examples
     --------
     >>> import fastcnn
-    >>> model = fastcnn.from_onnx("resnet20.onnx")  # doctest: +SKIP
+    >>> graph = fastcnn.to_onnx(fastcnn.models.lenet5().build((1, 28, 28), random_state=0))
+    >>> model = fastcnn.from_onnx(graph)  # or the path of a file
+    >>> model.output_shape((1, 28, 28))
+    (10,)
     """
     onnx = onnx_package("from_onnx")
     shape = None if input_shape is None else check_input_shape(input_shape, "from_onnx")

@@ -129,6 +129,7 @@ def check_gradients(
     directions : int
         For each parameter.
     tolerance : float
+        The relative error that is let pass.
     random_state : None, int, RandomState or Generator
         For the directions, and for the parameters if the model is not built.
     raises : bool
@@ -144,6 +145,10 @@ def check_gradients(
         If a gradient is wrong, with the report's table, unless `raises` is False.
     ValueError
         If there are no targets and two forward passes differ, as with dropout.
+
+    See Also
+    --------
+    Layer : What all layers share, and a layer of your own.
 
     Notes
     -----

@@ -56,10 +56,24 @@ class History:
     stopped : str or None
         Why the fit ended before its last epoch; None if it did not.
 
+    See Also
+    --------
+    Trainer : Trains a model step by step.
+    Callback : What happens at the moments of a fit.
+
     Examples
     --------
     `print(history)` shows the table, `history["val_loss"]` is a column, `history[-1].accuracy` a value, and
     `pandas.DataFrame(history.to_dict())` a data frame.
+
+    >>> import numpy as np
+    >>> from fastcnn import Dense, Sequential, Trainer
+    >>> trainer = Trainer(Sequential([Dense(2)]), random_state=0)
+    >>> history = trainer.fit(np.eye(3), [0, 1, 1], epochs=5, batch_size=3, verbose=0)
+    >>> len(history), history[-1].loss < history[0].loss
+    (5, True)
+    >>> sorted(history.to_dict())
+    ['accuracy', 'epoch', 'images_per_second', 'learning_rate', 'loss', 'seconds', 'val_accuracy', 'val_loss']
     """
 
     def __init__(self) -> None:

@@ -63,6 +63,12 @@ class Loss(ShownAsCall, Fixed, ABC):
     A `Trainer` calls losses by itself; alone they are functions of arrays. What an argument is set to takes effect
     in the next step, or it is read-only; another loss is set by `trainer.loss = ...`.
 
+    See Also
+    --------
+    CrossEntropy : Cross-entropy of one class among several.
+    MeanSquaredError : Squared error.
+    Trainer : Trains a model step by step.
+
     Examples
     --------
     >>> from fastcnn import MeanSquaredError
@@ -106,11 +112,27 @@ class Loss(ShownAsCall, Fixed, ABC):
         return self._alone(output, target, sample_weight)[0]
 
     def gradient(self, output: Any, target: Any, sample_weight: Any = None) -> Array:
-        """Return dL/d(output), in the shape of `output`; arguments and errors as in a call."""
+        """Return dL/d(output), in the shape of `output`; arguments and errors as in a call.
+
+        Parameters
+        ----------
+        output : array
+            What the model has given.
+        target : array
+            What it should have given.
+        sample_weight : array of shape (N,), optional
+            The weight of each example.
+        """
         return self._alone(output, target, sample_weight)[1]
 
     def attach(self, graph: Graph) -> None:
-        """Take the model at what the loss wants to see; before the graph is planned."""
+        """Take the model at what the loss wants to see; before the graph is planned.
+
+        Parameters
+        ----------
+        graph : Graph
+            The operations of the model; `graph.output` is its last value.
+        """
         if self.swallows and graph.ops and graph.ops[-1].traits.link == self.swallows:
             graph.output = graph.ops.pop().x
             graph.shapes.pop()
@@ -121,18 +143,60 @@ class Loss(ShownAsCall, Fixed, ABC):
             )
 
     def check_end(self, layout: Layout) -> None:
-        """Raise ValueError if the loss has no meaning for such outputs."""
+        """Raise ValueError if the loss has no meaning for such outputs.
+
+        Parameters
+        ----------
+        layout : Layout
+            Where the numbers of the model's output lie.
+        """
 
     @abstractmethod
     def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
-        """Return the checked targets of a batch of `n`: of copies, which no other thread can change after the check."""
+        """Return the checked targets of a batch of `n`: of copies, which no other thread can change after the check.
+
+        Parameters
+        ----------
+        end : End
+            The model's output in the plan.
+        y : array
+            Targets of the batch, as they are given.
+        n : int
+            Samples of the batch.
+        sample_weight : array of shape (n,), optional
+            The weight of each sample.
+        """
 
     @abstractmethod
     def evaluate(self, end: End, n: int, workspace: Workspace, targets: Targets, first: int, totals: Array) -> None:
-        """Write the gradient of L for the `n` samples from `first` on; add loss and hits to `totals`."""
+        """Write the gradient of L for the `n` samples from `first` on; add loss and hits to `totals`.
+
+        Parameters
+        ----------
+        end : End
+            The model's output in the plan.
+        n : int
+            Samples of the shard.
+        workspace : Workspace
+            The memory of the shard: output and gradient.
+        targets : Targets
+            Those of the whole batch.
+        first : int
+            The shard's first sample in the batch.
+        totals : array of shape (2,)
+            Where the shard's loss and hits are written.
+        """
 
     def mean(self, targets: Targets, totals: Sequence[float]) -> float:
-        """Return L from the totals of all shards, added up."""
+        """Return L from the totals of all shards, added up.
+
+        Parameters
+        ----------
+        targets : Targets
+            Those of the batch.
+        totals : array
+            Losses and hits of the shards.
+        """
         return totals[0] / targets.total
 
     def _alone(self, output: Any, target: Any, sample_weight: Any) -> tuple[float, Array]:
@@ -189,6 +253,10 @@ class CrossEntropy(Loss):
     class_weight : array of shape (K,), optional
         w, at least 0.
 
+    See Also
+    --------
+    BinaryCrossEntropy : Cross-entropy of independent answers.
+
     Notes
     -----
     With class weights the mean is divided by the sum of the weights of the targets, as PyTorch does for integer
@@ -198,6 +266,14 @@ class CrossEntropy(Loss):
     ----------
     Bishop, "Pattern recognition and machine learning", 2006, section 4.3.4; Szegedy et al., "Rethinking the Inception
     architecture for computer vision", CVPR 2016, section 7, for the smoothing.
+
+    Examples
+    --------
+    >>> from fastcnn import CrossEntropy
+    >>> round(CrossEntropy()([[2.0, -1.0, 0.0]], [0]), 4)
+    0.1698
+    >>> round(CrossEntropy(label_smoothing=0.1)([[2.0, -1.0, 0.0]], [0]), 4)
+    0.3365
     """
 
     name = "cross_entropy"
@@ -319,9 +395,20 @@ class BinaryCrossEntropy(_Elementwise):
     overflows nowhere; PyTorch's `BCEWithLogitsLoss`. The accuracy is the share of answers that are on the right side:
     `(z > 0) == (y > 1/2)`.
 
+    See Also
+    --------
+    CrossEntropy : Cross-entropy of one class among several.
+    Sigmoid : Logistic function.
+
     References
     ----------
     Bishop, "Pattern recognition and machine learning", 2006, section 4.3.2.
+
+    Examples
+    --------
+    >>> from fastcnn import BinaryCrossEntropy
+    >>> round(BinaryCrossEntropy()([[2.0, -1.0]], [[1, 0]]), 4)
+    0.2201
     """
 
     name = "binary_cross_entropy"
@@ -340,9 +427,20 @@ class BinaryCrossEntropy(_Elementwise):
 class MeanSquaredError(_Elementwise):
     """Squared error `(z − y)²`, gradient `2·(z − y)`: PyTorch's and scikit-learn's; some texts halve it.
 
+    See Also
+    --------
+    MeanAbsoluteError : Absolute error.
+    Huber : Squared for small errors, absolute for large ones.
+
     References
     ----------
     Bishop, "Pattern recognition and machine learning", 2006, section 1.1.
+
+    Examples
+    --------
+    >>> from fastcnn import MeanSquaredError
+    >>> MeanSquaredError()([[1.0], [4.0]], [[0.0], [2.0]])
+    2.5
     """
 
     name = "mean_squared_error"
@@ -355,9 +453,20 @@ class MeanSquaredError(_Elementwise):
 class MeanAbsoluteError(_Elementwise):
     """Absolute error `|z − y|`, gradient `sign(z − y)`, 0 at 0.
 
+    See Also
+    --------
+    MeanSquaredError : Squared error.
+    Huber : Squared for small errors, absolute for large ones.
+
     References
     ----------
     Hastie et al., "The elements of statistical learning", 2009, section 10.6.
+
+    Examples
+    --------
+    >>> from fastcnn import MeanAbsoluteError
+    >>> MeanAbsoluteError()([[1.0], [4.0]], [[0.0], [2.0]])
+    1.5
     """
 
     name = "mean_absolute_error"
@@ -377,9 +486,20 @@ class Huber(_Elementwise):
     delta : float
         δ, above 0.
 
+    See Also
+    --------
+    MeanSquaredError : Squared error.
+    MeanAbsoluteError : Absolute error.
+
     References
     ----------
     Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35 (1964).
+
+    Examples
+    --------
+    >>> from fastcnn import Huber
+    >>> Huber(delta=1.0)([[1.0], [4.0]], [[0.0], [2.0]])
+    1.0
     """
 
     name = "huber"

@@ -27,8 +27,11 @@ class Sequential(Container):
     Parameters
     ----------
     layers : sequence of Layer
+        The first takes the input, the last gives the output.
     fuse : bool
         Whether runs such as `Conv2D, ReLU, MaxPool2D` are computed in one pass. The result is the same.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
@@ -37,6 +40,11 @@ class Sequential(Container):
         model of copies of the first three layers, with their weights: two models cannot share parameters.
     parameters, gradients : dict of str to array
         Named by the layer's place: `"0.filters"`, `"0.biases"`, ...; writable views in the public layout.
+
+    See Also
+    --------
+    Trainer : Trains a model step by step.
+    Layer : What all layers share, and a layer of your own.
 
     Examples
     --------
@@ -72,9 +80,11 @@ class Sequential(Container):
         Parameters
         ----------
         input_shape : tuple of int
+            (C, H, W) or (D,), the batch axis left out.
         random_state : None, int, RandomState or Generator
             One generator serves all layers in order, except those with a `random_state` of their own.
         dtype : float32 or float64
+            Of the parameters, and so of all that is computed.
 
         Raises
         ------

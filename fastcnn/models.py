@@ -26,11 +26,23 @@ def digits_default(input_shape: Shape = (1, 8, 8), num_classes: int = 10) -> Seq
     input_shape : tuple of int
         (C, H, W); at least 4 x 4.
     num_classes : int
+        Outputs of the last layer.
 
     Returns
     -------
     Sequential
         Not built yet; it ends in logits.
+
+    See Also
+    --------
+    compact : A network for small images and little time.
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> model = models.digits_default((1, 8, 8)).build((1, 8, 8), random_state=0)
+    >>> sum(array.size for array in model.parameters.values())
+    30634
     """
     layers = [*_vgg_group(32), *_vgg_group(32), MaxPool2D(2), *_vgg_group(64), MaxPool2D(2)]
     return _network("digits_default", layers, [], input_shape, num_classes)
@@ -44,15 +56,28 @@ def lenet5(input_shape: Shape = (1, 28, 28), num_classes: int = 10) -> Sequentia
     input_shape : tuple of int
         (C, H, W); at least 12 x 12.
     num_classes : int
+        Outputs of the last layer.
 
     Returns
     -------
     Sequential
         Not built yet; it ends in logits.
 
+    See Also
+    --------
+    keras_mnist : The network of Keras's first example.
+    compact : A network for small images and little time.
+
     References
     ----------
     LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 86 (1998), section II.B.
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> model = models.lenet5((1, 28, 28)).build((1, 28, 28), random_state=0)
+    >>> sum(array.size for array in model.parameters.values())
+    61706
     """
     layers = [Conv2D(6, 5, padding=2), ReLU(), MaxPool2D(2), Conv2D(16, 5), ReLU(), MaxPool2D(2)]
     return _network("lenet5", layers, [120, 84], input_shape, num_classes)
@@ -66,15 +91,27 @@ def keras_mnist(input_shape: Shape = (1, 28, 28), num_classes: int = 10) -> Sequ
     input_shape : tuple of int
         (C, H, W); at least 10 x 10.
     num_classes : int
+        Outputs of the last layer.
 
     Returns
     -------
     Sequential
         Not built yet; it ends in logits.
 
+    See Also
+    --------
+    lenet5 : LeNet-5.
+
     References
     ----------
     Chollet, "Simple MNIST convnet", keras.io/examples/vision/mnist_convnet.
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> model = models.keras_mnist((1, 28, 28)).build((1, 28, 28), random_state=0)
+    >>> sum(array.size for array in model.parameters.values())
+    34826
     """
     layers = [Conv2D(32, 3), ReLU(), MaxPool2D(2), Conv2D(64, 3), ReLU(), MaxPool2D(2)]
     return _network("keras_mnist", layers, [], input_shape, num_classes)
@@ -92,11 +129,24 @@ def compact(input_shape: Shape = (1, 28, 28), num_classes: int = 10) -> Sequenti
     input_shape : tuple of int
         (C, H, W); at least 8 x 8.
     num_classes : int
+        Outputs of the last layer.
 
     Returns
     -------
     Sequential
         Not built yet; it ends in logits.
+
+    See Also
+    --------
+    resnet6 : A bigger network than `compact`, with a residual block.
+    lenet5 : LeNet-5.
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> model = models.compact((1, 28, 28)).build((1, 28, 28), random_state=0)
+    >>> sum(array.size for array in model.parameters.values())
+    131658
     """
     layers = [*_early(32), *_halving(64), *_unit(64), *_halving(128), GlobalAvgPool2D()]
     return _network("compact", layers, [], input_shape, num_classes)
@@ -114,16 +164,29 @@ def resnet6(input_shape: Shape = (1, 28, 28), num_classes: int = 10) -> Sequenti
     input_shape : tuple of int
         (C, H, W); at least 4 x 4.
     num_classes : int
+        Outputs of the last layer.
 
     Returns
     -------
     Sequential
         Not built yet; it ends in logits.
 
+    See Also
+    --------
+    compact : A network for small images and little time.
+    resnet20 : ResNet-20.
+
     References
     ----------
     He et al., "Deep residual learning for image recognition", CVPR 2016, section 3; Coleman et al., "DAWNBench: an
     end-to-end deep learning benchmark and competition", NeurIPS ML Systems Workshop 2017.
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> model = models.resnet6((1, 28, 28)).build((1, 28, 28), random_state=0)
+    >>> sum(array.size for array in model.parameters.values())
+    242122
     """
     residual = Residual([*_unit(96), *_unit(96)])
     layers = [*_early(32), *_unit(64), *_halving(96), residual, GlobalAvgPool2D()]
@@ -138,15 +201,27 @@ def vgg6(input_shape: Shape = (3, 32, 32), num_classes: int = 10) -> Sequential:
     input_shape : tuple of int
         (C, H, W); at least 8 x 8.
     num_classes : int
+        Outputs of the last layer.
 
     Returns
     -------
     Sequential
         Not built yet; it ends in logits.
 
+    See Also
+    --------
+    resnet20 : ResNet-20.
+
     References
     ----------
     Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> model = models.vgg6((3, 32, 32)).build((3, 32, 32), random_state=0)
+    >>> sum(array.size for array in model.parameters.values())
+    550570
     """
     layers = [layer for width in (32, 64, 128) for layer in (*_vgg_group(width, width), MaxPool2D(2))]
     return _network("vgg6", layers, [128], input_shape, num_classes)
@@ -160,15 +235,28 @@ def resnet20(input_shape: Shape = (3, 32, 32), num_classes: int = 10) -> Sequent
     input_shape : tuple of int
         (C, H, W).
     num_classes : int
+        Outputs of the last layer.
 
     Returns
     -------
     Sequential
         Not built yet; it ends in logits.
 
+    See Also
+    --------
+    resnet6 : A bigger network than `compact`, with a residual block.
+    vgg6 : Six convolutions in groups of two.
+
     References
     ----------
     He et al., "Deep residual learning for image recognition", CVPR 2016, section 4.2.
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> model = models.resnet20((3, 32, 32)).build((3, 32, 32), random_state=0)
+    >>> sum(array.size for array in model.parameters.values())
+    269722
     """
     layers = [*_normalised(Conv2D(16, 3, padding=1, bias=False)), ReLU()]
     for width in (16, 32, 64):
@@ -193,16 +281,28 @@ def mobilenet_small(input_shape: Shape = (3, 32, 32), num_classes: int = 10) -> 
     input_shape : tuple of int
         (C, H, W).
     num_classes : int
+        Outputs of the last layer.
 
     Returns
     -------
     Sequential
         Not built yet; it ends in logits.
 
+    See Also
+    --------
+    resnet20 : ResNet-20.
+
     References
     ----------
     Howard et al., "MobileNets: efficient convolutional neural networks for mobile vision applications",
     arXiv:1704.04861 (2017), section 3, table 1.
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> model = models.mobilenet_small((3, 32, 32)).build((3, 32, 32), random_state=0)
+    >>> sum(array.size for array in model.parameters.values())
+    136778
     """
     layers = [*_normalised(Conv2D(32, 3, padding=1, bias=False)), ReLU()]
     for width, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):

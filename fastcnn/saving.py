@@ -46,6 +46,11 @@ def save(what: Sequential | Trainer | BaseCNN, path: str | os.PathLike[str] | Bi
     OSError
         If the file cannot be written.
 
+    See Also
+    --------
+    load : Reads what `save` has written.
+    to_onnx : Writes a model or an estimator as ONNX.
+
     Notes
     -----
     A parameter of an estimator that no file can keep (callbacks, functions, generators) is left out with a warning: its
@@ -97,7 +102,9 @@ def load(
     Parameters
     ----------
     path : path or binary file
+        What `save` has written.
     custom_layers : list of classes, or dict of classes by name, optional
+        Layers of your own that the file may name.
 
     Returns
     -------
@@ -110,6 +117,21 @@ def load(
         message begins with the file's name.
     OSError
         If the file cannot be read.
+
+    See Also
+    --------
+    save : Writes a model, an estimator or a trainer.
+    StorageError : What `load` raises for a damaged file.
+
+    Examples
+    --------
+    >>> import io
+    >>> import fastcnn
+    >>> from fastcnn import Dense, Sequential
+    >>> file = io.BytesIO()
+    >>> fastcnn.save(Sequential([Dense(10)]).build((4,), random_state=0), file)
+    >>> fastcnn.load(io.BytesIO(file.getvalue()))
+    Sequential([Dense(10)])
     """
     custom = network.custom_table(custom_layers)
     contents = layout.read(path)

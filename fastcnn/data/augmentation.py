@@ -77,6 +77,12 @@ class Augmentation(ShownAsCall):
     padding : {"constant", "edge", "reflect"}
         What comes in from beyond the edge: `fill`, the nearest pixel, or the mirror image.
     fill : float
+        What a number beyond the edge, or in a cut-out square, is.
+
+    See Also
+    --------
+    Trainer : Trains a model step by step.
+    CNNClassifier : Classifier with the interface of scikit-learn.
 
     References
     ----------

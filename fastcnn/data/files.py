@@ -23,7 +23,33 @@ KINDS = {
 
 
 class DataError(ValueError):
-    """A file of data that is not what it should be; the message is one line and begins with its path."""
+    """A file of data that is not what it should be; the message is one line and begins with its path.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    problem : str
+        What is wrong with it.
+
+    See Also
+    --------
+    load : Reads a data set of any known kind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from fastcnn.data import DataError, load
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "set.npz")
+    ...     written = path.write_bytes(b"damaged")
+    ...     try:
+    ...         load(path)
+    ...     except DataError:
+    ...         print("no data set")
+    no data set
+    """
 
     def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
         super().__init__(f"{shown(path)}: {' '.join(problem.split())}")

@@ -23,6 +23,19 @@ __all__ = [
 class Dataset:
     """Images to train on, and those to test on where the data set says which.
 
+    Parameters
+    ----------
+    X : array of shape (N, C, H, W)
+        Images to train on.
+    y : int64 array of shape (N,)
+        Their classes.
+    X_test : array of shape (M, C, H, W), or None
+        Images to test on.
+    y_test : int64 array of shape (M,), or None
+        Their classes.
+    classes : list of str
+        The names of the classes.
+
     Attributes
     ----------
     X, X_test : array of shape (N, C, H, W)
@@ -31,6 +44,16 @@ class Dataset:
     y, y_test : int64 array of shape (N,)
     classes : list of str
         The names of the classes.
+
+    See Also
+    --------
+    load : Reads a data set of any known kind.
+
+    Examples
+    --------
+    >>> from fastcnn.data import load
+    >>> load("digits").X.shape
+    (1797, 1, 8, 8)
     """
 
     X: Array
@@ -60,6 +83,19 @@ def load(source: str | PathLike[str], max_bytes: int | None = None) -> Dataset:
         is a line that begins with its path. A FIFO, a socket or a device is not waited for.
     OSError
         If there is nothing of that name, or it may not be read.
+
+    See Also
+    --------
+    load_images : Reads a folder of images.
+    load_idx : Reads a file of MNIST's format.
+    load_npz : Reads an archive of NumPy arrays.
+
+    Examples
+    --------
+    >>> from fastcnn.data import load
+    >>> digits = load("digits")
+    >>> digits.X.shape, digits.y.shape
+    ((1797, 1, 8, 8), (1797,))
     """
     if source in LOADERS:
         return _dataset(Path(source), *LOADERS[str(source)]())
@@ -85,6 +121,29 @@ def load_idx(source: str | PathLike[str], max_bytes: int | None = None) -> Datas
     The files are called as MNIST's: `train-images-idx3-ubyte.gz` and `train-labels-idx1-ubyte.gz`, the test set's with
     `t10k` or `test` in place of `train`, and perhaps words before. Images are as they are stored (EMNIST's lie on
     their side). `max_bytes` as in `load`.
+
+    Parameters
+    ----------
+    source : str or path
+        The folder, or the images' file of a pair.
+    max_bytes : int, optional
+        As in `load`.
+
+    See Also
+    --------
+    load : Reads a data set of any known kind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from fastcnn.data import load_idx
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     images, labels = Path(folder, "train-images-idx3-ubyte"), Path(folder, "train-labels-idx1-ubyte")
+    ...     written = images.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 8, 0, 0, 0, 8, *[128] * 128]))
+    ...     written = labels.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 1, 0]))
+    ...     print(load_idx(folder).X.shape)
+    (2, 1, 8, 8)
     """
     check_max_bytes(max_bytes)
     path = Path(source)
@@ -104,7 +163,28 @@ def load_idx(source: str | PathLike[str], max_bytes: int | None = None) -> Datas
 
 
 def load_cifar(source: str | PathLike[str]) -> Dataset:
-    """Return the data set of a folder of the binary CIFAR-10 or CIFAR-100, or of one such file."""
+    """Return the data set of a folder of the binary CIFAR-10 or CIFAR-100, or of one such file.
+
+    Parameters
+    ----------
+    source : str or path
+        The folder, or one file of it.
+
+    See Also
+    --------
+    load : Reads a data set of any known kind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from fastcnn.data import load_cifar
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "data_batch_1.bin")
+    ...     written = path.write_bytes(bytes([7, *[128] * 3072]) * 5)  # a label, then 3 x 32 x 32 pixels
+    ...     print(load_cifar(path).X.shape)
+    (5, 3, 32, 32)
+    """
     path = Path(source)
     if not path.is_dir():
         return _dataset(path, *formats.read_cifar([path]))
@@ -122,6 +202,29 @@ def load_npz(source: str | PathLike[str], max_bytes: int | None = None) -> Datas
     """Return the data set of an NPZ file: x_train, y_train, x_test, y_test, or x and y; images with channels first.
 
     `max_bytes` as in `load`.
+
+    Parameters
+    ----------
+    source : str or path
+        The file.
+    max_bytes : int, optional
+        As in `load`.
+
+    See Also
+    --------
+    load : Reads a data set of any known kind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from fastcnn.data import load_npz
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "set.npz")
+    ...     np.savez(path, x=np.zeros((5, 1, 8, 8), np.uint8), y=np.arange(5))
+    ...     print(load_npz(path).X.shape)
+    (5, 1, 8, 8)
     """
     check_max_bytes(max_bytes)
     path = Path(source)
@@ -147,6 +250,23 @@ def load_images(
         Height and width that all images are brought to; without it they must have one size.
     max_bytes : int, optional
         As in `load`.
+
+    See Also
+    --------
+    load : Reads a data set of any known kind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from fastcnn.data import load_images
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("cats", "dogs"):
+    ...         Path(folder, name).mkdir()
+    ...         Image.new("RGB", (8, 8)).save(Path(folder, name, "1.png"))
+    ...     print(load_images(folder).classes)
+    ['cats', 'dogs']
     """
     check_max_bytes(max_bytes)
     path = Path(source)
@@ -222,9 +342,20 @@ def load_digits() -> tuple[Array, IntArray]:
     y : int64 array of shape (1797,)
         0 to 9.
 
+    See Also
+    --------
+    hold_out : Splits samples, a part of each class held out.
+
     References
     ----------
     Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository (1998).
+
+    Examples
+    --------
+    >>> from fastcnn.data import load_digits
+    >>> X, y = load_digits()
+    >>> X.shape, y[:5].tolist()
+    ((1797, 1, 8, 8), [0, 1, 2, 3, 4])
     """
     from sklearn import datasets
 
@@ -237,11 +368,25 @@ def hold_out(X: Any, y: Any, share: float = 0.2, random_state: int = 42) -> tupl
 
     Parameters
     ----------
-    X, y : arrays of the same length
+    X : array
+        The samples.
+    y : array of the same length
+        Their classes.
     share : float
         Share of the samples that are held out.
     random_state : int
         Which samples these are.
+
+    See Also
+    --------
+    load_digits : Reads scikit-learn's handwritten digits.
+
+    Examples
+    --------
+    >>> from fastcnn.data import hold_out, load_digits
+    >>> X_train, X_test, y_train, y_test = hold_out(*load_digits())
+    >>> X_train.shape, X_test.shape
+    ((1437, 1, 8, 8), (360, 1, 8, 8))
     """
     from sklearn.model_selection import train_test_split
 

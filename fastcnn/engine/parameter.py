@@ -16,6 +16,17 @@ class Parameter:
 
     A layer in plain NumPy says `Parameter(shape)`, with the `initial` values if they are not zeros.
 
+    Parameters
+    ----------
+    shape : tuple of int
+        Public shape.
+    storage : tuple of int, optional
+        Shape in the flat vector, see below.
+    view : callable, optional
+        From the stored array to its public view, see below.
+    initial : callable or float
+        The first values, see below.
+
     Attributes
     ----------
     shape : tuple of int
@@ -26,6 +37,16 @@ class Parameter:
         From the stored array to its public view, writable, nothing copied. None: as it is stored.
     initial : callable or float
         From a random generator to the first values, in the public shape; or a number for all of them.
+
+    See Also
+    --------
+    Layer : What all layers share, and a layer of your own.
+
+    Examples
+    --------
+    >>> from fastcnn import Parameter
+    >>> Parameter((3, 1, 1), initial=0.25).shape
+    (3, 1, 1)
     """
 
     shape: Shape
@@ -51,10 +72,22 @@ class Parameter:
         return math.prod(self.storage[:-1]), self.storage[-1]
 
     def show(self, flat: Array) -> Array:
-        """Return the public view of the stored numbers."""
+        """Return the public view of the stored numbers.
+
+        Parameters
+        ----------
+        flat : array
+            The parameter's piece of the flat vector.
+        """
         stored = flat.reshape(self.shape if self.storage is None else self.storage)
         return stored if self.view is None else self.view(stored)
 
     def draw(self, generator: Any) -> Any:
-        """Return the first values."""
+        """Return the first values.
+
+        Parameters
+        ----------
+        generator : RandomState
+            What the first values are drawn from.
+        """
         return self.initial(generator) if callable(self.initial) else self.initial

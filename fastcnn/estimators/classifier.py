@@ -61,7 +61,12 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         Hold out `validation_fraction` of the samples, unless `fit` gets `X_val`; stop once its score has not improved
         by `tol` for `n_iter_no_change` epochs; restore the weights of the best. At least 2 samples are held out, of
         every class one.
-    validation_fraction, n_iter_no_change, tol : float, int, float
+    validation_fraction : float
+        The share of the samples that `early_stopping` holds out.
+    n_iter_no_change : int
+        Epochs without improvement that are let pass.
+    tol : float
+        What counts as an improvement: more than this.
     augmentation : Augmentation, optional
         Changes the images on the way in, anew in each epoch.
     class_weight : dict, "balanced" or None
@@ -71,11 +76,13 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         Whether `fit` goes on with the network that is there; schedule and solver begin anew. (`partial_fit` goes on
         with everything, in a pickled copy too.)
     shuffle : bool
+        Whether each epoch has an order of its own.
     random_state : int, RandomState or None
         The same seed gives the same bits, for any number of threads.
     n_jobs : int, optional
         The most threads, BLAS included; None: `fastcnn.get_num_threads()`, or one in a parallel call of joblib's.
     verbose : bool or int
+        Whether a line is shown for each epoch.
     callbacks : list of Callback, optional
         fastcnn's own. Those of scikit-learn's protocol, from its version 1.9 on, are set by `set_callbacks`; each epoch
         is a task to them.
@@ -97,6 +104,11 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     history_ : History
     model_ : Sequential
     n_parameters_ : int
+
+    See Also
+    --------
+    CNNRegressor : Regressor with the interface of scikit-learn.
+    Trainer : Trains a model step by step.
 
     Notes
     -----
@@ -181,10 +193,14 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
 
         Parameters
         ----------
-        X, y : as in `fit`
+        X : array
+            Rows or images, as in `fit`.
+        y : array
+            Targets, as in `fit`.
         classes : array, optional
             All that will come; needed in the first call, unless `y` is multi-label.
         sample_weight : array of shape (n,), optional
+            The weight of each sample.
 
         Returns
         -------
@@ -193,12 +209,24 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         return self._fit_partly(X, y, sample_weight, classes=classes)
 
     def decision_function(self, X: Any) -> Array:
-        """Return the logits: (n,) for two classes, the second's advantage; else (n, classes)."""
+        """Return the logits: (n,) for two classes, the second's advantage; else (n, classes).
+
+        Parameters
+        ----------
+        X : array
+            Rows or images, as `fit` takes them.
+        """
         z = self._outputs(X)
         return z[:, 1] - z[:, 0] if self._labels is None and self.n_classes_ == 2 else z
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithm of `predict_proba`."""
+        """Return the logarithm of `predict_proba`.
+
+        Parameters
+        ----------
+        X : array
+            Rows or images, as `fit` takes them.
+        """
         z = self._outputs(X)
         if self._labels is not None:
             return np.minimum(z, 0) - exact.log_one_plus(exact.exp(-np.abs(z)))
@@ -206,11 +234,23 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         return z - exact.log(exact.total(exact.exp(z).T))[:, None]
 
     def predict_proba(self, X: Any) -> Array:
-        """Return the probability of each class, (n, classes); in multi-label classification, of each label."""
+        """Return the probability of each class, (n, classes); in multi-label classification, of each label.
+
+        Parameters
+        ----------
+        X : array
+            Rows or images, as `fit` takes them.
+        """
         return exact.exp(self.predict_log_proba(X))
 
     def predict(self, X: Any) -> Array:
-        """Return the likeliest class of each sample; in multi-label classification the labels beyond 1/2."""
+        """Return the likeliest class of each sample; in multi-label classification the labels beyond 1/2.
+
+        Parameters
+        ----------
+        X : array
+            Rows or images, as `fit` takes them.
+        """
         z = self._outputs(X)
         if self._labels is not None:
             return (z > 0).astype(np.int64)

@@ -58,18 +58,25 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     early_stopping : bool
         Hold out `validation_fraction` of the samples, unless `fit` gets `X_val`; stop once its score has not improved
         by `tol` for `n_iter_no_change` epochs; restore the weights of the best. At least 2 samples are held out.
-    validation_fraction, n_iter_no_change, tol : float, int, float
+    validation_fraction : float
+        The share of the samples that `early_stopping` holds out.
+    n_iter_no_change : int
+        Epochs without improvement that are let pass.
+    tol : float
+        What counts as an improvement: more than this.
     augmentation : Augmentation, optional
         Changes the images on the way in, anew in each epoch.
     warm_start : bool
         Whether `fit` goes on with the network that is there; schedule and solver begin anew. (`partial_fit` goes on
         with everything, in a pickled copy too.)
     shuffle : bool
+        Whether each epoch has an order of its own.
     random_state : int, RandomState or None
         The same seed gives the same bits, for any number of threads.
     n_jobs : int, optional
         The most threads, BLAS included; None: `fastcnn.get_num_threads()`, or one in a parallel call of joblib's.
     verbose : bool or int
+        Whether a line is shown for each epoch.
     callbacks : list of Callback, optional
         fastcnn's own. Those of scikit-learn's protocol, from its version 1.9 on, are set by `set_callbacks`; each epoch
         is a task to them.
@@ -90,6 +97,11 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     history_ : History
     model_ : Sequential
     n_parameters_ : int
+
+    See Also
+    --------
+    CNNClassifier : Classifier with the interface of scikit-learn.
+    Trainer : Trains a model step by step.
 
     Notes
     -----
@@ -170,7 +182,12 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
 
         Parameters
         ----------
-        X, y, sample_weight : as in `fit`
+        X : array
+            Rows or images, as in `fit`.
+        y : array
+            Targets, as in `fit`.
+        sample_weight : array of shape (n,), optional
+            The weight of each sample.
 
         Returns
         -------
@@ -179,7 +196,13 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         return self._fit_partly(X, y, sample_weight)
 
     def predict(self, X: Any) -> Array:
-        """Return the predicted numbers, (n,) or (n, outputs) as `y` was."""
+        """Return the predicted numbers, (n,) or (n, outputs) as `y` was.
+
+        Parameters
+        ----------
+        X : array
+            Rows or images, as `fit` takes them.
+        """
         values: Array = self._outputs(X) * self._y_deviation + self._y_mean
         return values[:, 0] if self._flat_y else values
 

@@ -42,9 +42,25 @@ class ReLU(Elementwise):
 
     The gradient passes where the output is positive.
 
+    Parameters
+    ----------
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    LeakyReLU : Leaky rectifier.
+    GELU : Gaussian error linear unit.
+
     References
     ----------
     Nair and Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
+
+    Examples
+    --------
+    >>> from fastcnn import ReLU
+    >>> ReLU().forward([[-2.0, 0.0, 3.0]]).round(4)
+    array([[0., 0., 3.]])
     """
 
     fuses_as = "relu"
@@ -63,10 +79,23 @@ class LeakyReLU(Elementwise):
     ----------
     negative_slope : float
         The default is PyTorch's; Keras has 0.3.
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    ReLU : Rectified linear unit.
+    ELU : Exponential linear unit.
 
     References
     ----------
     Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013, section 2.
+
+    Examples
+    --------
+    >>> from fastcnn import LeakyReLU
+    >>> LeakyReLU(0.1).forward([[-2.0, 0.0, 3.0]]).round(4)
+    array([[-0.2,  0. ,  3. ]])
     """
 
     formula = Formula(kernels.leaky_relu, kernels.leaky_relu_backward)
@@ -87,11 +116,25 @@ class ELU(Elementwise):
     Parameters
     ----------
     alpha : float
+        What the function approaches, negated, far below 0.
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    ReLU : Rectified linear unit.
+    SiLU : Sigmoid linear unit, or swish.
 
     References
     ----------
     Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by exponential linear units", ICLR
     2016, section 3.
+
+    Examples
+    --------
+    >>> from fastcnn import ELU
+    >>> ELU().forward([[-2.0, 0.0, 3.0]]).round(4)
+    array([[-0.8647,  0.    ,  3.    ]])
     """
 
     formula = Formula(kernels.elu, kernels.elu_backward)
@@ -114,10 +157,23 @@ class GELU(Elementwise):
     ----------
     approximate : {"none", "tanh"}
         The exact function is the default, as in PyTorch and Keras; the paper's authors used the approximation.
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    SiLU : Sigmoid linear unit, or swish.
+    ReLU : Rectified linear unit.
 
     References
     ----------
     Hendrycks and Gimpel, "Gaussian error linear units", arXiv:1606.08415, section 2.
+
+    Examples
+    --------
+    >>> from fastcnn import GELU
+    >>> GELU().forward([[-2.0, 0.0, 3.0]]).round(4)
+    array([[-0.0455,  0.    ,  2.996 ]])
     """
 
     formulas: ClassVar = {
@@ -139,10 +195,26 @@ class GELU(Elementwise):
 class SiLU(Elementwise):
     """Sigmoid linear unit, or swish: `x · σ(x)`; its gradient is `σ(x) + x · σ(x) · (1 - σ(x))`.
 
+    Parameters
+    ----------
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    GELU : Gaussian error linear unit.
+    Sigmoid : Logistic function.
+
     References
     ----------
     Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units for neural network function approximation in reinforcement
     learning", Neural Networks 107, 2018, section 2.2.
+
+    Examples
+    --------
+    >>> from fastcnn import SiLU
+    >>> SiLU().forward([[-2.0, 0.0, 3.0]]).round(4)
+    array([[-0.2384,  0.    ,  2.8577]])
     """
 
     formula = Formula(kernels.silu, kernels.silu_backward)
@@ -151,9 +223,25 @@ class SiLU(Elementwise):
 class Sigmoid(Elementwise):
     """Logistic function, `y = 1 / (1 + e^-x)`; its gradient is `y · (1 - y)`.
 
+    Parameters
+    ----------
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    Tanh : Hyperbolic tangent.
+    BinaryCrossEntropy : Cross-entropy of independent answers.
+
     References
     ----------
     Bishop, "Pattern recognition and machine learning", 2006, section 4.2.
+
+    Examples
+    --------
+    >>> from fastcnn import Sigmoid
+    >>> Sigmoid().forward([[-2.0, 0.0, 3.0]]).round(4)
+    array([[0.1192, 0.5   , 0.9526]])
     """
 
     formula = Formula(kernels.sigmoid, kernels.sigmoid_backward, of_output=True, link="logistic")
@@ -162,9 +250,24 @@ class Sigmoid(Elementwise):
 class Tanh(Elementwise):
     """Hyperbolic tangent, `y = tanh(x)`; its gradient is `1 - y²`.
 
+    Parameters
+    ----------
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    Sigmoid : Logistic function.
+
     References
     ----------
     LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.4.
+
+    Examples
+    --------
+    >>> from fastcnn import Tanh
+    >>> Tanh().forward([[-2.0, 0.0, 3.0]]).round(4)
+    array([[-0.964 ,  0.    ,  0.9951]])
     """
 
     formula = Formula(kernels.hyperbolic_tangent, kernels.hyperbolic_tangent_backward, of_output=True)
@@ -177,9 +280,25 @@ class SoftmaxActivation(Layer):
     another, a dense layer that takes the gradient by the logits. `CrossEntropy` takes a model that ends in either of
     them at its logits.
 
+    Parameters
+    ----------
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    Softmax : The notebook's dense layer with softmax.
+    CrossEntropy : Cross-entropy of one class among several.
+
     References
     ----------
     Bishop, "Pattern recognition and machine learning", 2006, section 4.3.4.
+
+    Examples
+    --------
+    >>> from fastcnn import SoftmaxActivation
+    >>> SoftmaxActivation().forward([[-2.0, 0.0, 3.0]]).round(4)
+    array([[0.0064, 0.0471, 0.9465]])
     """
 
     def output_shape(self, input_shape: Shape) -> Shape:

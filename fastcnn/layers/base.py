@@ -36,6 +36,11 @@ class Layer(Weights, Exclusive):
 
     Each layer takes `name=...`, by which messages call it, and searches find it in a list: `layers__first__nodes`.
 
+    Parameters
+    ----------
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
     Attributes
     ----------
     parameters, gradients : dict of str to array
@@ -47,6 +52,12 @@ class Layer(Weights, Exclusive):
         Whether `forward` computes as in training, True at first; set, it is for all layers inside too. The layers of a
         built model have the model's mode: on a layer inside it cannot be set. A `Trainer` trains all layers of its
         model, and predicts in its validation, whatever the model's `training` says; see `Trainer`.
+
+    See Also
+    --------
+    Parameter : How a parameter of a layer is stored.
+    Sequential : Layers in a row.
+    check_gradients : Compares gradients with finite differences.
 
     Notes
     -----
@@ -132,7 +143,13 @@ class Layer(Weights, Exclusive):
     # What a subclass says.
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of one output for one input of `input_shape`, batch axis left out."""
+        """Return the shape of one output for one input of `input_shape`, batch axis left out.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            (C, H, W) or (D,), the batch axis left out.
+        """
         return input_shape
 
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
@@ -183,7 +200,13 @@ class Layer(Weights, Exclusive):
             layer._training = training
 
     def train(self, training: bool = True) -> Self:
-        """Let `forward` compute as in training, for this layer and all inside; return the layer."""
+        """Let `forward` compute as in training, for this layer and all inside; return the layer.
+
+        Parameters
+        ----------
+        training : bool
+            False for prediction, as `eval` says.
+        """
         self.training = training
         return self
 
@@ -197,6 +220,15 @@ class Layer(Weights, Exclusive):
         """Create the parameters for inputs of `input_shape`, (C, H, W) or (D,), and return the layer.
 
         `random_state` serves where the layer has none of its own. A layer that is built already begins anew.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            (C, H, W) or (D,), the batch axis left out.
+        dtype : float32 or float64
+            Of the parameters.
+        random_state : None, int, RandomState or Generator
+            For the first parameters.
 
         Raises
         ------

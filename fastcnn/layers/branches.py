@@ -69,6 +69,8 @@ class Residual(Branches):
         S. None: x itself; the shapes must agree. "pad": every s-th pixel of x, and zeros for the channels that are
         missing, behind the ones that are there (option A); s = ceil(H / oH). Layers: for example a 1 x 1 `Conv2D`
         (option B).
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
@@ -80,9 +82,20 @@ class Residual(Branches):
     ValueError
         By `build` or the first `forward`, if F(x) and S(x) differ in shape.
 
+    See Also
+    --------
+    Concat : Rows of layers side by side, their channels joined.
+
     References
     ----------
     He et al., "Deep residual learning for image recognition", CVPR 2016, sections 3.2, 3.3, 4.1 (options A and B).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Conv2D, Residual
+    >>> Residual([Conv2D(8, 3, padding=1)], shortcut="pad").forward(np.ones((4, 3, 8, 8))).shape
+    (4, 8, 8, 8)
     """
 
     absorbs = (("relu",),)
@@ -131,6 +144,8 @@ class Concat(Branches):
     ----------
     branches : sequence of sequences of Layer
         An empty branch is x itself.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
@@ -142,9 +157,20 @@ class Concat(Branches):
     ValueError
         By `build` or the first `forward`, if the branches' outputs differ in height or width.
 
+    See Also
+    --------
+    Residual : A row of layers and a shortcut around it.
+
     References
     ----------
     Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Concat, Conv2D
+    >>> Concat([[Conv2D(8, 1)], [Conv2D(4, 3, padding=1)], []]).forward(np.ones((4, 3, 8, 8))).shape
+    (4, 15, 8, 8)
     """
 
     def __init__(self, branches: Sequence[Sequence[Layer]], *, name: str | None = None) -> None:

@@ -25,6 +25,7 @@ class Conv2D(WithFilters):
     Parameters
     ----------
     num_filters : int
+        F, the channels of the output.
     filter_size, stride, dilation : int or pair of int
         (vertical, horizontal).
     padding : int, pair of int, "same" or "valid"
@@ -32,6 +33,7 @@ class Conv2D(WithFilters):
     groups : int
         Channels and filters are split into that many independent convolutions.
     bias : bool
+        Whether biases are added.
     random_state : None, int, RandomState or Generator
         For the first filters; None is NumPy's global generator.
     algorithm : {"auto", "direct", "im2col", "winograd", "winograd4"}
@@ -39,6 +41,8 @@ class Conv2D(WithFilters):
         general one. `"winograd"` is F(2 x 2, 3 x 3); `"winograd4"`, F(4 x 4, 3 x 3), is faster, with twice the
         rounding error. `"im2col"` is one matrix product of NumPy's, of all windows of a batch: unlike those of the
         others, the last bits of its outputs depend on the size of the batch, on the threads and on the BLAS library.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
@@ -47,10 +51,23 @@ class Conv2D(WithFilters):
     biases : array of shape (num_filters,)
         Zero at first.
 
+    See Also
+    --------
+    DepthwiseConv2D : Convolution of each channel by itself.
+    SeparableConv2D : Depthwise convolution, then one of 1 x 1.
+    Conv2DTranspose : The input gradient of a convolution, as a layer.
+
     References
     ----------
     LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 86 (1998), section II.
     He et al., "Delving deep into rectifiers", ICCV 2015, section 2.2, for the initialisation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Conv2D
+    >>> Conv2D(16, 3, padding="same").forward(np.ones((4, 3, 8, 8))).shape
+    (4, 16, 8, 8)
     """
 
     absorbs = CONVOLUTION_ABSORBS

@@ -43,8 +43,11 @@ class Dense(Layer):
     nodes : int
         Number of outputs.
     bias : bool
+        Whether biases are added.
     random_state : None, int, RandomState or Generator
         For the first weights; None is NumPy's global generator.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
@@ -52,6 +55,18 @@ class Dense(Layer):
         He initialisation: normal with variance 2 / inputs.
     biases : array of shape (nodes,)
         Zero at first.
+
+    See Also
+    --------
+    Flatten : Maps as features.
+    Softmax : The notebook's dense layer with softmax.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense
+    >>> Dense(10).forward(np.ones((4, 64))).shape
+    (4, 10)
     """
 
     fuses_as = "dense"
@@ -116,6 +131,8 @@ class Softmax(Layer):
         Number of classes.
     random_state : None, int, RandomState or Generator
         For the first weights; None is NumPy's global generator.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
@@ -123,6 +140,19 @@ class Softmax(Layer):
         Normal with variance 2 / input_len.
     biases : array of shape (nodes,)
         Zero at first.
+
+    See Also
+    --------
+    Dense : Fully connected layer.
+    SoftmaxActivation : Softmax over the channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Softmax
+    >>> probs = Softmax(input_len=64, nodes=10, random_state=0).forward(np.ones((4, 64)))
+    >>> probs.shape, float(probs[0].sum().round(6))
+    ((4, 10), 1.0)
     """
 
     fuses_as = "softmax"

@@ -38,8 +38,11 @@ class DepthwiseConv2D(WithFilters):
     depth_multiplier : int
         m.
     bias : bool
+        Whether biases are added.
     random_state : None, int, RandomState or Generator
         For the first filters; None is NumPy's global generator.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
@@ -48,10 +51,22 @@ class DepthwiseConv2D(WithFilters):
     biases : array of shape (C · m,)
         Zero at first.
 
+    See Also
+    --------
+    Conv2D : Two-dimensional convolution.
+    SeparableConv2D : Depthwise convolution, then one of 1 x 1.
+
     References
     ----------
     Howard et al., "MobileNets: efficient convolutional neural networks for mobile vision applications",
     arXiv:1704.04861 (2017), section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import DepthwiseConv2D
+    >>> DepthwiseConv2D(3, padding=1).forward(np.ones((4, 3, 8, 8))).shape
+    (4, 3, 8, 8)
     """
 
     absorbs = CONVOLUTION_ABSORBS
@@ -99,6 +114,7 @@ class SeparableConv2D(Convolving):
     Parameters
     ----------
     num_filters : int
+        Channels of the output.
     filter_size, stride, dilation : int or pair of int
         Of the depthwise convolution, (vertical, horizontal).
     padding : int, pair of int, "same" or "valid"
@@ -107,6 +123,8 @@ class SeparableConv2D(Convolving):
         Whether there are biases, behind the 1 x 1 convolution.
     random_state : None, int, RandomState or Generator
         For the first filters, the depthwise ones before the others; None is NumPy's global generator.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
@@ -117,9 +135,21 @@ class SeparableConv2D(Convolving):
     biases : array of shape (num_filters,)
         Zero at first.
 
+    See Also
+    --------
+    DepthwiseConv2D : Convolution of each channel by itself.
+    Conv2D : Two-dimensional convolution.
+
     References
     ----------
     Chollet, "Xception: deep learning with depthwise separable convolutions", CVPR 2017, section 1.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import SeparableConv2D
+    >>> SeparableConv2D(16, 3, padding=1).forward(np.ones((4, 3, 8, 8))).shape
+    (4, 16, 8, 8)
     """
 
     absorbs = CONVOLUTION_ABSORBS

@@ -87,11 +87,17 @@ class Dropout(_Dropout):
     random_state : None, int, RandomState or Generator
         For the seed, which is drawn when the layer is built; by None from the model's generator. No two layers of a
         model have the same seed: where the same int was given to several, the first has the masks that it has alone.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
     last_mask : array or None
         m of this layer's last own `forward` in training.
+
+    See Also
+    --------
+    SpatialDropout2D : Dropout of whole channels.
 
     Notes
     -----
@@ -105,6 +111,17 @@ class Dropout(_Dropout):
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way to prevent neural networks from
     overfitting", JMLR 15, 2014, sections 4 and 10. Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
     1, 2, 3", SC 2011, for the idea of a counter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dropout
+    >>> layer = Dropout(0.5, random_state=0)
+    >>> y = layer.forward(np.ones((100, 100)))
+    >>> sorted(set(y.ravel().tolist()))
+    [0.0, 2.0]
+    >>> bool((layer.eval().forward(np.ones((2, 3))) == 1).all())
+    True
     """
 
     whole_channels = False
@@ -116,17 +133,32 @@ class SpatialDropout2D(_Dropout):
     Parameters
     ----------
     rate : float
+        Probability that a channel is dropped, in [0, 1).
     random_state : None, int, RandomState or Generator
         As in `Dropout`.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
     last_mask : array of shape (N, C) or None
 
+    See Also
+    --------
+    Dropout : Dropout of single numbers.
+
     References
     ----------
     Tompson, Goroshin, Jain, LeCun and Bregler, "Efficient object localization using convolutional networks", CVPR 2015,
     section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import SpatialDropout2D
+    >>> y = SpatialDropout2D(0.5, random_state=0).forward(np.ones((4, 8, 2, 2)))
+    >>> bool((y == y[:, :, :1, :1]).all())
+    True
     """
 
     whole_channels = True

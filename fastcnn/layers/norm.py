@@ -88,6 +88,9 @@ class BatchNorm(_Normalisation):
     momentum : float
         In [0, 1], the weight of the new batch, as in PyTorch; Keras's momentum is 1 - ours.
     epsilon : float
+        Keeps the root above 0; PyTorch's default, Keras has 1e-3.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
@@ -101,10 +104,24 @@ class BatchNorm(_Normalisation):
     ValueError
         In training, if a channel has a single number, which has no variance.
 
+    See Also
+    --------
+    GroupNorm : Normalisation of groups of channels, example by example.
+    LayerNorm : Normalisation of each example over all its numbers.
+
     References
     ----------
     Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal covariate shift",
     ICML 2015, algorithms 1 and 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import BatchNorm
+    >>> x = np.arange(8.0).reshape(2, 1, 2, 2)
+    >>> y = BatchNorm().forward(x)
+    >>> float(y.mean().round(6)), float(y.std().round(4))
+    (0.0, 1.0)
     """
 
     fuses_as = "batch_norm"
@@ -163,15 +180,30 @@ class GroupNorm(_Normalisation):
     num_groups : int
         Divides the channels.
     epsilon : float
+        Keeps the root above 0; PyTorch's default, Keras has 1e-3.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
     gamma, beta : array of shape (C,)
         1 and 0 at first.
 
+    See Also
+    --------
+    BatchNorm : Normalisation of each channel over the batch.
+    LayerNorm : Normalisation of each example over all its numbers.
+
     References
     ----------
     Wu and He, "Group normalization", ECCV 2018, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import GroupNorm
+    >>> GroupNorm(2).forward(np.ones((4, 6, 8, 8))).shape
+    (4, 6, 8, 8)
     """
 
     def __init__(self, num_groups: int, epsilon: float = 1e-5, *, name: str | None = None) -> None:
@@ -201,15 +233,29 @@ class LayerNorm(_Normalisation):
     ----------
     epsilon : float
         PyTorch's default; Keras has 1e-3.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
     gamma, beta : array of shape (C, H, W) or (D,)
         1 and 0 at first.
 
+    See Also
+    --------
+    GroupNorm : Normalisation of groups of channels, example by example.
+    BatchNorm : Normalisation of each channel over the batch.
+
     References
     ----------
     Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import LayerNorm
+    >>> LayerNorm().forward(np.ones((4, 3, 8, 8))).shape
+    (4, 3, 8, 8)
     """
 
     def __init__(self, epsilon: float = 1e-5, *, name: str | None = None) -> None:

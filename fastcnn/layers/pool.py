@@ -91,6 +91,22 @@ class MaxPool2(Pooling):
     """Max-pooling 2 x 2 as in the notebook: every tied maximum receives the gradient.
 
     The output is `max(x[2i, 2j], x[2i, 2j+1], x[2i+1, 2j], x[2i+1, 2j+1])`; a last odd row or column is left out.
+
+    Parameters
+    ----------
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    MaxPool2D : The maximum of each window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import MaxPool2
+    >>> MaxPool2().forward(np.ones((4, 3, 9, 9))).shape
+    (4, 3, 4, 4)
     """
 
     ties = "all"
@@ -104,14 +120,30 @@ class MaxPool2D(Pooling):
     Parameters
     ----------
     pool_size : int or pair of int
+        (vertical, horizontal), the window.
     stride : int or pair of int, optional
         `pool_size` if not given.
     padding : int or pair of int
         Pixels around the image that never win; at most half the window.
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    MaxPool2 : The notebook's max-pooling.
+    AvgPool2D : The mean of each window.
+    GlobalMaxPool2D : The maximum of each channel.
 
     Notes
     -----
     Sizes are rounded down: `floor((size + 2 · padding - pool_size) / stride) + 1`. Ties as in PyTorch, Keras and ONNX.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import MaxPool2D
+    >>> MaxPool2D(3, stride=2, padding=1).forward(np.ones((4, 3, 8, 8))).shape
+    (4, 3, 4, 4)
     """
 
     def __init__(
@@ -132,12 +164,20 @@ class AvgPool2D(Pooling):
     Parameters
     ----------
     pool_size : int or pair of int
+        (vertical, horizontal), the window.
     stride : int or pair of int, optional
         `pool_size` if not given.
     padding : int or pair of int
         Pixels of zeros around the image; at most half the window.
     count_include_pad : bool
         Whether the padding counts in the mean. True is PyTorch's default; Keras ("same") and ONNX do not count it.
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    MaxPool2D : The maximum of each window.
+    GlobalAvgPool2D : The mean of each channel.
 
     Notes
     -----
@@ -147,6 +187,13 @@ class AvgPool2D(Pooling):
     References
     ----------
     LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", 1998, section II.A.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import AvgPool2D
+    >>> AvgPool2D(2).forward(np.ones((4, 3, 8, 8))).shape
+    (4, 3, 4, 4)
     """
 
     def __init__(
@@ -182,10 +229,23 @@ class UpSample2D(Layer):
     ----------
     size : int or pair of int
         Rows and columns of a block.
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    Conv2DTranspose : The input gradient of a convolution, as a layer.
 
     References
     ----------
     Odena, Dumoulin and Olah, "Deconvolution and checkerboard artifacts", Distill, 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import UpSample2D
+    >>> UpSample2D(2).forward(np.ones((4, 3, 8, 8))).shape
+    (4, 3, 16, 16)
     """
 
     def __init__(self, size: int | Pair = 2, *, name: str | None = None) -> None:
@@ -216,9 +276,26 @@ class _GlobalPooling(Layer):
 class GlobalAvgPool2D(_GlobalPooling):
     """Mean of each channel: (N, C, H, W) to (N, C). Each pixel receives the gradient divided by H · W.
 
+    Parameters
+    ----------
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    GlobalMaxPool2D : The maximum of each channel.
+    AvgPool2D : The mean of each window.
+
     References
     ----------
     Lin, Chen and Yan, "Network in network", ICLR 2014, section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import GlobalAvgPool2D
+    >>> GlobalAvgPool2D().forward(np.ones((4, 3, 8, 8))).shape
+    (4, 3)
     """
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
@@ -228,9 +305,26 @@ class GlobalAvgPool2D(_GlobalPooling):
 class GlobalMaxPool2D(_GlobalPooling):
     """Maximum of each channel: (N, C, H, W) to (N, C). The first maximum, row by row, receives the gradient.
 
+    Parameters
+    ----------
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    GlobalAvgPool2D : The mean of each channel.
+    MaxPool2D : The maximum of each window.
+
     References
     ----------
     Oquab, Bottou, Laptev and Sivic, "Is object localization for free?", CVPR 2015, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import GlobalMaxPool2D
+    >>> GlobalMaxPool2D().forward(np.ones((4, 3, 8, 8))).shape
+    (4, 3)
     """
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:

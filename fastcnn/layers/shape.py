@@ -12,7 +12,25 @@ from .base import Layer
 
 
 class Flatten(Layer):
-    """Maps (N, C, H, W) as features (N, C·H·W), in the order C, H, W."""
+    """Maps (N, C, H, W) as features (N, C·H·W), in the order C, H, W.
+
+    Parameters
+    ----------
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    GlobalAvgPool2D : The mean of each channel.
+    Dense : Fully connected layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Flatten
+    >>> Flatten().forward(np.ones((4, 3, 8, 8))).shape
+    (4, 192)
+    """
 
     absorbs = (("dense", "relu"), ("dense",), ("softmax",))
 

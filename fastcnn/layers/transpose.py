@@ -39,8 +39,11 @@ class Conv2DTranspose(WithFilters):
     groups : int
         Channels and filters are split into that many independent convolutions.
     bias : bool
+        Whether biases are added.
     random_state : None, int, RandomState or Generator
         For the first filters; None is NumPy's global generator.
+    name : str, optional
+        By which messages call the layer, and searches find it.
 
     Attributes
     ----------
@@ -49,9 +52,21 @@ class Conv2DTranspose(WithFilters):
     biases : array of shape (num_filters,)
         Zero at first.
 
+    See Also
+    --------
+    Conv2D : Two-dimensional convolution.
+    UpSample2D : Enlarges images by whole factors.
+
     References
     ----------
     Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285 (2016), section 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Conv2DTranspose
+    >>> Conv2DTranspose(16, 2, stride=2).forward(np.ones((4, 3, 8, 8))).shape
+    (4, 16, 16, 16)
     """
 
     absorbs = (("relu",),)

@@ -35,6 +35,15 @@ class ExponentialMovingAverage(FlatState):
     steps : int
         Steps taken in.
 
+    See Also
+    --------
+    Trainer : Trains a model step by step.
+
+    References
+    ----------
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 30 (1992);
+    Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017, section 2.
+
     Examples
     --------
     >>> import numpy as np
@@ -44,11 +53,6 @@ class ExponentialMovingAverage(FlatState):
     >>> loss = trainer.step(np.ones((2, 4)), [0, 1])
     >>> with trainer.ema.swapped_in():
     ...     output = model.predict(np.ones((1, 4)))
-
-    References
-    ----------
-    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 30 (1992);
-    Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017, section 2.
     """
 
     replayable = True  # as an optimizer's `_update`
@@ -66,7 +70,13 @@ class ExponentialMovingAverage(FlatState):
         return self.state["averages"] if self.steps else Views()
 
     def update(self, model: Layer) -> None:
-        """Take in a model's parameters after a step; a `Trainer` does this by itself."""
+        """Take in a model's parameters after a step; a `Trainer` does this by itself.
+
+        Parameters
+        ----------
+        model : Sequential
+            The model whose parameters are taken in.
+        """
         with model._lock:
             self._begin(model)
             self._update(0, self._theta.size)

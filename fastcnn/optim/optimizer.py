@@ -28,6 +28,13 @@ class Optimizer(FlatState, ABC):
     changed between steps; the next step takes them in. What a rule remembers begins at zero when it is first needed,
     such as the velocity of `SGD` if its momentum was 0.
 
+    Parameters
+    ----------
+    learning_rate : float
+        The factor of a step.
+    clip_norm : float, optional
+        The norm to which the gradients of all parameters together are shortened; not given, they are left as they are.
+
     Attributes
     ----------
     learning_rate : float
@@ -45,9 +52,23 @@ class Optimizer(FlatState, ABC):
     state : dict of str to dict of str to array
         What the rule remembers of each parameter: `state[quantity][name]`, writable views, zeros before the first step.
 
+    See Also
+    --------
+    SGD : Gradient descent with momentum.
+    AdamW : Adaptive moments with decoupled weight decay.
+    Trainer : Trains a model step by step.
+
     References
     ----------
     Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, section 3.2 (clipping).
+
+    Examples
+    --------
+    >>> from fastcnn import SGD, Optimizer
+    >>> isinstance(SGD(0.1), Optimizer)
+    True
+    >>> SGD(0.1, clip_norm=1.0).clip_norm
+    1.0
     """
 
     replayable = False
@@ -64,6 +85,11 @@ class Optimizer(FlatState, ABC):
         """Change a model's or layer's parameters along the gradients that its `backward` has left.
 
         A `Trainer` does this by itself; the method is for loops of one's own.
+
+        Parameters
+        ----------
+        model : Sequential
+            A built model that `backward` was called on.
 
         Raises
         ------
@@ -190,9 +216,35 @@ def clip_by_global_norm(gradients: Mapping[str, Array], max_norm: float) -> floa
     ‖g‖ is the root of the sum of the squares of all numbers in all gradients. For loops of one's own; optimizers do it
     themselves with `clip_norm`. The 10⁻⁶ is PyTorch's.
 
+    Parameters
+    ----------
+    gradients : dict of str to array
+        Changed in place.
+    max_norm : float
+        The norm that they have at most.
+
+    Returns
+    -------
+    float
+        ‖g‖ as it was before.
+
+    See Also
+    --------
+    Optimizer : What all optimizers share.
+
     References
     ----------
     Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import clip_by_global_norm
+    >>> gradients = {"weights": np.array([3.0, 4.0])}
+    >>> clip_by_global_norm(gradients, 1.0)
+    5.0
+    >>> gradients["weights"].round(3)
+    array([0.6, 0.8])
     """
     max_norm = checks.as_number(max_norm, "clip_by_global_norm", "max_norm", above=0)
     norm = math.sqrt(math.fsum(_sum_of_squares(gradient) for gradient in gradients.values()))

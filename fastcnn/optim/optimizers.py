@@ -21,11 +21,21 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate, momentum : float
+    learning_rate : float
+        The factor of the gradient.
+    momentum : float
+        μ, at least 0.
     nesterov : bool
+        Whether the gradient is taken one step of momentum ahead.
     weight_decay : float
+        λ, at least 0.
     clip_norm : float, optional
         See `Optimizer`.
+
+    See Also
+    --------
+    AdamW : Adaptive moments with decoupled weight decay.
+    CosineDecay : Half a cosine, from the top to the minimum.
 
     Notes
     -----
@@ -36,6 +46,16 @@ class SGD(Optimizer):
     ----------
     Robbins and Monro, "A stochastic approximation method", Ann. Math. Statist. 22 (1951); Sutskever et al., "On the
     importance of initialization and momentum in deep learning", ICML 2013, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense, Sequential, Trainer, SGD
+    >>> model = Sequential([Dense(2)]).build((3,), random_state=0)
+    >>> trainer = Trainer(model, optimizer=SGD(0.1, momentum=0.9))
+    >>> losses = [trainer.step(np.eye(3), [0, 1, 1]) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     replayable = True
@@ -123,12 +143,20 @@ class Adam(_AdaptiveMoments):
     Parameters
     ----------
     learning_rate : float
+        How far a step goes, about.
     betas : (float, float)
+        β₁ and β₂, each in [0, 1).
     epsilon : float
         ε, above 0.
     weight_decay : float
+        λ, at least 0.
     clip_norm : float, optional
         See `Optimizer`.
+
+    See Also
+    --------
+    AdamW : Adaptive moments with decoupled weight decay.
+    SGD : Gradient descent with momentum.
 
     Notes
     -----
@@ -138,6 +166,16 @@ class Adam(_AdaptiveMoments):
     References
     ----------
     Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense, Sequential, Trainer, Adam
+    >>> model = Sequential([Dense(2)]).build((3,), random_state=0)
+    >>> trainer = Trainer(model, optimizer=Adam(0.1))
+    >>> losses = [trainer.step(np.eye(3), [0, 1, 1]) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     _coupled = True
@@ -161,10 +199,13 @@ class AdamW(_AdaptiveMoments):
     Parameters
     ----------
     learning_rate : float
+        How far a step goes, about.
     betas : (float, float)
+        β₁ and β₂, each in [0, 1).
     epsilon : float
         ε, above 0.
     weight_decay : float
+        λ, at least 0.
     no_decay : sequence of str
         Parameters that are not decayed, by the last part of their names: `("biases", "gamma", "beta")` leaves biases
         and norms alone (in timm: `filter_bias_and_bn`; in Keras: `exclude_from_weight_decay(var_names=...)`). By
@@ -172,10 +213,25 @@ class AdamW(_AdaptiveMoments):
     clip_norm : float, optional
         See `Optimizer`.
 
+    See Also
+    --------
+    Adam : Adaptive moments.
+    Lion : Steps of one size, by the sign of a momentum.
+
     References
     ----------
     Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2. As in PyTorch the decay is
     multiplied by the learning rate, which the paper leaves to its schedule.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense, Sequential, Trainer, AdamW
+    >>> model = Sequential([Dense(2)]).build((3,), random_state=0)
+    >>> trainer = Trainer(model, optimizer=AdamW(0.1, no_decay=("biases",)))
+    >>> losses = [trainer.step(np.eye(3), [0, 1, 1]) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     _coupled = False
@@ -204,13 +260,25 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    learning_rate, alpha : float
+    learning_rate : float
+        How far a step goes, about.
+    alpha : float
+        α, in [0, 1): how long the mean remembers.
     epsilon : float
         ε, above 0.
-    weight_decay, momentum : float
+    weight_decay : float
+        λ, at least 0.
+    momentum : float
+        μ, at least 0.
     centered : bool
+        Whether the variance of the gradients is taken, not their mean square.
     clip_norm : float, optional
         See `Optimizer`.
+
+    See Also
+    --------
+    Adam : Adaptive moments.
+    SGD : Gradient descent with momentum.
 
     Notes
     -----
@@ -221,6 +289,16 @@ class RMSprop(Optimizer):
     ----------
     Tieleman and Hinton, "Neural networks for machine learning", 2012, lecture 6.5; Graves, "Generating sequences with
     recurrent neural networks", 2013, section 4.2 (centered).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense, Sequential, Trainer, RMSprop
+    >>> model = Sequential([Dense(2)]).build((3,), random_state=0)
+    >>> trainer = Trainer(model, optimizer=RMSprop(0.05))
+    >>> losses = [trainer.step(np.eye(3), [0, 1, 1]) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     replayable = True
@@ -274,6 +352,7 @@ class Lion(Optimizer):
     learning_rate : float
         A third to a tenth of AdamW's, since every number moves by it (the paper's section 5).
     betas : (float, float)
+        β₁ and β₂, each in [0, 1).
     weight_decay : float
         λ, decoupled.
     no_decay : sequence of str
@@ -281,10 +360,25 @@ class Lion(Optimizer):
     clip_norm : float, optional
         See `Optimizer`.
 
+    See Also
+    --------
+    AdamW : Adaptive moments with decoupled weight decay.
+    SGD : Gradient descent with momentum.
+
     References
     ----------
     Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023, algorithm 2. PyTorch has none; the
     authors' own implementation (github.com/google/automl, lion) is the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense, Sequential, Trainer, Lion
+    >>> model = Sequential([Dense(2)]).build((3,), random_state=0)
+    >>> trainer = Trainer(model, optimizer=Lion(0.01))
+    >>> losses = [trainer.step(np.eye(3), [0, 1, 1]) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     replayable = True

@@ -23,6 +23,18 @@ class Schedule(ShownAsCall, ABC):
     beginning of each step; `trainer.steps` are the steps taken before, so the first is `schedule(0)`. A schedule keeps
     nothing, so a training that is taken up again at `trainer.steps` goes on exactly. Any function of a step will do.
     Arguments may be changed at any time; the next step takes them in.
+
+    See Also
+    --------
+    CosineDecay : Half a cosine, from the top to the minimum.
+    OneCycle : Half a cosine up, half a cosine down.
+    Trainer : Trains a model step by step.
+
+    Examples
+    --------
+    >>> from fastcnn import CosineDecay, Schedule
+    >>> isinstance(CosineDecay(0.1, total_steps=100), Schedule)
+    True
     """
 
     monitor: str | None = None  # a column of the history that it depends on
@@ -41,14 +53,26 @@ class Schedule(ShownAsCall, ABC):
         """Take in that a setting has a new value: each step reads it."""
 
     def end_epoch(self, epoch: Epoch) -> None:
-        """Take note of what an epoch came to; `Trainer.fit` calls this after each epoch."""
+        """Take note of what an epoch came to; `Trainer.fit` calls this after each epoch.
+
+        Parameters
+        ----------
+        epoch : Epoch
+            The row of the history.
+        """
 
     def get_state(self) -> dict[str, Any]:
         """Return what the schedule has noted, besides its arguments, as numbers and words: what a file keeps."""
         return {}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take in what `get_state` has returned."""
+        """Take in what `get_state` has returned.
+
+        Parameters
+        ----------
+        state : dict
+            What `get_state` has returned.
+        """
 
     @abstractmethod
     def _at(self, step: int) -> float:
@@ -57,7 +81,25 @@ class Schedule(ShownAsCall, ABC):
 
 @final
 class ConstantRate(Schedule):
-    """η(t) = learning_rate."""
+    """η(t) = learning_rate.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The rate of every step.
+
+    See Also
+    --------
+    CosineDecay : Half a cosine, from the top to the minimum.
+    OneCycle : Half a cosine up, half a cosine down.
+
+    Examples
+    --------
+    >>> from fastcnn import ConstantRate
+    >>> rate = ConstantRate(0.1)
+    >>> [round(rate(step), 6) for step in (0, 50, 100)]
+    [0.1, 0.1, 0.1]
+    """
 
     learning_rate = number(at_least=0)
 
@@ -70,7 +112,29 @@ class ConstantRate(Schedule):
 
 @final
 class StepDecay(Schedule):
-    """η(t) = learning_rate·γ^⌊t / step_size⌋, PyTorch's `StepLR`."""
+    """η(t) = learning_rate·γ^⌊t / step_size⌋, PyTorch's `StepLR`.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The rate at t = 0.
+    step_size : int
+        Steps from one reduction to the next.
+    gamma : float
+        γ, above 0.
+
+    See Also
+    --------
+    ExponentialDecay : A constant factor in each step.
+    ReduceOnPlateau : Less once a measured value no longer improves.
+
+    Examples
+    --------
+    >>> from fastcnn import StepDecay
+    >>> rate = StepDecay(0.1, step_size=30)
+    >>> [round(rate(step), 6) for step in (0, 50, 100)]
+    [0.1, 0.01, 0.0001]
+    """
 
     learning_rate = number(at_least=0)
     step_size = whole(at_least=1)
@@ -87,7 +151,27 @@ class StepDecay(Schedule):
 
 @final
 class ExponentialDecay(Schedule):
-    """η(t) = learning_rate·γᵗ, PyTorch's `ExponentialLR`."""
+    """η(t) = learning_rate·γᵗ, PyTorch's `ExponentialLR`.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The rate at t = 0.
+    gamma : float
+        γ, above 0.
+
+    See Also
+    --------
+    StepDecay : A constant factor after so many steps.
+    CosineDecay : Half a cosine, from the top to the minimum.
+
+    Examples
+    --------
+    >>> from fastcnn import ExponentialDecay
+    >>> rate = ExponentialDecay(0.1, gamma=0.99)
+    >>> [round(rate(step), 6) for step in (0, 50, 100)]
+    [0.1, 0.060501, 0.036603]
+    """
 
     learning_rate = number(at_least=0)
     gamma = number(at_least=0)
@@ -106,9 +190,30 @@ class CosineDecay(Schedule):
 
     PyTorch's `CosineAnnealingLR` rises again after total_steps.
 
+    Parameters
+    ----------
+    learning_rate : float
+        The rate at t = 0.
+    total_steps : int
+        The step from which on the rate is `minimum`.
+    minimum : float
+        The last rate.
+
+    See Also
+    --------
+    OneCycle : Half a cosine up, half a cosine down.
+    WarmUp : A line up to another schedule.
+
     References
     ----------
     Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", §3, equation 5.
+
+    Examples
+    --------
+    >>> from fastcnn import CosineDecay
+    >>> rate = CosineDecay(0.1, total_steps=100)
+    >>> [round(rate(step), 6) for step in (0, 50, 100)]
+    [0.1, 0.05, 0.0]
     """
 
     learning_rate = number(at_least=0)
@@ -132,10 +237,34 @@ class OneCycle(Schedule):
     learning_rate at t = warmup·T − 1, then to end at t = T − 1, and end from then on. PyTorch's `OneCycleLR` (its
     `pct_start` is `warmup`) without the cycle of the momentum.
 
+    Parameters
+    ----------
+    learning_rate : float
+        The highest rate.
+    total_steps : int
+        T.
+    warmup : float
+        The share of the steps in which the rate rises.
+    div_factor : float
+        The highest rate divided by the first.
+    final_div_factor : float
+        The first rate divided by the last.
+
+    See Also
+    --------
+    CosineDecay : Half a cosine, from the top to the minimum.
+
     References
     ----------
     Smith and Topin 2018, "Super-convergence: very fast training of neural networks using large learning rates", §4.
     As in PyTorch and fast.ai there are two phases and cosines; the paper has lines and a third phase.
+
+    Examples
+    --------
+    >>> from fastcnn import OneCycle
+    >>> rate = OneCycle(0.1, total_steps=100)
+    >>> [round(rate(step), 6) for step in (0, 29, 99)]
+    [0.004, 0.1, 0.0]
     """
 
     learning_rate = number(at_least=0)
@@ -175,9 +304,30 @@ class WarmUp(Schedule):
     η(t) = schedule(0)·(start_factor + (1 − start_factor)·t / steps) for t < steps, and schedule(t − steps) from then
     on: PyTorch's `LinearLR` and its default, followed by the schedule.
 
+    Parameters
+    ----------
+    schedule : Schedule or function
+        What follows, counted from the end of the warm-up.
+    steps : int
+        Steps of the warm-up.
+    start_factor : float
+        The first rate as a share of the one that it ends at.
+
+    See Also
+    --------
+    OneCycle : Half a cosine up, half a cosine down.
+    CosineDecay : Half a cosine, from the top to the minimum.
+
     References
     ----------
     Goyal et al. 2017, "Accurate, large minibatch SGD: training ImageNet in 1 hour", §2.2 (gradual warmup).
+
+    Examples
+    --------
+    >>> from fastcnn import CosineDecay, WarmUp
+    >>> rate = WarmUp(CosineDecay(0.1, total_steps=100), steps=10)
+    >>> [round(rate(step), 6) for step in (0, 5, 10, 110)]
+    [0.033333, 0.066667, 0.1, 0.0]
     """
 
     schedule: Setting[Callable[[int], float]] = Setting(lambda value, owner, name: _as_schedule(value))
@@ -222,10 +372,20 @@ class ReduceOnPlateau(Schedule):
 
     Parameters
     ----------
-    mode : {"min", "max"}
-        Whether less is better (a loss) or more (an accuracy).
+    learning_rate : float
+        The first rate.
+    factor : float
+        The factor of a reduction, in (0, 1).
+    patience : int
+        Reports without improvement that are let pass.
+    threshold : float
+        The relative change that counts as an improvement.
+    cooldown : int
+        Reports behind a reduction that are not counted.
     minimum : float
         What the learning rate does not go below.
+    mode : {"min", "max"}
+        Whether less is better (a loss) or more (an accuracy).
     monitor : {"loss", "accuracy", "val_loss", "val_accuracy"}, optional
         What `fit` reports. If not given, in mode "min" the loss, in mode "max" the accuracy: of the validation set if
         there is one.
@@ -235,6 +395,23 @@ class ReduceOnPlateau(Schedule):
     learning_rate, best : float
     bad_reports, resting : int
         Reports without improvement; reports that will not be counted.
+
+    See Also
+    --------
+    EarlyStopping : Ends a fit that no longer improves.
+    StepDecay : A constant factor after so many steps.
+
+    Examples
+    --------
+    >>> from fastcnn import ReduceOnPlateau
+    >>> rate = ReduceOnPlateau(0.1, factor=0.5, patience=1)
+    >>> for loss in (1.0, 1.0, 1.0):
+    ...     rate.report(loss)
+    0.1
+    0.1
+    0.05
+    >>> rate(0)
+    0.05
     """
 
     learning_rate = number(at_least=0)
@@ -297,7 +474,13 @@ class ReduceOnPlateau(Schedule):
         self.bad_reports, self.resting = int(state["bad_reports"]), int(state["resting"])
 
     def report(self, value: float) -> float:
-        """Take in a measured value, and return the learning rate to go on with; a NaN is no improvement."""
+        """Take in a measured value, and return the learning rate to go on with; a NaN is no improvement.
+
+        Parameters
+        ----------
+        value : float
+            What was measured.
+        """
         margin = 1 - self.threshold if self.mode == "min" else 1 + self.threshold
         improved = value < self.best * margin if self.mode == "min" else value > self.best * margin
         if improved:

@@ -62,6 +62,10 @@ def set_num_threads(threads: int | None) -> None:
     ValueError
         If `threads` is not a positive int or None.
 
+    See Also
+    --------
+    get_num_threads : How many threads a call may use.
+
     Notes
     -----
     From the strongest to the weakest: `threads=` (of an estimator, a positive `n_jobs`), this function,
@@ -85,10 +89,25 @@ def set_num_threads(threads: int | None) -> None:
 def get_num_threads() -> int:
     """Return how many threads a step or a prediction may use where `threads` is not given; see `set_num_threads`.
 
+    Returns
+    -------
+    int
+        At least 1.
+
     Raises
     ------
     ValueError
         If `FASTCNN_NUM_THREADS` is no positive int.
+
+    See Also
+    --------
+    set_num_threads : Sets how many threads a call may use.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> fastcnn.get_num_threads() >= 1
+    True
     """
     return _chosen or _default_threads()
 

@@ -7,7 +7,22 @@ from contextlib import contextmanager
 
 
 class StorageError(ValueError):
-    """A file of a model that is damaged, of another kind, or of a newer fastcnn; the message begins with its name."""
+    """A file of a model that is damaged, of another kind, or of a newer fastcnn; the message begins with its name.
+
+    See Also
+    --------
+    load : Reads what `save` has written.
+
+    Examples
+    --------
+    >>> import io
+    >>> import fastcnn
+    >>> try:
+    ...     fastcnn.load(io.BytesIO(b"damaged"))
+    ... except fastcnn.StorageError:
+    ...     print("no model")
+    no model
+    """
 
 
 @contextmanager

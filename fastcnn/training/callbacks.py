@@ -57,6 +57,11 @@ class Callback:
         A column of the history that the callback needs. `fit` refuses `"val_loss"` and `"val_accuracy"` without
         validation.
 
+    See Also
+    --------
+    EarlyStopping : Ends a fit that no longer improves.
+    Trainer : Trains a model step by step.
+
     Examples
     --------
     >>> from fastcnn import Callback
@@ -69,23 +74,55 @@ class Callback:
     monitor: str | None = None
 
     def begin(self, run: Run) -> None:
-        """Come before the first step; the model may not be built yet."""
+        """Come before the first step; the model may not be built yet.
+
+        Parameters
+        ----------
+        run : Run
+            The fit: its trainer, its history, and `stop(why)`.
+        """
 
     def batch(self, run: Run) -> None:
-        """Come after each step."""
+        """Come after each step.
+
+        Parameters
+        ----------
+        run : Run
+            The fit.
+        """
 
     def epoch(self, run: Run, epoch: Epoch) -> None:
-        """Come after each epoch, with what it came to."""
+        """Come after each epoch, with what it came to.
+
+        Parameters
+        ----------
+        run : Run
+            The fit.
+        epoch : Epoch
+            The row of the history.
+        """
 
     def end(self, run: Run) -> None:
-        """Come after the last epoch."""
+        """Come after the last epoch.
+
+        Parameters
+        ----------
+        run : Run
+            The fit.
+        """
 
     def get_state(self) -> dict[str, Any]:
         """Return what a later process needs to go on: numbers, words, arrays, and lists of them; see `checkpoint`."""
         return {}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take in what `get_state` has returned; after `begin`."""
+        """Take in what `get_state` has returned; after `begin`.
+
+        Parameters
+        ----------
+        state : dict
+            What `get_state` has returned.
+        """
 
 
 class EarlyStopping(ShownAsCall, Callback):
@@ -111,9 +148,25 @@ class EarlyStopping(ShownAsCall, Callback):
     best_epoch : int
         0 before the first.
 
+    See Also
+    --------
+    Callback : What happens at the moments of a fit.
+    ReduceOnPlateau : Less once a measured value no longer improves.
+
     References
     ----------
     Prechelt, "Early stopping, but when?", in: Neural Networks: Tricks of the Trade, Springer 1998.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense, EarlyStopping, Sequential, Trainer
+    >>> trainer = Trainer(Sequential([Dense(2)]), random_state=0)
+    >>> stop = EarlyStopping("val_loss", patience=2)
+    >>> x, y = np.eye(3), [0, 1, 1]
+    >>> history = trainer.fit(x, y, epochs=3, batch_size=3, X_val=x, y_val=y, callbacks=[stop], verbose=0)
+    >>> stop.best_epoch
+    3
     """
 
     monitor: str

@@ -28,16 +28,16 @@ class Trainer(Stepper):
     optimizer : str or Optimizer, optional
         "adam", "adamw", "lion", "rmsprop" or "sgd", each with its usual arguments, or one with arguments of its own.
         `SGD(learning_rate=0.01)` if not given.
+    threads : int, optional
+        The most threads of a step; `fastcnn.get_num_threads()` if not given. The bits are the same for any number.
+    random_state : None, int, RandomState or Generator
+        For the parameters of a model that is not built yet, then for the order and the augmentation of `fit`.
     schedule : str, Schedule or function, optional
         "constant", "cosine" or "one_cycle": of the optimizer's learning rate, over the steps of each `fit`. Or a
         function: at the beginning of each step, `optimizer.learning_rate = schedule(steps)`, with the steps taken
         before it.
     ema : ExponentialMovingAverage, optional
         Averages the parameters: updated after each step.
-    threads : int, optional
-        The most threads of a step; `fastcnn.get_num_threads()` if not given. The bits are the same for any number.
-    random_state : None, int, RandomState or Generator
-        For the parameters of a model that is not built yet, then for the order and the augmentation of `fit`.
 
     Attributes
     ----------
@@ -51,6 +51,12 @@ class Trainer(Stepper):
     history : History or None
         Of the last `fit`, also if it ended with an exception.
 
+    See Also
+    --------
+    CNNClassifier : Classifier with the interface of scikit-learn.
+    Sequential : Layers in a row.
+    Callback : What happens at the moments of a fit.
+
     Notes
     -----
     Several Python threads may use one trainer, or trainers of one model: steps are taken one at a time. An exception at
@@ -63,6 +69,18 @@ class Trainer(Stepper):
 
     All arguments are attributes that may be set between steps; the next step takes them in. Another `random_state` is
     that of the next `fit`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import SGD, Dense, Flatten, Sequential, Trainer
+    >>> from fastcnn.data import hold_out, load_digits
+    >>> X_train, X_test, y_train, y_test = hold_out(*load_digits())
+    >>> model = Sequential([Flatten(), Dense(32), Dense(10)])
+    >>> trainer = Trainer(model, optimizer=SGD(0.05, momentum=0.9), random_state=0)
+    >>> history = trainer.fit(X_train, y_train, epochs=5, batch_size=32, verbose=0)
+    >>> trainer.evaluate(X_test, y_test).accuracy > 0.9
+    True
     """
 
     def fit(
@@ -91,13 +109,17 @@ class Trainer(Stepper):
         y : array of length N
             As `step` takes it.
         epochs : int
+            How often all samples are trained on.
         batch_size : int
             The last batch of an epoch may be smaller.
         X_val, y_val : array, or X_val alone an iterable of batches
             Measured after every epoch; they choose nothing, unless a callback does.
         sample_weight : array of shape (N,), optional
+            The weight of each sample in the loss.
         augmentation : Augmentation, optional
+            Changes the images on the way in, anew in each epoch.
         callbacks : sequence of Callback
+            Called at the moments of the fit, in this order.
         verbose : int
             0 for silence; else a line an epoch, and on a terminal a progress bar.
         checkpoint : path, optional
@@ -146,7 +168,19 @@ class Trainer(Stepper):
     def evaluate(
         self, X: Any, y: Any = None, *, batch_size: int | None = None, sample_weight: Any = None
     ) -> Evaluation:
-        """Return mean loss and accuracy of the model, as it predicts, on arrays or an iterable of batches."""
+        """Return mean loss and accuracy of the model, as it predicts, on arrays or an iterable of batches.
+
+        Parameters
+        ----------
+        X : array, or iterable of batches
+            As `fit` takes it.
+        y : array of length N, optional
+            As `fit` takes it.
+        batch_size : int, optional
+            The most images that are in memory as feature maps.
+        sample_weight : array of shape (N,), optional
+            The weight of each sample in both means.
+        """
         from .loop import evaluate
 
         return evaluate(self, X, y, batch_size=batch_size, sample_weight=sample_weight)
