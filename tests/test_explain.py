@@ -1,5 +1,6 @@
 """Explanations: every number of a network, and of its gradients, has the bits of the reference's loops."""
 
+import doctest
 import json
 import math
 
@@ -196,3 +197,9 @@ def test_what_does_not_fit_a_gradient_is_an_error():
         explain_gradient(model, x, 10, "0.filters", (0, 0, 0, 0))
     with pytest.raises(RuntimeError, match="build"):
         explain(fastcnn.Sequential([fastcnn.Dense(2)]), np.zeros(3), 0, (0,))
+
+
+def test_the_examples_run():
+    from fastcnn.explain import network
+
+    assert doctest.testmod(network).failed == 0
