@@ -54,13 +54,14 @@ class Sequential(Container):
     (10,)
     """
 
+    _maps: Maps  # of `outputs`, unless a call has them
+
     def __init__(self, layers: Sequence[Layer], *, fuse: bool = True, name: str | None = None) -> None:
         super().__init__(name=name)
         self.layers = check_row(layers, self.name)
         self.fuse = fuse
         self._predictors: Predictors | None = None
         self._seen: Array | None = None
-        self._maps: list[Maps] = []
         if not self.layers:
             raise ValueError(f"{self.name}: layers: expected at least one layer; got none")
 
@@ -219,14 +220,11 @@ class Sequential(Container):
         images = self._as_batch(X, "X")
         checks.as_positive_int(batch_size, self.name, "batch_size")
         workers = parallel.get_num_threads() if threads is None else parallel.check_threads(threads)
-        try:
-            mine = self._maps.pop()
-        except IndexError:  # the first call, or another thread has it
-            mine = maps.Maps(self)
-        if mine.flat is not self._flat:
+        mine = vars(self).pop("_maps", None)  # None in the first call, or while another thread has it
+        if mine is None or mine.flat is not self._flat:
             mine = maps.Maps(self)
         found = mine.outputs(self, images, wanted.values(), batch_size, workers)
-        self._maps.append(mine)
+        self._maps = mine
         return {one: found[place] for one, place in wanted.items()}
 
     def _as_batch(self, x: Any, argument: str) -> Array:
@@ -269,7 +267,9 @@ class Sequential(Container):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what predictions have left behind."""
-        return {**super().__getstate__(), "_predictors": None, "_seen": None, "_maps": []}
+        state = {**super().__getstate__(), "_predictors": None, "_seen": None}
+        state.pop("_maps", None)
+        return state
 
     def __len__(self) -> int:
         return len(self.layers)

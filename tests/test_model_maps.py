@@ -118,6 +118,14 @@ def test_maps_change_nothing_and_follow_the_weights():
     np.testing.assert_allclose(model.outputs(x, -1)[-1], model.predict(x), rtol=1e-4, atol=1e-5)
 
 
+def test_maps_of_copies():
+    model, x = residual(), normal(2, 2, 8, 6)
+    expected = model.outputs(x)
+    for twin in (model.copy(), pickle.loads(pickle.dumps(model))):
+        for _ in range(2):
+            assert all(np.array_equal(array, expected[place]) for place, array in twin.outputs(x).items())
+
+
 def test_maps_from_several_threads():
     model, x = residual(np.float32), normal(8, 2, 8, 6, dtype=np.float32)
     expected, found = model.outputs(x, [3, -1]), []

@@ -27,6 +27,7 @@ from ..runtime import threads as parallel
 from ..training.callbacks import Callback
 from ..training.trainer import Trainer
 from ..typing import Array
+from .embedding import Embedding
 from .images import Reading, Scaler, choose_reading, rectangles
 from .networks import NAMES, SMALLEST, choose_network, takes_rows
 from .parameters import NestedParameters
@@ -34,7 +35,7 @@ from .samples import Samples, hold_out
 from .watching import CallbackSupportMixin, Curves, Tasks, tasks, watched
 
 
-class BaseCNN(NestedParameters, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """Parameters and training of `CNNClassifier` and `CNNRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
