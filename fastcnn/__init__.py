@@ -72,6 +72,7 @@ _NAMES = {
     "clip_by_global_norm": "optim.optimizer",
     "data": "",
     "from_onnx": "exchange",
+    "inspection": "",
     "get_num_threads": "runtime.threads",
     "set_num_threads": "runtime.threads",
     "load": "saving",

@@ -20,7 +20,7 @@ FLOORS = [
     "typing", "version", "lazy", "former_names", "history", "digest", "views", "exact", "draws", "checks", "settings",
     "jit", "codegen", "kernels", "runtime", "engine", "ops", "layers", "losses", "optim", "data",
     "prediction", "maps", "summary", "model", "kinks", "models", "storage", "training", "gradient_check",
-    "estimators", "saving", "exchange", "explain", "cli", "__main__",
+    "estimators", "inspection", "saving", "exchange", "explain", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted((ROOT / "fastcnn").rglob("*.py"))
 ids = {"ids": lambda path: str(path.relative_to(ROOT))}
@@ -95,7 +95,7 @@ def test_who_imports_what_from_outside(path):
     room, names = (*module_of(path), "")[1], outside(path)
     if room not in {"kernels", "codegen", "jit", "runtime"}:
         assert not names & {"numba", "llvmlite"}, "only what compiles or runs machine code knows numba"
-    if room not in {"estimators", "data", "display"}:
+    if room not in {"estimators", "data", "display", "inspection"}:
         assert "sklearn" not in names, "only estimators, data and display import scikit-learn"
     if room != "display":
         assert "matplotlib" not in names, "only display imports matplotlib"

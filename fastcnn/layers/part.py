@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from ..engine.weights import Weights
 from ..typing import Array, Gradients, Shape
 from .base import Layer
 from .fusion import lower_row
-
-Watch = Callable[[Graph, Layer, int], int]  # of a graph, a layer and its output: the value that the next layer reads
 
 
 class Part:
@@ -26,8 +24,8 @@ class Part:
         Of one sample, (C, H, W) or (D,).
     dtype : dtype
         Of the model's parameters.
-    watch : function, optional
-        Called behind each layer, those inside containers too, when the layers are lowered.
+    behind : dict of Layer to Layer, optional
+        Layers without parameters that are put behind those of the part, or of a container in it.
 
     Notes
     -----
@@ -35,9 +33,13 @@ class Part:
     """
 
     def __init__(
-        self, layers: Sequence[Layer], input_shape: Shape, dtype: np.dtype, watch: Watch | None = None
+        self,
+        layers: Sequence[Layer],
+        input_shape: Shape,
+        dtype: np.dtype,
+        behind: Mapping[Layer, Layer] | None = None,
     ) -> None:
-        self.layers, self.input_shape, self.watch = list(layers), input_shape, watch
+        self.layers, self.input_shape, self.behind = list(layers), input_shape, behind or {}
         self._flat: Array = np.zeros(0, dtype)
         self._size = sum(layer._size for layer in self.layers)
 
@@ -48,11 +50,16 @@ class Part:
         return input_shape
 
     def _lower(self, graph: Graph, x: int) -> int:
-        graph.fuse, graph.watch = False, self.watch
+        graph.fuse = False
+        if self.behind:
+            graph.watch = self._lower_behind
         return lower_row(graph, self.layers, x)
 
+    def _lower_behind(self, graph: Graph, layer: Layer, y: int) -> int:
+        return self.behind[layer]._lower(graph, y) if layer in self.behind else y
+
     def _gradients_by_layer(self, flat: Array) -> dict[Weights, Gradients]:
-        merged: dict[Weights, Gradients] = {}
+        merged: dict[Weights, Gradients] = {layer: {} for layer in self.behind.values()}
         start = 0
         for layer in self.layers:
             merged.update(layer._gradients_by_layer(flat[start : start + layer._size]))
