@@ -71,6 +71,7 @@ _NAMES = {
     "check_gradients": "gradient_check",
     "clip_by_global_norm": "optim.optimizer",
     "data": "",
+    "display": "",
     "from_onnx": "exchange",
     "inspection": "",
     "get_num_threads": "runtime.threads",

@@ -1,6 +1,7 @@
 """The public names for editors and type checkers; `__init__.py` imports each one when it is first asked for."""
 
 from . import data as data
+from . import display as display
 from . import inspection as inspection
 from . import models as models
 from .data.augmentation import Augmentation as Augmentation

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from .lazy import from_above
 
 HEADERS = {
     "epoch": "Epoch",
@@ -96,6 +98,31 @@ class History:
     def to_dict(self) -> dict[str, list[float]]:
         """Return the columns by name, all equally long: what `pandas.DataFrame` takes."""
         return {name: [getattr(epoch, name) for epoch in self.epochs] for name in Epoch._fields}
+
+    def plot(self, ax: Any = None, *, measures: tuple[str, ...] | None = None, **line: Any) -> Any:
+        """Draw the curves with matplotlib (extra `[plot]`).
+
+        Parameters
+        ----------
+        ax : Axes or array of Axes, optional
+            A single one is divided; not given: a new figure.
+        measures : tuple of str, optional
+            Of "loss", "accuracy" and "learning_rate"; not given: the first two, where they are known.
+        **line : dict
+            Of matplotlib's `plot`.
+
+        Returns
+        -------
+        TrainingCurveDisplay
+            With `figure_` and `axes_`.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed; the message says how to install it.
+        """
+        display = from_above("display", "TrainingCurveDisplay")
+        return display.from_history(self, ax=ax, measures=measures, **line)
 
     def __str__(self) -> str:
         columns = [

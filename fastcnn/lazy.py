@@ -32,3 +32,8 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
         return sorted({*modules, *(name for name in vars(sys.modules[package]) if name.startswith("__"))})
 
     return get, names
+
+
+def from_above(module: str, name: str) -> Any:
+    """Return a name of a module of this package that stands on a higher floor, for a method that is asked for it."""
+    return getattr(importlib.import_module(f"{__package__}.{module}"), name)

@@ -66,6 +66,11 @@ def saliency(
     TypeError, ValueError
         If an argument is not as it should be, or the model has other outputs than (N, classes).
 
+    See Also
+    --------
+    grad_cam : Places in feature maps, rather than pixels.
+    occlusion : Without gradients.
+
     References
     ----------
     Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks", ICLR workshop 2014, section 3.
@@ -131,7 +136,11 @@ def grad_cam(
 
     Parameters
     ----------
-    model, X, target
+    model : Sequential, Trainer, CNNClassifier or CNNRegressor
+        Built or fitted; computed as in prediction, and not changed.
+    X : array of shape (N, ...)
+        As `predict` takes it.
+    target : class, or array of shape (N,), optional
         As in `saliency`.
     layer : int or str, optional
         A layer with maps (C, h, w), by place or name as in `Sequential.outputs`. Not given: the last one behind a
@@ -148,6 +157,11 @@ def grad_cam(
     ------
     TypeError, ValueError
         If the layer has no maps, or `model` no layer that convolves and none was given.
+
+    See Also
+    --------
+    saliency : By the pixels.
+    Sequential.outputs : The feature maps.
 
     References
     ----------

@@ -14,7 +14,7 @@ from .subject import Subject
 class Mistakes(NamedTuple):
     """Samples that a classifier has wrong, all arrays equally long, the largest loss first.
 
-    Attributes
+    Parameters
     ----------
     indices : int array
         Their places in X.
@@ -24,6 +24,19 @@ class Mistakes(NamedTuple):
         Of the class that was predicted, and of the true one.
     loss : array
         The cross-entropy, `-log probability_of_truth`.
+
+    See Also
+    --------
+    worst_mistakes : Returns them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense, Sequential
+    >>> from fastcnn.inspection import worst_mistakes
+    >>> found = worst_mistakes(Sequential([Dense(2)]).build((2,), random_state=0), np.eye(2), [0, 0])
+    >>> [*found._fields]
+    ['indices', 'truth', 'predicted', 'probability', 'probability_of_truth', 'loss']
     """
 
     indices: IntArray
@@ -45,6 +58,7 @@ def worst_mistakes(model: Any, X: Any, y: Any, *, count: int | None = None) -> M
     model : CNNClassifier, Sequential or Trainer
         A model of classes: its outputs are logits, or a softmax comes last.
     X : array of shape (N, ...)
+        As `predict` takes it.
     y : array of shape (N,)
         The true classes: of a `CNNClassifier` from `classes_`, else numbers of outputs.
     count : int, optional
@@ -59,6 +73,10 @@ def worst_mistakes(model: Any, X: Any, y: Any, *, count: int | None = None) -> M
     ------
     TypeError, ValueError
         If `model` tells no classes (a regressor, several labels a sample), or `y` has others.
+
+    See Also
+    --------
+    saliency : Which pixels speak for the class that was predicted.
 
     References
     ----------

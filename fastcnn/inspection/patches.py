@@ -29,8 +29,12 @@ def occlusion(
 
     Parameters
     ----------
-    model, X, target
-        As in `saliency`; the model is one of images.
+    model : Sequential, Trainer, CNNClassifier or CNNRegressor
+        Of images, built or fitted; computed as in prediction, and not changed.
+    X : array of shape (N, ...)
+        As `predict` takes it.
+    target : class, or array of shape (N,), optional
+        As in `saliency`.
     size, stride : int or pair of int
         Of the patch, (vertical, horizontal). A size that is not given is 3, or the image's where that is less.
     value : float, or array of shape (C,), optional
@@ -46,6 +50,10 @@ def occlusion(
     ------
     TypeError, ValueError
         If the model is none of images, or the patch is larger than they are.
+
+    See Also
+    --------
+    saliency : By the gradient, in one pass.
 
     References
     ----------

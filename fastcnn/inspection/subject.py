@@ -96,6 +96,21 @@ class Subject:
         scaler = self.estimator._scaler
         return ((numbers - scaler.zero) / scaler.deviation).astype(self.dtype)
 
+    def unshaped(self, values: Array) -> Array:
+        """Return numbers in the shape of X as maps (N, C, H, W): the inverse of `shaped`."""
+        if self.estimator is None:
+            return values if values.ndim == 4 else values[:, None, None, :]
+        shape = self.estimator._reading.shape
+        if values.ndim == 4 and values.shape[1:] != shape:
+            return values.transpose(0, 3, 1, 2)
+        return values.reshape(len(values), *shape)
+
+    def images(self, X: Any) -> Array:
+        """Return samples as images (N, C, H, W), in the numbers of X; features as strips."""
+        x = self.model._as_batch(X, "X") if self.estimator is None else self.estimator._read(X, reset=False)
+        images: Array = x if x.ndim == 4 else x[:, None, None, :]
+        return images
+
     # Scores.
 
     def part(self, behind: dict[Layer, Layer] | None = None) -> Part:

@@ -20,6 +20,7 @@ def dead_units(model: Any, X: Any) -> dict[str, Array]:
     Parameters
     ----------
     model : Sequential, Trainer, CNNClassifier or CNNRegressor
+        Built or fitted; computed as in prediction, and not changed.
     X : array of shape (N, ...)
         As `predict` takes it; the more samples, the surer.
 
@@ -32,6 +33,10 @@ def dead_units(model: Any, X: Any) -> dict[str, Array]:
     ------
     ValueError
         If the model has no ReLU.
+
+    See Also
+    --------
+    Sequential.outputs : The feature maps that are looked at.
 
     References
     ----------
