@@ -89,7 +89,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
 
     Attributes
     ----------
-    classes_ : array of shape (n_classes_,)
+    classes_ : array of shape (n_classes,)
     n_classes_ : int
     input_shape_ : tuple of int
         (channels, height, width): what X was read as.

@@ -1,0 +1,122 @@
+"""How Sphinx builds these pages: `python -m sphinx -W --keep-going docs build/docs`."""
+
+import inspect
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import fastcnn  # noqa: E402
+
+project, author = "fastcnn", "fastcnn developers"
+project_copyright = "fastcnn developers"
+version = release = fastcnn.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["gallery/*", "_templates/*"]
+templates_path = ["_templates"]
+
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_show_sourcelink = False
+
+myst_heading_anchors = 3
+
+default_role = "code"
+autosummary_generate = ["reference/index.rst"]
+autodoc_typehints = "none"  # numpydoc says the types
+autodoc_default_options = {
+    "members": True,
+    # What comes from here or from above is described there.
+    "inherited-members": "Layer, Loss, Optimizer, Schedule, Callback, BaseEstimator, ABC, dict, list, ValueError",
+    "exclude-members": "set_fit_request, set_partial_fit_request, set_score_request, set_callbacks, "
+    "score, get_metadata_routing",
+}
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "filename_pattern": "/plot_",
+    "abort_on_example_error": True,
+    "min_reported_time": 1e9,
+    "show_memory": False,
+    "show_signature": False,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+}
+
+# The pages of the reference: each public name is in the group of the module that it comes from.
+GROUPS = {
+    "estimators": "Estimators",
+    "model": "Models and layers",
+    "layers": "Models and layers",
+    "engine": "Models and layers",
+    "training": "Training",
+    "history": "Training",
+    "losses": "Losses",
+    "optim": "Optimizers, schedules, averages",
+    "data": "Data",
+    "models": "Ready networks",
+    "saving": "Files",
+    "storage": "Files",
+    "exchange": "Files",
+    "display": "Pictures and insight",
+    "inspection": "Pictures and insight",
+    "gradient_check": "Pictures and insight",
+}
+
+
+def public_names():
+    """Yield the group and the path of each public name."""
+    for name in fastcnn.__all__:
+        thing = getattr(fastcnn, name)
+        if inspect.ismodule(thing):
+            short = thing.__name__.removeprefix("fastcnn.")
+            for inner in getattr(thing, "__all__", None) or vars(thing):
+                one = getattr(thing, inner)
+                if callable(one) and not inner.startswith("_") and one.__module__.startswith(thing.__name__):
+                    yield GROUPS.get(short, "More"), f"{short}.{inner}"
+        elif not isinstance(thing, str):
+            yield GROUPS.get(thing.__module__.split(".")[1], "More"), name
+
+
+def write_reference(app):
+    """Write the index of the reference, from which autosummary makes a page for each name."""
+    groups = {}
+    for group, name in public_names():
+        groups.setdefault(group, []).append(name)
+    lines = ["API reference", "=============", "", ".. currentmodule:: fastcnn", ""]
+    for group in [*dict.fromkeys([*GROUPS.values(), "More"])]:
+        if group in groups:
+            lines += [group, "-" * len(group), "", ".. autosummary::", "   :toctree: names", ""]
+            lines += [f"   {name}" for name in sorted(groups[group], key=str.lower)] + [""]
+    folder = HERE / "reference"
+    folder.mkdir(exist_ok=True)
+    text = "\n".join(lines)
+    if not (folder / "index.rst").exists() or (folder / "index.rst").read_text(encoding="utf-8") != text:
+        (folder / "index.rst").write_text(text, encoding="utf-8")
+
+
+def link_to_the_repository(app, docname, source):
+    """Let links to files that are no pages lead to the repository; while it has no address, leave their words."""
+    urls = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
+    address = urls.get("Source")
+    link = rf"[\1]({address}/blob/main/\2)" if address else r"\1"
+    source[0] = re.sub(r"\[([^]]+)\]\((?:\.\./)+(?!auto_gallery|reference|\w+\.md)([^)]+)\)", link, source[0])
+
+
+def setup(app):
+    """Write the reference's index before anything is read; before autosummary looks for it."""
+    app.connect("builder-inited", write_reference, priority=1)
+    app.connect("source-read", link_to_the_repository)
