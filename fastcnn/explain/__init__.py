@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..lazy import lazy_names
-
-if TYPE_CHECKING:
-    from .network import Loops as Loops
-    from .network import explain as explain
-    from .network import explain_gradient as explain_gradient
-    from .steps import Explanation as Explanation
-    from .steps import Step as Step
-    from .steps import Term as Term
 
 _NAMES = {
     "Explanation": "steps", "Loops": "network", "Step": "steps", "Term": "steps", "explain": "network",

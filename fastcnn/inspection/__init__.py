@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..lazy import lazy_names
-
-if TYPE_CHECKING:
-    from .attribution import grad_cam as grad_cam
-    from .attribution import saliency as saliency
-    from .mistakes import Mistakes as Mistakes
-    from .mistakes import worst_mistakes as worst_mistakes
-    from .patches import occlusion as occlusion
-    from .units import dead_units as dead_units
 
 __all__ = ["Mistakes", "dead_units", "grad_cam", "occlusion", "saliency", "worst_mistakes"]
 
