@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from .jit.recorder import recording
 from .kernels import compare
 from .runtime import threads as parallel
 from .runtime.record import Call, record_calls, run_calls
+from .runtime.rehearsal import rehearse
 from .runtime.tape import Tape
 from .typing import Array, IntArray, Shape
 
@@ -113,6 +114,9 @@ class Predictor:
             self.pieces.clear()
             self.records.clear()
             self.last = NONE
+            if not self.workspaces:
+                self.workspaces[0] = workspace = allocate(self.plan)
+                rehearse([*schedule.prepare_calls(self.plan), *self._calls(min(n, self.images), workspace)])
             run_calls(schedule.prepare_calls(self.plan))
         output = np.empty((n, *self.output_shape), self.plan.dtype)
         pieces = -(-n // self.images)
@@ -163,12 +167,16 @@ class Predictor:
             self.workspaces[worker] = allocate(plan)
         workspace = self.workspaces[worker]
         load(plan, x, n, workspace)
-        tape = record_calls(Call(op, op.forward, (n, workspace, self.context)) for op in plan.ops)
+        tape = record_calls(self._calls(n, workspace))
         maps = plan.values[plan.output].view(workspace.values[plan.output], n)
         piece = _Piece(workspace, tape, maps if len(self.output_shape) == 3 else maps[:, :, 0, 0])
         output[...] = piece.output
         if len(self.pieces) < TAPES:
             self.pieces[worker, n] = piece
+
+    def _calls(self, n: int, workspace: Workspace) -> Iterator[Call]:
+        for op in self.plan.ops:
+            yield Call(op, op.forward, (n, workspace, self.context))
 
 
 class _Piece(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from . import cache as disk
 from .native import define, is_known, load_object, lock, undisturbed
-from .recorder import recorder
+from .recorder import recorder, rehearsal
 from .signature import Kind, form_of, kind_of, values_of
 
 
@@ -48,6 +48,10 @@ class Kernel:
     def __call__(self, *arguments: Any) -> None:
         """Run the kernel; a tape that records notes it down."""
         kinds = tuple([kind_of(argument) for argument in arguments])
+        plan = rehearsal()
+        if plan is not None:
+            plan.needed[self, kinds] = None
+            return
         entry = self.entries.get(kinds) or self._enter(kinds)
         words = entry.form.pack(*values_of(arguments))
         entry.call(words)
@@ -61,13 +65,31 @@ class Kernel:
         def enter() -> Entry:
             with lock:
                 if kinds not in self.entries:
-                    address = self._read(kinds) or self._compile(kinds)
-                    # ctypes lets go of the GIL during the call.
-                    call = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address)
-                    self.entries[kinds] = Entry(address, call, form_of(kinds))
+                    self._add(kinds, self._read(kinds) or self._compile(kinds))
                 return self.entries[kinds]
 
         return undisturbed(enter)
+
+    def is_there(self, kinds: tuple[Kind, ...]) -> bool:
+        """Load the machine code for such arguments, and tell whether there is some."""
+        return kinds in self.entries or undisturbed(lambda: self._load(kinds))
+
+    def _load(self, kinds: tuple[Kind, ...]) -> bool:
+        with lock:
+            address = self._read(kinds)
+            if address is not None:
+                self._add(kinds, address)
+            return address is not None
+
+    def compile(self, kinds: tuple[Kind, ...]) -> None:
+        """Compile the machine code for such arguments, unless it is there."""
+        if kinds not in self.entries:
+            self._enter(kinds)
+
+    def _add(self, kinds: tuple[Kind, ...], address: int) -> None:
+        # ctypes lets go of the GIL during the call.
+        call = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address)
+        self.entries[kinds] = Entry(address, call, form_of(kinds))
 
     def _file_name(self, kinds: tuple[Kind, ...]) -> str:
         return disk.file_name(f"{self.family}.{self.name}", str(kinds))

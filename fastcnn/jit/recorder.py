@@ -1,4 +1,7 @@
-"""Who notes down the kernel calls of a thread: a kernel reports each of its calls here, `runtime` records them."""
+"""Who notes down the kernel calls of a thread: a kernel reports each of its calls here, `runtime` records them.
+
+A `Rehearsal` takes note of kernels instead: a call only tells which machine code it needs, and nothing is run.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,20 @@ class _Current(threading.local):
     """Each thread's recorder, while it records."""
 
     recorder: Recorder | None = None
+    rehearsal: Rehearsal | None = None
+
+
+class Rehearsal:
+    """Takes note of the kernels that calls need.
+
+    Attributes
+    ----------
+    needed : dict of (kernel, kinds of its arguments)
+        In the order in which they are needed first; only the keys matter.
+    """
+
+    def __init__(self) -> None:
+        self.needed: dict[tuple[Any, tuple[Any, ...]], None] = {}
 
 
 _current = _Current()
@@ -30,6 +47,22 @@ _current = _Current()
 def recorder() -> Recorder | None:
     """Return the recorder of this thread; None if it does not record."""
     return _current.recorder
+
+
+def rehearsal() -> Rehearsal | None:
+    """Return what takes note of the kernels that this thread needs, in place of running them; None if it runs them."""
+    return _current.rehearsal
+
+
+@contextmanager
+def rehearsing(rehearsal: Rehearsal) -> Iterator[None]:
+    """Let `rehearsal` take note of the kernels of this thread's calls, which are not run."""
+    _current.rehearsal = rehearsal
+    try:
+        yield
+    finally:
+        if _current.rehearsal is rehearsal:  # as below
+            _current.rehearsal = None
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from ..optim.flat_state import FlatState
 from ..optim.optimizer import Optimizer
 from ..runtime import threads as parallel
 from ..runtime.record import Call, KernelCalls, record_calls
+from ..runtime.rehearsal import rehearse
 from ..runtime.tape import Tape
 from ..typing import Array, Gradients, IntArray
 from .snapshot import Snapshot
@@ -81,6 +82,7 @@ class Plan:
         self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
         self.steps: dict[Any, Step] = {}
         self.meetings: dict[tuple[str, int, int], Tape] = {}  # by direction, stage, length of the batch
+        self.rehearsed = False  # whether all kernels of a step are there
 
     def is_for(self, model: Sequential, loss: Loss) -> bool:
         """Tell whether it was made for these very parameters and this loss."""
@@ -204,6 +206,9 @@ class Step:
         if update is None or not update.is_for(optimizer, ema):
             self.whole.clear()
             self.update = update = Update(plan, len(self.cuts), optimizer, ema)
+            if not plan.rehearsed:
+                rehearse(self._all_calls(update))
+                plan.rehearsed = True
         whole = self.whole.get(threads)
         if whole is not None:
             plan.underway = number, update.steps(), None
@@ -286,9 +291,23 @@ class Step:
         if key in meetings:
             meetings[key].play()
             return
+        meetings[key] = record_calls([self._meeting_call(direction, stage)])
+
+    def _meeting_call(self, direction: str, stage: int) -> Call:
         op = self.plan.graph.ops[self.plan.graph.sync_points[stage]]
         method = op.sync_forward if direction == "meet_forward" else op.sync_backward
-        meetings[key] = record_calls([Call(op, method, (self.plan.meeting(self.cuts),))])
+        return Call(op, method, (self.plan.meeting(self.cuts),))
+
+    def _all_calls(self, update: Update) -> Iterator[Call]:
+        """Yield the calls of a step, of the first shard and the first piece: the others need the same kernels."""
+        yield from schedule.prepare_calls(self.plan.graph)
+        for direction, stage in self._parts():
+            if direction.startswith("meet"):
+                yield self._meeting_call(direction, stage)
+            else:
+                yield from self._calls(direction, stage, 0, 0)
+        for tasks in ([update.norm.tasks] if update.clips else []) + [update.sweep.tasks]:
+            yield from tasks[0]
 
     def _order(self, stage: int) -> range:
         """Return the shards back and forth: what was written last is still in the caches."""

@@ -1,0 +1,20 @@
+"""Calls gone through without being made, to learn which kernels they need, and to compile these side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..jit.ahead import compile_together
+from ..jit.recorder import Rehearsal, rehearsing
+from . import threads
+from .record import Call
+
+
+def rehearse(calls: Iterable[Call]) -> None:
+    """Compile the kernels that calls of what is replayable need and that are nowhere yet, on all processors."""
+    rehearsal = Rehearsal()
+    with rehearsing(rehearsal):
+        for call in calls:
+            if call.owner.replayable:
+                call.method(*call.arguments)
+    compile_together(rehearsal.needed, threads.get_num_threads())
