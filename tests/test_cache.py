@@ -323,5 +323,5 @@ def test_what_is_stopped_in_writing_leaves_nothing(stop, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(os, "replace", replace)
     with contextlib.suppress(KeyboardInterrupt):
-        cache.write("a.kernel", cache.ObjectFile("entry", [], b"code"))
+        cache.write("family.kernel", "kinds", cache.ObjectFile("entry", [], b"code"))
     assert not list(tmp_path.iterdir())

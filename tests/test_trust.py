@@ -223,7 +223,7 @@ def test_a_default_folder_that_is_not_trusted_is_passed_over_in_silence(tmp_path
 AS_USER = """
 import os, fastcnn.jit.kernel, fastcnn.kernels, llvmlite.binding
 from fastcnn.jit import cache
-cache.source_stamp()
+cache.source_stamp(cache.processors()[0])
 if os.geteuid() == 0:
     os.seteuid(65534)
 """
@@ -239,7 +239,7 @@ def test_a_cache_that_is_only_read_is_read():
         (file,) = kernels_in(inner)
         assert stat.S_IMODE(file.stat().st_mode) == 0o644
         inner.chmod(0o555)
-        more = "cache.write('more.kernel', cache.ObjectFile('entry', [], b'code'))\n"
+        more = "cache.write('more', 'kinds', cache.ObjectFile('entry', [], b'code'))\n"
         result = json.loads(run_python(AS_USER + RELU + more, **settings))
         assert result["right"]
         assert (result["compiled"], result["loaded"], result["folder"]) == (0, 1, "None")
@@ -253,7 +253,7 @@ def test_a_package_that_root_has_used_is_read_and_the_rest_is_kept_by_the_user(t
     monkeypatch.setattr(cache, "FOLDER", package)
     monkeypatch.setattr(cache, "_user_folders", lambda: [home])
     monkeypatch.setattr(cache, "cache_folder", cache.cache_folder.__wrapped__)
-    cache.write("of_root.kernel", cache.ObjectFile("one", [], b"1"))
+    cache.write("of_root", "kinds", cache.ObjectFile("one", [], b"1"))
     assert len(kernels_in(package)) == 1
     writing = tempfile.TemporaryFile
 
@@ -263,10 +263,10 @@ def test_a_package_that_root_has_used_is_read_and_the_rest_is_kept_by_the_user(t
         return writing(dir=dir)
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refused)
-    cache.write("of_user.kernel", cache.ObjectFile("two", [], b"2"))
-    assert [path.name for path in kernels_in(home)] == ["of_user.kernel"]
-    assert cache.read("of_root.kernel") == ("one", [], b"1")
-    assert cache.read("of_user.kernel") == ("two", [], b"2")
+    cache.write("of_user", "kinds", cache.ObjectFile("two", [], b"2"))
+    assert [path.name.partition(".")[0] for path in kernels_in(home)] == ["of_user"]
+    assert cache.read("of_root", "kinds") == ("one", [], b"1")
+    assert cache.read("of_user", "kinds") == ("two", [], b"2")
 
 
 def test_two_thousand_mutations_of_a_kernel_are_none(tmp_path, monkeypatch):
@@ -274,8 +274,8 @@ def test_two_thousand_mutations_of_a_kernel_are_none(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(cache, "cache_folder", cache.cache_folder.__wrapped__)
     kernel = cache.ObjectFile("entry", ["a", "b"], bytes(range(256)) * 8)
-    cache.write("x.kernel", kernel)
-    path = tmp_path / NAME / "x.kernel"
+    cache.write("x", "kinds", kernel)
+    (path,) = kernels_in(tmp_path / NAME)
     whole, random = path.read_bytes(), Random(0)
     for k in range(2000):
         content = mutate(whole, random)
@@ -283,4 +283,4 @@ def test_two_thousand_mutations_of_a_kernel_are_none(tmp_path, monkeypatch):
         assert cache._parse(content) == expected
         if k < 100:
             path.write_bytes(content)
-            assert cache.read("x.kernel") == expected
+            assert cache.read("x", "kinds") == expected

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ..version import __version__
-from . import evaluate, export, import_, info, predict, train
+from . import compile_, evaluate, export, import_, info, predict, train
 from .common import CommandError, Parser
 
 # The engine is imported by the verbs, when they run: `--help` does not wait for it, and Ctrl-C ends it quietly.
@@ -39,10 +39,11 @@ examples:
   fastcnn info model.safetensors                            what it is and what it was trained on
   fastcnn export model.safetensors --to onnx --output model.onnx
   fastcnn import model.onnx --output model.safetensors
+  fastcnn compile --for avx2,avx512 --into kernels/         machine code ahead, for $FASTCNN_CACHE_DIR
 
 options of several commands:
-  --json        train, evaluate, predict, info, export, import   lines of JSON in place of words
-  --threads N   train, evaluate, predict         the most threads
+  --json        all commands                     lines of JSON in place of words
+  --threads N   train, evaluate, predict, compile  the most threads
   --size HxW    train, evaluate, predict         height and width that images are brought to
   --max-bytes N train, evaluate, predict         the most that a packed file may take in memory
 """
@@ -104,6 +105,6 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     )
     parser.add_argument("--version", action="version", version=f"fastcnn {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, title="commands", metavar="COMMAND")
-    for verb in (train, evaluate, predict, info, export, import_):
+    for verb in (train, evaluate, predict, info, export, import_, compile_):
         verb.add(verbs)
     return parser, verbs.choices

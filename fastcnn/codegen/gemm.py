@@ -10,10 +10,10 @@ from typing import Any
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
-from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 from ..jit.kernel import find, keep
+from ..jit.target import processors
 from .gemm_tile import emit_panel, panel_type, pointers
 from .vector import Vector
 
@@ -25,8 +25,9 @@ def ready(dtype: types.Float) -> str:
         module = ir.Module()
         module.triple = binding.get_process_triple()
         emit_panel(module, name, Vector(dtype))
+        processor = processors()[0]
         machine = binding.Target.from_default_triple().create_target_machine(
-            cpu=binding.get_host_cpu_name(), features=get_host_cpu_features(), opt=3, jit=True
+            cpu=processor.name, features=processor.features, opt=3, jit=True
         )
         parsed = binding.parse_assembly(str(module))
         builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=1))

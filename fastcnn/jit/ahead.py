@@ -25,7 +25,7 @@ from .kernel import Kernel, kernel_of
 from .signature import Kind
 
 Need = tuple[Kernel, tuple[Kind, ...]]
-FEW = 3  # kernels that are compiled in less time than another process takes to begin, about a second
+FEW = 4  # kernels, that are compiled in about the time that another process takes to begin, a second
 BEGIN = """import json, sys
 sys.path[:] = json.loads(sys.stdin.buffer.readline())
 from fastcnn.jit import ahead
@@ -34,11 +34,13 @@ DONE = b"done\n"
 PATIENCE = 60.0  # seconds that another process may take for its last kernel
 
 
-def compile_together(needs: Iterable[Need], processes: int) -> None:
-    """Compile kernels that are neither in this process nor on disk, in up to so many processes, this one included."""
+def compile_together(needs: Iterable[Need], processes: int) -> int:
+    """Compile kernels that are neither in this process nor on disk, in up to so many processes, this one included.
+
+    Return how many there were.
+    """
     missing = deque((kernel, kinds) for kernel, kinds in needs if not kernel.is_there(kinds))
-    if len(missing) <= FEW:  # the calls compile them
-        return
+    count = len(missing)
     helpers = [_Helper(missing) for _ in range(min(processes - 1, len(missing) // FEW) if _can_help() else 0)]
     try:
         while missing:
@@ -50,6 +52,7 @@ def compile_together(needs: Iterable[Need], processes: int) -> None:
         missing.clear()
         for helper in helpers:
             helper.end()
+    return count
 
 
 def _can_help() -> bool:
@@ -113,18 +116,21 @@ def serve() -> None:
         sys.stdout.buffer.flush()
 
 
-NUMBERS: dict[str, type] = {
-    kind.__name__: kind for kind in (int, float, bool, np.float32, np.float64, np.uint64, np.int64, np.bool_)
-}
+PYTHON = {kind.__name__: kind for kind in (int, float, bool)}
 
 
 def encode(kinds: Sequence[Kind]) -> list[Any]:
     """Return kinds of arguments as JSON takes them."""
-    return [kind.__name__ if isinstance(kind, type) else [kind[0].str, *kind[1:]] for kind in kinds]
+    return [_word(kind) if isinstance(kind, type) else [kind[0].str, *kind[1:]] for kind in kinds]
+
+
+def _word(number: type) -> str:
+    return np.dtype(number).str if issubclass(number, np.generic) else number.__name__
 
 
 def decode(kinds: Sequence[Any]) -> tuple[Kind, ...]:
     """Return the kinds that `encode` was given."""
     return tuple(
-        NUMBERS[kind] if isinstance(kind, str) else (np.dtype(kind[0]), int(kind[1]), int(kind[2])) for kind in kinds
+        (PYTHON.get(kind) or np.dtype(kind).type) if isinstance(kind, str) else (np.dtype(kind[0]), *map(int, kind[1:]))
+        for kind in kinds
     )

@@ -2,9 +2,9 @@
 
 A file holds one kernel for one combination of kinds of arguments: a checksum, a line of JSON, and an object file as
 LLVM has made it. Its name says what it depends on: the source of `kernels/`, `codegen/` and `jit/`, the versions of
-Numba and llvmlite, the processor and the vector set. What another source has left and nobody loads is deleted in the
-end. A file is read, or a folder written to, only if nobody but the user and root could have put something else there
-(`trust`).
+Numba and llvmlite, the vector set, and the processor, or the kind of processor, that it is made for. What another
+source has left and nobody loads is deleted in the end. A file is read, or a folder written to, only if nobody but the
+user and root could have put something else there (`trust`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import NamedTuple
 from llvmlite import binding
 
 from . import trust
-from .target import vector_set
+from .target import Processor, processors, vector_set
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SOURCES = ("codegen", "jit", "kernels")  # the folders whose source machine code depends on
@@ -43,16 +43,10 @@ def source_mark() -> str:
 
 
 @cache
-def source_stamp() -> str:
-    """Return all that a compiled kernel depends on, besides its argument types."""
-    settings = [os.environ.get(f"NUMBA_{name}") for name in ("OPT", "CPU_NAME", "CPU_FEATURES")]
-    processor = (
-        binding.get_process_triple(),
-        binding.get_host_cpu_name(),
-        binding.get_host_cpu_features().flatten(),
-        vector_set().name,
-    )
-    return f"{source_mark()} {version('numba')} {version('llvmlite')} {processor} {settings}"
+def source_stamp(processor: Processor) -> str:
+    """Return all that a kernel compiled for a processor depends on, besides its argument types."""
+    machine = binding.get_process_triple(), *processor, vector_set().name
+    return f"{source_mark()} {version('numba')} {version('llvmlite')} {machine} {os.environ.get('NUMBA_OPT')}"
 
 
 def _user_folders() -> list[Path]:
@@ -127,9 +121,10 @@ def forget_stale(folder: Path) -> None:
                 path.unlink()
 
 
-def file_name(kernel: str, kinds: str) -> str:
+def file_name(kernel: str, kinds: str, processor: Processor | None = None) -> str:
     """Return the name of a kernel's file, made of all that it depends on: it cannot be mistaken for another."""
-    digest = hashlib.sha256(f"{source_stamp()} {kernel} {kinds}".encode()).hexdigest()[:24]
+    stamp = source_stamp(processor or processors()[0])
+    digest = hashlib.sha256(f"{stamp} {kernel} {kinds}".encode()).hexdigest()[:24]
     return f"{kernel}.{source_mark()}.{digest}.kernel"
 
 
@@ -150,8 +145,9 @@ class ObjectFile(NamedTuple):
     code: bytes
 
 
-def write(name: str, compiled: ObjectFile) -> None:
+def write(kernel: str, kinds: str, compiled: ObjectFile) -> None:
     """Keep machine code on disk."""
+    name = file_name(kernel, kinds)
     folder = cache_folder()
     if folder is None:
         return
@@ -171,14 +167,19 @@ def write(name: str, compiled: ObjectFile) -> None:
     forget_stale(folder)
 
 
-def read(name: str) -> ObjectFile | None:
-    """Return what `write` was given; None if there is nothing that is trusted, or if a crash has cut it off."""
-    for candidate in _candidates():
-        with suppress(OSError):
-            folder = _readable_folder(candidate)
-            found = _parse(_content(folder / name)) if folder else None
-            if found:
-                return found
+def read(kernel: str, kinds: str) -> ObjectFile | None:
+    """Return what `write` was given, for this processor or all of its vector set.
+
+    None if there is nothing that is trusted, or if a crash has cut it off.
+    """
+    for processor in processors():
+        name = file_name(kernel, kinds, processor)
+        for candidate in _candidates():
+            with suppress(OSError):
+                folder = _readable_folder(candidate)
+                found = _parse(_content(folder / name)) if folder else None
+                if found:
+                    return found
     return None
 
 

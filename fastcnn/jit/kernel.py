@@ -91,12 +91,9 @@ class Kernel:
         call = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address)
         self.entries[kinds] = Entry(address, call, form_of(kinds))
 
-    def _file_name(self, kinds: tuple[Kind, ...]) -> str:
-        return disk.file_name(f"{self.family}.{self.name}", str(kinds))
-
     def _read(self, kinds: tuple[Kind, ...]) -> int | None:
         """Return the address of what was compiled before; None if there is nothing, or nothing that can be used."""
-        found = disk.read(self._file_name(kinds))
+        found = disk.read(f"{self.family}.{self.name}", str(kinds))
         if found is None:
             return None
         entry, needs, code = found
@@ -109,14 +106,14 @@ class Kernel:
         source = getattr(importlib.import_module(f"fastcnn.kernels.{self.family}"), self.name)
         compiled = compile_kernel(source, kinds)
         self.compiled += 1
-        disk.write(self._file_name(kinds), compiled)
+        disk.write(f"{self.family}.{self.name}", str(kinds), compiled)
         return load_object(compiled.code, compiled.entry)
 
 
 def find(symbol: str) -> bool:
     """See to it that machine code which refers to a symbol can be loaded; False if nobody knows the symbol."""
     if not is_known(symbol):
-        shared = disk.read(disk.file_name(symbol, "shared"))
+        shared = disk.read(symbol, "shared")
         if shared is not None:
             define(symbol, load_object(shared.code, symbol))
         else:
@@ -126,7 +123,7 @@ def find(symbol: str) -> bool:
 
 def keep(symbol: str, code: bytes) -> None:
     """Keep a function that kernels share, on disk and for this process."""
-    disk.write(disk.file_name(symbol, "shared"), disk.ObjectFile(symbol, [], code))
+    disk.write(symbol, "shared", disk.ObjectFile(symbol, [], code))
     define(symbol, load_object(code, symbol))
 
 

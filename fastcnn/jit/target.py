@@ -1,10 +1,15 @@
-"""What the processor offers: its vector set, and the tile of the micro-kernel that fits its registers."""
+"""What the processor offers: its vector set, and the tile of the micro-kernel that fits its registers.
+
+Machine code is for this very processor, or for all that have a vector set: such as is compiled ahead of time, for a
+container or for the nodes of a cluster.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -56,13 +61,58 @@ SETS = {
 }
 
 
+class Processor(NamedTuple):
+    """What machine code is made for, in LLVM's words: a kind of processor, and what it has besides (+) or lacks (-)."""
+
+    name: str
+    features: str
+
+
+# For each vector set, what all processors that have it can run: the levels of the x86-64 psABI. LLVM would cut vectors
+# of 512 bits in two at the fourth.
+BASELINES = {
+    "sse": Processor("x86-64-v2", "+sse4.2"),
+    "avx2": Processor("x86-64-v3", "+avx2"),
+    "avx512": Processor("x86-64-v4", "+avx512f,-prefer-256-bit"),
+    "neon": Processor("generic", "+neon"),
+}
+NEEDS = {
+    "sse": ("sse4.2", "popcnt"),
+    "avx2": ("avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe"),
+    "avx512": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+    "neon": ("neon",),
+}
+# Numba reads them when it is imported: who sets them before has machine code for another processor.
+NAME_VARIABLE, FEATURES_VARIABLE = "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"
+
+
+@cache
+def processors() -> list[Processor]:
+    """Return for whom machine code may be that is loaded: the first is whom it is compiled for."""
+    return undisturbed(_processors)
+
+
+def _processors() -> list[Processor]:
+    name, features = os.environ.get(NAME_VARIABLE), os.environ.get(FEATURES_VARIABLE)
+    own = llvm.get_host_cpu_features()
+    first = Processor(name or llvm.get_host_cpu_name(), own.flatten() if features is None else features)
+    chosen = vector_set().name
+    usable = chosen in NEEDS and all(own.get(need) for need in NEEDS[chosen])
+    return list(dict.fromkeys([first, *([BASELINES[chosen]] if usable else [])]))
+
+
+def architecture() -> str:
+    """Return the first part of LLVM's triple in one spelling: x86_64, aarch64, or another."""
+    first = str(llvm.get_process_triple()).split("-")[0]
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(first, first)
+
+
 def has_fused_multiply_add() -> bool:
     """Tell whether the processor rounds a·b + c once; without that, trainings have other bits than elsewhere.
 
     All 64-bit Arm processors do, and those of x86-64 since 2013.
     """
-    machine = llvm.get_process_triple().split("-")[0]
-    return machine not in {"x86_64", "amd64"} or bool(llvm.get_host_cpu_features().get("fma"))
+    return architecture() != "x86_64" or bool(llvm.get_host_cpu_features().get("fma"))
 
 
 @cache
@@ -77,10 +127,9 @@ def vector_set() -> VectorSet:
 
 
 def _host_set() -> VectorSet:
-    machine = llvm.get_process_triple().split("-")[0]
-    if machine in {"aarch64", "arm64"}:
+    if architecture() == "aarch64":
         return SETS["neon"]
-    if machine not in {"x86_64", "amd64"}:
+    if architecture() != "x86_64":
         return SETS["generic"]
     features = llvm.get_host_cpu_features()
     if features.get("avx512f") and features.get("avx512vl"):
