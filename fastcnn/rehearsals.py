@@ -86,7 +86,7 @@ def _estimators() -> None:
         for dtype in DTYPES:
             x = _zeros(shape, dtype)
             x[..., 0] = np.arange(len(x)).reshape(-1, *[1] * (x.ndim - 2))  # no two samples are alike
-            for kind, y in ((CNNClassifier, np.arange(len(x)) % CLASSES), (CNNRegressor, np.linspace(0, 1, len(x)))):
+            for kind, y in ((CNNClassifier, np.arange(len(x)) % CLASSES), (CNNRegressor, np.arange(len(x)) / len(x))):
                 estimator = kind(max_iter=1, n_jobs=1, random_state=0)
                 estimator.fit(x, y)
                 estimator.predict(x)

@@ -112,7 +112,7 @@ def test_only_the_command_line_and_the_progress_write_to_the_terminal(path):
         return
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         assert not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
-        assert not (isinstance(node, ast.Attribute) and node.attr in {"stdout", "stderr"}), ast.unparse(node)
+        assert ast.unparse(node) not in {"sys.stdout", "sys.stderr"}
 
 
 @each_reference_file

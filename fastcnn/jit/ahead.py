@@ -112,8 +112,7 @@ def serve() -> None:
     for line in sys.stdin.buffer:
         family, name, kinds = json.loads(line)
         kernel_of(family, name).compile(decode(kinds))
-        sys.stdout.buffer.write(DONE)
-        sys.stdout.buffer.flush()
+        os.write(1, DONE)
 
 
 PYTHON = {kind.__name__: kind for kind in (int, float, bool)}
