@@ -2,7 +2,9 @@
 
 from . import data as data
 from . import display as display
+from . import explain as explain
 from . import inspection as inspection
+from . import live as live
 from . import models as models
 from .data.augmentation import Augmentation as Augmentation
 from .engine.parameter import Parameter as Parameter

@@ -110,7 +110,7 @@ class Maps:
 
     def _output(self, name: str, layer: Layer, x: Array, threads: int) -> Array:
         part = Part([layer], x.shape[1:], self.flat.dtype)
-        images = max(1, min(images_in_cache(part), len(x)))
+        images = 1 if len(x) == 1 else max(1, min(images_in_cache(part), len(x)))
         images = 1 << (images.bit_length() - 1)
         predictor = self.predictors.get((name, images))
         if predictor is None:

@@ -9,7 +9,8 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn.explain import Explanation, Loops, explain, explain_gradient
+from fastcnn.explain import Explanation, explain, explain_gradient
+from fastcnn.explain.network import Loops
 from tests.models import MODEL_CASES, Chain
 from tests.network_draws import draw_case
 from tests.random_networks import build, loss_of, norms

@@ -20,7 +20,7 @@ FLOORS = [
     "typing", "version", "lazy", "former_names", "history", "digest", "views", "exact", "draws", "checks", "settings",
     "jit", "codegen", "kernels", "runtime", "engine", "ops", "layers", "losses", "optim", "data",
     "prediction", "maps", "summary", "model", "kinks", "models", "storage", "training", "gradient_check",
-    "estimators", "inspection", "saving", "exchange", "explain", "display", "rehearsals", "cli", "__main__",
+    "estimators", "inspection", "saving", "exchange", "explain", "live", "display", "rehearsals", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted((ROOT / "fastcnn").rglob("*.py"))
 ids = {"ids": lambda path: str(path.relative_to(ROOT))}

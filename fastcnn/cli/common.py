@@ -99,6 +99,14 @@ def between(low: float, high: float = math.inf) -> Callable[[str], float]:
     return read
 
 
+def port(text: str) -> int:
+    """Return the number of a port."""
+    try:
+        return whole(1, 65535)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, a port") from None
+
+
 def size(text: str) -> tuple[int, int]:
     """Return height and width from HxW."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)

@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> None:
     opened = Opened(options.model)
     names = opened.expect_classes()
     found = dataset(path, options.size, options.max_bytes)
-    X, y = _part(found, options.validation)
+    X, y = part(found, options.validation)
     y = _as_the_models(y, found.classes, opened, options.data)
-    X = _fitting(X, opened, options.data)
+    X = fitting(X, opened, options.data)
     probabilities = opened.outputs(X, options.threads)
     matrix = measures.confusion(y, probabilities.argmax(axis=1), len(names))
     loss = _loss(probabilities, y)
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"Accuracy: {measures.accuracy(matrix):.2%}{beside} | Loss: {loss:.4f} | {len(y)} images")
 
 
-def _part(found: Dataset, share: float | None) -> tuple[Any, IntArray]:
+def part(found: Dataset, share: float | None) -> tuple[Any, IntArray]:
     """Return the images to measure on, and their classes."""
     from .train import split
 
@@ -84,7 +84,7 @@ def _as_the_models(y: IntArray, names: list[str], opened: Opened, data: str) -> 
     return np.array([known.index(name) if name in known else -1 for name in names])[y]
 
 
-def _fitting(X: Any, opened: Opened, data: str) -> Any:
+def fitting(X: Any, opened: Opened, data: str) -> Any:
     """Return images of the model's shape; grey ones for a model of colours become grey in all of them."""
     import numpy as np
 

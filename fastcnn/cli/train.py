@@ -8,11 +8,12 @@ import json
 import math
 import reprlib
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from .common import (
     check_target,
     dataset,
     meant,
+    port,
     size,
     source,
     whole,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 CHOICES = (
     "model", "optimizer", "schedule", "augment", "label_smoothing", "class_weight", "validation", "max_bytes", "size",
-    "save", "checkpoint", "quiet", "json",
+    "save", "checkpoint", "quiet", "json", "live",
 )  # fmt: skip
 
 
@@ -93,6 +95,10 @@ def add(verbs: Any) -> None:
         help="keep the state of the run in a file, from which the same command goes on if it is there (none)",
     )  # fmt: skip
     parser.add_argument("--validation", type=share, metavar="SHARE", help="to hold out (0.2 without a test set)")
+    parser.add_argument(
+        "--live", type=port, nargs="?", const=0, metavar="PORT",
+        help="show the training in a browser on this machine, at a port of its own or this one (no page)",
+    )  # fmt: skip
     add_max_bytes(parser)
     parser.add_argument("--quiet", action="store_true", default=None, help="write the last line only (a line an epoch)")
     add_common(parser, "a line of JSON an epoch")
@@ -178,18 +184,39 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _train_by_plan(options: argparse.Namespace, path: str, began: float) -> None:
-    """Train by `Trainer.fit`."""
-    from . import recipes as plans
-
+    """Train by `Trainer.fit`, in a browser too where that is asked for."""
     plan = _plan(options)
     found = dataset(path, options.size, options.max_bytes)
-    X, y, X_held, y_held = split(found, options.validation)
+    parts = split(found, options.validation)
+    if options.live is None:
+        _train_parts(options, plan, found.classes, parts, began, None)
+        return
+    from .live import interruptible, live_page
+
+    with live_page(parts[2][:2000], parts[3][:2000], found.classes, options.live, "--live") as page:
+        aside = sys.stderr if options.json or options.quiet else sys.stdout
+        print(f"Open {page.url} in a browser on this machine to see the training.", file=aside, flush=True)
+        _train_parts(options, plan, found.classes, parts, began, page)
+        if page.watched:
+            print("The page stays as long as a browser looks at it; Ctrl-C ends it.", file=aside, flush=True)
+            with suppress(KeyboardInterrupt), interruptible():
+                page.wait(while_watched=True)
+
+
+def _train_parts(
+    options: argparse.Namespace, plan: Plan, classes: list[str], parts: tuple[Any, ...], began: float, page: Any
+) -> None:
+    """Train, test and save."""
+    from ..training.loop import INTERRUPTED
+    from . import recipes as plans
+
+    X, y, X_held, y_held = parts
     batches: dict[str, Any] = {"batch_size": plan.batch_size, "augmentation": plans.augmentation(plan.augment)}
-    weight = plans.balanced(y, len(found.classes)) if options.class_weight else None
+    weight = plans.balanced(y, len(classes)) if options.class_weight else None
 
     def trainer() -> Trainer:
         seed = options.seed or 0
-        return plan.trainer(len(X), X.shape[1:], len(found.classes), seed, options.threads, class_weight=weight)
+        return plan.trainer(len(X), X.shape[1:], len(classes), seed, options.threads, class_weight=weight)
 
     def rehearse() -> None:
         few = slice(0, plan.batch_size)
@@ -206,7 +233,7 @@ def _train_by_plan(options: argparse.Namespace, path: str, began: float) -> None
                 print(f"Going on from {options.checkpoint}.")
         chosen = trainer()
         with _first_ends_the_fit():
-            _fit(chosen, options, plan.steps(len(X)), found.classes, X=X, y=y, X_val=X_held, y_val=y_held,
+            _fit(chosen, options, plan.steps(len(X)), classes, page, X=X, y=y, X_val=X_held, y_val=y_held,
                  epochs=plan.epochs, checkpoint=options.checkpoint, **batches)  # fmt: skip
     except BrokenPipeError:
         raise
@@ -215,11 +242,11 @@ def _train_by_plan(options: argparse.Namespace, path: str, began: float) -> None
     history = chosen.history
     if history is None or not len(history):
         raise CommandError("interrupted", status=130)
-    about = {"data": options.data, "images": len(X), "held_out": len(X_held), "classes": found.classes,
+    about = {"data": options.data, "images": len(X), "held_out": len(X_held), "classes": classes,
              "dtype": str(X.dtype), "seed": options.seed or 0, "recipe": asdict(plan),
              "class_weight": options.class_weight, "epochs": len(history)}  # fmt: skip
     _tell(chosen, options, X_held, y_held, about, began)
-    if history.stopped:
+    if history.stopped == INTERRUPTED:
         raise CommandError("interrupted", status=130)
 
 
@@ -304,7 +331,9 @@ def split(found: Dataset, share: float | None) -> tuple[Array | Rows, IntArray, 
     return Rows(found.X, chosen), y, Rows(found.X, held), y_held
 
 
-def _fit(trainer: Trainer, options: argparse.Namespace, steps: int, names: list[str], **arguments: Any) -> None:
+def _fit(
+    trainer: Trainer, options: argparse.Namespace, steps: int, names: list[str], page: Any, **arguments: Any
+) -> None:
     """Train, with a line an epoch as the options want it."""
     from ..training.callbacks import Callback, Run
     from ..training.progress import progress
@@ -327,7 +356,7 @@ def _fit(trainer: Trainer, options: argparse.Namespace, steps: int, names: list[
             )
 
     with progress(steps, quiet=options.quiet or options.json) as shown:
-        trainer.fit(**arguments, callbacks=[Shown()], verbose=0)
+        trainer.fit(**arguments, callbacks=[Shown(), *([] if page is None else [page])], verbose=0)
 
 
 @contextmanager

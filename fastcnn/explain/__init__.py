@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from ..lazy import lazy_names
 
-_NAMES = {
-    "Explanation": "steps", "Loops": "network", "Step": "steps", "Term": "steps", "explain": "network",
-    "explain_gradient": "network",
-}  # fmt: skip
+_NAMES = {"Explanation": "steps", "explain": "network", "explain_gradient": "network"}
 
 __all__ = [*_NAMES]  # noqa: PLE0604
 

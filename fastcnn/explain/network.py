@@ -15,7 +15,7 @@ from ..typing import Array
 from .branches import Row
 from .loop import Loop
 from .slopes import slope, softmax_slope
-from .steps import Explanation, Position, Step
+from .steps import Explanation, Position
 
 
 class Loops:
@@ -135,6 +135,11 @@ def explain(model: Sequential, x: Any, layer: int | str, position: Sequence[int]
     TypeError, ValueError
         If an argument does not fit the model.
 
+    See Also
+    --------
+    explain_gradient : The sum behind the gradient of a weight.
+    fastcnn.live.LivePage : The same sums in a browser, where a pixel is clicked.
+
     Examples
     --------
     >>> import numpy as np
@@ -168,6 +173,7 @@ def explain_gradient(
     model : Sequential
         Built.
     x : array of shape (C, H, W) or (D,)
+        One sample; uint8 is scaled to [0, 1].
     y : int or array
         The target, as the loss takes it of one sample.
     parameter : str
@@ -180,6 +186,10 @@ def explain_gradient(
     Returns
     -------
     Explanation
+
+    See Also
+    --------
+    explain : The sum behind a number of a feature map.
 
     Examples
     --------
@@ -207,6 +217,3 @@ def _place(position: Sequence[int], shape: tuple[int, ...], argument: str) -> Po
     if len(position) != len(shape) or any(not 0 <= k < size for k, size in zip(position, shape, strict=True)):
         raise ValueError(words)
     return tuple(int(k) for k in position)
-
-
-__all__ = ["Explanation", "Loops", "Step", "explain", "explain_gradient"]

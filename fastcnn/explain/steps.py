@@ -84,14 +84,31 @@ class Step:
 class Explanation:
     """A number and the steps that lead to it, the sum first.
 
-    Attributes
+    Parameters
     ----------
     path : str
         The layer, or the parameter of a gradient.
     at : tuple of int
+        Which of its numbers.
     value : float
         What the loops of `reference/` give, to the bit.
     steps : tuple of Step
+        Each with its `kind`, `formula`, `terms`, further `numbers`, and `value`.
+
+    See Also
+    --------
+    fastcnn.explain.explain : Returns one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense, Sequential
+    >>> from fastcnn.explain import explain
+    >>> model = Sequential([Dense(2)]).build((3,), random_state=0)
+    >>> model.parameters["0.weights"][...] = [[1, 2], [3, 4], [5, 6]]
+    >>> found = explain(model, np.array([1.0, 10.0, 100.0]), 0, (1,))
+    >>> found.value, [term.value for term in found.steps[0].terms]
+    (642.0, [2.0, 40.0, 600.0])
     """
 
     path: str

@@ -13,6 +13,7 @@ from ..typing import Array
 
 if TYPE_CHECKING:
     from ..history import Epoch, History
+    from .interrupts import Interrupts
     from .stepper import Stepper
 
 
@@ -29,14 +30,22 @@ class Run:
         The number of this epoch, from 1.
     step : int
         How many steps of this fit are done.
+    images : int
+        How many images were trained on since the fit began, or went on from a checkpoint.
     loss, accuracy : float
         Of the last batch, before its step.
     """
 
     def __init__(self, trainer: Stepper, history: History) -> None:
         self.trainer, self.history = trainer, history
-        self.epoch = self.step = 0
+        self._interrupts: Interrupts | None = None
+        self.epoch = self.step = self.images = 0
         self.loss = self.accuracy = math.nan
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C asks the fit to end after this step: a callback that waits looks at it meanwhile."""
+        return self._interrupts is not None and self._interrupts.asked
 
     def stop(self, reason: str) -> None:
         """End the fit: after this step, if called in `batch`; `history.stopped` will tell the reason."""

@@ -75,6 +75,7 @@ def fit(
     if isinstance(trainer.schedule, NamedSchedule):
         trainer.schedule.begin(float(trainer.optimizer.learning_rate), trainer.steps, steps)
     with Interrupts() as interrupts, progress(steps, quiet=not verbose) as shown:
+        run._interrupts = interrupts
         for callback in callbacks:
             callback.begin(run)
         tally = Tally(trainer.epochs) if file is None else file.resume(run, feed, validation, callbacks)
@@ -131,6 +132,7 @@ def _train_epoch(
             continue  # a mean over samples that do not count is none
         run.loss = guard.step(batch, run.epoch, run.step + 1)
         run.step, run.accuracy = run.step + 1, trainer.accuracy
+        run.images += len(batch.x)
         tally.loss, tally.total = tally.loss + trainer._weight * run.loss, tally.total + trainer._weight
         tally.hits, tally.images = tally.hits + len(batch.x) * run.accuracy, tally.images + len(batch.x)
         shown.advance()

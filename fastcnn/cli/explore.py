@@ -1,0 +1,57 @@
+"""`fastcnn explore`: a saved network in a browser, on a data set; each number can be asked for its sum."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from typing import Any
+
+from .common import add_max_bytes, add_threads, between, dataset, port, size, source
+
+
+def add(verbs: Any) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "explore",
+        help="show a saved network in a browser",
+        description="Show a network of train --save or fastcnn.save in a browser on this machine: its filters, the "
+        "feature maps of images of the data set or of what is drawn with the mouse, and the sum behind each number. "
+        "Ctrl-C ends it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a file of train --save or fastcnn.save")
+    parser.add_argument("data", metavar="DATA", help="as of train")
+    parser.add_argument("--port", type=port, default=0, metavar="PORT", help="of this machine's loopback (a free one)")
+    parser.add_argument(
+        "--validation", type=between(0, 1), metavar="SHARE",
+        help="the share that train holds out by the same option (the test set, or all)",
+    )  # fmt: skip
+    parser.add_argument("--size", type=size, metavar="HxW", help="height and width for a folder's images (their own)")
+    add_max_bytes(parser)
+    add_threads(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve the page until Ctrl-C."""
+    path = source(options.data)
+    from ..runtime.threads import set_num_threads
+    from .evaluate import fitting, part
+    from .live import interruptible, live_page
+    from .opened import Opened
+
+    set_num_threads(options.threads)
+    opened = Opened(options.model)
+    found = dataset(path, options.size, options.max_bytes)
+    X, y = part(found, options.validation)
+    X = fitting(X[:2000], opened, options.data)
+    if X.shape[1:] != opened.shape:
+        X = X.reshape(-1, *opened.shape)
+    with (
+        live_page(X, y[:2000] if opened.classes else None, opened.classes, options.port, "--port") as page,
+        interruptible(),
+    ):
+        page.show(opened.model)
+        print(f"Open {page.url} in a browser on this machine; Ctrl-C ends it.", flush=True)
+        with suppress(KeyboardInterrupt):
+            page.wait()

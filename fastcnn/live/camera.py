@@ -1,0 +1,74 @@
+"""The feature maps of one image behind every layer, by the engine, fast enough for every frame of a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..engine.eager import Session
+from ..layers.base import Layer
+from ..layers.branches import Concat, Residual
+from ..layers.container import Container
+from ..layers.part import Part
+from ..model import Sequential
+from ..ops.branches import strides_between
+from ..typing import Array
+
+
+class Camera:
+    """Sessions of single layers for batches of one image, kept from frame to frame.
+
+    Unlike the predictors of `model.outputs` they record the packing of the filters too, which is what the weights of
+    every frame need: measured on the network of the digits, 0.2 ms a frame in place of 0.9.
+
+    Parameters
+    ----------
+    model : Sequential
+        Built.
+    """
+
+    def __init__(self, model: Sequential) -> None:
+        self.model, self.flat = model, model._flat
+        self.sessions: dict[str, Session] = {}
+
+    def take(self, x: Array) -> dict[str, Array]:
+        """Return the output of every layer for one sample, as in prediction, by place; changes nothing in the model."""
+        if self.flat is not self.model._flat:  # built anew
+            self.flat, self.sessions = self.model._flat, {}
+        maps: dict[str, Array] = {}
+        self._row(self.model.layers, "", x[None].astype(self.flat.dtype), maps)
+        return {place: output[0] for place, output in maps.items()}
+
+    def _row(self, layers: Any, prefix: str, x: Array, maps: dict[str, Array]) -> Array:
+        for place, layer in enumerate(layers):
+            name = f"{prefix}{place}"
+            maps[name] = x  # its place among the others is before those inside
+            maps[name] = x = self._output(layer, name, x, maps)
+        return x
+
+    def _output(self, layer: Layer, name: str, x: Array, maps: dict[str, Array]) -> Array:
+        if isinstance(layer, Sequential):
+            return self._row(layer.layers, f"{name}.", x, maps)
+        if isinstance(layer, Concat):
+            rows = [self._row(row, f"{name}.{place}.", x, maps) for place, row in layer.rows.items()]
+            return np.concatenate(rows, axis=1)
+        if isinstance(layer, Residual):
+            main = self._row(layer.rows["layers"], f"{name}.layers.", x, maps)
+            if isinstance(layer.shortcut, str):
+                return main + _padded(x, main)
+            return main + self._row(layer.rows["shortcut"], f"{name}.shortcut.", x, maps)
+        assert not isinstance(layer, Container)
+        session = self.sessions.get(name)
+        if session is None or session.shape != x.shape:
+            part = Part([layer], x.shape[1:], self.flat.dtype)
+            session = self.sessions[name] = Session(part, x.shape, self.flat.dtype)
+        return session.forward(x, training=False)
+
+
+def _padded(x: Array, like: Array) -> Array:
+    """Return every s-th pixel, with zeros for the channels that are missing."""
+    vertical, horizontal = strides_between(x.shape[1:], like.shape[1:])
+    side = np.zeros_like(like)
+    side[:, : x.shape[1]] = x[:, :, ::vertical, ::horizontal]
+    return side
