@@ -339,6 +339,23 @@ LAYER_CASES = (
     LayerCase("UpSample2D", (3, 2, 4, 3), lambda m: m.UpSample2D((2, 3))),
     LayerCase("Flatten", (3, 2, 4, 5), lambda m: m.Flatten()),
     LayerCase("Dense", (3, 7), lambda m: m.Dense(5, random_state=0)),
+    LayerCase("Dense-wide", (3, 7), lambda m: m.Dense(19, random_state=0)),
+    LayerCase(
+        "Dense-behind-maps",
+        (3, 2, 3, 5),
+        lambda m: m.Residual([m.Conv2D(3, 1, random_state=2), m.Flatten(), m.Dense(30, random_state=0)], [m.Flatten()]),
+    ),
+    LayerCase(
+        "Dense-of-maps-with-a-halo",
+        (3, 2, 4, 5),
+        lambda m: m.Concat(
+            [
+                [m.Flatten(), m.Dense(18, random_state=0)],
+                [m.Conv2D(3, 3, 1, 1, random_state=1), m.GlobalAvgPool2D()],
+                [m.Flatten(), m.Dense(33, random_state=2)],
+            ]
+        ),
+    ),
     LayerCase("ReLU", (3, 2, 4, 5), lambda m: m.ReLU()),
     LayerCase("LeakyReLU", (3, 2, 4, 5), lambda m: m.LeakyReLU(0.2)),
     LayerCase("ELU", (3, 2, 4, 5), lambda m: m.ELU(1.5)),

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 import fastcnn
 import reference
+from fastcnn.ops import dense_wide
+from fastcnn.ops.dense import DenseOp
+from fastcnn.ops.dense_wide import WideDenseOp
 from tests.arrays import DTYPES, ORDERS, both_dtypes, normal, sweep
 from tests.bounds import expect_dense, gamma
 from tests.cases import DENSE_CASES, ELEMENTWISE_SHAPES, DenseCase
@@ -67,6 +70,55 @@ def test_dense_sweep(case, dtype, order, seed):
     for name, value in parameters.items():
         setattr(layer, name, value)
     expect_dense(case, parameters, x, dL_dout).assert_close(layer, ORDERS[order](x), ORDERS[order](dL_dout))
+
+
+def step_of_both(monkeypatch, layers, n, shape, dtype):
+    """Return what a step leaves, once with many weights as they lie, and once with all of them packed."""
+    results = []
+    for implementation in (WideDenseOp, DenseOp):
+        monkeypatch.setattr(dense_wide, "WideDenseOp", implementation)
+        model = fastcnn.Sequential(layers()).build(shape, random_state=0, dtype=dtype)
+        trainer = fastcnn.Trainer(model, optimizer=fastcnn.SGD(0.1))
+        x = normal(n, *shape, dtype=dtype)
+        losses = [trainer.step(x, np.arange(n) % 3) for _ in range(3)]
+        results.append([losses, model.predict(x), *model.parameters.values(), *model.gradients.values()])
+    return results
+
+
+@both_dtypes
+@pytest.mark.parametrize("n", [1, 2, 3, 40])
+@pytest.mark.parametrize("channels", [1, 7, 16, 19])
+@pytest.mark.parametrize("side", [(2, 2), (3, 3), (5, 4)], ids=str)
+def test_many_weights_as_they_lie_give_the_bits_of_packed_ones(monkeypatch, side, channels, n, dtype):
+    def layers():
+        yield from (fastcnn.Conv2D(channels, 1), fastcnn.ReLU(), fastcnn.Flatten())
+        yield from (fastcnn.Dense(37), fastcnn.ReLU(), fastcnn.Dense(18), fastcnn.ReLU(), fastcnn.Dense(3))
+
+    wide, packed = step_of_both(monkeypatch, lambda: list(layers()), n, (2, *side), dtype)
+    for one, other in zip(wide, packed, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@both_dtypes
+def test_more_weights_than_scratch_has_room_for(monkeypatch, dtype):
+    """Several pieces of lines, of a wide gradient, and of many examples, straight from images of three channels."""
+
+    def layers():
+        return [fastcnn.Flatten(), fastcnn.Dense(700), fastcnn.ReLU(), fastcnn.Dense(3)]
+
+    wide, packed = step_of_both(monkeypatch, layers, 90, (3, 17, 18), dtype)
+    for one, other in zip(wide, packed, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_few_examples_have_no_row_of_gradients_more_than_memory_allows():
+    def rows(nodes, n):
+        model = fastcnn.Sequential([fastcnn.Dense(nodes), fastcnn.ReLU(), fastcnn.Dense(10)]).build((1000,), 0)
+        trainer = fastcnn.Trainer(model)
+        trainer.step(np.ones((n, 1000)), np.zeros(n, int))
+        return len(trainer._plan.cuts(n))
+
+    assert [rows(1000, n) for n in (8, 21, 22, 43, 86)] == [1, 1, 2, 4, 8]
 
 
 @both_dtypes

@@ -73,6 +73,13 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "filter_gradient",
     ),
     "dense": ("few_rows",),
+    "dense_wide": (
+        "product",
+        "weight_gradient",
+        "input_gradient",
+        "features",
+        "maps",
+    ),
     "dropout": (
         "sample_keys",
         "dropout",

@@ -12,7 +12,8 @@ from .. import checks, draws
 from ..engine.ir import Graph
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
-from ..ops.dense import DenseOp, SoftmaxOp
+from ..ops.dense import SoftmaxOp
+from ..ops.dense_wide import lower_dense
 from ..typing import Array, RandomState, Shape
 from .base import Layer, epilogue_of
 
@@ -114,7 +115,7 @@ class Dense(Layer):
         return dense_parameters(input_shape[0], self.nodes, self.bias)
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
-        return graph.add(DenseOp(self, x, graph.value((self.nodes,)), epilogue_of(absorbed)))
+        return lower_dense(graph, self, self.nodes, x, epilogue_of(absorbed))
 
 
 class Softmax(Layer):
@@ -181,7 +182,7 @@ class Softmax(Layer):
 
     def _has_weights(self) -> bool:
         """Tell whether they were used or changed: the notebook's layer draws its first ones before it has a model."""
-        return self._session is not None or not np.array_equal(self._flat, self._drawn)
+        return self._sessions.last is not None or not np.array_equal(self._flat, self._drawn)
 
     def _check_input(self, x: Array) -> None:
         super()._check_input(x)
@@ -191,5 +192,5 @@ class Softmax(Layer):
         return dense_parameters(self.input_len, self.nodes, bias=True)
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
-        logits = graph.add(DenseOp(self, x, graph.value((self.nodes,))))
+        logits = lower_dense(graph, self, self.nodes, x)
         return graph.add(SoftmaxOp(self, logits, graph.value((self.nodes,))))

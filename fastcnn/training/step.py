@@ -48,6 +48,7 @@ from .snapshot import Snapshot
 
 SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
 SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
+ROW_WORK = 64  # operations for each parameter below which it is not worth a row of gradients, which memory must bring
 SWEEP = 1 << 17  # numbers that are worth a thread in the update
 COPIED = 1 << 14  # bytes of a batch that are copied in less time than it takes to find out where they are
 
@@ -65,6 +66,7 @@ class Plan:
         graph.output = model._lower(graph, 0)
         loss.attach(graph)
         self.work = 6 * sum(op.work(graph) for op in graph.ops)
+        self.parameters = sum(array.size for array in model.parameters.values())  # padding is the processor's
         self.shapes: set[tuple[int, ...]] = set()  # of batches that were checked
         self._cuts: dict[int, list[tuple[int, int]]] = {}
         self.graph = make_plan(graph, max(last - first for first, last in self.cuts(n)))
@@ -122,7 +124,8 @@ class Plan:
     def cuts(self, n: int) -> list[tuple[int, int]]:
         """Return the slices of a batch of `n`: by its work alone, never by the number of threads."""
         if n not in self._cuts:
-            worthwhile = min(SHARDS, n, int(n * self.work / SHARD_WORK))
+            least = max(SHARD_WORK, ROW_WORK * self.parameters)
+            worthwhile = min(SHARDS, n, int(n * self.work / least))
             count = 1 << (max(1, worthwhile).bit_length() - 1)
             self._cuts[n] = [(s * n // count, (s + 1) * n // count) for s in range(count)]
         return self._cuts[n]

@@ -1,0 +1,148 @@
+"""Dense products with many weights: nothing is packed beforehand, and maps are brought into the weights' order."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..engine.arrays import aligned_zeros, as_table
+from ..engine.ir import Graph, Plan, RunContext
+from ..engine.layout import Layout
+from ..engine.weights import Weights
+from ..engine.workspace import Workspace
+from ..jit.target import LANES
+from ..kernels import activation as activation_kernels
+from ..kernels import dense as few_kernels
+from ..kernels import dense_wide as kernels
+from ..typing import Array, Gradients
+from .dense import FEW, DenseOp
+from .epilogue import NOTHING, Epilogue
+
+PACKED = 1 << 14  # numbers of packed weights, or gradients, at a time: they stay in the second-level cache
+ROWS = 48  # lines of the weights' gradient that are written at a time, for the same reason
+
+
+def lower_dense(graph: Graph, weights: Weights, nodes: int, x: int, epilogue: Epilogue = NOTHING) -> int:
+    """Add a dense layer of the value `x`; return the output value."""
+    implementation = WideDenseOp if nodes > LANES else DenseOp
+    return graph.add(implementation(weights, x, graph.value((nodes,)), epilogue))
+
+
+class WideDenseOp(DenseOp):
+    """The same as `DenseOp`, for more nodes than sixteen lanes; the sums are in the same order."""
+
+    def bind(self, plan: Plan) -> None:
+        x, y = plan.values[self.x], plan.values[self.y]
+        dx, dy = plan.gradients[self.x], plan.gradients[self.y]
+        images, self.dtype = plan.images, plan.dtype
+        self.pitch, self.nodes, self.inputs = y.pitch, y.channels, x.channels * x.pixels
+        self.few = images <= FEW
+        self.y_row = y.pixel_table(images)
+        self.x_row = as_table(np.arange(images) * x.image_size)
+        self.w_row = as_table(np.arange(self.inputs) * y.pitch)
+        self.no_biases = aligned_zeros(y.pitch, plan.dtype)
+        self.none = plan.dtype.type(-np.inf)
+        self.floor = plan.dtype.type(self.epilogue.clamp_min)
+        self.size = -(-self.inputs // LANES) * LANES
+        self.order = None if x.pixels == 1 or x.is_public else Order(x, images)
+        self.col = as_table(np.arange(self.inputs))
+        self.features_row = as_table(np.arange(images) * self.size)
+        self.a_row = self.features_row if self.order else self.x_row
+        self.images = images
+        self.dx_size = 0
+        if dy:
+            self.dy_row = dy.pixel_table(images)
+            self.dy_col = as_table(np.arange(y.channels))
+        if dx and dy:
+            self.back = Order(dx, images) if dx.pixels > 1 else None
+            self.dx_size = self.size if self.back else dx.image_size
+            self.dx_row = self.features_row if self.back else as_table(np.arange(images) * dx.image_size)
+            self.line = as_table(np.full(self.dx_size, -1))
+            self.line[: self.inputs] = self.w_row
+            self.zeros = aligned_zeros(self.dx_size, plan.dtype)
+
+    def allocate(self, plan: Plan) -> Any:
+        mapped = self.order or (self.dx_size and self.back)
+        room = self.images * self.size + LANES if mapped else 0
+        panels = max(PACKED, 2 * LANES * self.pitch)  # two vectors of each line, at least
+        return Scratch(*(aligned_zeros(size, self.dtype) for size in (room, panels, self.pitch)))
+
+    def copied(self) -> list[Array]:
+        return []
+
+    def prepare(self) -> None:
+        self.w = self.weights._values("weights", self.dtype)
+        self.biases = (
+            self.weights._values("biases", self.dtype) if "biases" in self.weights.parameters else self.no_biases
+        )
+
+    def prepare_backward(self) -> None:
+        pass
+
+    def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        scratch, x, y = workspace.saved[self.index], workspace.values[self.x], workspace.values[self.y]
+        if self.order:
+            order = self.order
+            kernels.features(
+                x, self.x_row, n, order.pixel, order.pixel.size, order.pitch, order.channels, scratch.features,
+                self.features_row,
+            )  # fmt: skip
+            x = scratch.features
+        if self.few:
+            few_kernels.few_rows(
+                x, self.a_row, n, self.col, self.inputs, self.w, self.w_row, y, self.y_row, self.pitch,
+                self.biases, self.floor,
+            )  # fmt: skip
+            return
+        kernels.product(
+            x, self.a_row, n, self.col, self.inputs, self.w, y, self.y_row, self.pitch, self.biases, self.floor,
+            scratch.panels,
+        )  # fmt: skip
+
+    def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
+        scratch = workspace.saved[self.index]
+        dy, dx = workspace.gradients[self.y], workspace.gradients[self.x]
+        assert dy is not None
+        if self.epilogue.rectifies:
+            activation_kernels.relu_backward(
+                workspace.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, n, self.pitch, False
+            )
+        x = scratch.features if self.order else workspace.values[self.x]
+        kernels.weight_gradient(
+            x, self.a_row, self.col, self.inputs, n, dy, self.dy_row, self.pitch, ROWS, scratch.panels,
+            gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", scratch.unused),
+        )  # fmt: skip
+        if dx is None:
+            return
+        kernels.input_gradient(
+            dy, self.dy_row, n, self.dy_col, self.nodes, self.w, self.line, self.dx_size,
+            scratch.features if self.back else dx, self.dx_row, self.zeros, scratch.panels,
+        )  # fmt: skip
+        if self.back:
+            order = self.back
+            kernels.maps(
+                scratch.features, self.features_row, n, order.line, order.line.size, order.width, order.pitch,
+                order.channel, dx, order.row, order.size,
+            )  # fmt: skip
+
+
+class Scratch(NamedTuple):
+    """What a worker needs: features of all images, which backward overwrites with their gradients; panels; biases."""
+
+    features: Array
+    panels: Array
+    unused: Array
+
+
+class Order:
+    """Tables that bring maps into the order C, H, W, and back."""
+
+    def __init__(self, layout: Layout, images: int) -> None:
+        self.channels, self.width, self.pitch, self.size = (
+            layout.channels, layout.width, layout.pitch, layout.image_size
+        )  # fmt: skip
+        self.pixel, self.line = layout.pixel_table(1), layout.line_table(1)
+        self.row = as_table(np.arange(images) * layout.image_size)
+        self.channel = as_table(np.full(layout.pitch, -1))
+        self.channel[: layout.channels] = np.arange(layout.channels) * layout.pixels
