@@ -10,6 +10,7 @@ import pytest
 
 import fastcnn
 import reference
+from fastcnn.engine.eager import Sessions
 from fastcnn.kernels import dropout
 from tests.arrays import both_dtypes, normal
 from tests.bounds import gamma
@@ -106,7 +107,7 @@ def test_masks_look_random(rate):
         layer.forward(x)
         masks.append(layer.last_mask)
     layer._seed ^= 1
-    layer._session = None  # which has the seed in its records, and counts the calls
+    layer._sessions = Sessions()  # which has the seed in its records, and counts the calls
     layer.forward(x)
     masks.append(layer.last_mask)
     deviation = math.sqrt(rate * (1 - rate))

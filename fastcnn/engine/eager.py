@@ -22,6 +22,7 @@ from .weights import Weights
 from .workspace import Workspace
 
 CHUNK = 1 << 26  # numbers of a batch that pass through one memory; longer batches are cut
+KEPT = 4  # sessions of a layer: for whole batches, for the last one of an epoch, and for as many of a test
 
 
 class Lowerable(Protocol):
@@ -40,6 +41,46 @@ class Lowerable(Protocol):
     def _gradients_by_layer(self, flat: Array) -> dict[Weights, Gradients]: ...
 
 
+class Sessions:
+    """The sessions of a layer by shape and dtype of the batch: a few, as long as they fit CHUNK numbers together.
+
+    Attributes
+    ----------
+    last : Session or None
+        That of the last forward pass.
+    """
+
+    def __init__(self) -> None:
+        self.last: Session | None = None
+        self._kept: dict[tuple[Shape, np.dtype], Session] = {}  # the one that was used last stands last
+
+    def find(self, x: Array) -> Session | None:
+        """Return the session for batches such as `x`, if there is one; it is the last one from now on."""
+        last = self.last
+        if last is not None and x.shape == last.shape and x.dtype == last.dtype:
+            return last
+        session = self._kept.pop((x.shape, x.dtype), None)
+        return None if session is None else self._enter(session)
+
+    def open(self, layer: Lowerable, x: Array, calls: int) -> Session:
+        """Return a new session for batches such as `x`, when there were so many calls before."""
+        session = Session(layer, x.shape, x.dtype, calls)
+        while self._kept and not self._has_room(session):
+            del self._kept[next(iter(self._kept))]
+        return self._enter(session)
+
+    def _enter(self, session: Session) -> Session:
+        """Let a session follow the last one: it counts the calls on."""
+        if self.last is not None:
+            session.calls, self.last.ready = self.last.calls, False
+        self._kept[session.shape, session.dtype] = self.last = session
+        return session
+
+    def _has_room(self, session: Session) -> bool:
+        size = session.size + sum(kept.size for kept in self._kept.values())
+        return len(self._kept) < KEPT and size <= CHUNK
+
+
 class Session:
     """Forward and backward of one layer for batches of one shape and dtype.
 
@@ -51,6 +92,8 @@ class Session:
         Whether there is a forward pass to go back from.
     calls : int
         How often `forward` was called in training, sessions before this one included: the step of dropout's masks.
+    size : int
+        Numbers of its largest buffers.
     gradient : array
         The flat gradient of the layer's parameters.
     """
@@ -82,6 +125,12 @@ class Session:
         self.tapes: dict[tuple[str, bool], Tape] = {}
         self.ready = False
         self.calls = calls
+        self.size = sum(
+            buffer.size
+            for _, workspace in self.shards
+            for buffer in (*workspace.values, *workspace.gradients)
+            if buffer is not None
+        )
 
     def forward(self, x: Array, training: bool) -> Array:
         """Return the output of a batch."""

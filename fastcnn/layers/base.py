@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import checks
 from ..engine.arrays import aligned_zeros
-from ..engine.eager import Session
+from ..engine.eager import Session, Sessions
 from ..engine.ir import Graph
 from ..engine.parameter import Parameter
 from ..engine.weights import Weights
@@ -113,7 +113,7 @@ class Layer(Weights, Exclusive):
         self._owner: Array | None = None  # the flat vector of the model that the layer is a part of
         self._flat_gradients: Array = np.zeros(0)
         self._keep(gradients=Views())
-        self._session: Session | None = None
+        self._sessions = Sessions()
 
     def _arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments: a layer keeps them as attributes of the same names."""
@@ -278,14 +278,14 @@ class Layer(Weights, Exclusive):
         generator = checks.as_generator(random_state)
         self._keep(input_shape=shape, gradients=Views())
         self._specs = self._parameters(shape)
-        self._session = None
+        self._sessions = Sessions()
         self._bind(aligned_zeros(self._size, dtype))
         self._flat_gradients = np.zeros(0)
         for name, spec in self._specs.items():
             self.parameters[name][...] = spec.draw(generator)
 
     def _bind(self, flat: Array) -> None:
-        self._session = None
+        self._sessions = Sessions()
         super()._bind(flat)
 
     # The notebook's way of working.
@@ -313,14 +313,13 @@ class Layer(Weights, Exclusive):
 
     def _session_for(self, x: Array) -> Session:
         """Return the session for batches such as `x`; the first one creates the parameters."""
-        session = self._session
-        if session is not None and x.shape == session.shape and x.dtype == session.dtype:
-            return session
-        self._check_input(x)
-        calls = self._session.calls if self._session else 0
-        self._create_for(x)
-        self._session = Session(self, x.shape, x.dtype, calls)
-        return self._session
+        session = self._sessions.find(x)
+        if session is None:
+            last = self._sessions.last
+            self._check_input(x)
+            self._create_for(x)
+            session = self._sessions.open(self, x, last.calls if last else 0)
+        return session
 
     def _create_for(self, x: Array) -> None:
         """Create the parameters from a batch, if there are none yet; a layer without any takes any shape."""
@@ -349,7 +348,7 @@ class Layer(Weights, Exclusive):
             return self._backward_of_last(dL_dout, learning_rate)
 
     def _backward_of_last(self, dL_dout: Any, learning_rate: float | None) -> Array:
-        session = self._session
+        session = self._sessions.last
         if session is None or not session.ready:
             raise RuntimeError(f"{self.name}: backward: call forward first: the gradient belongs to its input")
         gradient = checks.as_images(dL_dout, self.name, "dL_dout")
@@ -393,7 +392,7 @@ class Layer(Weights, Exclusive):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what a call has left behind, plans and buffers, and how this machine stores parameters."""
-        left_out = {"_session", "_lock", "_specs", "_stored", "_flat", "_owner", "gradients", "_flat_gradients"}
+        left_out = {"_sessions", "_lock", "_specs", "_stored", "_flat", "_owner", "gradients", "_flat_gradients"}
         kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
         parameters = {name: np.ascontiguousarray(array) for name, array in self.parameters.items()}
         return {**kept, "parameters": parameters, "dtype": self._flat.dtype}

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import checks
 from ..engine.arrays import aligned_zeros
+from ..engine.eager import Sessions
 from ..engine.weights import Weights
 from ..typing import Array, Gradients, RandomState, Shape
 from ..views import FixedList, Views
@@ -33,7 +34,7 @@ class Container(Layer):
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         generator = checks.as_generator(random_state)
-        self._session = None
+        self._sessions = Sessions()
         for (place, _), (layer, inside) in zip(self._children(), self._inner_shapes(shape), strict=True):
             try:
                 self._expect_own_mode(layer)
@@ -99,7 +100,7 @@ class Container(Layer):
         for _, layer, piece in self._split(flat):
             layer._bind(piece)
             layer._owner = flat
-        self._session = None
+        self._sessions = Sessions()
         self._flat = flat
         self._keep(parameters=self._show(flat))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from .. import checks
+from ..engine.eager import Sessions
 from ..engine.ir import Graph
 from ..ops.dropout import DropoutOp
 from ..typing import Array, RandomState, Shape
@@ -37,7 +38,7 @@ class _Dropout(Layer):
     @property
     def last_mask(self) -> Array | None:
         """Where the last `forward` of this layer in training let numbers pass: 1, elsewhere 0; None in prediction."""
-        session = self._session
+        session = self._sessions.last
         if session is None or not session.ready or not session.contexts[0].training:
             return None
         (op,) = session.plan.ops
@@ -49,7 +50,7 @@ class _Dropout(Layer):
         return {"seed": self._seed}
 
     def _set_extra_state(self, state: Mapping[str, int]) -> None:
-        self._seed, self._session = state["seed"] % LARGEST_SEED, None
+        self._seed, self._sessions = state["seed"] % LARGEST_SEED, Sessions()
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         super()._create(shape, dtype, random_state)
