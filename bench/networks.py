@@ -47,7 +47,8 @@ def dense(nodes: int) -> Layer:
     return Layer("Dense", {"nodes": nodes})
 
 
-RELU, POOL, FLATTEN = Layer("ReLU", {}), Layer("MaxPool2D", {}), Layer("Flatten", {})
+RELU, GELU = Layer("ReLU", {}), Layer("GELU", {})
+POOL, FLATTEN = Layer("MaxPool2D", {}), Layer("Flatten", {})
 NORM, MEAN = Layer("BatchNorm", {}), Layer("GlobalAvgPool2D", {})
 SOFTMAX = Layer("Softmax", {"input_len": 144, "nodes": 10})  # the notebook's: dense and softmax in one
 
@@ -79,6 +80,16 @@ def mobilenet(first: int, *blocks: tuple[int, int]) -> tuple[Layer, ...]:
     return (*layers, MEAN)
 
 
+def speed_run(activation: Layer, *widths: int) -> tuple[Layer, ...]:
+    """Return the eight layers of CIFAR speed runs: 24 filters of 2 x 2, groups of two 3 x 3 of these widths, dense."""
+    groups = [
+        layer
+        for width in widths
+        for layer in (conv(width, 3, 1), POOL, NORM, activation, conv(width, 3, 1), NORM, activation)
+    ]
+    return (conv(24, 2), activation, *groups, MEAN, dense(10))
+
+
 NETWORKS = {
     "notebook": Network((conv(16, 3), RELU, Layer("MaxPool2", {}), SOFTMAX), (1, 8, 8), 32),
     "lenet5": Network(
@@ -90,6 +101,10 @@ NETWORKS = {
     "vgg6": Network((*vgg((32, 32), (64, 64), (128, 128)), FLATTEN, dense(128), RELU, dense(10)), (3, 32, 32), 64),
     "resnet20": Network((*resnet(16, 32, 64), dense(10)), (3, 32, 32), 64),
     "mobilenet": Network((*mobilenet(32, (64, 1), (128, 2), (128, 1), (256, 2), (256, 1)), dense(10)), (3, 32, 32), 64),
+    "cifar8": Network(speed_run(RELU, 64, 256, 256), (3, 32, 32), 128),
+    "cifar8_gelu": Network(speed_run(GELU, 64, 256, 256), (3, 32, 32), 128),
+    "images128": Network((*vgg((32, 32), (64, 64), (128, 128)), MEAN, dense(10)), (3, 128, 128), 16),
+    "images224": Network((*vgg((32,), (64, 64), (128, 128), (256, 256)), MEAN, dense(10)), (3, 224, 224), 8),
 }
 
 
@@ -144,7 +159,7 @@ def shape_after(layer: Layer, shape: Shape) -> Shape:
             return (math.prod(shape),)
         case "Dense" | "Softmax":
             return (arguments["nodes"],)
-        case "ReLU" | "BatchNorm":
+        case "ReLU" | "GELU" | "BatchNorm":
             return shape
     raise ValueError(f"no shape is known for {layer}")
 

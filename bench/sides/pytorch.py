@@ -140,6 +140,8 @@ def _twin(place: Place) -> list[nn.Module]:
             return [nn.BatchNorm2d(place.before[0])]  # momentum 0.1 and epsilon 1e-5, as ours
         case "ReLU":
             return [nn.ReLU()]
+        case "GELU":
+            return [nn.GELU()]
         case "MaxPool2" | "MaxPool2D":  # behind a ReLU their ties differ at zeros only, which pass no gradient on
             return [nn.MaxPool2d(*pool_window(place.layer))]
         case "GlobalAvgPool2D":

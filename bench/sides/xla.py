@@ -111,6 +111,8 @@ def _twin(place: Place, parameters: Arrays, running: Arrays, x: jax.Array) -> ja
             return x.mean((1, 2))
         case "ReLU":
             return jax.nn.relu(x)
+        case "GELU":
+            return jax.nn.gelu(x, approximate=False)
         case "MaxPool2" | "MaxPool2D":  # a maximum over axes is up to 1.3 times as fast as reduce_window
             size, stride = pool_window(place.layer)
             if size != stride:
