@@ -343,7 +343,12 @@ LAYER_CASES = (
     LayerCase(
         "Dense-behind-maps",
         (3, 2, 3, 5),
-        lambda m: m.Residual([m.Conv2D(3, 1, random_state=2), m.Flatten(), m.Dense(30, random_state=0)], [m.Flatten()]),
+        lambda m: m.Concat(
+            [
+                [m.Conv2D(3, 1, random_state=2), m.Tanh(), m.Flatten(), m.Dense(30, random_state=0)],
+                [m.Conv2D(9, 2, random_state=3), m.Tanh(), m.Flatten(), m.Dense(17, random_state=1)],
+            ]
+        ),
     ),
     LayerCase(
         "Dense-of-maps-with-a-halo",

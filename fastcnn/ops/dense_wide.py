@@ -63,10 +63,11 @@ class WideDenseOp(DenseOp):
             self.zeros = aligned_zeros(self.dx_size, plan.dtype)
 
     def allocate(self, plan: Plan) -> Any:
-        mapped = self.order or (self.dx_size and self.back)
-        room = self.images * self.size + LANES if mapped else 0
+        room = self.images * self.size + LANES
         panels = max(PACKED, 2 * LANES * self.pitch)  # two vectors of each line, at least
-        return Scratch(*(aligned_zeros(size, self.dtype) for size in (room, panels, self.pitch)))
+        back = room if self.dx_size and self.back else 0
+        sizes = room if self.order else 0, back, panels, self.pitch
+        return Scratch(*(aligned_zeros(size, self.dtype) for size in sizes))
 
     def copied(self) -> list[Array]:
         return []
@@ -117,20 +118,21 @@ class WideDenseOp(DenseOp):
             return
         kernels.input_gradient(
             dy, self.dy_row, n, self.dy_col, self.nodes, self.w, self.line, self.dx_size,
-            scratch.features if self.back else dx, self.dx_row, self.zeros, scratch.panels,
+            scratch.gradients if self.back else dx, self.dx_row, self.zeros, scratch.panels,
         )  # fmt: skip
         if self.back:
             order = self.back
             kernels.maps(
-                scratch.features, self.features_row, n, order.line, order.line.size, order.width, order.pitch,
+                scratch.gradients, self.features_row, n, order.line, order.line.size, order.width, order.pitch,
                 order.channel, dx, order.row, order.size,
             )  # fmt: skip
 
 
 class Scratch(NamedTuple):
-    """What a worker needs: features of all images, which backward overwrites with their gradients; panels; biases."""
+    """What a worker needs: features of all images and their gradients, where they come from maps; panels; biases."""
 
     features: Array
+    gradients: Array
     panels: Array
     unused: Array
 
