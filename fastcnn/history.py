@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from . import markup
 from .lazy import from_above
 
 HEADERS = {
@@ -19,6 +20,7 @@ HEADERS = {
     "images_per_second": "Images/s",
 }
 
+TOLD = 0.5  # seconds of compiling or loading from which on the epoch's line tells them
 MEASURES = ("loss", "accuracy", "val_loss", "val_accuracy")  # the columns that tell how good a model is
 
 
@@ -36,8 +38,11 @@ class Epoch(NamedTuple):
         Of the validation set, after the epoch; NaN without one.
     learning_rate : float
         That of the last step.
-    seconds, images_per_second : float
+    seconds : float
         Of training; validation and callbacks left out.
+    images_per_second : float
+        Of training; the first step of each shape of batch, which compiles or loads kernels, is left out too, unless
+        there is no other.
     """
 
     epoch: int
@@ -141,6 +146,31 @@ class History:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        """Return curves and, folded, the table."""
+        columns = {name: values for name, values in self.to_dict().items() if _is_known(values)}
+        title = "History: no epochs" if not self.epochs else f"History: {len(self.epochs)} epochs"
+        if self.stopped:
+            title += f", stopped: {self.stopped}"
+        rows = zip(*[[_cell(name, value) for value in values] for name, values in columns.items()], strict=True)
+        shown = markup.table([HEADERS[name] for name in columns], rows)
+        return markup.framed(f"<p>{markup.text(title)}</p>{self._curves()}{markup.fold('table', shown)}")
+
+    def _curves(self) -> str:
+        """Return pictures of loss and accuracy, where they are known."""
+        pictures = []
+        for name in ("loss", "accuracy"):
+            pairs = {label: self[column] for label, column in (("training", name), ("validation", f"val_{name}"))}
+            lines = {label: values for label, values in pairs.items() if isinstance(values, list) and _is_known(values)}
+            if lines:
+                pictures.append(markup.curves(HEADERS[name], [epoch.epoch for epoch in self.epochs], lines))
+        return "".join(pictures)
+
+
+def _is_known(values: list[float]) -> bool:
+    """Tell whether something was measured; without epochs, nothing is."""
+    return any(not math.isnan(value) for value in values)
+
 
 def _cell(name: str, value: float) -> str:
     if math.isnan(value):
@@ -152,12 +182,15 @@ def _cell(name: str, value: float) -> str:
     return {"epoch": "{:d}", "learning_rate": "{:.4g}", "seconds": "{:.2f}"}.get(name, "{:.4f}").format(value)
 
 
-def line(epoch: Epoch) -> str:
-    """Return an epoch as one line of the screen."""
+def line(epoch: Epoch, prepared: float = 0.0) -> str:
+    """Return an epoch as one line of the screen; it tells the seconds that compiling took, where there are many."""
     parts = [f"Epoch {epoch.epoch}", f"Loss: {epoch.loss:.4f}"]
     for name, form in (("accuracy", "Accuracy: {:.2%}"), ("val_loss", "Val loss: {:.4f}"),
                        ("val_accuracy", "Val accuracy: {:.2%}")):  # fmt: skip
         if not math.isnan(getattr(epoch, name)):
             parts.append(form.format(getattr(epoch, name)))
-    parts += [f"Rate: {epoch.learning_rate:.4g}", f"{epoch.seconds:.2f} s", f"{epoch.images_per_second:,.0f} images/s"]
+    took = f"{epoch.seconds:.2f} s"
+    if prepared >= TOLD:
+        took += f", {prepared:.2f} s of them for kernels, which a first run compiles"
+    parts += [f"Rate: {epoch.learning_rate:.4g}", took, f"{epoch.images_per_second:,.0f} images/s"]
     return " | ".join(parts)

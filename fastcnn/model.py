@@ -265,6 +265,12 @@ class Sequential(Container):
         model._expect_built("summary")
         return summarize(model, batch_size)
 
+    def _repr_html_(self) -> str:
+        """Return a drawing of the layers for a notebook."""
+        from . import drawing
+
+        return drawing.draw(self)
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what predictions have left behind."""
         state = {**super().__getstate__(), "_predictors": None, "_seen": None}

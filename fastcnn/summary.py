@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import markup
 from .engine.allocate import allocate
 from .engine.ir import Graph, Store
 from .engine.planner import make_plan
@@ -106,7 +107,16 @@ def _arrays(thing: Any) -> Iterator[Array]:
         yield from _arrays([getattr(thing, part.name) for part in dataclasses.fields(thing)])
 
 
-def summarize(model: Container, batch_size: int) -> str:
+class Summary(str):
+    """A table as text, which a notebook shows as a table."""
+
+    _html: str
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+
+def summarize(model: Container, batch_size: int) -> Summary:
     """Return the table of a built model, and what a training step of `batch_size` images comes to."""
     table = rows(model)
     total = sum(row.parameters or 0 for row in table), sum(row.flops or 0 for row in table)
@@ -117,7 +127,9 @@ def summarize(model: Container, batch_size: int) -> str:
     work, memory = step_flops(table, batch_size) / 1e6, step_memory(model, batch_size) / 1e6
     images = "1 image" if batch_size == 1 else f"{batch_size:,} images"
     text.append(f"A training step of {images}: {work:,.2f} MFLOP, about {memory:,.1f} MB in memory.")
-    return "\n".join(text)
+    summary = Summary("\n".join(text))
+    summary._html = markup.framed(markup.table(head, lines[1:]) + f"<p>{markup.text(text[-1])}</p>")
+    return summary
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> Iterator[str]:

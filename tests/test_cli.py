@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import tomllib
+import types
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 import fastcnn
 from fastcnn.cli import main
 from fastcnn.data import hold_out, load_digits
-from fastcnn.training.progress import progress
+from fastcnn.training.progress import duration, progress, saying
 
 ROOT = Path(__file__).parents[1]
 EPOCH = r"Epoch (\d+) \| Loss: \d+\.\d{4} \| Accuracy: \d+\.\d\d%"
@@ -304,6 +306,79 @@ def test_an_error_takes_the_bar_away(on_terminal):
         fail()
     assert "%" in terminal.getvalue()
     assert terminal.screen() == [""]
+
+
+def test_a_terminal_sees_what_is_done_and_how_long_it_takes(on_terminal, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("fastcnn.training.progress.time.monotonic", lambda: now[0])
+    with on_terminal() as terminal, progress(100) as shown:
+        shown.say("compiling kernels")
+        assert "compiling kernels" in terminal.getvalue()
+        for _ in range(11):
+            now[0] += 10
+            shown.advance()
+        shown.say("validating")
+        assert "validating" in terminal.getvalue().split("\r")[-1]
+        if "tqdm" not in sys.modules or sys.modules["tqdm"] is None:
+            seen = terminal.getvalue().split("\r")
+            assert " 11%  step 11 of 100, 14 min 50 s left" in seen[-1]
+            assert "  2%  step 2 of 100, 16 min 20 s left" in "|".join(seen)
+        shown.write("line")
+    assert [line for line in terminal.screen() if line] == ["line"]
+
+
+def test_the_last_line_leaves_no_count_behind(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with redirect_stderr(Terminal()) as terminal, redirect_stdout(terminal), progress(1) as shown:
+        shown.advance()
+        shown.write("the epoch")
+        assert terminal.getvalue().endswith("the epoch\n")
+        shown.say("validating")
+    assert terminal.screen()[-1] == ""
+
+
+def test_what_takes_long_goes_on_to_be_seen(on_terminal, monkeypatch):
+    """A tick a second, or as here a thousand; none after the next step, and no thread is left."""
+    monkeypatch.setattr("fastcnn.training.progress._Ticker.seconds", 0.001)
+    with on_terminal() as terminal, progress(10) as shown:
+        shown.say("compiling")
+        before = len(terminal.getvalue())
+        deadline = time.monotonic() + 60
+        shown.said = shown.said if isinstance(shown.said, bool) else ("compiling", time.monotonic() - 5)
+        while len(terminal.getvalue()) == before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert len(terminal.getvalue()) > before
+        assert "compiling" in terminal.getvalue()[before:]
+        shown.advance()
+        assert shown.ticker.thread is None
+    with on_terminal() as terminal, saying("Loading"):
+        pass
+    assert "Loading ... 0." in terminal.screen()[0]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7384, "2 h 3 min")])
+def test_durations(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_a_notebook_has_the_bar_of_notebooks(monkeypatch):
+    auto = pytest.importorskip("tqdm.auto")
+    made = []
+
+    class Bar(auto.tqdm):
+        def __init__(self, **settings):
+            made.append(self)
+            super().__init__(**settings)
+
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(auto, "tqdm", Bar)
+    with progress(3) as shown:
+        shown.advance()
+    assert made
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))
+    with progress(3):
+        assert len(made) == 1
 
 
 def test_elsewhere_there_are_only_lines(capsys):

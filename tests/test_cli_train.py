@@ -129,7 +129,7 @@ def test_a_share_that_leaves_nothing_to_train_on(folder, capsys):
 def test_an_error_while_kernels_are_loaded_begins_a_line(folder, capsys):
     assert main(["train", str(folder), "--model", "lenet5"]) == 1
     out, err = capsys.readouterr()
-    assert out.endswith(" ... \n")
+    assert out.endswith("held out.\n")
     assert err.startswith("fastcnn train: lenet5: input_shape: ")
 
 

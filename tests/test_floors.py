@@ -17,10 +17,11 @@ from tests.processes import ROOT, run_python
 # From the ground up, a floor for each folder and for each file beside the folders. A file imports from its own folder
 # and from the floors below.
 FLOORS = [
-    "typing", "version", "lazy", "former_names", "history", "digest", "views", "exact", "draws", "checks", "settings",
-    "jit", "codegen", "kernels", "runtime", "engine", "ops", "layers", "losses", "optim", "data",
-    "prediction", "maps", "summary", "model", "kinks", "models", "storage", "training", "gradient_check",
-    "estimators", "inspection", "saving", "exchange", "explain", "live", "display", "rehearsals", "cli", "__main__",
+    "typing", "version", "lazy", "markup", "former_names", "history", "digest", "views", "exact", "draws", "checks",
+    "settings", "jit", "codegen", "kernels", "runtime", "engine", "ops", "layers", "losses", "optim", "data",
+    "prediction", "maps", "drawing", "summary", "model", "kinks", "models", "storage", "training", "gradient_check",
+    "estimators", "inspection", "saving", "exchange", "explain", "live", "display", "rehearsals", "cli",
+    "__main__",
 ]  # fmt: skip
 FILES = sorted((ROOT / "fastcnn").rglob("*.py"))
 ids = {"ids": lambda path: str(path.relative_to(ROOT))}

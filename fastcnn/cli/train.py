@@ -208,6 +208,7 @@ def _train_parts(
 ) -> None:
     """Train, test and save."""
     from ..training.loop import INTERRUPTED
+    from ..training.progress import saying
     from . import recipes as plans
 
     X, y, X_held, y_held = parts
@@ -227,7 +228,7 @@ def _train_parts(
             rehearse()
         else:
             print(f"{len(X)} images to train on, {len(X_held)} held out.")
-            with _timed("Loading the kernels (the first run compiles them) ... "):
+            with saying("Loading the kernels (the first run compiles them)"):
                 rehearse()
             if options.checkpoint and Path(options.checkpoint).exists():
                 print(f"Going on from {options.checkpoint}.")
@@ -303,18 +304,6 @@ def _save(trainer: Trainer, path: str, about: dict[str, Any]) -> None:
         layout.write(contents, path)
     except OSError as error:
         raise CommandError(f"--save: {error}", status=1) from None
-
-
-@contextmanager
-def _timed(words: str) -> Iterator[None]:
-    """Write what is done, and behind it how long it took; the line ends whatever happens."""
-    print(words, end="", flush=True)
-    before, took = time.perf_counter(), ""
-    try:
-        yield
-        took = f"{time.perf_counter() - before:.1f} s"
-    finally:
-        print(took, flush=True)
 
 
 def split(found: Dataset, share: float | None) -> tuple[Array | Rows, IntArray, Array | Rows, IntArray]:

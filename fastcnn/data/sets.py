@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import markup
 from ..typing import Array, IntArray
 from . import formats
 from .files import DataError, check_kind, check_max_bytes, shown
@@ -19,7 +20,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
+SHOWN = 10  # classes that are named
+
+
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Images to train on, and those to test on where the data set says which.
 
@@ -61,6 +65,30 @@ class Dataset:
     X_test: Array | None
     y_test: IntArray | None
     classes: list[str]
+
+    def __repr__(self) -> str:
+        """Return shapes, not pixels."""
+        arrays = [(name, getattr(self, name)) for name in ("X", "y", "X_test", "y_test")]
+        parts = [f"{name}={None if array is None else _shape_words(array)}" for name, array in arrays]
+        names = ", ".join(map(repr, self.classes[:SHOWN])) + (", ..." if len(self.classes) > SHOWN else "")
+        return f"Dataset({', '.join(parts)}, classes=[{names}])"
+
+    def _repr_html_(self) -> str:
+        """Return a table of shapes for a notebook."""
+        arrays = [(name, getattr(self, name)) for name in ("X", "y", "X_test", "y_test")]
+        rows = [(name, array.dtype, _sizes(array)) for name, array in arrays if array is not None]
+        classes = ", ".join(self.classes[:SHOWN]) + (", ..." if len(self.classes) > SHOWN else "")
+        words = f"<p>{len(self.classes)} classes: {markup.text(classes)}</p>"
+        return markup.framed(markup.table(("Dataset", "dtype", "shape"), rows) + words)
+
+
+def _sizes(array: Array) -> str:
+    return " × ".join(map(str, array.shape))
+
+
+def _shape_words(array: Array) -> str:
+    """Return what repr says of an array: its dtype and shape."""
+    return f"{array.dtype} {array.shape}"
 
 
 def load(source: str | PathLike[str], max_bytes: int | None = None) -> Dataset:

@@ -14,7 +14,7 @@ from ..data.augmentation import Augmentation
 from ..history import Epoch, History, line
 from ..losses import CrossEntropy
 from ..optim.schedules import NamedSchedule, Schedule
-from ..typing import Array
+from ..typing import Array, Shape
 from .callbacks import Callback, Run
 from .checkpoint import Checkpoint, Tally
 from .feed import ArrayFeed, Batch, BatchFeed, Feed, check_set
@@ -85,15 +85,16 @@ def fit(
         for run.epoch in range(done + 1, epochs + 1):
             if _stopped(run, interrupts):
                 break
-            epoch = _train_epoch(run, feed, callbacks, interrupts, shown, tally, file)
+            epoch, prepared = _train_epoch(run, feed, callbacks, interrupts, shown, tally, file)
             if validation is not None and not _stopped(run, interrupts):
+                shown.say("validating")
                 loss, accuracy = _evaluate(trainer, validation, interrupts)
                 epoch = epoch._replace(val_loss=loss, val_accuracy=accuracy)
             interrupted = _stopped(run, interrupts) and run.history.stopped == INTERRUPTED
             if file is not None and interrupted:
                 file.write(run, callbacks, tally)  # the same call goes on within this epoch
             run.history.epochs.append(epoch)
-            shown.write(line(epoch))
+            shown.write(line(epoch, prepared))
             if isinstance(trainer.schedule, Schedule) and not _stopped(run, interrupts):
                 trainer.schedule.end_epoch(epoch)
             for callback in callbacks:
@@ -122,15 +123,24 @@ def _train_epoch(
     shown: Progress,
     tally: Tally,
     file: Checkpoint | None,
-) -> Epoch:
-    """Take the steps of an epoch that `tally` does not count yet; fewer, if it is stopped."""
+) -> tuple[Epoch, float]:
+    """Take the steps of an epoch that `tally` does not count yet; fewer, if it is stopped.
+
+    The second number is the seconds of first steps of a shape, which compile or load kernels.
+    """
     trainer, guard, aside, before_now = run.trainer, Guard(run.trainer), 0.0, tally.seconds
-    began = time.perf_counter()
+    began, prepared, first_images = time.perf_counter(), 0.0, 0
     for batch in feed.batches(trainer.epochs, tally.batches):
         tally.batches += 1
         if batch.weight is not None and not batch.weight.any():
             continue  # a mean over samples that do not count is none
-        run.loss = guard.step(batch, run.epoch, run.step + 1)
+        if _is_prepared(trainer, batch.x.shape):
+            run.loss = guard.step(batch, run.epoch, run.step + 1)
+        else:
+            shown.say("compiling kernels, or loading them")
+            before = time.perf_counter()
+            run.loss = guard.step(batch, run.epoch, run.step + 1)
+            prepared, first_images = prepared + time.perf_counter() - before, first_images + len(batch.x)
         run.step, run.accuracy = run.step + 1, trainer.accuracy
         run.images += len(batch.x)
         tally.loss, tally.total = tally.loss + trainer._weight * run.loss, tally.total + trainer._weight
@@ -154,7 +164,16 @@ def _train_epoch(
     trainer.epochs += 1
     rate, images = float(trainer.optimizer.learning_rate), tally.images
     loss, hits = tally.loss / tally.total, tally.hits / images
-    return Epoch(run.epoch, loss, hits, math.nan, math.nan, rate, seconds, images / seconds)
+    speed = images / seconds
+    if images > first_images and seconds > prepared:
+        speed = (images - first_images) / (seconds - prepared)
+    return Epoch(run.epoch, loss, hits, math.nan, math.nan, rate, seconds, speed), prepared
+
+
+def _is_prepared(trainer: Stepper, shape: Shape) -> bool:
+    """Tell whether batches of a shape are planned: the first step of a shape compiles or loads kernels."""
+    plan = trainer._plan
+    return plan is not None and shape in plan.shapes
 
 
 def _weighty(batches: Iterable[Batch]) -> Iterator[Batch]:

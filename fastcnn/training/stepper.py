@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import checks, markup
 from ..history import History
 from ..losses import LOSSES, Loss
 from ..model import Sequential
@@ -129,6 +129,15 @@ class Stepper:
         """Return what there is for such a batch, with this one in it, checked."""
         plan = self._planned(x)
         return plan.step(x, plan.loss.targets(plan.end, y, len(x), sample_weight))
+
+    def _repr_html_(self) -> str:
+        """Return what is trained and how, the model and the history folded, for a notebook."""
+        parts = {"loss": self.loss, "optimizer": self.optimizer, "schedule": self.schedule, "ema": self.ema}
+        rows: list[tuple[str, Any]] = [(name, part) for name, part in parts.items() if part is not None]
+        rows += [("epochs", f"{self.epochs:,}"), ("steps", f"{self.steps:,}")]
+        history = "" if self.history is None else markup.fold("history", self.history._repr_html_(), opened=True)
+        title = f"<p>{markup.text(type(self).__name__)}</p>"
+        return markup.framed(title + markup.table(("", ""), rows) + self.model._repr_html_() + history)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out plans and buffers; carry what optimizer and average remember, which they themselves leave out."""
