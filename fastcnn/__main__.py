@@ -1,4 +1,5 @@
 """`python -m fastcnn`."""
+# PYTHON_ARGCOMPLETE_OK
 
 import sys
 

@@ -103,7 +103,7 @@ def test_who_imports_what_from_outside(path):
     if room != "estimators":  # its base classes
         assert not outside(path, whole=False) & {"sklearn", "matplotlib", "scipy", "joblib"}, "lazily, in functions"
     known = {*sys.stdlib_module_names, "fastcnn", "numpy", "numba", "llvmlite", "sklearn", "joblib", "threadpoolctl"}
-    optional = {"matplotlib", "onnx", "skl2onnx", "PIL", "mpi4py", "tqdm", "torch"}
+    optional = {"matplotlib", "onnx", "skl2onnx", "PIL", "mpi4py", "tqdm", "torch", "argcomplete"}
     assert names <= known | optional, "a dependency that pyproject.toml does not have"
 
 

@@ -47,6 +47,20 @@ def meant(word: Any, known: Iterable[Any]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def completes(action: argparse.Action, table: str, *, files: bool = False) -> None:
+    """Let the shell complete an argument to the words of a table of `recipes`, and to files."""
+
+    def complete(prefix: str, **_: Any) -> list[str]:
+        from argcomplete.completers import FilesCompleter
+
+        from . import recipes  # with the engine, only when the shell asks
+
+        found = [word for word in getattr(recipes, table) if word.startswith(prefix)]
+        return [*found, *FilesCompleter()(prefix)] if files else found
+
+    action.completer = complete  # type: ignore[attr-defined]
+
+
 def add_common(parser: argparse.ArgumentParser, lines: str) -> None:
     """Add the options that every verb has; `lines` says what --json writes."""
     parser.add_argument("--json", action="store_true", default=None, help=f"write {lines}, nothing else (words)")

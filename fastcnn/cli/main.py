@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = "fastcnn"
     try:
         parser, verbs = _parser()
+        _complete(parser)
         options, extras = parser.parse_known_args(arguments)
         if extras:
             verbs[options.verb].refuse(extras[0])
@@ -70,6 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def _complete(parser: Parser) -> None:
+    """Answer the shell, and end, if it asks how a word may go on; it asks through argcomplete, if that is installed."""
+    if "_ARGCOMPLETE" in os.environ:
+        with suppress(ImportError):
+            import argcomplete
+
+            argcomplete.autocomplete(parser)
 
 
 @contextmanager

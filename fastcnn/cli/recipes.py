@@ -106,6 +106,10 @@ def model_names() -> list[str]:
     ]
 
 
+DATA = tuple(dict.fromkeys(data for data, _ in PLANS))  # known by name
+MODELS = tuple(model_names())
+
+
 def network(name: str | None, input_shape: Shape, classes: int) -> Sequential:
     """Return a ready network by its name, or what suits the size of the images."""
     chosen = name or ("digits_default" if min(input_shape[1:]) < SMALL else "compact")

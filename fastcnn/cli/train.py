@@ -25,6 +25,7 @@ from .common import (
     add_threads,
     between,
     check_target,
+    completes,
     dataset,
     meant,
     port,
@@ -57,12 +58,13 @@ def add(verbs: Any) -> None:
         "held-out fifth. The images that are held out choose nothing.",
         allow_abbrev=False,
     )
-    parser.add_argument(
+    data = parser.add_argument(
         "data", metavar="DATA",
         help="digits, scikit-learn's 1797 images of 8 x 8 pixels; mnist or fashion-mnist, a folder of that name in the "
         "one that the environment variable FASTCNN_DATA names; or a path: a folder of IDX files (as MNIST's), one file "
         "of an IDX pair, an NPZ file, a file or folder of the binary CIFAR, a folder with a folder of images per class",
     )  # fmt: skip
+    completes(data, "DATA", files=True)
     parser.add_argument(
         "--recipe", choices=("default", "long", "notebook"), default="default",
         help="default: what suits the data; long: for fashion-mnist, seven minutes in place of two; "
@@ -75,9 +77,18 @@ def add(verbs: Any) -> None:
     parser.add_argument("--epochs", type=whole(1), metavar="N", help="passes over the training images (a path 10)")
     parser.add_argument("--batch-size", type=whole(1), metavar="N", help="images in a step (digits 32, a path 128)")
     parser.add_argument("--learning-rate", type=between(0), metavar="RATE", help="(notebook 0.001; else by optimizer)")
-    parser.add_argument("--model", metavar="NAME", help="a network of fastcnn.models (digits_default, compact, ...)")
-    parser.add_argument("--optimizer", metavar="NAME", help="sgd, momentum, adam, adamw, rmsprop, lion (momentum)")
-    parser.add_argument("--schedule", metavar="NAME", help="constant, cosine, one-cycle, step, exponential (one-cycle)")
+    model = parser.add_argument(
+        "--model", metavar="NAME", help="a network of fastcnn.models (digits_default, compact, ...)"
+    )
+    completes(model, "MODELS")
+    optimizer = parser.add_argument(
+        "--optimizer", metavar="NAME", help="sgd, momentum, adam, adamw, rmsprop, lion (momentum)"
+    )
+    completes(optimizer, "OPTIMIZERS")
+    schedule = parser.add_argument(
+        "--schedule", metavar="NAME", help="constant, cosine, one-cycle, step, exponential (one-cycle)"
+    )
+    completes(schedule, "SCHEDULES")
     parser.add_argument(
         "--augment", metavar="WORDS",
         help="changes of the images, such as flip,shift=2,rotation=10,scale=0.1,cutout=8,mixup=0.2; none (the default)",
