@@ -268,7 +268,7 @@ def test_the_regressor_learns():
     [{"shuffle": False}, {"solver": "adam"}, {"solver": "sgd"}, {"solver": Lion(0.001)}, {"schedule": "cosine"},
      {"schedule": lambda step: 0.01}, {"augmentation": Augmentation(shift=1)},
      {"augmentation": Augmentation(shift=1), "shuffle": False}, {"solver": SGD(0.01, clip_norm=1.0)}],
-    ids=lambda each: ", ".join(f"{name}={getattr(value, '__name__', value)}" for name, value in each.items()),  # no address
+    ids=lambda each: ", ".join(f"{name}={getattr(value, '__name__', value)}" for name, value in each.items()),
 )  # fmt: skip
 def test_other_settings_learn_too(kind, parameters):
     model = quick(kind, max_iter=4, **parameters).fit(X, Y)

@@ -26,7 +26,7 @@ def test_the_example_fits_saves_and_predicts_an_image_of_ones_own(capsys):
 def test_one_command_trains_and_one_tests():
     train, test = COMMANDS
     assert train.endswith(".venv/bin/fastcnn train digits")
-    assert test.endswith(".venv/bin/pytest")
+    assert test.endswith(".venv/bin/pytest -n auto")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(re.findall(r"\[(\w+)\]\"", test)) <= set(extras)
 
