@@ -29,7 +29,7 @@ PINNED = {
     "groups": "b7123d2b8fae9d13",
     "augmented": "eb12d3d0c44e3a82",
     "mixed": "d44019afd0c252f9",
-    "classifier": "79408a7763944a05",
+    "classifier": "a023ee73ecf86a0d",
     "regressor": "cf1891a8a9319629",
     "notebook": "077414952b97164d",
 }

@@ -28,10 +28,12 @@ from ..training.callbacks import Callback
 from ..training.trainer import Trainer
 from ..typing import Array
 from .embedding import Embedding
-from .images import Reading, Scaler, choose_reading, rectangles
+from .images import Reading, choose_reading, rectangles
 from .networks import NAMES, SMALLEST, choose_network, takes_rows
 from .parameters import NestedParameters
 from .samples import Samples, hold_out
+from .scaling import Scaler
+from .settling import settle
 from .watching import CallbackSupportMixin, Curves, Tasks, tasks, watched
 
 
@@ -53,6 +55,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "tol": [Interval(Real, 0, None, closed="left")],
         "augmentation": [Augmentation, None],
+        "missing_values": [Real, None],
         "warm_start": ["boolean"],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
@@ -65,8 +68,12 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
 
     def _read(self, X: Any, *, reset: bool) -> Array:
         """Return X as images (n, C, H, W), checked; `reset` settles how this estimator reads them."""
+        finite: Any = "allow-nan" if self._takes_nan else True
         if getattr(X, "ndim", None) in (3, 4) or (isinstance(X, list | tuple) and np.ndim(X) in (3, 4)):
-            X = check_array(X, allow_nd=True, ensure_2d=False, dtype="numeric", estimator=self, input_name="X")
+            X = check_array(
+                X, allow_nd=True, ensure_2d=False, dtype="numeric", ensure_all_finite=finite, estimator=self,
+                input_name="X",
+            )  # fmt: skip
             if reset:
                 self.n_features_in_ = int(np.prod(X.shape[1:]))
                 self.__dict__.pop("feature_names_in_", None)
@@ -81,7 +88,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
                     f"{type(self).__name__}: X: expected rows (n, features), or images (n, H, W), (n, C, H, W) or "
                     f"(n, H, W, C); got shape {X.shape}"
                 )
-            X = validate_data(self, X, reset=reset, dtype="numeric")
+            X = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=finite)
         given, name = X.shape[1:], type(self).__name__
         if reset:
             self._reading: Reading = choose_reading(given, self.input_shape, name)
@@ -90,6 +97,15 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         if given == self._reading.given or len(given) == 1:
             return self._reading.images(X)
         return choose_reading(given, self._reading.shape, name).images(X)
+
+    @property
+    def _takes_nan(self) -> bool:
+        return self.missing_values is not None and bool(np.isnan(self.missing_values))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._takes_nan
+        return tags
 
     @property
     def _threads(self) -> int:
@@ -203,7 +219,14 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         """Make a new model."""
         generator = check_random_state(self.random_state)
         images, strips, name = samples.images, self._strips, type(self).__name__
-        self._scaler = Scaler(images, samples.weight, strips=strips)
+        self._scaler = Scaler(images, samples.weight, strips=strips, missing=self.missing_values)
+        if self._scaler.repeated is not None:
+            value, share = self._scaler.repeated
+            warnings.warn(
+                f"X: {value:g} is {share:.2%} of the numbers, and far from the others. If it stands for no data, set "
+                f"missing_values={value:g}.",
+                stacklevel=5,
+            )
         # Rows in float64 are computed in float64, where they are not images.
         self._dtype = np.float64 if strips and images.dtype != np.float32 else np.float32
         self.model_ = choose_network(
@@ -291,9 +314,12 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             if watch is not None:
                 watch.curves = curves
             history = self._run(trainer, samples, batch, self.max_iter, curves, watch, checkpoint)
+            disagreement = settle(trainer, samples, batch)
         self.history_, self.n_iter_ = history, len(history)
         self.loss_, self._trainer = self.loss_curve_[-1], None
         self._warn(history)
+        if disagreement is not None:
+            warnings.warn(disagreement, stacklevel=4)
         if watch is not None:
             watch.done()
 

@@ -1,19 +1,14 @@
-"""What samples are read as: rows and images of several shapes become (n, C, H, W), centred and scaled."""
+"""What samples are read as: rows and images of several shapes become (n, C, H, W)."""
 
 from __future__ import annotations
 
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from .. import exact
 from ..typing import Array, Shape
 
 CHANNELS = (1, 2, 3, 4)  # what may be a number of channels where nothing else is said
-CHUNK = 1 << 20  # numbers that are summed at once
 SIDE, RATIO = 6, 3  # of rectangles that rows may be: pictures seldom are smaller or longer, tables often are
-IN_CACHE = 1 << 15  # numbers that are scaled at once
 
 
 class Reading(NamedTuple):
@@ -116,53 +111,3 @@ def rectangles(width: int) -> list[Shape]:
         for side in [side for side in sides if pixels <= RATIO * side**2][:most]:
             shapes += dict.fromkeys([(channels, side, pixels // side), (channels, pixels // side, side)])
     return shapes
-
-
-class Scaler:
-    """Scales images to variance 1, their darkest value to 0; strips, feature by feature, to mean 0 and variance 1.
-
-    Parameters
-    ----------
-    X : array of shape (n, C, H, W)
-    weight : array of shape (n,) or None
-    strips : bool
-    """
-
-    def __init__(self, X: Array, weight: Array | None, *, strips: bool) -> None:
-        axes = (0,) if strips else (0, 2, 3)
-        total = (len(X) if weight is None else exact.total(weight)) * (1 if strips else X.shape[2] * X.shape[3])
-
-        def summed(rows: slice, values: Array) -> Array:
-            weighted = values if weight is None else values * weight[rows].reshape(-1, 1, 1, 1)
-            numbers = exact.total(weighted)
-            return numbers if strips else exact.total(numbers.reshape(len(numbers), -1).T)[:, None, None]
-
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = sum(summed(rows, X[rows]) for rows in _chunks(X)) / total
-            square = sum(summed(rows, _square(X[rows] - mean)) for rows in _chunks(X)) / total
-        if not np.isfinite(square).all():
-            raise ValueError("X: its numbers are too large: the sum of their squares is beyond float64; scale them")
-        deviation = np.sqrt(square)
-        # What becomes 0 is what convolutions and shifts add beyond the edge.
-        self.zero = mean if strips else X.min(axis=axes, keepdims=True)[0].astype(np.float64)
-        # A constant feature has only rounding for a deviation.
-        self.deviation = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
-
-    def __call__(self, X: Array, dtype: Any) -> Array:
-        """Return the images in float32 or float64."""
-        out = np.empty(X.shape, dtype)
-        for rows in _chunks(X, IN_CACHE):
-            centred = X[rows] - self.zero
-            centred /= self.deviation
-            out[rows] = centred
-        return out
-
-
-def _square(x: Array) -> Array:
-    np.square(x, out=x)
-    return x
-
-
-def _chunks(X: Array, numbers: int = CHUNK) -> list[slice]:
-    step = max(1, numbers // max(1, X[:1].size))
-    return [slice(first, first + step) for first in range(0, len(X), step)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..storage.onnx_graph import GraphWriter
 from ..typing import Array
 from .base import BaseCNN
 from .classifier import CNNClassifier
+from .scaling import Scaler
 
 
 def write_estimator(writer: GraphWriter, estimator: BaseCNN, x: str) -> dict[str, tuple[str, Any, tuple[int, ...]]]:
@@ -40,9 +42,36 @@ def _prepared(writer: GraphWriter, estimator: BaseCNN, x: str) -> str:
         x = writer.node("Transpose", [x], perm=[0, 3, 1, 2])
     elif reading.given != reading.shape:
         x = writer.node("Reshape", [x, writer.constant("image_shape", [0, *reading.shape], np.int64)])
+    x = _outliers_drawn_in(writer, scaler, _filled(writer, scaler, x))
     x = writer.node("Sub", [x, writer.constant("zero", scaler.zero, np.float64)])
     x = writer.node("Div", [x, writer.constant("deviation", scaler.deviation, np.float64)])
     return _cast(writer, x, np.float32)
+
+
+def _filled(writer: GraphWriter, scaler: Scaler, x: str) -> str:
+    """Write what puts means in the place of missing numbers."""
+    if scaler.missing is None:
+        return x
+    if math.isnan(scaler.missing):
+        absent = writer.node("IsNaN", [x])
+    else:
+        absent = writer.node("Equal", [x, writer.constant("missing", scaler.missing, np.float64)])
+    return writer.node("Where", [absent, writer.constant("fill", scaler.fill, np.float64), x])
+
+
+def _outliers_drawn_in(writer: GraphWriter, scaler: Scaler, x: str) -> str:
+    """Write `fence ± unit · log(1 + log(1 + distance))`, the distance from the fence in units."""
+    low, high, unit, one = (
+        writer.constant(name, value, np.float64)
+        for name, value in (("low", scaler.low), ("high", scaler.high), ("unit", scaler.unit), ("one", 1))
+    )
+    inside = writer.node("Min", [writer.node("Max", [x, low]), high])
+    beyond = writer.node("Div", [writer.node("Sub", [x, inside]), unit])
+    distance = writer.node("Abs", [beyond])
+    for _ in range(2):
+        distance = writer.node("Log", [writer.node("Add", [distance, one])])
+    drawn_in = writer.node("Mul", [writer.node("Sign", [beyond]), distance])
+    return writer.node("Add", [inside, writer.node("Mul", [drawn_in, unit])])
 
 
 def _classes(writer: GraphWriter, estimator: CNNClassifier, logits: str) -> dict[str, tuple[str, Any, tuple[int, ...]]]:

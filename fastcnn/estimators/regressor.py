@@ -66,6 +66,9 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         What counts as an improvement: more than this.
     augmentation : Augmentation, optional
         Changes the images on the way in, anew in each epoch.
+    missing_values : float, optional
+        What stands for "no data" in X, such as `numpy.nan` or -9999: it is replaced by the mean of its pixel, as found
+        in training. Without it, NaN is an error.
     warm_start : bool
         Whether `fit` goes on with the network that is there; schedule and solver begin anew. (`partial_fit` goes on
         with everything, in a pickled copy too.)
@@ -107,7 +110,15 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     -----
     Images are scaled: their darkest value becomes 0 and their variance 1, channel by channel, as found in training.
     Strips, and images below 5 pixels, are standardised feature by feature; those of float64 are
-    computed in float64. No image's prediction depends on the others of its batch.
+    computed in float64. Outliers do not count for that, and are drawn in: numbers more than one and a half times the
+    distance of the quartiles away from these, the quartiles of all numbers but the two most frequent ones. At the end
+    of `fit`, the statistics of batch norms are computed again from training images. No image's prediction depends on
+    the others of its batch.
+
+    Warns
+    -----
+    UserWarning
+        If the network predicts training images much worse than it knew them in training.
 
     Examples
     --------
@@ -141,6 +152,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
         augmentation: Augmentation | None = None,
+        missing_values: float | None = None,
         warm_start: bool = False,
         shuffle: bool = True,
         random_state: int | np.random.RandomState | None = None,
@@ -162,6 +174,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.augmentation = augmentation
+        self.missing_values = missing_values
         self.warm_start = warm_start
         self.shuffle = shuffle
         self.random_state = random_state

@@ -21,8 +21,9 @@ from ..training.saved import describe_history, restore_history
 from ..training.trainer import Trainer
 from .base import BaseCNN, Paused
 from .classifier import CNNClassifier
-from .images import Reading, Scaler
+from .images import Reading
 from .regressor import CNNRegressor
+from .scaling import ARRAYS, Scaler
 
 KINDS: dict[str, type[BaseCNN]] = {"CNNClassifier": CNNClassifier, "CNNRegressor": CNNRegressor}
 TABLE: Table = {**network.TABLE, "EarlyStopping": EarlyStopping}
@@ -43,7 +44,7 @@ def estimator_contents(estimator: BaseCNN) -> Contents:
         "parameters": {name: _parameter(name, value, estimator, encoder) for name, value in parameters.items()},
         "fitted": {name: encoder.encode(value, name) for name, value in left.items() if not name.startswith("_skl")},
         "reading": encoder.encode([*reading], "reading"),
-        "scaler": {name: encoder.encode(getattr(scaler, name), f"scaler.{name}") for name in ("zero", "deviation")},
+        "scaler": {name: encoder.encode(getattr(scaler, name), f"scaler.{name}") for name in (*ARRAYS, "missing")},
         "history": describe_history(getattr(estimator, "history_", None), encoder),
         "paused": _paused(estimator, encoder),
         "as_set": [old == now for old, now in zip(estimator._settings, estimator._settings_now, strict=False)],
@@ -123,14 +124,19 @@ def _reading(values: list[Any], model: Sequential) -> Reading:
 
 
 def _scaler(values: dict[str, Any], decoder: Decoder, model: Sequential) -> Scaler:
+    """Return a scaler; files of former versions know no outliers."""
     scaler = Scaler.__new__(Scaler)
-    for name in ("zero", "deviation"):
-        array = decoder.decode(field(values, name, dict, "scaler"), f"scaler.{name}")
+    for name in ARRAYS:
+        if name not in values and hasattr(Scaler, name):
+            continue
+        array = decoder.decode(field(values, name, dict | None, "scaler"), f"scaler.{name}")
         try:
-            np.broadcast_to(array, model.input_shape or ())
+            np.broadcast_to(0 if array is None else array, model.input_shape or ())
         except ValueError as error:
             raise StorageError(f"scaler.{name}: {error}") from None
         setattr(scaler, name, array)
+    if "missing" in values:
+        scaler.missing = decoder.decode(values["missing"], "scaler.missing")
     return scaler
 
 

@@ -233,6 +233,15 @@ class Step:
         self.run("measure", 0, threads)
         return self._means()
 
+    def take_in_statistics(self, threads: int) -> None:
+        """Let batch norms take in the statistics of the batch, as a step of training does, and do no more."""
+        for context, (first, _) in zip(self.plan.contexts, self.cuts, strict=False):
+            context.first = first
+        self.preparation.run(min(threads, len(self.cuts)))
+        for stage in range(len(self.plan.graph.sync_points)):
+            self.run("forward", stage, threads)
+            self._meet("meet_forward", stage)
+
     def _means(self) -> tuple[float, float]:
         """Return mean loss and accuracy of the batch from its shards' totals, added up in their order."""
         totals, *others = self.totals.tolist()

@@ -125,6 +125,12 @@ class Stepper:
             step = self._step(x, y, sample_weight)
             return *step.measure(self.threads or parallel.get_num_threads()), step.targets.weight
 
+    def _take_in_statistics(self, x: Any, y: Any, sample_weight: Any = None) -> None:
+        """Let batch norms take in the statistics of a batch, and change nothing else."""
+        with self.model._lock:
+            x = _as_batch(x)
+            self._step(x, y, sample_weight).take_in_statistics(self.threads or parallel.get_num_threads())
+
     def _step(self, x: Array, y: Any, sample_weight: Any) -> Step:
         """Return what there is for such a batch, with this one in it, checked."""
         plan = self._planned(x)
