@@ -7,16 +7,7 @@ As scikit-learn's displays, each class is made by `from_estimator` or another `f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..lazy import lazy_names
-
-if TYPE_CHECKING:
-    from .curves import TrainingCurveDisplay as TrainingCurveDisplay
-    from .explained import MistakesDisplay as MistakesDisplay
-    from .explained import SaliencyDisplay as SaliencyDisplay
-    from .network import FeatureMapsDisplay as FeatureMapsDisplay
-    from .network import FiltersDisplay as FiltersDisplay
 
 _NAMES = {
     "FeatureMapsDisplay": "network", "FiltersDisplay": "network", "MistakesDisplay": "explained",

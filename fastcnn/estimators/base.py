@@ -14,8 +14,7 @@ from joblib.parallel import get_active_backend
 from sklearn.base import BaseEstimator, is_regressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from ..data.augmentation import Augmentation
 from ..history import Epoch, History
@@ -31,6 +30,7 @@ from .embedding import Embedding
 from .images import Reading, choose_reading, rectangles
 from .networks import NAMES, SMALLEST, choose_network, takes_rows
 from .parameters import NestedParameters
+from .private_names import Interval, Options, StrOptions, check_sample_weight
 from .samples import Samples, hold_out
 from .scaling import Scaler
 from .settling import settle
@@ -210,7 +210,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         check_consistent_length(images, y)
         if sample_weight is None:
             return Samples(images, y, None)
-        weight = _check_sample_weight(sample_weight, images, dtype=np.float64, ensure_non_negative=True)
+        weight = check_sample_weight(sample_weight, images, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
         return Samples(images, y, weight)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import assert_all_finite
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
@@ -22,6 +21,7 @@ from ..optim.optimizer import Optimizer
 from ..training.callbacks import Callback
 from ..typing import Array
 from .base import BaseCNN
+from .private_names import StrOptions
 from .samples import Samples
 from .watching import watched
 

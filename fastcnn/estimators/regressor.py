@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
 from .. import exact
@@ -20,6 +19,7 @@ from ..optim.optimizer import Optimizer
 from ..training.callbacks import Callback
 from ..typing import Array
 from .base import BaseCNN
+from .private_names import StrOptions
 from .samples import Samples
 from .watching import watched
 
