@@ -30,6 +30,8 @@ class Sequential(Container):
         The first takes the input, the last gives the output.
     fuse : bool
         Whether runs such as `Conv2D, ReLU, MaxPool2D` are computed in one pass. The result is the same.
+    trainable : bool
+        False: no parameter inside is trained; for a part of a model, such as what another training has brought.
     name : str, optional
         By which messages call the layer, and searches find it.
 
@@ -56,8 +58,10 @@ class Sequential(Container):
 
     _maps: Maps  # of `outputs`, unless a call has them
 
-    def __init__(self, layers: Sequence[Layer], *, fuse: bool = True, name: str | None = None) -> None:
-        super().__init__(name=name)
+    def __init__(
+        self, layers: Sequence[Layer], *, fuse: bool = True, trainable: bool = True, name: str | None = None
+    ) -> None:
+        super().__init__(name=name, trainable=trainable)
         self.layers = check_row(layers, self.name)
         self.fuse = fuse
         self._predictors: Predictors | None = None

@@ -26,12 +26,14 @@ from reference.schedules import (
     CosineDecay,
     ExponentialDecay,
     OneCycle,
+    PowerDecay,
     ReduceOnPlateau,
     Schedule,
     StepDecay,
+    Triangle,
     WarmUp,
 )
-from reference.shape import Flatten
+from reference.shape import Flatten, Scale
 
 __all__ = [
     "ELU",
@@ -70,10 +72,12 @@ __all__ = [
     "MeanSquaredError",
     "OneCycle",
     "Optimizer",
+    "PowerDecay",
     "RMSprop",
     "ReLU",
     "ReduceOnPlateau",
     "Residual",
+    "Scale",
     "Schedule",
     "SeparableConv2D",
     "SiLU",
@@ -83,6 +87,7 @@ __all__ = [
     "SpatialDropout2D",
     "StepDecay",
     "Tanh",
+    "Triangle",
     "UpSample2D",
     "WarmUp",
     "clip_by_global_norm",

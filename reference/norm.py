@@ -58,6 +58,8 @@ class BatchNorm(_Normalisation):
         biased variance for the running one.
     epsilon : float
         ε.
+    scale, center : bool
+        Whether there are γ and β; without them they are 1 and 0.
 
     Attributes
     ----------
@@ -80,13 +82,23 @@ class BatchNorm(_Normalisation):
     running_mean: Array
     running_var: Array
 
-    def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+    def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5, scale: bool = True, center: bool = True) -> None:
         super().__init__(epsilon)
+        self.scale, self.center, self.channels = scale, center, 0
         self.momentum = real(self.name, "momentum", momentum, at_least=0, at_most=1)
         self._by_batch = True
 
+    def _output_shape(self, input_shape: Shape) -> Shape:
+        if self.built:
+            self._expect_size("channels", self.channels, input_shape[0])
+        return input_shape
+
     def _build(self, input_shape: Shape) -> None:
-        super()._build(input_shape)
+        self.channels = input_shape[0]
+        if self.scale:
+            self._add("gamma", np.ones(self.channels))
+        if self.center:
+            self._add("beta", np.zeros(self.channels))
         self.running_mean, self.running_var = np.zeros(input_shape[0]), np.ones(input_shape[0])
 
     def _forward(self, input: Array) -> Array:
@@ -96,27 +108,33 @@ class BatchNorm(_Normalisation):
         self._by_batch = self.training
         output = np.empty_like(input)
         for c in range(input.shape[1]):
-            x = input[:, c]
+            x, (gamma, beta) = input[:, c], self._scale_and_shift(c)
             if self._by_batch:
-                output[:, c] = self.gamma[c] * standardize(x, self.epsilon) + self.beta[c]
+                output[:, c] = gamma * standardize(x, self.epsilon) + beta
                 self.running_mean[c] = (1 - a) * self.running_mean[c] + a * x.mean()
                 self.running_var[c] = (1 - a) * self.running_var[c] + a * x.var() * m / (m - 1)
             else:
-                output[:, c] = self.gamma[c] * self._by_running(c, x) + self.beta[c]
+                output[:, c] = gamma * self._by_running(c, x) + beta
         return output
 
     def _backward(self, input: Array, dL_dout: Array) -> Array:
         dL_dinput = np.empty_like(input)
         for c in range(input.shape[1]):
-            x, g = input[:, c], dL_dout[:, c]
+            x, g, (gamma, _) = input[:, c], dL_dout[:, c], self._scale_and_shift(c)
             x_hat = standardize(x, self.epsilon) if self._by_batch else self._by_running(c, x)
-            self.gradients["gamma"][c] = np.sum(g * x_hat)
-            self.gradients["beta"][c] = np.sum(g)
+            if self.scale:
+                self.gradients["gamma"][c] = np.sum(g * x_hat)
+            if self.center:
+                self.gradients["beta"][c] = np.sum(g)
             if self._by_batch:
-                dL_dinput[:, c] = standardize_backward(x, self.gamma[c] * g, self.epsilon)
+                dL_dinput[:, c] = standardize_backward(x, gamma * g, self.epsilon)
             else:
-                dL_dinput[:, c] = self.gamma[c] * g / np.sqrt(self.running_var[c] + self.epsilon)
+                dL_dinput[:, c] = gamma * g / np.sqrt(self.running_var[c] + self.epsilon)
         return dL_dinput
+
+    def _scale_and_shift(self, c: int) -> tuple[float, float]:
+        """γ_c and β_c."""
+        return float(self.gamma[c]) if self.scale else 1.0, float(self.beta[c]) if self.center else 0.0
 
     def _by_running(self, c: int, x: Array) -> Array:
         return np.asarray((x - self.running_mean[c]) / np.sqrt(self.running_var[c] + self.epsilon))

@@ -78,6 +78,43 @@ class CosineDecay(Schedule):
 
 
 @final
+class PowerDecay(Schedule):
+    """η(t) = minimum + (learning_rate − minimum)·(1 − (t / total_steps)ᵖ), and minimum from total_steps on."""
+
+    def __init__(self, learning_rate: float, total_steps: int, power: float = 1.0, minimum: float = 0.0) -> None:
+        name = type(self).__name__
+        self.learning_rate = real(name, "learning_rate", learning_rate, at_least=0)
+        self.total_steps = integer(name, "total_steps", total_steps, at_least=1)
+        self.power = real(name, "power", power, above=0)
+        self.minimum = real(name, "minimum", minimum, at_least=0)
+
+    def _at(self, step: int) -> float:
+        share = min(step / self.total_steps, 1.0) ** self.power
+        return float(self.minimum + (self.learning_rate - self.minimum) * (1 - share))
+
+
+@final
+class Triangle(Schedule):
+    """Lines from start·learning_rate to learning_rate at t = ⌊peak·T⌋, T = total_steps, to end·learning_rate at T."""
+
+    def __init__(
+        self, learning_rate: float, total_steps: int, start: float = 0.0, end: float = 0.0, peak: float = 0.5
+    ) -> None:
+        name = type(self).__name__
+        self.learning_rate = real(name, "learning_rate", learning_rate, at_least=0)
+        self.total_steps = integer(name, "total_steps", total_steps, at_least=1)
+        self.start, self.end = (real(name, n, v, at_least=0) for n, v in (("start", start), ("end", end)))
+        self.peak = real(name, "peak", peak, at_least=0, at_most=1)
+
+    def _at(self, step: int) -> float:
+        places = 0, int(self.peak * self.total_steps), self.total_steps
+        if step < places[1]:
+            return self.learning_rate * (self.start + (1 - self.start) * step / places[1])
+        share = 1.0 if step >= places[2] else (step - places[1]) / (places[2] - places[1])
+        return self.learning_rate * (1 + (self.end - 1) * share)
+
+
+@final
 class OneCycle(Schedule):
     """Half a cosine up, half a cosine down: from learning_rate / div_factor to learning_rate to almost nothing.
 

@@ -338,6 +338,8 @@ LAYER_CASES = (
     LayerCase("GlobalMaxPool2D", (3, 5, 4, 3), lambda m: m.GlobalMaxPool2D()),
     LayerCase("UpSample2D", (3, 2, 4, 3), lambda m: m.UpSample2D((2, 3))),
     LayerCase("Flatten", (3, 2, 4, 5), lambda m: m.Flatten()),
+    LayerCase("Scale", (3, 3, 4, 5), lambda m: m.Scale((0.5, -2.0, 1.5), (0.1, 0.0, -0.3))),
+    LayerCase("Scale-dense", (3, 7), lambda m: m.Scale(1 / 9)),
     LayerCase("Dense", (3, 7), lambda m: m.Dense(5, random_state=0)),
     LayerCase("Dense-wide", (3, 7), lambda m: m.Dense(19, random_state=0)),
     LayerCase(
@@ -373,6 +375,8 @@ LAYER_CASES = (
     LayerCase("SoftmaxActivation-images", (3, 5, 2, 3), lambda m: m.SoftmaxActivation()),
     LayerCase("BatchNorm", (3, 5, 4, 3), lambda m: m.BatchNorm()),
     LayerCase("BatchNorm-dense", (5, 7), lambda m: m.BatchNorm(0.3, 1e-3)),
+    LayerCase("BatchNorm-center", (3, 5, 4, 3), lambda m: m.BatchNorm(0.3, 1e-3, False)),
+    LayerCase("BatchNorm-plain", (3, 5, 4, 3), lambda m: m.BatchNorm(scale=False, center=False)),
     LayerCase("GroupNorm", (3, 6, 4, 3), lambda m: m.GroupNorm(2)),
     LayerCase("GroupNorm-dense", (3, 6), lambda m: m.GroupNorm(2)),
     LayerCase("LayerNorm", (3, 5, 4, 3), lambda m: m.LayerNorm()),

@@ -32,6 +32,7 @@ from fastcnn import (
     CrossEntropy,
     Dense,
     DepthwiseConv2D,
+    Dirac,
     Dropout,
     ExponentialDecay,
     ExponentialMovingAverage,
@@ -39,11 +40,13 @@ from fastcnn import (
     GlobalAvgPool2D,
     GlobalMaxPool2D,
     GroupNorm,
+    HeNormal,
     Huber,
     Layer,
     LayerNorm,
     LeakyReLU,
     Lion,
+    Lookahead,
     Loss,
     MaxPool2,
     MaxPool2D,
@@ -51,10 +54,13 @@ from fastcnn import (
     MeanSquaredError,
     OneCycle,
     Optimizer,
+    Orthogonal,
+    PowerDecay,
     ReduceOnPlateau,
     ReLU,
     Residual,
     RMSprop,
+    Scale,
     SeparableConv2D,
     Sequential,
     Sigmoid,
@@ -65,8 +71,10 @@ from fastcnn import (
     StepDecay,
     Tanh,
     Trainer,
+    Triangle,
     UpSample2D,
     WarmUp,
+    Whitening,
 )
 from fastcnn.data import load_digits
 from fastcnn.digest import digest
@@ -172,6 +180,24 @@ def groups() -> str:
     return train(layers, (5, 2, 8, 9), BinaryCrossEntropy(), Adam(0.01))
 
 
+def recipe() -> str:
+    """Train what records on small images are made of: whitening, frozen filters, groups of parameters, slow weights."""
+    x = np.random.RandomState(3).random_sample((24, 3, 9, 9)).astype(np.float32)
+    layers = [Scale((4.0, 3.5, 4.5), -2.0), Conv2D(24, 2, initializer=Whitening(x), trainable=("biases",)), GELU()]
+    layers += [Conv2D(32, 3, padding=1, bias=False, initializer=Dirac(HeNormal(1 / 3))), MaxPool2D(2)]
+    layers += [BatchNorm(0.4, 1e-12, scale=False), GELU(), Flatten(), Dense(5, False, initializer=Orthogonal())]
+    model = Sequential([*layers, Scale(1 / 9)]).build((3, 9, 9), random_state=1)
+    factors = {
+        "*.beta": {"learning_rate": 64.0, "weight_decay": 1 / 64},
+        "1.biases": {"learning_rate": StepDecay(1, 2, 0)},
+    }
+    optimizer = SGD(0.1, 0.85, True, 0.01, no_decay=("weights",), groups=factors)
+    average, rates = Lookahead(2, PowerDecay(1.0, 6, 3.0, 0.2)), Triangle(0.1, 6, 0.2, 0.07, 0.4)
+    trainer = Trainer(model, CrossEntropy(0.2), optimizer, random_state=2, schedule=rates, ema=average)
+    losses = [trainer.step(x, np.arange(24) % 5) for _ in range(STEPS)]
+    return outcome(model, losses=losses, predictions=model.predict(x))
+
+
 def augmented() -> str:
     """Train on digits that are changed in every way, with an average of the weights."""
     X, y = load_digits()
@@ -241,6 +267,7 @@ TRAININGS: dict[str, Callable[[], str]] = {
     "odd widths": odd_widths,
     "image to image": image_to_image,
     "groups": groups,
+    "recipe": recipe,
     "augmented": augmented,
     "mixed": mixed,
     "classifier": classifier,

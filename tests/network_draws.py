@@ -19,11 +19,12 @@ SIZES = (1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8)
 LARGEST = 400  # numbers of one sample's maps: the reference is loops
 ALGORITHMS = ("auto", "auto", "auto", "auto", "direct", "im2col", "winograd", "winograd4")
 
-FEATURES = ("Dense", "Dense", "activation", "activation", "norm", "Dropout", "Residual", "Concat")
+FEATURES = ("Dense", "Dense", "Scale", "activation", "activation", "norm", "Dropout", "Residual", "Concat")
 IMAGES = (
     *("Conv2D",) * 9, "DepthwiseConv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose",
     "MaxPool2", "MaxPool2", "MaxPool2D", "MaxPool2D", "AvgPool2D", "UpSample2D", *("activation",) * 7, *("norm",) * 3,
     "Dropout", "SpatialDropout2D", "Residual", "Residual", "Concat", "Flatten", "GlobalAvgPool2D", "GlobalMaxPool2D",
+    "Scale",
 )  # fmt: skip
 ACTIVATIONS = ("ReLU", "ReLU", "ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "SoftmaxActivation")
 DROPOUTS = ("Dropout", "SpatialDropout2D")
@@ -242,7 +243,8 @@ class Draw:
         name = self.pick("BatchNorm", "BatchNorm", "GroupNorm", "LayerNorm")
         epsilon = self.pick(1e-5, 1e-3, 0.1)
         if name == "BatchNorm" and n * int(np.prod(shape[1:])) > 1:
-            return name, {"momentum": self.pick(0.1, 0.3, 1.0), "epsilon": epsilon}
+            parts = {"scale": self.chance(0.8), "center": self.chance(0.8)}
+            return name, {"momentum": self.pick(0.1, 0.3, 1.0), "epsilon": epsilon, **parts}
         divisors = [g for g in range(1, shape[0] + 1) if shape[0] % g == 0]
         return ("LayerNorm", {"epsilon": epsilon}) if name == "LayerNorm" else (
             "GroupNorm", {"num_groups": self.pick(*divisors), "epsilon": epsilon}
@@ -253,6 +255,10 @@ class Draw:
 
     def _spatialdropout2d(self, shape: Shape, n: int, depth: int) -> Spec:
         return "SpatialDropout2D", self._dropout(shape, n, depth)[1]
+
+    def _scale(self, shape: Shape, n: int, depth: int) -> Spec:
+        factors = self.rng.standard_normal(shape[0]).tolist()
+        return "Scale", {"factor": self.pick(0.5, -2.0, tuple(factors)), "shift": self.pick(0.0, 0.3)}
 
     def _dense(self, shape: Shape, n: int, depth: int) -> Spec:
         return "Dense", {"nodes": self.pick(1, 2, 5, 8, 9, 16, 17, 33), "bias": self.chance(0.8)}

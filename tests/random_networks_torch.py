@@ -102,6 +102,11 @@ def group_norm(layer: Any, x: Tensor, of: Parameters) -> Tensor:
     return torch.group_norm(x, layer.num_groups, of("gamma"), of("beta"), layer.epsilon)
 
 
+def constants(value: Any, x: Tensor) -> Tensor:
+    """Return a number, or one for each channel, as it meets x."""
+    return tensor(np.broadcast_to(value, x.shape[1]).reshape(-1, *[1] * (x.ndim - 2)).astype(np.float64)).to(x.dtype)
+
+
 LAYERS: dict[str, Callable[[Any, Tensor, Parameters], Tensor]] = {
     "Conv2D": convolution,
     "DepthwiseConv2D": convolution,
@@ -125,6 +130,7 @@ LAYERS: dict[str, Callable[[Any, Tensor, Parameters], Tensor]] = {
     "Tanh": lambda layer, x, of: torch.tanh(x),
     "SoftmaxActivation": lambda layer, x, of: F.softmax(x, dim=1),
     "Flatten": lambda layer, x, of: x.flatten(1),
+    "Scale": lambda layer, x, of: constants(layer.factor, x) * x + constants(layer.shift, x),
     "Dropout": lambda layer, x, of: x,  # of rate 0
     "SpatialDropout2D": lambda layer, x, of: x,
 }
@@ -163,7 +169,7 @@ class Twin:
             pads = layer.shortcut == "pad"
             return y + (shortcut(x, y) if pads else self.row(layer.shortcut or [], x, f"{prefix}shortcut."))
         if kind == "BatchNorm":
-            affine = (self.parameters[f"{prefix}gamma"], self.parameters[f"{prefix}beta"])
+            affine = (self.parameters.get(f"{prefix}gamma"), self.parameters.get(f"{prefix}beta"))
             return F.batch_norm(x, *self.statistics[id(layer)], *affine, self.training, layer.momentum, layer.epsilon)
         return LAYERS[kind](layer, x, lambda name: self.parameters.get(prefix + name))
 

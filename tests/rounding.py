@@ -36,7 +36,7 @@ LINEAR = {
 }  # fmt: skip
 SMOOTH = {"ELU", "GELU", "SiLU", "Sigmoid", "Tanh"}
 KINKS = {"ReLU", "LeakyReLU", "ELU"}
-ALONE = SMOOTH | {"LeakyReLU", "Dropout", "SpatialDropout2D"}
+ALONE = SMOOTH | {"LeakyReLU", "Dropout", "Scale", "SpatialDropout2D"}
 MAXIMA = {"MaxPool2", "MaxPool2D", "GlobalMaxPool2D"}
 NORMS = {"BatchNorm", "GroupNorm", "LayerNorm"}
 
@@ -156,6 +156,9 @@ class _Forward:
             return np.maximum(size, winograd(layer, x, y)[0]) if is_winograd(layer) else size
         if name in NORMS:
             return _norm_scale(layer, x)
+        if name == "Scale":
+            factor, shift = (np.abs(layer._by_channel(value, x)) for value in (layer.factor, layer.shift))
+            return 2 * (factor * np.abs(x) + shift)
         if name in SMOOTH:
             return 8 * (np.abs(y) + np.minimum(np.abs(x), 1))
         if name == "SoftmaxActivation":
@@ -213,16 +216,17 @@ class _Backward:
     def norm(self, x: Array, dy: Array, dx: Array) -> Array:
         """Round all gradients of a normalisation."""
         layer, shape = self.layer, x.shape
-        xs, dys = _grouped(layer, x), _grouped(layer, np.abs(_by_channel(layer.gamma, x) * dy))
+        xs, dys = _grouped(layer, x), _grouped(layer, np.abs(_by_channel(_scale_or_shift(layer, "gamma"), x) * dy))
         deviation = np.sqrt(xs.var(axis=1, keepdims=True) + layer.epsilon)
         normal = (np.abs(xs) + np.abs(xs).mean(axis=1, keepdims=True)) / deviation
         size = (dys + dys.mean(axis=1, keepdims=True) + normal * (dys * normal).mean(axis=1, keepdims=True)) / deviation
         n = LIKELY * np.sqrt(xs.shape[1] + 8)
         others = (0,) if type(layer).__name__ == "LayerNorm" else (0, 2, 3)[: x.ndim - 1]
-        terms = LIKELY * np.sqrt(x.size // layer.gamma.size + 8)
-        of_gamma = np.sum(np.abs(dy) * _ungrouped(layer, normal, shape), axis=others)
-        layer.gradients["gamma"][...] = self.rounding(layer.gradients["gamma"], terms * of_gamma)
-        layer.gradients["beta"][...] = self.rounding(layer.gradients["beta"], terms * np.abs(dy).sum(axis=others))
+        summed = dy.size // int(np.prod([shape[axis] for axis in range(len(shape)) if axis not in others]))
+        terms = LIKELY * np.sqrt(summed + 8)
+        sizes = {"gamma": np.abs(dy) * _ungrouped(layer, normal, shape), "beta": np.abs(dy)}
+        for name, gradient in layer.gradients.items():
+            gradient[...] = self.rounding(gradient, terms * sizes[name].sum(axis=others))
         return self.rounding(dx, n * _ungrouped(layer, size, shape))
 
 
@@ -293,9 +297,14 @@ def _ungrouped(layer: Any, groups: Array, shape: tuple[int, ...]) -> Array:
     return groups.reshape(shape)
 
 
+def _scale_or_shift(layer: Any, name: str) -> Array:
+    """Return gamma or beta; what they stand for, where the layer has none."""
+    return np.asarray(layer.parameters.get(name, np.full(1, float(name == "gamma"))))
+
+
 def _norm_scale(layer: Any, x: Array) -> Array:
     """Return how much the results of a normalisation are moved, in units of u."""
-    gamma, beta = (np.abs(_by_channel(layer.parameters[name], x)) for name in ("gamma", "beta"))
+    gamma, beta = (np.abs(_by_channel(_scale_or_shift(layer, name), x)) for name in ("gamma", "beta"))
     if type(layer).__name__ == "BatchNorm" and not layer._by_batch:
         scale, mean = _by_channel(1 / np.sqrt(layer.running_var + layer.epsilon), x), _by_channel(layer.running_mean, x)
         return np.asarray(8 * (gamma * scale * (np.abs(x) + np.abs(mean)) + beta))

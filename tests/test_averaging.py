@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 
 import numpy as np
 import pytest
@@ -70,3 +71,92 @@ def test_clipping_is_the_references():
         own_loop(model, optimizer, 1)
         assert optimizer.gradient_norm == pytest.approx(norm, rel=1e-12)
         assert_close(model.gradients, expected, 1e-12)
+
+
+# ------------------------------------------------------------------------------------------------- running statistics
+
+
+def normed(dtype: type = np.float64) -> fastcnn.Sequential:
+    layers = [fastcnn.Conv2D(5, 3), fastcnn.BatchNorm(), fastcnn.ReLU(), fastcnn.Flatten(), fastcnn.Dense(3)]
+    return fastcnn.Sequential(layers).build((2, 8, 8), random_state=0, dtype=dtype)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_statistics_are_averaged_and_swapped_in_too(threads):
+    average = ExponentialMovingAverage(0.6, statistics=True)
+    trainer = Trainer(normed(), optimizer=fastcnn.SGD(0.1), ema=average, threads=threads)
+    expected: dict[str, np.ndarray] = {}
+    for _ in range(5):
+        trainer.step(x, y)
+        now = trainer.model._weights()
+        expected = {name: 0.6 * expected.get(name, array) + 0.4 * array for name, array in now.items()}
+    last = trainer.model.get_weights()
+    with trainer.ema.swapped_in():
+        assert_close(trainer.model._weights(), expected)
+    assert all(map(np.array_equal, trainer.model.get_weights(), last))
+    assert {"statistics.1.running_mean", "statistics.1.running_var"} < trainer.ema.get_state().keys()
+
+
+def test_statistics_are_left_alone_by_default():
+    trainer = Trainer(normed(), ema=ExponentialMovingAverage(0.6))
+    trainer.step(x, y)
+    trainer.step(x, y)
+    running = trainer.model.layers[1].running_mean.copy()
+    with trainer.ema.swapped_in():
+        assert np.array_equal(trainer.model.layers[1].running_mean, running)
+
+
+# ------------------------------------------------------------------------------------------------ slow weights
+
+
+def by_hand(every: int, alpha, statistics: bool, steps: int) -> dict[str, np.ndarray]:
+    """Return the weights of a training with slow weights in plain NumPy."""
+    trainer = Trainer(normed(), optimizer=fastcnn.SGD(0.1, 0.9))
+    slow = {name: array.copy() for name, array in trainer.model._weights().items()}
+    for step in range(1, steps + 1):
+        trainer.step(x, y)
+        if step == 1:
+            slow |= {name: array.copy() for name, array in trainer.model._state().items()}
+        if step % every == 0:
+            share = alpha(step) if callable(alpha) else alpha
+            for name, array in trainer.model._weights().items():
+                if statistics or not name.startswith("1.running"):
+                    slow[name] = (1 - share) * slow[name] + share * array
+                    array[...] = slow[name]
+    return dict(trainer.model._weights())
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+@pytest.mark.parametrize("alpha", [0.5, 0.0, 1.0, fastcnn.PowerDecay(1.0, 7, 3.0, 0.1)], ids=repr)
+def test_slow_weights_are_those_of_plain_numpy(alpha, statistics):
+    average = fastcnn.Lookahead(3, alpha, statistics)
+    trainer = Trainer(normed(), optimizer=fastcnn.SGD(0.1, 0.9), ema=average)
+    for _ in range(7):
+        trainer.step(x, y)
+    assert_close(trainer.model._weights(), by_hand(3, alpha, statistics, 7))
+
+
+def test_slow_weights_go_on_exactly_and_on_any_number_of_threads():
+    results = []
+    for threads in (1, 2, 3):
+        trainer = Trainer(normed(np.float32), optimizer=fastcnn.Adam(0.01), ema=fastcnn.Lookahead(2), threads=threads)
+        for _ in range(3):
+            trainer.step(x, y)
+        file = io.BytesIO()
+        fastcnn.save(trainer, file)
+        again = fastcnn.load(io.BytesIO(file.getvalue()))
+        assert repr(again.ema) == "Lookahead(every=2)"
+        for _ in range(3):
+            assert trainer.step(x, y) == again.step(x, y)
+        results.append(trainer.model.digest())
+        assert again.model.digest() == trainer.model.digest()
+    assert len(set(results)) == 1
+
+
+def test_what_an_average_refuses():
+    with pytest.raises(ValueError, match="Lookahead: every: expected a whole number of at least 1; got 0"):
+        fastcnn.Lookahead(0)
+    with pytest.raises(ValueError, match="Lookahead: alpha: expected a finite number >= 0 and <= 1; got 2"):
+        fastcnn.Lookahead(alpha=2)
+    with pytest.raises(TypeError, match="Trainer: ema: expected an ExponentialMovingAverage or a Lookahead"):
+        Trainer(normed(), ema=0.9)

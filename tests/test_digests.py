@@ -27,6 +27,7 @@ PINNED = {
     "odd widths": "2c0b40d5b845590d",
     "image to image": "6a0b7ac9bf5b9ec7",
     "groups": "b7123d2b8fae9d13",
+    "recipe": "cbb01f8871d607f1",
     "augmented": "eb12d3d0c44e3a82",
     "mixed": "d44019afd0c252f9",
     "classifier": "a023ee73ecf86a0d",

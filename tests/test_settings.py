@@ -376,6 +376,7 @@ BEFORE = {"weight_decay": 0.01, "momentum": 0.5}
 AFTER = {
     "learning_rate": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 0.3, "clip_norm": 1e-3,
     "betas": (0.5, 0.6), "epsilon": 0.2, "no_decay": ("weights", "filters"), "alpha": 0.5, "centered": True,
+    "groups": {"*.filters": {"learning_rate": 0.5, "weight_decay": 2.0}},
 }  # fmt: skip
 CHANGES = [(kind, name, BEFORE.get(name), AFTER[name]) for kind in exported(Optimizer) for name in arguments(kind)]
 CHANGES += [(kind, "momentum", *pair) for kind in (fastcnn.SGD, fastcnn.RMSprop) for pair in ((0.0, 0.9), (0.9, 0.0))]
@@ -484,7 +485,8 @@ def test_class_weights_cannot_be_written_in_place_and_are_checked():
 SCHEDULE_ARGUMENTS = {
     "learning_rate": 0.1, "step_size": 3, "gamma": 0.9, "total_steps": 9, "minimum": 0.03, "warmup": 0.6,
     "div_factor": 5.0, "final_div_factor": 7.0, "schedule": fastcnn.ConstantRate(0.1), "steps": 4, "start_factor": 0.1,
-    "factor": 0.5, "patience": 1, "threshold": 0.1, "cooldown": 2, "mode": "max", "monitor": "loss",
+    "factor": 0.5, "patience": 1, "threshold": 0.1, "cooldown": 2, "mode": "max", "monitor": "loss", "power": 2.0,
+    "start": 0.25, "end": 0.1, "peak": 0.3,
 }  # fmt: skip
 FIRST = {"schedule": fastcnn.ConstantRate(0.5), "step_size": 2, "gamma": 0.5, "total_steps": 7, "steps": 3}
 

@@ -30,11 +30,29 @@ def assign_layouts(graph: Graph, input_gradient: bool) -> Layouts:
     if not input_gradient:
         for value in (0, *(alias for alias, root in graph.aliases.items() if root == 0)):
             gradients[value] = None
+        for value in _without_gradient(graph):
+            gradients[value] = None
     for op in graph.ops:
         layout = gradients[op.y]
         if layout is not None:
             gradients[op.y] = layout.with_halo(layout.halo | op.gradient_halo())
     return Layouts(values, gradients)
+
+
+def _without_gradient(graph: Graph) -> list[int]:
+    """Return the values before which nothing is trained, of a network in which something is frozen.
+
+    In others, a layer without parameters in front has a gradient that nobody reads: which implementation computes the
+    gradients behind it, and its bits, would be others.
+    """
+    if not any(op.is_frozen for op in graph.ops):
+        return []
+    needed: set[int] = set()
+    for op in graph.ops:
+        if op.trains or any(graph.aliases.get(value, value) in needed or value in needed for value in op.reads):
+            needed.update(op.writes)
+    # Where all is frozen, an optimizer says so; until then the loss can be measured.
+    return [value for value in range(len(graph.shapes)) if needed and value not in needed]
 
 
 def _with_halos(graph: Graph, layouts: list[Layout]) -> list[Layout]:

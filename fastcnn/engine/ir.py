@@ -121,6 +121,16 @@ class Op(ABC):
         """The values that it writes, and whose gradients it reads: `y`, where there is but one."""
         return (self.y,)
 
+    @property
+    def trains(self) -> bool:
+        """Whether one of the layer's parameters is trained."""
+        return any(self.weights._trains(name) for name in self.weights._specs)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the layer has parameters, and one of them is not trained."""
+        return not all(self.weights._trains(name) for name in self.weights._specs)
+
     def overwrites_gradient(self, value: int) -> bool:
         """Tell whether backward writes every number of the gradient of `value`, which it reads, but the halo's."""
         return False
@@ -317,6 +327,10 @@ class Plan:
     def ops(self) -> list[Op]:
         """The operations, in order."""
         return self.graph.ops
+
+    def goes_back(self, op: Op) -> bool:
+        """Tell whether an operation has work backward: nothing is trained before those that have none."""
+        return any(self.gradients[value] is not None for value in op.writes)
 
     @property
     def output(self) -> int:

@@ -42,11 +42,12 @@ def backward_calls(
     for count, part in microbatches(plan, stage, n, workspace, backward=True):
         # The last stage goes straight back: the values of its only micro-batch are still there.
         remains = stage == len(points) and count == n
-        if stage and ops[first].y in (plan.blocked_values if remains else plan.recomputed):
+        going = [op for op in reversed(ops[first + 1 : last + 1]) if plan.goes_back(op)]
+        if stage and going and ops[first].y in (plan.blocked_values if remains else plan.recomputed):
             yield Call(ops[first], ops[first].recompute, (count, part, context))
-        for op in reversed(ops[first + 1 : last + 1]):
+        for op in going:
             yield Call(op, op.backward, (count, part, gradients[op.weights], context))
-        if stage:
+        if stage and plan.goes_back(ops[first]):
             yield Call(ops[first], ops[first].backward_partial, (count, part, context))
 
 
@@ -69,8 +70,8 @@ def backward(
     for stage in range(len(plan.sync_points), -1, -1):
         for (n, workspace), of_shard, context in zip(shards, gradients, contexts, strict=True):
             run_calls(backward_calls(plan, stage, n, workspace, of_shard, context))
-        if stage:
-            plan.ops[plan.sync_points[stage - 1]].sync_backward(shards)
+        if stage and plan.goes_back(point := plan.ops[plan.sync_points[stage - 1]]):
+            point.sync_backward(shards)
 
 
 def microbatches(

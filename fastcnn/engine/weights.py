@@ -20,6 +20,7 @@ class Weights(Fixed):
 
     input_shape: Shape | None
     parameters: Views
+    _frozen_outside = False  # by a layer that this one is a part of
 
     def __init__(self) -> None:
         self._keep(input_shape=None, parameters=Views())
@@ -64,6 +65,10 @@ class Weights(Fixed):
     def _storage(self, flat: Array) -> Gradients:
         """Return the pieces by name, flat, as blocks want them."""
         return dict(zip(self._specs, self._pieces(flat), strict=True))
+
+    def _trains(self, name: str) -> bool:
+        """Tell whether training changes a parameter."""
+        return True
 
     def _values(self, name: str, dtype: np.dtype) -> Array:
         """Return a parameter's flat storage in the dtype of the computation."""

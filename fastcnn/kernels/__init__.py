@@ -147,6 +147,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "rmsprop_with_means",
         "lion",
         "sum_squares",
+        "blend",
+        "look_ahead",
         "average",
     ),
     "winograd_products": (

@@ -175,6 +175,27 @@ def sum_squares(g, shards, size, begin, rows, pitch, first, last, squares):
 
 
 @kernel
+def blend(a, b, rates, back):
+    """Let a be rates[0] · a + rates[1] · b, and b the same if it goes `back`, unless rates[2] is 0; of any length."""
+    if rates[2] != 0:
+        for i in range(a.size):
+            a[i] = rates[0] * a[i] + rates[1] * b[i]
+            if back:
+                b[i] = a[i]
+
+
+@kernel
+def look_ahead(slow, theta, first, last, rates):
+    """slow = theta = rates[0] · slow + rates[1] · theta, from `first` to `last`, unless rates[2] is 0."""
+    if rates[2] != 0:
+        rest, alpha = splat(theta, rates[0]), splat(theta, rates[1])
+        for i in range(first, last, lanes(theta)):
+            p = fma(rest, load(slow, i), alpha * load(theta, i))
+            store(slow, i, p)
+            store(theta, i, p)
+
+
+@kernel
 def average(mean, theta, first, last, rates):
     """mean = rates[0] · mean + rates[1] · theta, from `first` to `last`."""
     decay, rest = splat(theta, rates[0]), splat(theta, rates[1])

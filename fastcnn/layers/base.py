@@ -35,6 +35,7 @@ class Layer(Weights, Exclusive):
     images of a batch, which several threads may share out, so a layer keeps nothing on `self` in between.
 
     Each layer takes `name=...`, by which messages call it, and searches find it in a list: `layers__first__nodes`.
+    Layers with parameters, and those that are made of layers, take `trainable=...`.
 
     Parameters
     ----------
@@ -48,6 +49,10 @@ class Layer(Weights, Exclusive):
         name is copied into the view.
     input_shape : tuple of int or None
         (C, H, W) or (D,), known after `build` or the first `forward`.
+    trainable : bool or tuple of str
+        Whether training changes the parameters, or which of them, by name. What is frozen has no gradient (zeros in
+        `gradients`), optimizers leave it alone, and where nothing before a layer trains, backward ends there. Running
+        statistics are no parameters: a frozen `BatchNorm` goes on with them, as in PyTorch.
     training : bool
         Whether `forward` computes as in training, True at first; set, it is for all layers inside too. The layers of a
         built model have the model's mode: on a layer inside it cannot be set. A `Trainer` trains all layers of its
@@ -91,6 +96,7 @@ class Layer(Weights, Exclusive):
     gradients: Views
     _training = True
     _name: str | None = None  # the layer's own
+    _trainable: bool | tuple[str, ...] = True
     _mode: bool | None = None  # the mode that was set on this very layer, not on one that it is a part of
 
     # Fusion: by which word other layers absorb this one in the same pass, and the rows of words that this one absorbs,
@@ -106,10 +112,11 @@ class Layer(Weights, Exclusive):
             cls._lower, cls.fuses_as, cls.absorbs = Layer._lower, "", ()  # type: ignore[method-assign]
             cls.absorbs_in_prediction = None
 
-    def __init__(self, *, name: str | None = None) -> None:
+    def __init__(self, *, name: str | None = None, trainable: bool | Sequence[str] = True) -> None:
         super().__init__()
         self._open()
         self._name = _checked_name(name)
+        self._trainable = _checked_trainable(trainable, self.name)
         self._owner: Array | None = None  # the flat vector of the model that the layer is a part of
         self._flat_gradients: Array = np.zeros(0)
         self._keep(gradients=Views())
@@ -125,6 +132,11 @@ class Layer(Weights, Exclusive):
     def name(self) -> str:
         """The name that error messages use: the layer's own, or that of its class."""
         return self._name or type(self).__name__
+
+    @property
+    def trainable(self) -> bool | tuple[str, ...]:
+        """Whether training changes the parameters, or the names of those that it changes."""
+        return self._trainable
 
     def _fixed_by(self) -> type | None:
         return Layer if type(self)._lower is Layer._lower else type(self)  # NumPy formulas are called anew
@@ -239,6 +251,7 @@ class Layer(Weights, Exclusive):
         if self._owner is not None:
             raise RuntimeError(f"{self.name}: build: it is a part of a model: build that, or a copy of it")
         self.output_shape(shape)
+        self._frozen_outside = False
         self._create(shape, checks.as_float_dtype(dtype, self.name), self._draws_from(random_state))
         return self
 
@@ -254,6 +267,7 @@ class Layer(Weights, Exclusive):
                 f"{self.name}: this object is a part of another model, and a layer has room for the parameters of one: "
                 "give each model layers of its own, such as layer.copy(), which has the same weights"
             )
+        self._frozen_outside = False
         brought = self.get_weights() if self._owner is None and self._has_weights() else []
         before, precision = self.input_shape, self._flat.dtype
         self._create(shape, dtype, self._draws_from(random_state))
@@ -278,11 +292,25 @@ class Layer(Weights, Exclusive):
         generator = checks.as_generator(random_state)
         self._keep(input_shape=shape, gradients=Views())
         self._specs = self._parameters(shape)
+        self._check_trainable()
         self._sessions = Sessions()
         self._bind(aligned_zeros(self._size, dtype))
         self._flat_gradients = np.zeros(0)
         for name, spec in self._specs.items():
             self.parameters[name][...] = spec.draw(generator)
+
+    def _check_trainable(self) -> None:
+        """Raise if a name of `trainable` is that of no parameter."""
+        names = () if isinstance(self._trainable, bool) else self._trainable
+        for name in names:
+            if name not in self._specs:
+                known = ", ".join(self._specs) or "none"
+                raise ValueError(f"{self.name}: trainable: expected names of parameters ({known}); got {name!r}")
+
+    def _trains(self, name: str) -> bool:
+        if self._frozen_outside:
+            return False
+        return self._trainable if isinstance(self._trainable, bool) else name in self._trainable
 
     def _bind(self, flat: Array) -> None:
         self._sessions = Sessions()
@@ -377,8 +405,17 @@ class Layer(Weights, Exclusive):
         yield self
 
     def _gradients_by_layer(self, flat: Array) -> dict[Weights, Gradients]:
-        """Return where the blocks of each layer leave their gradients."""
+        """Return where the parameters of each layer lie in a flat vector."""
         return {self: self._storage(flat)}
+
+    def _gradient_places(self, flat: Array) -> dict[Weights, Gradients]:
+        """Return where the operations of each layer leave their gradients: beside the vector, of what is frozen."""
+        places = self._gradients_by_layer(flat)
+        frozen = [(named, name) for layer, named in places.items() for name in named if not layer._trains(name)]
+        beside = aligned_zeros(max((named[name].size for named, name in frozen), default=0), flat.dtype)
+        for named, name in frozen:
+            named[name] = beside[: named[name].size]
+        return places
 
     def _check_input(self, x: Array) -> None:
         """Raise unless `x` is a batch that the layer takes."""
@@ -430,6 +467,16 @@ def shape_behind(layers: Sequence[Layer], shape: Shape) -> Shape:
     for layer in layers:
         shape = layer.output_shape(shape)
     return shape
+
+
+def _checked_trainable(value: Any, owner: str) -> bool | tuple[str, ...]:
+    """Return whether all parameters train, or the names of those that do."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    is_row = isinstance(value, Sequence) and not isinstance(value, str)
+    if not (is_row and all(isinstance(name, str) for name in value)):
+        raise TypeError(f"{owner}: trainable: expected True, False or a sequence of names; got {value!r}")
+    return tuple(value)
 
 
 def _checked_name(name: Any) -> str | None:

@@ -69,6 +69,8 @@ class Residual(Branches):
         S. None: x itself; the shapes must agree. "pad": every s-th pixel of x, and zeros for the channels that are
         missing, behind the ones that are there (option A); s = ceil(H / oH). Layers: for example a 1 x 1 `Conv2D`
         (option B).
+    trainable : bool
+        False: no parameter inside is trained.
     name : str, optional
         By which messages call the layer, and searches find it.
 
@@ -101,9 +103,14 @@ class Residual(Branches):
     absorbs = (("relu",),)
 
     def __init__(
-        self, layers: Sequence[Layer], shortcut: str | Sequence[Layer] | None = None, *, name: str | None = None
+        self,
+        layers: Sequence[Layer],
+        shortcut: str | Sequence[Layer] | None = None,
+        *,
+        trainable: bool = True,
+        name: str | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, trainable=trainable)
         if isinstance(shortcut, str) and shortcut != "pad":
             raise ValueError(f'{self.name}: shortcut: expected None, "pad" or layers; got {shortcut!r}')
         self.layers = check_row(layers, self.name)
@@ -144,6 +151,8 @@ class Concat(Branches):
     ----------
     branches : sequence of sequences of Layer
         An empty branch is x itself.
+    trainable : bool
+        False: no parameter inside is trained.
     name : str, optional
         By which messages call the layer, and searches find it.
 
@@ -173,8 +182,8 @@ class Concat(Branches):
     (4, 15, 8, 8)
     """
 
-    def __init__(self, branches: Sequence[Sequence[Layer]], *, name: str | None = None) -> None:
-        super().__init__(name=name)
+    def __init__(self, branches: Sequence[Sequence[Layer]], *, trainable: bool = True, name: str | None = None) -> None:
+        super().__init__(name=name, trainable=trainable)
         self.branches = FixedList(check_row(layers, self.name, f"branches[{b}]") for b, layers in enumerate(branches))
         if not self.branches:
             raise ValueError(f"{self.name}: branches: expected at least one branch; got none")

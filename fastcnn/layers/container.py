@@ -20,6 +20,11 @@ from .dropout import tell_streams_apart
 class Container(Layer):
     """A layer whose parameters are those of other layers."""
 
+    def __init__(self, *, name: str | None = None, trainable: bool = True) -> None:
+        super().__init__(name=name, trainable=trainable)
+        if not isinstance(self._trainable, bool):
+            raise TypeError(f"{self.name}: trainable: expected True or False, for all layers inside; got {trainable!r}")
+
     def _children(self) -> Iterable[tuple[str, Layer]]:
         """Yield each inner layer and its place, the prefix of its parameters' names."""
         raise NotImplementedError
@@ -43,10 +48,18 @@ class Container(Layer):
                 row, _, number = place.rpartition(".")
                 raise ValueError(f"{self.name}: {row and row + ': '}layer {number}: {error}") from None
         tell_streams_apart(self._modes())
+        if not self._trainable:
+            self._freeze()
         self._enter_mode(self._training)
         self._keep(input_shape=shape, gradients=Views())
         self._gather(dtype)
         self._flat_gradients = np.zeros(0, dtype)
+
+    def _freeze(self) -> None:
+        """Let no parameter inside be trained; a layer is told so anew whenever it joins a model."""
+        for layer in self._modes():
+            if layer is not self:
+                layer._frozen_outside = True
 
     def _expect_own_mode(self, layer: Layer) -> None:
         """Raise if a mode was set on a layer that is not the one that it gets here: it would be ignored."""

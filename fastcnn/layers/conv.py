@@ -12,7 +12,8 @@ from ..ops.convolution.select import ALGORITHMS
 from ..ops.window import Pair
 from ..typing import RandomState, Shape
 from .base import Layer, epilogue_of, shape_behind
-from .conv_base import CONVOLUTION_ABSORBS, CONVOLUTION_ABSORBS_IN_PREDICTION, WithFilters, he_filters
+from .conv_base import CONVOLUTION_ABSORBS, CONVOLUTION_ABSORBS_IN_PREDICTION, WithFilters, drawn_filters
+from .initializers import Initializer
 
 
 class Conv2D(WithFilters):
@@ -41,13 +42,17 @@ class Conv2D(WithFilters):
         general one. `"winograd"` is F(2 x 2, 3 x 3); `"winograd4"`, F(4 x 4, 3 x 3), is faster, with twice the
         rounding error. `"im2col"` is one matrix product of NumPy's, of all windows of a batch: unlike those of the
         others, the last bits of its outputs depend on the size of the batch, on the threads and on the BLAS library.
+    initializer : Initializer, optional
+        Of the filters; `HeNormal()` if not given.
+    trainable : bool or sequence of str
+        See `Layer`.
     name : str, optional
         By which messages call the layer, and searches find it.
 
     Attributes
     ----------
     filters : array of shape (num_filters, C / groups, kH, kW)
-        He initialisation: normal with variance 2 / (kH · kW · C / groups).
+        By default He initialisation: normal with variance 2 / (kH · kW · C / groups).
     biases : array of shape (num_filters,)
         Zero at first.
 
@@ -85,9 +90,14 @@ class Conv2D(WithFilters):
         random_state: RandomState = None,
         *,
         algorithm: str = "auto",
+        initializer: Initializer | None = None,
+        trainable: bool | Sequence[str] = True,
         name: str | None = None,
     ) -> None:
-        super().__init__(filter_size, stride, padding, dilation, bias, random_state, name=name)
+        super().__init__(
+            filter_size, stride, padding, dilation, bias, random_state, initializer=initializer, trainable=trainable,
+            name=name,
+        )  # fmt: skip
         self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
         self.groups = checks.as_positive_int(groups, self.name, "groups")
         if self.num_filters % self.groups:
@@ -110,7 +120,8 @@ class Conv2D(WithFilters):
         return (self.num_filters, *self.window(input_shape).outputs)
 
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
-        filters = he_filters(self.num_filters, input_shape[0] // self.groups, self.filter_size)
+        channels = input_shape[0] // self.groups
+        filters = drawn_filters(self.num_filters, channels, self.filter_size, self.initializer, self.groups)
         return {"filters": filters, **self._bias_parameters(self.num_filters)}
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:

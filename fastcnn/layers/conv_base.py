@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import checks, draws
+from .. import checks
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
 from ..ops.window import Pair, Window, as_pair, resolve_window
 from ..typing import Array, RandomState, Shape
 from .base import Layer
+from .initializers import USUAL, Initializer, as_initializer
 
 # What a convolution computes in the same pass, the longest row first.
 CONVOLUTION_ABSORBS = (("relu", "max_pool_2"), ("relu",), ("max_pool_2",))
@@ -42,9 +42,12 @@ class Convolving(Layer):
         bias: bool,
         random_state: RandomState,
         *,
+        initializer: Initializer | None = None,
+        trainable: bool | Sequence[str] = True,
         name: str | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, trainable=trainable)
+        self.initializer = as_initializer(initializer, self.name)
         self.filter_size = as_pair(filter_size, self.name, "filter_size", 1)
         self.stride = as_pair(stride, self.name, "stride", 1)
         self.dilation = as_pair(dilation, self.name, "dilation", 1)
@@ -104,17 +107,22 @@ class WithFilters(Convolving):
         self._set("filters", value)
 
 
-def filter_parameter(num_filters: int, channels: int, size: Pair, fan_in: int) -> Parameter:
-    """Return filters (num_filters, channels, kH, kW), stored as (kH, kW, channels, pitch), of variance 2 / fan_in."""
+def filter_parameter(
+    num_filters: int, channels: int, size: Pair, fan_in: int, initializer: Initializer | None, groups: int = 1
+) -> Parameter:
+    """Return filters (num_filters, channels, kH, kW), stored as (kH, kW, channels, pitch)."""
+    rule = initializer or USUAL
     shape = (num_filters, channels, *size)
     return Parameter(
         shape,
         (*size, channels, padded(num_filters)),
         lambda stored: stored[..., :num_filters].transpose(3, 2, 0, 1),
-        lambda generator: draws.normal(generator, shape) * math.sqrt(2.0 / fan_in),
+        lambda generator: rule._draw_in_groups(generator, shape, fan_in, groups),
     )
 
 
-def he_filters(num_filters: int, channels: int, size: Pair) -> Parameter:
-    """Return filters that begin as He et al. have it: the variance is 2 by the products of an output number."""
-    return filter_parameter(num_filters, channels, size, channels * int(np.prod(size)))
+def drawn_filters(
+    num_filters: int, channels: int, size: Pair, initializer: Initializer | None, groups: int = 1
+) -> Parameter:
+    """Return filters of a convolution of so many channels in each group."""
+    return filter_parameter(num_filters, channels, size, channels * int(np.prod(size)), initializer, groups)

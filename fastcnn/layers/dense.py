@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks, draws
+from .. import checks
 from ..engine.ir import Graph
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
@@ -16,17 +16,20 @@ from ..ops.dense import SoftmaxOp
 from ..ops.dense_wide import lower_dense
 from ..typing import Array, RandomState, Shape
 from .base import Layer, epilogue_of
+from .initializers import USUAL, Initializer, as_initializer
 
 
-def dense_parameters(inputs: int, nodes: int, bias: bool) -> dict[str, Parameter]:
-    """Return the parameters of a dense layer: He initialisation, normal with variance 2 / inputs; biases zero."""
-    deviation = math.sqrt(2.0 / inputs)
+def dense_parameters(
+    inputs: int, nodes: int, bias: bool, initializer: Initializer | None = None
+) -> dict[str, Parameter]:
+    """Return the parameters of a dense layer: He initialisation, if nothing else is given; biases zero."""
+    rule = initializer or USUAL
     specs = {
         "weights": Parameter(
             (inputs, nodes),
             (inputs, padded(nodes)),
             lambda stored: stored[:, :nodes],
-            lambda generator: draws.normal(generator, (inputs, nodes)) * deviation,
+            lambda generator: rule.draw(generator, (inputs, nodes), inputs),
         )
     }
     if bias:
@@ -47,13 +50,17 @@ class Dense(Layer):
         Whether biases are added.
     random_state : None, int, RandomState or Generator
         For the first weights; None is NumPy's global generator.
+    initializer : Initializer, optional
+        Of the weights; `HeNormal()` if not given.
+    trainable : bool or sequence of str
+        See `Layer`.
     name : str, optional
         By which messages call the layer, and searches find it.
 
     Attributes
     ----------
     weights : array of shape (inputs, nodes)
-        He initialisation: normal with variance 2 / inputs.
+        By default He initialisation: normal with variance 2 / inputs.
     biases : array of shape (nodes,)
         Zero at first.
 
@@ -74,9 +81,17 @@ class Dense(Layer):
     absorbs = (("relu",),)
 
     def __init__(
-        self, nodes: int, bias: bool = True, random_state: RandomState = None, *, name: str | None = None
+        self,
+        nodes: int,
+        bias: bool = True,
+        random_state: RandomState = None,
+        *,
+        initializer: Initializer | None = None,
+        trainable: bool | Sequence[str] = True,
+        name: str | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, trainable=trainable)
+        self.initializer = as_initializer(initializer, self.name)
         self.nodes = checks.as_positive_int(nodes, self.name, "nodes")
         self.bias, self.random_state = bool(bias), random_state
 
@@ -112,7 +127,7 @@ class Dense(Layer):
         checks.check_shape(x, (None, inputs), self.name, "input", "features (N, D)")
 
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
-        return dense_parameters(input_shape[0], self.nodes, self.bias)
+        return dense_parameters(input_shape[0], self.nodes, self.bias, self.initializer)
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         return lower_dense(graph, self, self.nodes, x, epilogue_of(absorbed))
@@ -132,13 +147,17 @@ class Softmax(Layer):
         Number of classes.
     random_state : None, int, RandomState or Generator
         For the first weights; None is NumPy's global generator.
+    initializer : Initializer, optional
+        Of the weights; `HeNormal()` if not given.
+    trainable : bool or sequence of str
+        See `Layer`.
     name : str, optional
         By which messages call the layer, and searches find it.
 
     Attributes
     ----------
     weights : array of shape (input_len, nodes)
-        Normal with variance 2 / input_len.
+        By default normal with variance 2 / input_len.
     biases : array of shape (nodes,)
         Zero at first.
 
@@ -159,9 +178,17 @@ class Softmax(Layer):
     fuses_as = "softmax"
 
     def __init__(
-        self, input_len: int, nodes: int, random_state: RandomState = None, *, name: str | None = None
+        self,
+        input_len: int,
+        nodes: int,
+        random_state: RandomState = None,
+        *,
+        initializer: Initializer | None = None,
+        trainable: bool | Sequence[str] = True,
+        name: str | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, trainable=trainable)
+        self.initializer = as_initializer(initializer, self.name)
         self.input_len = checks.as_positive_int(input_len, self.name, "input_len")
         self.nodes = checks.as_positive_int(nodes, self.name, "nodes")
         self.random_state = random_state
@@ -189,7 +216,7 @@ class Softmax(Layer):
         self.output_shape(x.shape[1:])
 
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
-        return dense_parameters(self.input_len, self.nodes, bias=True)
+        return dense_parameters(self.input_len, self.nodes, True, self.initializer)
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         logits = lower_dense(graph, self, self.nodes, x)

@@ -17,8 +17,9 @@ from .conv_base import (
     CONVOLUTION_ABSORBS_IN_PREDICTION,
     Convolving,
     WithFilters,
-    he_filters,
+    drawn_filters,
 )
+from .initializers import Initializer
 
 
 class DepthwiseConv2D(WithFilters):
@@ -41,13 +42,17 @@ class DepthwiseConv2D(WithFilters):
         Whether biases are added.
     random_state : None, int, RandomState or Generator
         For the first filters; None is NumPy's global generator.
+    initializer : Initializer, optional
+        Of the filters; `HeNormal()` if not given.
+    trainable : bool or sequence of str
+        See `Layer`.
     name : str, optional
         By which messages call the layer, and searches find it.
 
     Attributes
     ----------
     filters : array of shape (C · m, 1, kH, kW)
-        He initialisation: normal with variance 2 / (kH · kW).
+        By default He initialisation: normal with variance 2 / (kH · kW).
     biases : array of shape (C · m,)
         Zero at first.
 
@@ -82,9 +87,14 @@ class DepthwiseConv2D(WithFilters):
         bias: bool = True,
         random_state: RandomState = None,
         *,
+        initializer: Initializer | None = None,
+        trainable: bool | Sequence[str] = True,
         name: str | None = None,
     ) -> None:
-        super().__init__(filter_size, stride, padding, dilation, bias, random_state, name=name)
+        super().__init__(
+            filter_size, stride, padding, dilation, bias, random_state, initializer=initializer, trainable=trainable,
+            name=name,
+        )  # fmt: skip
         self.depth_multiplier = checks.as_positive_int(depth_multiplier, self.name, "depth_multiplier")
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -94,7 +104,8 @@ class DepthwiseConv2D(WithFilters):
 
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         num_filters = input_shape[0] * self.depth_multiplier
-        return {"filters": he_filters(num_filters, 1, self.filter_size), **self._bias_parameters(num_filters)}
+        filters = drawn_filters(num_filters, 1, self.filter_size, self.initializer, input_shape[0])
+        return {"filters": filters, **self._bias_parameters(num_filters)}
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         channels, window = graph.shapes[x][0], self.window(graph.shapes[x])
@@ -123,13 +134,17 @@ class SeparableConv2D(Convolving):
         Whether there are biases, behind the 1 x 1 convolution.
     random_state : None, int, RandomState or Generator
         For the first filters, the depthwise ones before the others; None is NumPy's global generator.
+    initializer : Initializer, optional
+        Of both kinds of filters; `HeNormal()` if not given.
+    trainable : bool or sequence of str
+        See `Layer`.
     name : str, optional
         By which messages call the layer, and searches find it.
 
     Attributes
     ----------
     depthwise_filters : array of shape (C, 1, kH, kW)
-        He initialisation: normal with variance 2 / (kH · kW).
+        By default He initialisation: normal with variance 2 / (kH · kW).
     pointwise_filters : array of shape (num_filters, C, 1, 1)
         Normal with variance 2 / C.
     biases : array of shape (num_filters,)
@@ -165,9 +180,14 @@ class SeparableConv2D(Convolving):
         bias: bool = True,
         random_state: RandomState = None,
         *,
+        initializer: Initializer | None = None,
+        trainable: bool | Sequence[str] = True,
         name: str | None = None,
     ) -> None:
-        super().__init__(filter_size, stride, padding, dilation, bias, random_state, name=name)
+        super().__init__(
+            filter_size, stride, padding, dilation, bias, random_state, initializer=initializer, trainable=trainable,
+            name=name,
+        )  # fmt: skip
         self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
 
     @property
@@ -195,8 +215,8 @@ class SeparableConv2D(Convolving):
 
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         return {
-            "depthwise_filters": he_filters(input_shape[0], 1, self.filter_size),
-            "pointwise_filters": he_filters(self.num_filters, input_shape[0], (1, 1)),
+            "depthwise_filters": drawn_filters(input_shape[0], 1, self.filter_size, self.initializer, input_shape[0]),
+            "pointwise_filters": drawn_filters(self.num_filters, input_shape[0], (1, 1), self.initializer),
             **self._bias_parameters(self.num_filters),
         }
 

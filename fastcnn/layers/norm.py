@@ -26,8 +26,8 @@ class _Normalisation(Layer):
 
     absorbs = (("relu",),)
 
-    def __init__(self, epsilon: float, *, name: str | None = None) -> None:
-        super().__init__(name=name)
+    def __init__(self, epsilon: float, *, trainable: bool | Sequence[str] = True, name: str | None = None) -> None:
+        super().__init__(name=name, trainable=trainable)
         self._epsilon = checks.as_number(epsilon, self.name, "epsilon", at_least=0)
 
     @property
@@ -53,11 +53,16 @@ class _Normalisation(Layer):
     def beta(self, value: Any) -> None:
         self._set("beta", value)
 
+    def _has(self, name: str) -> bool:
+        """Tell whether there is a scale, "gamma", or a shift, "beta"."""
+        return True
+
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         channels = input_shape[0]
         return {
             name: Parameter((channels,), (padded(channels),), lambda stored: stored[:channels], first)
             for name, first in FIRST.items()
+            if self._has(name)
         }
 
     def _check_input(self, x: Array) -> None:
@@ -89,6 +94,10 @@ class BatchNorm(_Normalisation):
         In [0, 1], the weight of the new batch, as in PyTorch; Keras's momentum is 1 - ours.
     epsilon : float
         Keeps the root above 0; PyTorch's default, Keras has 1e-3.
+    scale, center : bool
+        Whether there are gamma and beta; without them they are 1 and 0, and nothing of them is trained.
+    trainable : bool or sequence of str
+        See `Layer`.
     name : str, optional
         By which messages call the layer, and searches find it.
 
@@ -126,8 +135,18 @@ class BatchNorm(_Normalisation):
 
     fuses_as = "batch_norm"
 
-    def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5, *, name: str | None = None) -> None:
-        super().__init__(epsilon, name=name)
+    def __init__(
+        self,
+        momentum: float = 0.1,
+        epsilon: float = 1e-5,
+        scale: bool = True,
+        center: bool = True,
+        *,
+        trainable: bool | Sequence[str] = True,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(epsilon, trainable=trainable, name=name)
+        self.scale, self.center = _flag(scale, "scale"), _flag(center, "center")
         self._running: dict[str, Array] = {}
         self._momentum = checks.as_number(momentum, self.name, "momentum", at_least=0, at_most=1)
 
@@ -158,6 +177,9 @@ class BatchNorm(_Normalisation):
         super()._create(shape, dtype, random_state)
         self._running = {"running_mean": aligned_zeros(shape[0], dtype), "running_var": owned(np.ones(shape[0], dtype))}
 
+    def _has(self, name: str) -> bool:
+        return self.scale if name == "gamma" else self.center
+
     def _state(self) -> dict[str, Array]:
         return self._running
 
@@ -181,6 +203,8 @@ class GroupNorm(_Normalisation):
         Divides the channels.
     epsilon : float
         Keeps the root above 0; PyTorch's default, Keras has 1e-3.
+    trainable : bool or sequence of str
+        See `Layer`.
     name : str, optional
         By which messages call the layer, and searches find it.
 
@@ -206,8 +230,15 @@ class GroupNorm(_Normalisation):
     (4, 6, 8, 8)
     """
 
-    def __init__(self, num_groups: int, epsilon: float = 1e-5, *, name: str | None = None) -> None:
-        super().__init__(epsilon, name=name)
+    def __init__(
+        self,
+        num_groups: int,
+        epsilon: float = 1e-5,
+        *,
+        trainable: bool | Sequence[str] = True,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(epsilon, trainable=trainable, name=name)
         self.num_groups = checks.as_positive_int(num_groups, self.name, "num_groups")
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -233,6 +264,8 @@ class LayerNorm(_Normalisation):
     ----------
     epsilon : float
         PyTorch's default; Keras has 1e-3.
+    trainable : bool or sequence of str
+        See `Layer`.
     name : str, optional
         By which messages call the layer, and searches find it.
 
@@ -258,8 +291,10 @@ class LayerNorm(_Normalisation):
     (4, 3, 8, 8)
     """
 
-    def __init__(self, epsilon: float = 1e-5, *, name: str | None = None) -> None:
-        super().__init__(epsilon, name=name)
+    def __init__(
+        self, epsilon: float = 1e-5, *, trainable: bool | Sequence[str] = True, name: str | None = None
+    ) -> None:
+        super().__init__(epsilon, trainable=trainable, name=name)
 
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         channels, *size = input_shape
@@ -279,3 +314,10 @@ class LayerNorm(_Normalisation):
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         return graph.add(LayerNormOp(self, x, graph.value(graph.shapes[x]), self.epsilon, epilogue_of(absorbed)))
+
+
+def _flag(value: Any, argument: str) -> bool:
+    """Return whether an argument is on."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"BatchNorm: {argument}: expected True or False; got {value!r}")
+    return bool(value)

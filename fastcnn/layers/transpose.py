@@ -14,6 +14,7 @@ from ..ops.window import Axis, Pair, Window, as_pair
 from ..typing import RandomState, Shape
 from .base import Layer, epilogue_of
 from .conv_base import WithFilters, filter_parameter
+from .initializers import Initializer
 
 
 class Conv2DTranspose(WithFilters):
@@ -42,13 +43,18 @@ class Conv2DTranspose(WithFilters):
         Whether biases are added.
     random_state : None, int, RandomState or Generator
         For the first filters; None is NumPy's global generator.
+    initializer : Initializer, optional
+        Of the filters; `HeNormal()` if not given.
+    trainable : bool or sequence of str
+        See `Layer`.
     name : str, optional
         By which messages call the layer, and searches find it.
 
     Attributes
     ----------
     filters : array of shape (C, num_filters / groups, kH, kW)
-        Normal with variance 2 / (kH · kW · C / groups). (PyTorch and Keras take num_filters in the place of C.)
+        By default normal with variance 2 / (kH · kW · C / groups). (PyTorch and Keras take num_filters in the place of
+        C.)
     biases : array of shape (num_filters,)
         Zero at first.
 
@@ -84,10 +90,15 @@ class Conv2DTranspose(WithFilters):
         bias: bool = True,
         random_state: RandomState = None,
         *,
+        initializer: Initializer | None = None,
+        trainable: bool | Sequence[str] = True,
         name: str | None = None,
     ) -> None:
         before = as_pair(padding, type(self).__name__, "padding", 0)
-        super().__init__(filter_size, stride, before, dilation, bias, random_state, name=name)
+        super().__init__(
+            filter_size, stride, before, dilation, bias, random_state, initializer=initializer, trainable=trainable,
+            name=name,
+        )  # fmt: skip
         self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
         self.before = before
         self.output_padding = as_pair(output_padding, self.name, "output_padding", 0)
@@ -132,7 +143,9 @@ class Conv2DTranspose(WithFilters):
     def _parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         channels = input_shape[0]
         fan_in = channels // self.groups * math.prod(self.filter_size)
-        filters = filter_parameter(channels, self.num_filters // self.groups, self.filter_size, fan_in)
+        filters = filter_parameter(
+            channels, self.num_filters // self.groups, self.filter_size, fan_in, self.initializer, self.groups
+        )
         return {"filters": filters, **self._bias_parameters(self.num_filters)}
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:

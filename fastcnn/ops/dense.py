@@ -116,10 +116,11 @@ class DenseOp(Op):
             activation_kernels.relu_backward(
                 workspace.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, n, self.pitch, False
             )
-        product.gradient_product(
-            workspace.values[self.x], self.x_col, self.inputs, self.x_row, n, dy, self.dy_row, self.pitch, PIXELS,
-            panel, gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", unused), True,
-        )  # fmt: skip
+        if self.trains:
+            product.gradient_product(
+                workspace.values[self.x], self.x_col, self.inputs, self.x_row, n, dy, self.dy_row, self.pitch, PIXELS,
+                panel, gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", unused), True,
+            )  # fmt: skip
         if dx is not None:
             product.product(
                 dy, self.dy_row, 0, n, self.dy_col, self.nodes, self.packed_transposed, 0, dx, self.dx_row,

@@ -33,6 +33,8 @@ class _Kept:
         What the gradient needs, and scratch.
     moments : array of shape (2 · pitch,)
         Means and sums of squares, in float64.
+    unused : array of shape (pitch,)
+        Where the gradient of a scale or shift goes that is not there.
     by_batch : bool
         Whether the statistics were those of the batch.
     """
@@ -41,6 +43,7 @@ class _Kept:
     own: Array
     sums: Array
     moments: Array
+    unused: Array
     by_batch: bool = True
 
 
@@ -64,10 +67,12 @@ class _NormOp(Op):
         self.dtype = plan.dtype
         self.floor = plan.dtype.type(self.epilogue.clamp_min)
         self.block = max(1, BLOCK // x.width)
+        self.ones, self.zeros = owned(np.ones(self.pitch, self.dtype)), aligned_zeros(self.pitch, self.dtype)
 
     def allocate(self, plan: Plan) -> _Kept:
         own = aligned_zeros(self._tables(plan) * ROWS * self.pitch, self.dtype)
-        return _Kept(own, own, aligned_zeros(4 * self.pitch, self.dtype), aligned_zeros(2 * self.pitch, np.float64))
+        sums, unused = (aligned_zeros(count * self.pitch, self.dtype) for count in (4, 1))
+        return _Kept(own, own, sums, aligned_zeros(2 * self.pitch, np.float64), unused)
 
     def overwrites_gradient(self, value: int) -> bool:
         return True
@@ -77,7 +82,11 @@ class _NormOp(Op):
         """Return how many sets of statistics a shard has."""
 
     def prepare(self) -> None:
-        self.gamma, self.beta = (self.weights._values(name, self.dtype) for name in ("gamma", "beta"))
+        have = self.weights._stored
+        self.gamma, self.beta = (
+            self.weights._values(name, self.dtype) if name in have else constant
+            for name, constant in (("gamma", self.ones), ("beta", self.zeros))
+        )
 
 
 class BatchNormOp(_NormOp):
@@ -165,7 +174,10 @@ class BatchNormOp(_NormOp):
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         kept = workspace.saved[self.index]
         if not workspace.done:
-            kernels.parameter_gradients(kept.sums, kept.k, self.pitch, gradients["gamma"], gradients["beta"])
+            trained = [name in gradients and self.weights._trains(name) for name in ("gamma", "beta")]
+            if any(trained):
+                dgamma, dbeta = (gradients.get(name, kept.unused) for name in ("gamma", "beta"))
+                kernels.parameter_gradients(kept.sums, kept.k, self.pitch, dgamma, dbeta)
         if self.dx_panels:
             kernels.normalise_backward_panels(
                 workspace.values[self.x], self.x_row, workspace.gradients[self.y], self.dy_row,
@@ -250,8 +262,9 @@ class LayerNormOp(_NormOp):
 def fold(norm: FoldedNorm, filters: Array, biases: Array) -> tuple[Array, Array]:
     """Return the filters (..., pitch) and biases (pitch,) of a convolution that normalises as prediction does."""
     weights = norm.weights._weights()
-    gamma, beta, mean, variance = (weights[name] for name in ("gamma", "beta", "running_mean", "running_var"))
-    channels = len(gamma)
+    mean, variance = weights["running_mean"], weights["running_var"]
+    channels = len(mean)
+    gamma, beta = weights.get("gamma", np.ones_like(mean)), weights.get("beta", np.zeros_like(mean))
     scale, shift = np.zeros_like(biases), aligned_zeros(biases.size, biases.dtype)
     scale[:channels] = gamma / np.sqrt(variance + norm.epsilon)
     shift[:channels] = beta + (biases[:channels] - mean) * scale[:channels]

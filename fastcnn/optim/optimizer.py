@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,18 @@ from ..layers.base import Layer
 from ..settings import Setting, number, optional_number
 from ..typing import Array, IntArray
 from .flat_state import FlatState
+from .groups import Span, group_factors, spans_of
 
 LINE = 16  # numbers: each parameter begins at a multiple of them
 CHUNK = 4096  # numbers whose squares are summed in their own precision
+
+
+def _as_names(value: Any, owner: str, name: str) -> tuple[str, ...]:
+    """Return a sequence of names of parameters."""
+    is_row = isinstance(value, Collection) and not isinstance(value, str)
+    if not (is_row and all(isinstance(one, str) for one in value)):
+        raise TypeError(f"{owner}: {name}: expected a sequence of names; got {value!r}")
+    return tuple(value)
 
 
 class Optimizer(FlatState, ABC):
@@ -43,6 +52,14 @@ class Optimizer(FlatState, ABC):
         The gradients of all parameters together are shortened to this norm before anything else,
         `g ← g·min(1, clip_norm / (‖g‖ + 10⁻⁶))`, as PyTorch's `clip_grad_norm_` (Keras: `global_clipnorm`). The squares
         are summed in fixed chunks, so the bits depend neither on the number of threads nor on the processor.
+    no_decay : tuple of str
+        Parameters that are not decayed, by the last part of their names: `("biases", "gamma", "beta")` leaves biases
+        and norms alone (in timm: `filter_bias_and_bn`; in Keras: `exclude_from_weight_decay(var_names=...)`).
+    groups : dict or None
+        Factors of `learning_rate` and `weight_decay` for parameters by their names, which may have `*`, `?` and
+        `[...]` as those of files: `{"*.biases": {"learning_rate": 64.0, "weight_decay": 1 / 64}}`. A factor is a
+        number, or a schedule of the steps, such as `StepDecay(1.0, 100, 0.0)`; a factor of 0 freezes. Of several that
+        match a name the product counts; one that matches none is an error.
     gradient_norm : float
         ‖g‖ of the last step, before it was shortened; NaN without `clip_norm`.
     steps : int
@@ -72,13 +89,24 @@ class Optimizer(FlatState, ABC):
     """
 
     replayable = False
+    _skips_decay = False  # whether the kernel itself leaves out what is not decayed
     _written: tuple[float, ...] | None  # what stands in `_rates`, if that is known
+    _spans: Sequence[Span] = ()  # where parameters have factors of their own, or are frozen; empty where all are alike
     learning_rate = number(at_least=0)
     clip_norm = optional_number(above=0)
+    no_decay: Setting[tuple[str, ...]] = Setting(_as_names)
+    groups = group_factors()
 
-    def __init__(self, learning_rate: float, clip_norm: float | None) -> None:
+    def __init__(
+        self,
+        learning_rate: float,
+        clip_norm: float | None,
+        no_decay: Sequence[str] = (),
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         super().__init__()
         self.learning_rate, self.clip_norm = learning_rate, clip_norm
+        self.no_decay, self.groups = no_decay, groups
         self.gradient_norm = math.nan
 
     def step(self, model: Layer) -> None:
@@ -121,12 +149,33 @@ class Optimizer(FlatState, ABC):
             self._bind(model)
         self.steps += 1
         self.gradient_norm = math.nan
+        if self._spans:
+            self._begin_spans()
+            return
         rates = self._coefficients()
         if rates != self._written:  # to write a tuple to an array takes Python as long as all the rest here
             self._rates_are_stale()
             self._rates[0] = 1
             self._rates[1 : 1 + len(rates)] = rates
             self._written = rates
+
+    def _begin_spans(self) -> None:
+        """Write the numbers of this step for each span, from learning rate and weight decay times its factors."""
+        own, step = vars(self), self.steps - 1
+        usual = self.learning_rate, own.get("weight_decay")
+        try:
+            for span in self._spans:
+                rate, decay = span.factors(step)
+                own["learning_rate"] = usual[0] * rate
+                if usual[1] is not None:
+                    own["weight_decay"] = usual[1] * decay
+                rates = self._coefficients()
+                span.rates[0] = 1
+                span.rates[1 : 1 + len(rates)] = rates
+        finally:
+            own["learning_rate"] = usual[0]
+            if usual[1] is not None:
+                own["weight_decay"] = usual[1]
 
     def _rates_are_stale(self) -> None:
         self._written = None
@@ -136,11 +185,21 @@ class Optimizer(FlatState, ABC):
         assert self.clip_norm is not None
         self._rates_are_stale()
         self.gradient_norm = math.sqrt(math.fsum(squares)) if np.isfinite(squares).all() else float(squares.sum())
-        self._rates[0] = min(1.0, self.clip_norm / (self.gradient_norm + 1e-6))
+        for rates in (self._rates, *(span.rates for span in self._spans)):
+            rates[0] = min(1.0, self.clip_norm / (self.gradient_norm + 1e-6))
 
-    @abstractmethod
     def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
         """Change the parameters from `first` to `last`; `gradients` (S, size) are summed over `shards` rows, into 0."""
+        if not self._spans:
+            self._rule(gradients, shards, first, last, self._rates)
+        for span in self._spans:
+            begin, end = max(first, span.first), min(last, span.last)
+            if begin < end:
+                self._rule(gradients, shards, begin, end, span.rates)
+
+    def _rule(self, gradients: Array, shards: int, first: int, last: int, rates: Array) -> None:
+        """Do so with the numbers `rates`."""
+        raise NotImplementedError
 
     @abstractmethod
     def _coefficients(self) -> tuple[float, ...]:
@@ -161,7 +220,7 @@ class Optimizer(FlatState, ABC):
         with model._lock:  # a step in another thread ends first
             kept = dict(zip(self._quantities, self._vectors, strict=True))
             self._settle()
-            if self._quantities != tuple(kept) or name == "no_decay":
+            if self._quantities != tuple(kept) or name in ("no_decay", "groups"):
                 self._allocate(model)  # with new arrays, which recorded updates are compared by
                 for quantity, vector in zip(self._quantities, self._vectors, strict=True):
                     vector[...] = kept.get(quantity, 0)
@@ -174,7 +233,8 @@ class Optimizer(FlatState, ABC):
         dtype = self._theta.dtype
         self._rates = aligned_zeros(16, dtype)
         self._rates_are_stale()
-        self._edges, self._decayed = _spans(model, getattr(self, "no_decay", ()))
+        self._spans = spans_of(self, model)
+        self._edges, self._decayed = _stretches(model, () if self._spans else self.no_decay)
         self._chunks = _chunks(model)
 
     def _smallest(self, epsilon: float) -> float:
@@ -194,18 +254,6 @@ def pair_of_decays() -> Setting[tuple[float, float]]:
             checks.as_number(first, owner, f"{name}[0]", at_least=0, below=1),
             checks.as_number(second, owner, f"{name}[1]", at_least=0, below=1),
         )
-
-    return Setting(check)
-
-
-def parameter_names() -> Setting[tuple[str, ...]]:
-    """Return a setting that is a sequence of names of parameters."""
-
-    def check(value: Any, owner: str, name: str) -> tuple[str, ...]:
-        is_row = isinstance(value, Collection) and not isinstance(value, str)
-        if not (is_row and all(isinstance(one, str) for one in value)):
-            raise TypeError(f"{owner}: {name}: expected a sequence of names; got {value!r}")
-        return tuple(value)
 
     return Setting(check)
 
@@ -269,7 +317,7 @@ def _chunks(model: Layer) -> tuple[IntArray, IntArray, IntArray]:
     return begin, rows, pitches
 
 
-def _spans(model: Layer, no_decay: tuple[str, ...]) -> tuple[IntArray, Array]:
+def _stretches(model: Layer, no_decay: tuple[str, ...]) -> tuple[IntArray, Array]:
     """Return where stretches of the flat vector begin and end, and 1 for those that decay, 0 for those that do not."""
     decayed = np.ones(model._flat.size, model._flat.dtype)
     for pieces in model._gradients_by_layer(decayed).values():

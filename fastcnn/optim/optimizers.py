@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
 
 from ..exact import Powers
 from ..kernels import update as kernels
 from ..settings import flag, number
 from ..typing import Array
-from .optimizer import Optimizer, pair_of_decays, parameter_names
+from .optimizer import Optimizer, pair_of_decays
+
+Groups = Mapping[str, Mapping[str, Any]] | None
 
 
 @final
@@ -30,6 +32,8 @@ class SGD(Optimizer):
     weight_decay : float
         λ, at least 0.
     clip_norm : float, optional
+    no_decay : sequence of str
+    groups : dict, optional
         See `Optimizer`.
 
     See Also
@@ -71,8 +75,10 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         *,
         clip_norm: float | None = None,
+        no_decay: Sequence[str] = (),
+        groups: Groups = None,
     ) -> None:
-        super().__init__(learning_rate, clip_norm)
+        super().__init__(learning_rate, clip_norm, no_decay, groups)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self._settle()
 
@@ -88,12 +94,12 @@ class SGD(Optimizer):
         steps = (rate, rate * self.momentum) if self.nesterov else (0.0, rate)
         return self.weight_decay, self.momentum, *steps
 
-    def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
+    def _rule(self, gradients: Array, shards: int, first: int, last: int, rates: Array) -> None:
         if self._quantities:
             (velocity,) = self._vectors
-            kernels.sgd_momentum(self._theta, gradients, shards, first, last, velocity, self._rates)
+            kernels.sgd_momentum(self._theta, gradients, shards, first, last, velocity, rates)
         else:
-            kernels.sgd(self._theta, gradients, shards, first, last, self._rates)
+            kernels.sgd(self._theta, gradients, shards, first, last, rates)
 
 
 class _AdaptiveMoments(Optimizer):
@@ -101,6 +107,7 @@ class _AdaptiveMoments(Optimizer):
 
     replayable = True
     _quantities = ("first_moment", "second_moment")
+    _skips_decay = True
     _coupled: bool
     betas = pair_of_decays()
     epsilon = number(above=0)
@@ -113,8 +120,10 @@ class _AdaptiveMoments(Optimizer):
         epsilon: float,
         weight_decay: float,
         clip_norm: float | None,
+        no_decay: Sequence[str],
+        groups: Groups,
     ) -> None:
-        super().__init__(learning_rate, clip_norm)
+        super().__init__(learning_rate, clip_norm, no_decay, groups)
         self.betas, self.epsilon, self.weight_decay = betas, epsilon, weight_decay
 
     def _coefficients(self) -> tuple[float, ...]:
@@ -128,9 +137,9 @@ class _AdaptiveMoments(Optimizer):
         super()._forget()
         self._powers = Powers(), Powers()  # of the betas
 
-    def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
+    def _rule(self, gradients: Array, shards: int, first: int, last: int, rates: Array) -> None:
         mean, square = self._vectors
-        kernels.adam(self._theta, gradients, shards, first, last, self._edges, self._decayed, mean, square, self._rates)
+        kernels.adam(self._theta, gradients, shards, first, last, self._edges, self._decayed, mean, square, rates)
 
 
 @final
@@ -151,6 +160,8 @@ class Adam(_AdaptiveMoments):
     weight_decay : float
         λ, at least 0.
     clip_norm : float, optional
+    no_decay : sequence of str
+    groups : dict, optional
         See `Optimizer`.
 
     See Also
@@ -188,8 +199,10 @@ class Adam(_AdaptiveMoments):
         weight_decay: float = 0.0,
         *,
         clip_norm: float | None = None,
+        no_decay: Sequence[str] = (),
+        groups: Groups = None,
     ) -> None:
-        super().__init__(learning_rate, betas, epsilon, weight_decay, clip_norm)
+        super().__init__(learning_rate, betas, epsilon, weight_decay, clip_norm, no_decay, groups)
 
 
 @final
@@ -207,10 +220,9 @@ class AdamW(_AdaptiveMoments):
     weight_decay : float
         λ, at least 0.
     no_decay : sequence of str
-        Parameters that are not decayed, by the last part of their names: `("biases", "gamma", "beta")` leaves biases
-        and norms alone (in timm: `filter_bias_and_bn`; in Keras: `exclude_from_weight_decay(var_names=...)`). By
-        default all are decayed, as in PyTorch.
+        By default all parameters are decayed, as in PyTorch; see `Optimizer`.
     clip_norm : float, optional
+    groups : dict, optional
         See `Optimizer`.
 
     See Also
@@ -235,7 +247,6 @@ class AdamW(_AdaptiveMoments):
     """
 
     _coupled = False
-    no_decay = parameter_names()
 
     def __init__(
         self,
@@ -243,12 +254,12 @@ class AdamW(_AdaptiveMoments):
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
         weight_decay: float = 0.01,
-        no_decay: tuple[str, ...] = (),
+        no_decay: Sequence[str] = (),
         *,
         clip_norm: float | None = None,
+        groups: Groups = None,
     ) -> None:
-        super().__init__(learning_rate, betas, epsilon, weight_decay, clip_norm)
-        self.no_decay = no_decay
+        super().__init__(learning_rate, betas, epsilon, weight_decay, clip_norm, no_decay, groups)
 
 
 @final
@@ -273,6 +284,8 @@ class RMSprop(Optimizer):
     centered : bool
         Whether the variance of the gradients is taken, not their mean square.
     clip_norm : float, optional
+    no_decay : sequence of str
+    groups : dict, optional
         See `Optimizer`.
 
     See Also
@@ -318,8 +331,10 @@ class RMSprop(Optimizer):
         centered: bool = False,
         *,
         clip_norm: float | None = None,
+        no_decay: Sequence[str] = (),
+        groups: Groups = None,
     ) -> None:
-        super().__init__(learning_rate, clip_norm)
+        super().__init__(learning_rate, clip_norm, no_decay, groups)
         self.alpha, self.epsilon, self.weight_decay = alpha, epsilon, weight_decay
         self.momentum, self.centered = momentum, centered
         self._settle()
@@ -332,15 +347,15 @@ class RMSprop(Optimizer):
         epsilon = self._smallest(self.epsilon)
         return self.weight_decay, self.alpha, 1 - self.alpha, epsilon, self.momentum, -self.learning_rate
 
-    def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
+    def _rule(self, gradients: Array, shards: int, first: int, last: int, rates: Array) -> None:
         if len(self._vectors) == 1:
             (square,) = self._vectors
-            kernels.rmsprop(self._theta, gradients, shards, first, last, square, self._rates)
+            kernels.rmsprop(self._theta, gradients, shards, first, last, square, rates)
             return
         have = dict(zip(self._quantities, self._vectors, strict=True))
         nothing = self._theta[:0]
         square, mean, velocity = (have.get(name, nothing) for name in ("mean_square", "mean", "velocity"))
-        kernels.rmsprop_with_means(self._theta, gradients, shards, first, last, square, mean, velocity, self._rates)
+        kernels.rmsprop_with_means(self._theta, gradients, shards, first, last, square, mean, velocity, rates)
 
 
 @final
@@ -356,8 +371,8 @@ class Lion(Optimizer):
     weight_decay : float
         λ, decoupled.
     no_decay : sequence of str
-        As in `AdamW`.
     clip_norm : float, optional
+    groups : dict, optional
         See `Optimizer`.
 
     See Also
@@ -383,29 +398,30 @@ class Lion(Optimizer):
 
     replayable = True
     _quantities = ("momentum",)
+    _skips_decay = True
     betas = pair_of_decays()
     weight_decay = number(at_least=0)
-    no_decay = parameter_names()
 
     def __init__(
         self,
         learning_rate: float = 0.0001,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
-        no_decay: tuple[str, ...] = (),
+        no_decay: Sequence[str] = (),
         *,
         clip_norm: float | None = None,
+        groups: Groups = None,
     ) -> None:
-        super().__init__(learning_rate, clip_norm)
-        self.betas, self.weight_decay, self.no_decay = betas, weight_decay, no_decay
+        super().__init__(learning_rate, clip_norm, no_decay, groups)
+        self.betas, self.weight_decay = betas, weight_decay
 
     def _coefficients(self) -> tuple[float, ...]:
         (beta1, beta2), rate = self.betas, self.learning_rate
         return -rate * self.weight_decay, beta1, 1 - beta1, beta2, 1 - beta2, -rate
 
-    def _update(self, gradients: Array, shards: int, first: int, last: int) -> None:
+    def _rule(self, gradients: Array, shards: int, first: int, last: int, rates: Array) -> None:
         (mean,) = self._vectors
-        kernels.lion(self._theta, gradients, shards, first, last, self._edges, self._decayed, mean, self._rates)
+        kernels.lion(self._theta, gradients, shards, first, last, self._edges, self._decayed, mean, rates)
 
 
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {

@@ -230,6 +230,75 @@ class CosineDecay(Schedule):
 
 
 @final
+class PowerDecay(Schedule):
+    """η(t) = minimum + (learning_rate − minimum)·(1 − (t / total_steps)ᵖ), and minimum from total_steps on.
+
+    With a power p above 1 it stays high for long and falls late. (Keras's `PolynomialDecay`, `(1 − t / T)ᵖ`, falls
+    early.)
+
+    Parameters
+    ----------
+    learning_rate : float
+    total_steps : int
+    power : float
+    minimum : float
+    """
+
+    learning_rate = number(at_least=0)
+    total_steps = whole(at_least=1)
+    power = number(above=0)
+    minimum = number(at_least=0)
+
+    def __init__(self, learning_rate: float, total_steps: int, power: float = 1.0, minimum: float = 0.0) -> None:
+        self.learning_rate, self.total_steps = learning_rate, total_steps
+        self.power, self.minimum = power, minimum
+
+    def _at(self, step: int) -> float:
+        share = float(exact.power(min(step / self.total_steps, 1.0), self.power))
+        return self.minimum + (self.learning_rate - self.minimum) * (1 - share)
+
+
+@final
+class Triangle(Schedule):
+    """A line up, a line down: from start·learning_rate to learning_rate at step peak·total_steps, to end·learning_rate.
+
+    The last value holds from total_steps on.
+
+    Parameters
+    ----------
+    learning_rate : float
+    total_steps : int
+    start, end : float
+        Shares of the learning rate.
+    peak : float
+        In [0, 1]: where the top is, rounded down to a step.
+
+    References
+    ----------
+    Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.1, of which this is one cycle.
+    """
+
+    learning_rate = number(at_least=0)
+    total_steps = whole(at_least=1)
+    start = number(at_least=0)
+    end = number(at_least=0)
+    peak = number(at_least=0, at_most=1)
+
+    def __init__(
+        self, learning_rate: float, total_steps: int, start: float = 0.0, end: float = 0.0, peak: float = 0.5
+    ) -> None:
+        self.learning_rate, self.total_steps = learning_rate, total_steps
+        self.start, self.end, self.peak = start, end, peak
+
+    def _at(self, step: int) -> float:
+        top = int(self.peak * self.total_steps)
+        if step < top:
+            return self.learning_rate * (self.start + (1 - self.start) * step / top)
+        share = 1.0 if step >= self.total_steps else (step - top) / (self.total_steps - top)
+        return self.learning_rate * (1 + (self.end - 1) * share)
+
+
+@final
 class OneCycle(Schedule):
     """Half a cosine up, half a cosine down: from learning_rate / div_factor to learning_rate to almost nothing.
 

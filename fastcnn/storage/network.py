@@ -9,13 +9,26 @@ from typing import Any
 import numpy as np
 
 from ..data.augmentation import Augmentation
-from ..layers import activation, branches, conv, dense, depthwise, dropout, norm, pool, shape, transpose
+from ..layers import (
+    activation,
+    branches,
+    conv,
+    dense,
+    depthwise,
+    dropout,
+    initializers,
+    norm,
+    pool,
+    scale,
+    shape,
+    transpose,
+)
 from ..layers.base import Layer
 from ..layers.container import Container
 from ..losses import LOSSES
 from ..model import Sequential
 from ..optim import optimizers, schedules
-from ..optim.averaging import ExponentialMovingAverage
+from ..optim.averaging import ExponentialMovingAverage, Lookahead
 from ..typing import Array, Shape
 from .errors import StorageError
 from .values import Decoder, Encoder, Table, field
@@ -24,13 +37,16 @@ LAYERS = (
     pool.AvgPool2D, norm.BatchNorm, branches.Concat, conv.Conv2D, transpose.Conv2DTranspose, dense.Dense,
     depthwise.DepthwiseConv2D, dropout.Dropout, activation.ELU, shape.Flatten, activation.GELU, pool.GlobalAvgPool2D,
     pool.GlobalMaxPool2D, norm.GroupNorm, norm.LayerNorm, activation.LeakyReLU, pool.MaxPool2, pool.MaxPool2D,
-    activation.ReLU, branches.Residual, depthwise.SeparableConv2D, Sequential, activation.SiLU, activation.Sigmoid,
-    dense.Softmax, activation.SoftmaxActivation, dropout.SpatialDropout2D, activation.Tanh, pool.UpSample2D,
+    activation.ReLU, branches.Residual, scale.Scale, depthwise.SeparableConv2D, Sequential, activation.SiLU,
+    activation.Sigmoid, dense.Softmax, activation.SoftmaxActivation, dropout.SpatialDropout2D, activation.Tanh,
+    pool.UpSample2D,
 )  # fmt: skip
 SETTINGS = (
     optimizers.Adam, optimizers.AdamW, optimizers.Lion, optimizers.RMSprop, optimizers.SGD, schedules.ConstantRate,
     schedules.CosineDecay, schedules.ExponentialDecay, schedules.OneCycle, schedules.ReduceOnPlateau,
-    schedules.NamedSchedule, schedules.StepDecay, schedules.WarmUp, ExponentialMovingAverage, Augmentation,
+    schedules.NamedSchedule, schedules.PowerDecay, schedules.StepDecay, schedules.Triangle, schedules.WarmUp,
+    ExponentialMovingAverage, Lookahead, Augmentation,
+    initializers.HeNormal, initializers.Orthogonal, initializers.Dirac,
     *LOSSES.values(),
 )  # fmt: skip
 TABLE: Table = {kind.__name__: kind for kind in (*LAYERS, *SETTINGS)}

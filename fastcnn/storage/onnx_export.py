@@ -18,6 +18,7 @@ from ..layers.depthwise import DepthwiseConv2D, SeparableConv2D
 from ..layers.dropout import Dropout, SpatialDropout2D
 from ..layers.norm import BatchNorm, GroupNorm, LayerNorm
 from ..layers.pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2, MaxPool2D, Pooling, UpSample2D
+from ..layers.scale import Scale
 from ..layers.shape import Flatten
 from ..layers.transpose import Conv2DTranspose
 from ..model import Sequential
@@ -176,7 +177,11 @@ def _notebook_softmax(writer: GraphWriter, layer: Softmax, x: str, shape: Shape,
 
 
 def _batch_norm(writer: GraphWriter, layer: BatchNorm, x: str, shape: Shape, prefix: str) -> str:
-    constants = add_weights(writer, layer, ("gamma", "beta", "running_mean", "running_var"), prefix)
+    weights, usual = layer._weights(), {"gamma": np.ones(shape[0]), "beta": np.zeros(shape[0])}
+    names = ("gamma", "beta", "running_mean", "running_var")
+    constants = [
+        writer.constant(prefix + name, as_float(weights[name] if name in weights else usual[name])) for name in names
+    ]
     # Keras's momentum and ONNX's are the weight of what was before.
     return writer.node("BatchNormalization", [x, *constants], epsilon=layer.epsilon, momentum=1 - layer.momentum)
 
@@ -195,6 +200,15 @@ def _group_norm(writer: GraphWriter, layer: GroupNorm, x: str, shape: Shape, pre
         for name in ("gamma", "beta")
     )
     return writer.node("Add", [writer.node("Mul", [x, gamma]), beta])
+
+
+def _scale(writer: GraphWriter, layer: Scale, x: str, shape: Shape, prefix: str) -> str:
+    by_channel = (-1, *[1] * (len(shape) - 1))
+    factor, shift = (
+        writer.constant(prefix + name, as_float(np.broadcast_to(value, shape[:1])).reshape(by_channel))
+        for name, value in (("factor", layer.factor), ("shift", layer.shift))
+    )
+    return writer.node("Add", [writer.node("Mul", [x, factor]), shift])
 
 
 ONE_ZERO = (("one", 1), ("zero", 0))
@@ -290,7 +304,7 @@ WRITERS: dict[type, Write] = {
     ELU: _plain("Elu", alpha="alpha"), Flatten: _flatten, GELU: _gelu, GlobalAvgPool2D: _global("GlobalAveragePool"),
     GlobalMaxPool2D: _global("GlobalMaxPool"), GroupNorm: _group_norm, LayerNorm: _layer_norm,
     LeakyReLU: _plain("LeakyRelu", alpha="negative_slope"), MaxPool2: _max_pool, MaxPool2D: _max_pool,
-    ReLU: _plain("Relu"), Residual: _residual, SeparableConv2D: _separable, Sequential: _sequential, SiLU: _silu,
-    Sigmoid: _plain("Sigmoid"), Softmax: _notebook_softmax, SoftmaxActivation: _softmax, SpatialDropout2D: _nothing,
-    Tanh: _plain("Tanh"), UpSample2D: _upsample,
+    ReLU: _plain("Relu"), Residual: _residual, Scale: _scale, SeparableConv2D: _separable, Sequential: _sequential,
+    SiLU: _silu, Sigmoid: _plain("Sigmoid"), Softmax: _notebook_softmax, SoftmaxActivation: _softmax,
+    SpatialDropout2D: _nothing, Tanh: _plain("Tanh"), UpSample2D: _upsample,
 }  # fmt: skip

@@ -62,6 +62,9 @@ class Encoder:
             return {"dict": pairs}
         return self._call(value, place)
 
+    def _is_known(self, thing: Any) -> bool:
+        return self.table.get(type(thing).__name__) is type(thing)
+
     def _row(self, values: Sequence[Any], place: str) -> list[Any]:
         return [self.encode(value, f"{place}.{number}") for number, value in enumerate(values)]
 
@@ -91,6 +94,8 @@ class Encoder:
                 )
         if "random_state" in given and not isinstance(given["random_state"], int | np.integer):
             given["random_state"] = None  # what a generator has drawn is in the weights
+        if "initializer" in given and not self._is_known(given["initializer"]):
+            given["initializer"] = None  # likewise
         return {how: name, "arguments": {key: self.encode(value, f"{place}.{key}") for key, value in given.items()}}
 
 

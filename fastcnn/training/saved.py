@@ -8,7 +8,7 @@ import numpy as np
 
 from ..history import Epoch, History
 from ..losses import Loss
-from ..optim.averaging import ExponentialMovingAverage
+from ..optim.averaging import Average
 from ..optim.flat_state import FlatState
 from ..optim.optimizer import Optimizer
 from ..optim.schedules import Schedule
@@ -95,7 +95,7 @@ def restore_trainer(kind: type[AnyStepper], description: Any, decoder: Decoder) 
     loss = _made(description, "loss", Loss, decoder)
     optimizer = _made(description, "optimizer", Optimizer, decoder)
     schedule = _made(description, "schedule", Schedule | None, decoder)
-    ema = _made(description, "ema", ExponentialMovingAverage | None, decoder)
+    ema = _made(description, "ema", Average | None, decoder)
     threads, random_state = (field(description, name, int | None) for name in ("threads", "random_state"))
     try:
         trainer = kind(model, loss, optimizer, threads, random_state, schedule=schedule, ema=ema)

@@ -36,7 +36,7 @@ from ..engine.workspace import Workspace
 from ..kernels import update as kernels
 from ..losses import End, Loss, Targets
 from ..model import Sequential
-from ..optim.averaging import ExponentialMovingAverage
+from ..optim.averaging import Average
 from ..optim.flat_state import FlatState
 from ..optim.optimizer import Optimizer
 from ..runtime import threads as parallel
@@ -74,7 +74,7 @@ class Plan:
         self.end = End(self.graph)
         self.gradients = aligned_zeros(SHARDS * model._size, model._flat.dtype)
         rows = self.gradients.reshape(SHARDS, -1)
-        self.gradients_by_layer: list[dict[Weights, Gradients]] = [model._gradients_by_layer(row) for row in rows]
+        self.gradients_by_layer: list[dict[Weights, Gradients]] = [model._gradient_places(row) for row in rows]
         self.totals = aligned_zeros((SHARDS, 2), np.float64)  # of each shard: loss, hits
         self.number = aligned_zeros(1, np.int64)  # of the step; inverted when the step is taken, see `Underway`
         self.underway: Underway | None = None
@@ -196,9 +196,7 @@ class Step:
         if targets[1:] != self.targets[1:]:
             self.targets = targets._replace(arrays=self.targets.arrays)
 
-    def train(
-        self, number: int, optimizer: Optimizer, ema: ExponentialMovingAverage | None, threads: int
-    ) -> tuple[float, float]:
+    def train(self, number: int, optimizer: Optimizer, ema: Average | None, threads: int) -> tuple[float, float]:
         """Take the step of this `number`; return loss and accuracy before it.
 
         The plan's `underway` is left to the caller, who takes it away when all its own numbers are those of afterwards.
@@ -303,19 +301,22 @@ class Step:
         if key in meetings:
             meetings[key].play()
             return
-        meetings[key] = record_calls([self._meeting_call(direction, stage)])
+        meetings[key] = record_calls(self._meeting_calls(direction, stage))
 
-    def _meeting_call(self, direction: str, stage: int) -> Call:
+    def _meeting_calls(self, direction: str, stage: int) -> Iterator[Call]:
+        """Yield the call of a meeting; none backward where nothing before it is trained."""
         op = self.plan.graph.ops[self.plan.graph.sync_points[stage]]
-        method = op.sync_forward if direction == "meet_forward" else op.sync_backward
-        return Call(op, method, (self.plan.meeting(self.cuts),))
+        if direction == "meet_forward":
+            yield Call(op, op.sync_forward, (self.plan.meeting(self.cuts),))
+        elif self.plan.graph.goes_back(op):
+            yield Call(op, op.sync_backward, (self.plan.meeting(self.cuts),))
 
     def _all_calls(self, update: Update) -> Iterator[Call]:
         """Yield the calls of a step, of the first shard and the first piece: the others need the same kernels."""
         yield from schedule.prepare_calls(self.plan.graph)
         for direction, stage in self._parts():
             if direction.startswith("meet"):
-                yield self._meeting_call(direction, stage)
+                yield from self._meeting_calls(direction, stage)
             else:
                 yield from self._calls(direction, stage, 0, 0)
         for tasks in ([update.norm.tasks] if update.clips else []) + [update.sweep.tasks]:
@@ -396,9 +397,11 @@ class Update:
 
     replayable = True  # so far as `sum_squares` goes
 
-    def __init__(self, plan: Plan, rows: int, optimizer: Optimizer, ema: ExponentialMovingAverage | None) -> None:
-        if not plan.flat.size:
-            raise ValueError("Trainer: model: expected a model with parameters to train; got one that has none")
+    def __init__(self, plan: Plan, rows: int, optimizer: Optimizer, ema: Average | None) -> None:
+        if not any(layer._trains(name) for layer, named in plan.gradients_by_layer[0].items() for name in named):
+            raise ValueError(
+                "Trainer: model: expected a model with parameters to train; got one that has none, or frozen ones"
+            )
         self.plan, self.model, self.optimizer, self.ema = plan, plan.model, optimizer, ema
         for thing, _ in self.steps():
             thing._bind(plan.model)
@@ -426,7 +429,7 @@ class Update:
         self.mark.add_inversion(plan.number)
         self.recorded: dict[int, Tape | parallel.Jobs | None] = {}  # the sweep and the mark, as one native call
 
-    def is_for(self, optimizer: Optimizer, ema: ExponentialMovingAverage | None) -> bool:
+    def is_for(self, optimizer: Optimizer, ema: Average | None) -> bool:
         """Tell whether it is the update by these two, in the arrays that they have now."""
         return (
             optimizer is self.optimizer

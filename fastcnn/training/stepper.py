@@ -11,7 +11,7 @@ from .. import checks, markup
 from ..history import History
 from ..losses import LOSSES, Loss
 from ..model import Sequential
-from ..optim.averaging import ExponentialMovingAverage
+from ..optim.averaging import Average
 from ..optim.optimizer import Optimizer
 from ..optim.optimizers import OPTIMIZERS, SGD
 from ..optim.schedules import SCHEDULES, NamedSchedule
@@ -43,9 +43,7 @@ class Stepper:
     loss: Setting[Loss] = Setting(lambda value, owner, name: _as_loss(value))
     optimizer: Setting[Optimizer] = Setting(lambda value, owner, name: _as_optimizer(value))
     schedule: Setting[Callable[[int], float] | None] = Setting(lambda value, owner, name: _as_schedule(value))
-    ema: Setting[ExponentialMovingAverage | None] = _instance(
-        ExponentialMovingAverage | None, "an ExponentialMovingAverage"
-    )
+    ema: Setting[Average | None] = _instance(Average | None, "an ExponentialMovingAverage or a Lookahead")
     threads: Setting[int | None] = Setting(
         lambda value, owner, name: None if value is None else parallel.check_threads(value)
     )
@@ -60,7 +58,7 @@ class Stepper:
         random_state: RandomState = None,
         *,
         schedule: str | Callable[[int], float] | None = None,
-        ema: ExponentialMovingAverage | None = None,
+        ema: Average | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.schedule, self.ema, self.threads, self.random_state = schedule, ema, threads, random_state

@@ -36,7 +36,7 @@ class Trainer(Stepper):
         "constant", "cosine" or "one_cycle": of the optimizer's learning rate, over the steps of each `fit`. Or a
         function: at the beginning of each step, `optimizer.learning_rate = schedule(steps)`, with the steps taken
         before it.
-    ema : ExponentialMovingAverage, optional
+    ema : ExponentialMovingAverage or Lookahead, optional
         Averages the parameters: updated after each step.
 
     Attributes
@@ -62,10 +62,11 @@ class Trainer(Stepper):
     Several Python threads may use one trainer, or trainers of one model: steps are taken one at a time. An exception at
     any moment, such as a KeyboardInterrupt, leaves the last step taken as a whole, or not at all; `steps` tells which.
 
-    A step trains all parameters, and all layers compute as in training, whatever `model.training` says. `step` and
-    `evaluate` leave that as it is; `fit` leaves the model in prediction mode, so that its `forward` is `predict` and
-    changes nothing. To train only the last layers, as in transfer learning, let a model of the first ones predict their
-    input once, and train a model of the others on that.
+    A step trains all parameters but those that are frozen (`trainable=False`), and all layers compute as in training,
+    whatever `model.training` says. `step` and `evaluate` leave that as it is; `fit` leaves the model in prediction
+    mode, so that its `forward` is `predict` and changes nothing. To train only the last layers, as in transfer
+    learning, freeze the others; or let a model of the first ones predict their input once, and train a model of the
+    others on that.
 
     All arguments are attributes that may be set between steps; the next step takes them in. Another `random_state` is
     that of the next `fit`.

@@ -14,6 +14,7 @@ from ...engine.layout import Halo, Layout
 from ...engine.weights import Weights
 from ...engine.workspace import Workspace
 from ...kernels import activation as activation_kernels
+from ...kernels import conv_depthwise
 from ...kernels import pool as pool_kernels
 from ...typing import Array, Gradients, Shape
 from ..epilogue import NOTHING, Epilogue
@@ -113,13 +114,22 @@ class ConvolutionOp(Op):
             plan.blocked_values.get(self.x), plan.blocked_gradients.get(self.y),
         )  # fmt: skip
         self.sparse = None
-        if dy and algorithm is Direct and self.epilogue.pool == "first" and Sparse.pays(convolution):
+        self.frozen = not self.weights._trains(self.conv.filters)
+        if (
+            dy
+            and not self.frozen
+            and algorithm is Direct
+            and self.epilogue.pool == "first"
+            and Sparse.pays(convolution)
+        ):
             self.sparse = Sparse(convolution, dy)
             convolution, self.gradient = replace(convolution, dy=None, dx=None), None
         self.algorithm = algorithm(convolution)
         self.spreads_pooling = algorithm.spreads_pooling and dx is None
         self.pitch, self.dtype, self.pixels = y.pitch, plan.dtype, y.pixels
         self.no_biases = aligned_zeros(y.pitch, plan.dtype)
+        self.no_taps = np.zeros(0, np.int32)
+        self.gradient_line = self.gradient.line_table(plan.images) if self.frozen and self.gradient else self.no_taps
         self.floor = plan.dtype.type(self.epilogue.clamp_min)
         self.lines = None
         if self.epilogue.pool and dy and self.gradient:
@@ -197,7 +207,26 @@ class ConvolutionOp(Op):
                 workspace.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length, False
             )
         piece = Piece(workspace.done == 0, workspace.prefetch)
+        if self.frozen:
+            self._backward_frozen(n, dy, dx, dbias, scratch, piece)
+            return
         self.algorithm.backward(n, workspace.values[self.x], dy, dx, dw, dbias, scratch, piece)
+
+    def _backward_frozen(self, n: int, dy: Array, dx: Array | None, dbias: Array, scratch: Any, piece: Piece) -> None:
+        """Compute the gradients where the filters are not trained: of the biases, and of the input."""
+        if self.conv.bias and self.weights._trains("biases"):
+            layout = self.gradient
+            assert layout is not None
+            row, pitch = self.gradient_line, layout.pitch
+            if piece.fresh:
+                conv_depthwise.clear(dbias, dbias.size)
+            # A depthwise filter gradient without taps is the sum over the pixels.
+            conv_depthwise.filter_gradient(
+                dy, row, pitch, self.no_taps, 0, dy, row, pitch, n * layout.height, layout.width, pitch, dbias,
+                self.no_taps, dbias,
+            )  # fmt: skip
+        if dx is not None:
+            self.algorithm.input_gradient(n, dy, dx, scratch, piece._replace(ahead=piece.ahead[2:]))
 
 
 @dataclass

@@ -79,7 +79,7 @@ class TransposedConvolutionOp(Op):
                 workspace.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, lines, self.width * self.pitch,
                 False,
             )  # fmt: skip
-        if self.part.bias:
+        if self.part.bias and self.weights._trains("biases"):
             # A depthwise filter gradient without taps is the sum over the pixels.
             dbias = gradients["biases"]
             conv_depthwise.clear(dbias, dbias.size)
@@ -87,8 +87,9 @@ class TransposedConvolutionOp(Op):
                 dy, self.dy_row, self.pitch, self.no_taps, 0, dy, self.dy_row, self.pitch, lines, self.width,
                 self.pitch, dw, self.no_taps, dbias,
             )  # fmt: skip
-        self.algorithm.filter_gradient(n, dy, x, dw, kept.unused, kept.scratch)
-        conv_direct.clear_columns(dw, *self.filters)
+        if self.weights._trains("filters"):
+            self.algorithm.filter_gradient(n, dy, x, dw, kept.unused, kept.scratch)
+            conv_direct.clear_columns(dw, *self.filters)
         if dx is not None:
             self.algorithm.forward(n, dy, self.zeros, self.none, dx, kept.scratch)
 
