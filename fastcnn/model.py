@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from . import checks
+from .data.viewing import as_views, predict_views
 from .engine.ir import Graph
 from .layers.base import Layer
 from .layers.container import Container, check_row, row_shapes
@@ -136,7 +137,7 @@ class Sequential(Container):
                 self._session_for(x).forward(x, training=False)
             return super().backward(dL_dout, learning_rate)
 
-    def predict(self, x: Any, batch_size: int = 256, threads: int | None = None) -> Array:
+    def predict(self, x: Any, batch_size: int = 256, threads: int | None = None, *, views: str | None = None) -> Array:
         """Return the outputs for a batch of any length, as in prediction, whatever `training` says.
 
         Several Python threads may call it at once. What is written to the parameters counts from the next call.
@@ -149,6 +150,11 @@ class Sequential(Container):
             The most images that are in memory as feature maps, in all threads together.
         threads : int, optional
             The most threads of this call; `fastcnn.get_num_threads()` if not given.
+        views : str, optional
+            Test-time augmentation: the mean of the outputs for several views of each image, words separated by commas.
+            "flip", "vertical-flip": the image and its mirror image. "shift=k": the image (half of the weight), and
+            shifted by k pixels up and left, down and right (a quarter each). "crop": of images that are larger than the
+            model's input, the middle and the four corners.
 
         Returns
         -------
@@ -162,6 +168,12 @@ class Sequential(Container):
         TypeError, ValueError
             If `x` is not what the model was built for.
         """
+        if views is not None:
+            self._expect_built("predict")
+            chosen = as_views(views, self.name)
+            return predict_views(
+                lambda seen: self.predict(seen, batch_size, threads), x, chosen, self.input_shape, self.name
+            )
         predictors = self._predictors
         if predictors is not None and predictors.flat is self._flat:
             output = predictors.repeat(x, batch_size, threads)

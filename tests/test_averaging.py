@@ -129,7 +129,7 @@ def by_hand(every: int, alpha, statistics: bool, steps: int) -> dict[str, np.nda
 @pytest.mark.parametrize("statistics", [True, False])
 @pytest.mark.parametrize("alpha", [0.5, 0.0, 1.0, fastcnn.PowerDecay(1.0, 7, 3.0, 0.1)], ids=repr)
 def test_slow_weights_are_those_of_plain_numpy(alpha, statistics):
-    average = fastcnn.Lookahead(3, alpha, statistics)
+    average = fastcnn.Lookahead(3, alpha, statistics=statistics)
     trainer = Trainer(normed(), optimizer=fastcnn.SGD(0.1, 0.9), ema=average)
     for _ in range(7):
         trainer.step(x, y)

@@ -7,6 +7,7 @@ import pytest
 
 from fastcnn import Augmentation, EarlyStopping
 from fastcnn.training import feed
+from fastcnn.training.feed import ArrayFeed
 from tests.fits import samples, trainer, weights
 
 
@@ -140,3 +141,14 @@ def test_nonsense_is_refused(arguments, error, words):
     with pytest.raises(error, match=words):
         one.fit(**{"X": X, "y": y, "epochs": 1, "batch_size": 16, "verbose": 0, **arguments})
     assert weights(one) == before
+
+
+def test_a_last_batch_that_is_not_full_is_left_out():
+    feed = ArrayFeed(np.arange(22.0).reshape(11, 2), np.arange(11), None, 4, seed=3, drop_last=True)
+    whole = ArrayFeed(np.arange(22.0).reshape(11, 2), np.arange(11), None, 4, seed=3)
+    assert feed.steps == 2
+    for epoch in range(2):
+        kept, all_of_them = ([batch.y.tolist() for batch in one.batches(epoch)] for one in (feed, whole))
+        assert kept == all_of_them[:2]
+    assert [batch.y.tolist() for batch in feed.batches(1, 1)] == [all_of_them[1]]
+    assert sorted({sum(map(sum, [batch.y.tolist() for batch in feed.batches(epoch)])) for epoch in range(9)})[0] < 55

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+OTHER_NAMES = {"cifar10": ("cifar-10-batches-bin",)}  # of the folders of known data sets
+
 
 class CommandError(Exception):
     """A command that makes no sense (exit status 2), or a run that failed (1)."""
@@ -71,6 +73,14 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=whole(1), metavar="N",
         help="the most threads (all processors; fewer where OMP_NUM_THREADS or a variable like it says so)",
+    )  # fmt: skip
+
+
+def add_views(parser: argparse.ArgumentParser) -> None:
+    """Add the views of each image."""
+    parser.add_argument(
+        "--views", metavar="WORDS",
+        help="take the mean for several views of each image: flip, vertical-flip, shift=PIXELS, crop (one view)",
     )  # fmt: skip
 
 
@@ -144,14 +154,16 @@ def source(name: str, recipe: str = "default") -> str:
     from . import recipes
 
     having = [known for known in recipes.PLANS if known[0] == name]
-    if recipe == "long" and (name, recipe) not in having:
-        long = ", ".join(data for data, known in recipes.PLANS if known == recipe)
-        raise CommandError(f"--recipe long: there is one for {long}; got {reprlib.repr(name)}")
+    if recipe in ("quick", "long") and (name, recipe) not in having:
+        of_others = ", ".join(data for data, known in recipes.PLANS if known == recipe)
+        raise CommandError(f"--recipe {recipe}: there is one for {of_others}; got {reprlib.repr(name)}")
     if name in sets.LOADERS:
         return name
-    path = os.path.join(os.environ.get("FASTCNN_DATA", ""), name) if having else name
-    if os.path.exists(path):
-        return path
+    folder = os.environ.get("FASTCNN_DATA", "")
+    path = os.path.join(folder, name) if having else name
+    for found in (path, *(os.path.join(folder, other) for other in OTHER_NAMES.get(name, ()))):
+        if os.path.exists(found):
+            return found
     if having:
         raise CommandError(f"{name}: no folder {path!r}; name the folder that has it in FASTCNN_DATA")
     known = [*dict.fromkeys(data for data, _ in recipes.PLANS)]

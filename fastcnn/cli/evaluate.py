@@ -6,7 +6,18 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .common import CommandError, add_common, add_max_bytes, add_threads, between, dataset, meant, size, source
+from .common import (
+    CommandError,
+    add_common,
+    add_max_bytes,
+    add_threads,
+    add_views,
+    between,
+    dataset,
+    meant,
+    size,
+    source,
+)
 
 if TYPE_CHECKING:
     from ..data.sets import Dataset
@@ -31,6 +42,7 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--size", type=size, metavar="HxW", help="height and width for a folder's images (their own)")
     parser.add_argument("--confusion", action="store_true", help="write the confusion matrix too (not)")
+    add_views(parser)
     add_max_bytes(parser)
     add_common(parser, "one line of JSON")
     add_threads(parser)
@@ -49,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     X, y = part(found, options.validation)
     y = _as_the_models(y, found.classes, opened, options.data)
     X = fitting(X, opened, options.data)
-    probabilities = opened.outputs(X, options.threads)
+    probabilities = opened.outputs(X, options.threads, options.views)
     matrix = measures.confusion(y, probabilities.argmax(axis=1), len(names))
     loss = _loss(probabilities, y)
     if options.json:

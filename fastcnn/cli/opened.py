@@ -87,23 +87,24 @@ class Opened:
             raise CommandError(f"{self.path}: expected a model of classes; this one gives numbers", status=1)
         return self.classes
 
-    def outputs(self, X: Any, threads: int | None) -> Array:
+    def outputs(self, X: Any, threads: int | None, views: str | None = None) -> Array:
         """Return probabilities (n, classes), or numbers (n, ...) of a model that has no classes."""
         pieces = [slice(first, first + PIECE) for first in range(0, len(X), PIECE)]
         try:
             as_bytes = self._are_bytes(X, pieces)
             return np.concatenate(
-                [self._piece(X[piece].astype(np.uint8) if as_bytes else X[piece], threads) for piece in pieces]
+                [self._piece(X[piece].astype(np.uint8) if as_bytes else X[piece], threads, views) for piece in pieces]
             )
         except (TypeError, ValueError) as error:
             raise CommandError(f"{self.path}: {error}", status=1) from None
 
-    def _piece(self, x: Array, threads: int | None) -> Array:
+    def _piece(self, x: Array, threads: int | None, views: str | None) -> Array:
         if self.kind in ESTIMATORS:
             self.thing.n_jobs = threads
-            found: Array = self.thing.predict(x) if self.classes is None else self.thing.predict_proba(x)
+            predict = self.thing.predict if self.classes is None else self.thing.predict_proba
+            found: Array = predict(x, views=views)
             return found
-        z: Array = self.model.predict(x, threads=threads)
+        z: Array = self.model.predict(x, threads=threads, views=views)
         if self.classes is None or isinstance(self.model.layers[-1], Softmax | SoftmaxActivation):
             return z
         return softmax(z)

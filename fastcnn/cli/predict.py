@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import CommandError, add_common, add_max_bytes, add_threads, size, whole
+from .common import CommandError, add_common, add_max_bytes, add_threads, add_views, size, whole
 
 if TYPE_CHECKING:
     from ..data.unlabelled import Samples
@@ -34,6 +34,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--top", type=whole(1), default=1, metavar="K", help="so many classes of each sample (1)")
     parser.add_argument("--size", type=size, metavar="HxW", help="what images are brought to (their own)")
     parser.add_argument("--csv", action="store_true", help="write a table: name, class, probability, ... (words)")
+    add_views(parser)
     add_max_bytes(parser)
     add_common(parser, "a line of JSON a sample")
     add_threads(parser)
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
         pairs = [name for k in range(1, top + 1) for name in (f"class{k}", f"probability{k}")]
         table.writerow(["name", *(pairs or ["value"])])
     for samples in _samples(options, opened):
-        outputs = opened.outputs(samples.X, options.threads)
+        outputs = opened.outputs(samples.X, options.threads, options.views)
         for name, row in zip(samples.names, outputs, strict=True):
             found = _likeliest(row, opened.classes, top)
             if table is not None:

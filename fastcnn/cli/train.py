@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from .recipes import Plan
 
 CHOICES = (
-    "model", "optimizer", "schedule", "augment", "label_smoothing", "class_weight", "validation", "max_bytes", "size",
-    "save", "checkpoint", "quiet", "json", "live",
+    "model", "optimizer", "schedule", "augment", "label_smoothing", "average", "drop_last", "views", "class_weight",
+    "validation", "max_bytes", "size", "save", "checkpoint", "quiet", "json", "live",
 )  # fmt: skip
 
 
@@ -60,15 +60,17 @@ def add(verbs: Any) -> None:
     )
     data = parser.add_argument(
         "data", metavar="DATA",
-        help="digits, scikit-learn's 1797 images of 8 x 8 pixels; mnist or fashion-mnist, a folder of that name in the "
-        "one that the environment variable FASTCNN_DATA names; or a path: a folder of IDX files (as MNIST's), one file "
-        "of an IDX pair, an NPZ file, a file or folder of the binary CIFAR, a folder with a folder of images per class",
+        help="digits, scikit-learn's 1797 images of 8 x 8 pixels; mnist, fashion-mnist or cifar10, a folder of that "
+        "name (or cifar-10-batches-bin) in the one that the environment variable FASTCNN_DATA names; or a path: a "
+        "folder of IDX files (as MNIST's), one file of an IDX pair, an NPZ file, a file or folder of the binary CIFAR, a "
+        "folder with a folder of images per class",
     )  # fmt: skip
     completes(data, "DATA", files=True)
     parser.add_argument(
-        "--recipe", choices=("default", "long", "notebook"), default="default",
-        help="default: what suits the data; long: for fashion-mnist, seven minutes in place of two; "
-        "notebook: for digits, one convolution, SGD at 0.001, up to 100 epochs",
+        "--recipe", choices=("default", "quick", "long", "notebook"), default="default",
+        help="default: what suits the data; quick: for mnist and cifar10, in a part of the time; long: for "
+        "fashion-mnist and cifar10, several times as long; notebook: for digits, one convolution, SGD at 0.001, up to "
+        "100 epochs",
     )  # fmt: skip
     parser.add_argument(
         "--engine", choices=("fastcnn", "reference"), default="fastcnn",
@@ -82,11 +84,11 @@ def add(verbs: Any) -> None:
     )
     completes(model, "MODELS")
     optimizer = parser.add_argument(
-        "--optimizer", metavar="NAME", help="sgd, momentum, adam, adamw, rmsprop, lion (momentum)"
+        "--optimizer", metavar="NAME", help="sgd, momentum, adam, adamw, rmsprop, lion, record (momentum)"
     )
     completes(optimizer, "OPTIMIZERS")
     schedule = parser.add_argument(
-        "--schedule", metavar="NAME", help="constant, cosine, one-cycle, step, exponential (one-cycle)"
+        "--schedule", metavar="NAME", help="constant, cosine, one-cycle, step, triangle, exponential (one-cycle)"
     )
     completes(schedule, "SCHEDULES")
     parser.add_argument(
@@ -95,6 +97,12 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     share = between(0, 1)
     parser.add_argument("--label-smoothing", type=share, metavar="SHARE", help="of each target for all classes (0)")
+    parser.add_argument("--average", metavar="NAME", help="of the weights: none, ema, lookahead (none)")
+    parser.add_argument("--drop-last", action="store_true", default=None, help="leave out a last smaller batch (not)")
+    parser.add_argument(
+        "--views", metavar="WORDS",
+        help="test by the mean for several views of each image, such as flip,shift=1 (one); then only at the end",
+    )  # fmt: skip
     parser.add_argument(
         "--class-weight", choices=("balanced",),
         help="balanced: a class counts as much as any other, however many images it has (every image counts alike)",
@@ -173,19 +181,26 @@ def _train_as_the_notebook(options: argparse.Namespace) -> None:
 
 def _plan(options: argparse.Namespace) -> Plan:
     """Return the plan for the data, with what the command line says otherwise."""
+    from ..data.viewing import as_views
     from . import recipes as plans
 
-    chosen = {field.name: getattr(options, field.name) for field in fields(plans.Plan)}
+    chosen = {field.name: getattr(options, field.name, None) for field in fields(plans.Plan)}
     usual = plans.PLANS.get((options.data, options.recipe), plans.Plan())
     plan = replace(usual, **{name: value for name, value in chosen.items() if value is not None})
     try:
         plans.augmentation(plan.augment)
     except ValueError as error:
         raise CommandError(f"--augment: {error}") from None
+    if plan.views is not None:
+        try:
+            as_views(plan.views, "train")
+        except ValueError as error:
+            raise CommandError(f"--views: {str(error).removeprefix('train: views: ')}") from None
     for option, known in (
         ("model", plans.model_names()),
         ("optimizer", plans.OPTIMIZERS),
         ("schedule", plans.SCHEDULES),
+        ("average", plans.AVERAGES),
     ):
         if getattr(plan, option) not in (None, *known):
             given = getattr(plan, option)
@@ -223,16 +238,21 @@ def _train_parts(
     from . import recipes as plans
 
     X, y, X_held, y_held = parts
-    batches: dict[str, Any] = {"batch_size": plan.batch_size, "augmentation": plans.augmentation(plan.augment)}
+    if plan.drop_last and len(X) < plan.batch_size:
+        raise CommandError(f"--drop-last: expected at least a batch of {plan.batch_size} images; got {len(X)}")
+    batches: dict[str, Any] = {"batch_size": plan.batch_size, "augmentation": plans.augmentation(plan.augment),
+                               "drop_last": plan.drop_last}  # fmt: skip
+    measured: dict[str, Any] = {} if plan.views else {"X_val": X_held, "y_val": y_held}
     weight = plans.balanced(y, len(classes)) if options.class_weight else None
 
     def trainer() -> Trainer:
         seed = options.seed or 0
-        return plan.trainer(len(X), X.shape[1:], len(classes), seed, options.threads, class_weight=weight)
+        return plan.trainer(len(X), X.shape[1:], len(classes), seed, options.threads, class_weight=weight, X=X)
 
     def rehearse() -> None:
         few = slice(0, plan.batch_size)
-        trainer().fit(X[few], y[few], epochs=1, X_val=X_held[few], y_val=y_held[few], verbose=0, **batches)
+        held = {name: array[few] for name, array in measured.items()}
+        trainer().fit(X[few], y[few], epochs=1, verbose=0, **held, **batches)
 
     try:
         if options.quiet or options.json:
@@ -245,8 +265,8 @@ def _train_parts(
                 print(f"Going on from {options.checkpoint}.")
         chosen = trainer()
         with _first_ends_the_fit():
-            _fit(chosen, options, plan.steps(len(X)), classes, page, X=X, y=y, X_val=X_held, y_val=y_held,
-                 epochs=plan.epochs, checkpoint=options.checkpoint, **batches)  # fmt: skip
+            _fit(chosen, options, plan.steps(len(X)), classes, (X_held, y_held), page, X=X, y=y, epochs=plan.epochs,
+                 checkpoint=options.checkpoint, **measured, **batches)  # fmt: skip
     except BrokenPipeError:
         raise
     except (FloatingPointError, TypeError, ValueError, OSError) as error:
@@ -257,13 +277,19 @@ def _train_parts(
     about = {"data": options.data, "images": len(X), "held_out": len(X_held), "classes": classes,
              "dtype": str(X.dtype), "seed": options.seed or 0, "recipe": asdict(plan),
              "class_weight": options.class_weight, "epochs": len(history)}  # fmt: skip
-    _tell(chosen, options, X_held, y_held, about, began)
+    _tell(chosen, options, X_held, y_held, about, plan.views, began)
     if history.stopped == INTERRUPTED:
         raise CommandError("interrupted", status=130)
 
 
 def _tell(
-    trainer: Trainer, options: argparse.Namespace, X: Array | Rows, y: IntArray, about: dict[str, Any], began: float
+    trainer: Trainer,
+    options: argparse.Namespace,
+    X: Array | Rows,
+    y: IntArray,
+    about: dict[str, Any],
+    views: str | None,
+    began: float,
 ) -> None:
     """Write what has come of the training, and save the network."""
     from . import measures
@@ -272,25 +298,30 @@ def _tell(
     accuracy, seconds = history.epochs[-1].val_accuracy, sum(epoch.seconds for epoch in history)
     if math.isnan(accuracy):  # an epoch that was interrupted
         accuracy = trainer.evaluate(X, y).accuracy
-    names = about["classes"]
+    names, seen = about["classes"], ""
+    matrix = _confusion(trainer, X, y, len(names), views)
+    if views:
+        plain, accuracy = accuracy, measures.accuracy(matrix)
+        seen = f" by the views {views}, {plain:.2%} without"
+        if options.json:
+            print(json.dumps({"views": views, "accuracy": accuracy, "without": plain}), flush=True)
     if options.save:
         _save(trainer, options.save, {**about, "accuracy": accuracy, "seconds": seconds})
-    matrix = _confusion(trainer, X, y, len(names))
     if not options.json:
         beside = f" ({measures.recall_words(matrix, names)})" if measures.needs_recall(matrix) else ""
         total = time.perf_counter() - began
-        measured = f"Test Accuracy: {accuracy:.2%}{beside} | {seconds:.2f} s of training, {total:.2f} s in all"
+        measured = f"Test Accuracy: {accuracy:.2%}{seen}{beside} | {seconds:.2f} s of training, {total:.2f} s in all"
         print(f"{measured} | Digest: {trainer.model.digest()}")
 
 
-def _confusion(trainer: Trainer, X: Array | Rows, y: IntArray, classes: int) -> IntArray:
-    """Return the confusion matrix of the network on images."""
+def _confusion(trainer: Trainer, X: Array | Rows, y: IntArray, classes: int, views: str | None = None) -> IntArray:
+    """Return the confusion matrix of the network on images; by several views of each, if they are given."""
     import numpy as np
 
     from . import measures
 
     firsts = range(0, len(X), 1024)
-    guesses = [trainer.model.predict(X[first : first + 1024]).argmax(axis=1) for first in firsts]
+    guesses = [trainer.model.predict(X[first : first + 1024], views=views).argmax(axis=1) for first in firsts]
     return measures.confusion(y, np.concatenate(guesses), classes)
 
 
@@ -332,7 +363,13 @@ def split(found: Dataset, share: float | None) -> tuple[Array | Rows, IntArray, 
 
 
 def _fit(
-    trainer: Trainer, options: argparse.Namespace, steps: int, names: list[str], page: Any, **arguments: Any
+    trainer: Trainer,
+    options: argparse.Namespace,
+    steps: int,
+    names: list[str],
+    held: tuple[Array | Rows, IntArray],
+    page: Any,
+    **arguments: Any,
 ) -> None:
     """Train, with a line an epoch as the options want it."""
     from ..training.callbacks import Callback, Run
@@ -346,7 +383,7 @@ def _fit(
             if options.json:
                 values = {name: value if math.isfinite(value) else None for name, value in epoch._asdict().items()}
                 last = epoch.epoch == arguments["epochs"]
-                more = _recall(trainer, arguments["X_val"], arguments["y_val"], names) if last else {}
+                more = _recall(trainer, *held, names) if last else {}
                 print(json.dumps({**values, "digest": trainer.model.digest(), **more}), flush=True)
                 return
             held_out = "" if math.isnan(epoch.val_accuracy) else f" | Held-out: {epoch.val_accuracy:.2%}"

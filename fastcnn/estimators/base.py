@@ -401,12 +401,14 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
                 stacklevel=5,
             )
 
-    def _outputs(self, X: Any) -> Array:
-        """Return the network's outputs in float64."""
+    def _outputs(self, X: Any, views: str | None = None) -> Array:
+        """Return the network's outputs in float64; of several views of each image their mean."""
         check_is_fitted(self, "model_")
         images = self._read(X, reset=False)
         with self._capped() as threads:
-            outputs: Array = self.model_.predict(self._scaler(images, self._dtype), threads=threads).astype(np.float64)
+            outputs: Array = self.model_.predict(
+                self._scaler(images, self._dtype), threads=threads, views=views
+            ).astype(np.float64)
         return outputs
 
     def __getstate__(self) -> dict[str, Any]:

@@ -221,50 +221,62 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         """
         return self._fit_partly(X, y, sample_weight, classes=classes)
 
-    def decision_function(self, X: Any) -> Array:
+    def decision_function(self, X: Any, *, views: str | None = None) -> Array:
         """Return the logits: (n,) for two classes, the second's advantage; else (n, classes).
 
         Parameters
         ----------
         X : array
             Rows or images, as `fit` takes them.
+        views : str, optional
+            Such as "flip,shift=1": by the mean of the outputs for several views of each image, see
+            `Sequential.predict`.
         """
-        z = self._outputs(X)
+        z = self._outputs(X, views)
         return z[:, 1] - z[:, 0] if self._labels is None and self.n_classes_ == 2 else z
 
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any, *, views: str | None = None) -> Array:
         """Return the logarithm of `predict_proba`.
 
         Parameters
         ----------
         X : array
             Rows or images, as `fit` takes them.
+        views : str, optional
+            Such as "flip,shift=1": by the mean of the outputs for several views of each image, see
+            `Sequential.predict`.
         """
-        z = self._outputs(X)
+        z = self._outputs(X, views)
         if self._labels is not None:
             return np.minimum(z, 0) - exact.log_one_plus(exact.exp(-np.abs(z)))
         z -= z.max(axis=1, keepdims=True)
         return z - exact.log(exact.total(exact.exp(z).T))[:, None]
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any, *, views: str | None = None) -> Array:
         """Return the probability of each class, (n, classes); in multi-label classification, of each label.
 
         Parameters
         ----------
         X : array
             Rows or images, as `fit` takes them.
+        views : str, optional
+            Such as "flip,shift=1": by the mean of the outputs for several views of each image, see
+            `Sequential.predict`.
         """
-        return exact.exp(self.predict_log_proba(X))
+        return exact.exp(self.predict_log_proba(X, views=views))
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any, *, views: str | None = None) -> Array:
         """Return the likeliest class of each sample; in multi-label classification the labels beyond 1/2.
 
         Parameters
         ----------
         X : array
             Rows or images, as `fit` takes them.
+        views : str, optional
+            Such as "flip,shift=1": by the mean of the outputs for several views of each image, see
+            `Sequential.predict`.
         """
-        z = self._outputs(X)
+        z = self._outputs(X, views)
         if self._labels is not None:
             return (z > 0).astype(np.int64)
         return self.classes_[z.argmax(axis=1)]  # type: ignore[no-any-return]

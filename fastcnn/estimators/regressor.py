@@ -208,15 +208,18 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         """
         return self._fit_partly(X, y, sample_weight)
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any, *, views: str | None = None) -> Array:
         """Return the predicted numbers, (n,) or (n, outputs) as `y` was.
 
         Parameters
         ----------
         X : array
             Rows or images, as `fit` takes them.
+        views : str, optional
+            Such as "flip,shift=1": by the mean of the outputs for several views of each image, see
+            `Sequential.predict`.
         """
-        values: Array = self._outputs(X) * self._y_deviation + self._y_mean
+        values: Array = self._outputs(X, views) * self._y_deviation + self._y_mean
         return values[:, 0] if self._flat_y else values
 
     def _check_y(self, y: Any) -> Array:

@@ -40,7 +40,13 @@ class Average(FlatState, ABC):
         return self.state[self._quantities[0]] if self.steps else Views()
 
     def update(self, model: Layer) -> None:
-        """Take in a model's parameters after a step; a `Trainer` does this by itself."""
+        """Take in a model's parameters after a step; a `Trainer` does this by itself.
+
+        Parameters
+        ----------
+        model : Sequential
+            The model whose parameters are taken in.
+        """
         with model._lock:
             self._begin(model)
             self._update(0, self._theta.size)
@@ -126,7 +132,7 @@ class ExponentialMovingAverage(Average):
     _quantities = ("averages",)
     decay = number(at_least=0, below=1)
 
-    def __init__(self, decay: float = 0.999, statistics: bool = False) -> None:
+    def __init__(self, decay: float = 0.999, *, statistics: bool = False) -> None:
         super().__init__()
         self.decay, self.statistics = decay, statistics
         self._swapped = False
@@ -230,7 +236,7 @@ class Lookahead(Average):
     every = whole(at_least=1)
     alpha: Setting[float | Callable[[int], float]] = Setting(_as_share)
 
-    def __init__(self, every: int = 5, alpha: float | Callable[[int], float] = 0.5, statistics: bool = True) -> None:
+    def __init__(self, every: int = 5, alpha: float | Callable[[int], float] = 0.5, *, statistics: bool = True) -> None:
         super().__init__()
         self.every, self.alpha, self.statistics = every, alpha, statistics
 

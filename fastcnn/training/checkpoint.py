@@ -228,6 +228,7 @@ def _identity(trainer: Stepper, feed: Feed, validation: Feed | None, callbacks: 
         "augmentation": _spelt(augmentation),
         "callbacks": watching,
         "batch_size": getattr(feed, "batch_size", None),
+        "drop_last": getattr(feed, "drop_last", None) or None,
         "data": _digest(feed),
         "validation": None if validation is None else _digest(validation),
         "seed": trainer._seed if seeded else None,

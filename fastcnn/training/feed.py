@@ -76,6 +76,8 @@ class ArrayFeed(Feed):
         Of augmented images.
     classes : int or None
         How many there are, if `y` are classes: mixup makes soft targets of them.
+    drop_last : bool
+        Whether the samples of an epoch that fill no batch are left out.
     """
 
     def __init__(
@@ -88,10 +90,13 @@ class ArrayFeed(Feed):
         augmentation: Augmentation | None = None,
         dtype: Any = np.float32,
         classes: int | None = None,
+        drop_last: bool = False,
     ) -> None:
         self.X, self.y, self.weight, self.batch_size = X, y, weight, batch_size
         self.seed, self.augmentation, self.classes = seed, augmentation, classes
-        self.steps = -(-len(X) // batch_size)
+        self.drop_last = drop_last
+        self.count = len(X) // batch_size * batch_size if drop_last else len(X)  # samples of an epoch
+        self.steps = -(-self.count // batch_size)
         shape = (min(batch_size, len(X)), *X.shape[1:])
         # np.take copies an array whole unless it is laid out like this.
         self._array = X.array if isinstance(X, Rows) else X
@@ -107,7 +112,7 @@ class ArrayFeed(Feed):
         chances = self._chances(order, epoch)
         if self.augmentation is not None:
             chances = itertools.islice(chances, begin, None)
-        for first in range(begin * self.batch_size, n, self.batch_size):
+        for first in range(begin * self.batch_size, self.count, self.batch_size):
             last = min(first + self.batch_size, n)
             if order is None:
                 weight = None if self.weight is None else self.weight[first:last]

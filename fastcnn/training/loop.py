@@ -57,6 +57,7 @@ def fit(
     verbose: int,
     checkpoint: Any = None,
     checkpoint_every: Any = None,
+    drop_last: bool = False,
 ) -> History:
     """Train; see `Trainer.fit`."""
     epochs = checks.as_positive_int(epochs, "fit", "epochs")
@@ -64,7 +65,7 @@ def fit(
     if checkpoint is None and checkpoint_every is not None:
         raise ValueError(f"fit: checkpoint_every: expected None without a checkpoint; got {checkpoint_every!r}")
     file = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
-    feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation)
+    feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation, drop_last)
     validation = _validation(trainer, X_val, y_val, batch_size)
     if validation is None:
         _check_monitors(callbacks, trainer.schedule)
@@ -204,7 +205,13 @@ def _evaluate(trainer: Stepper, feed: Feed, interrupts: Interrupts | None) -> Ev
 
 
 def _feed(
-    trainer: Stepper, X: Any, y: Any, batch_size: int | None, sample_weight: Any, augmentation: Augmentation | None
+    trainer: Stepper,
+    X: Any,
+    y: Any,
+    batch_size: int | None,
+    sample_weight: Any,
+    augmentation: Augmentation | None,
+    drop_last: bool,
 ) -> Feed:
     """Return the source of the batches; the model is built where it is not yet."""
     if augmentation is not None and not isinstance(augmentation, Augmentation):
@@ -213,6 +220,8 @@ def _feed(
     if y is None:
         if batch_size is not None or sample_weight is not None:
             raise ValueError("fit: batch_size, sample_weight: expected none with batches; a batch is (x, y, weight)")
+        if drop_last:
+            raise ValueError("fit: drop_last: expected False with batches, which are taken as they come; got True")
         dtype = np.float32 if model.input_shape is None else model._flat.dtype
         return BatchFeed(X, trainer._seed, augmentation, dtype)
     if batch_size is None:
@@ -221,7 +230,10 @@ def _feed(
     x, targets, weight = check_set(X, y, sample_weight)
     trainer._build(x)
     classes = _check_classes(trainer, targets, "y")
-    return ArrayFeed(x, targets, weight, size, trainer._seed, augmentation, model._flat.dtype, classes)
+    if drop_last and len(x) < size:
+        raise ValueError(f"fit: drop_last: expected at least a batch of {size} samples; got {len(x)}")
+    dtype = model._flat.dtype
+    return ArrayFeed(x, targets, weight, size, trainer._seed, augmentation, dtype, classes, bool(drop_last))
 
 
 def _validation(trainer: Stepper, X: Any, y: Any, batch_size: int | None) -> Feed | None:

@@ -99,6 +99,7 @@ class Trainer(Stepper):
         verbose: int = 1,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int | str | None = None,
+        drop_last: bool = False,
     ) -> History:
         """Train for some epochs.
 
@@ -129,6 +130,8 @@ class Trainer(Stepper):
         checkpoint_every : int or str, optional
             Epochs from file to file; or seconds, also within an epoch: `"30 s"`. Not given: as often as takes at most
             a hundredth of the time, and when the fit ends.
+        drop_last : bool
+            Whether the samples of an epoch that fill no batch are left out: other ones in each epoch.
 
         Returns
         -------
@@ -163,7 +166,7 @@ class Trainer(Stepper):
         return fit(
             self, X, y, epochs=epochs, batch_size=batch_size, X_val=X_val, y_val=y_val, sample_weight=sample_weight,
             augmentation=augmentation, callbacks=callbacks, verbose=verbose, checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
+            checkpoint_every=checkpoint_every, drop_last=drop_last,
         )  # fmt: skip
 
     def evaluate(
