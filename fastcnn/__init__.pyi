@@ -32,6 +32,11 @@ from .layers.depthwise import DepthwiseConv2D as DepthwiseConv2D
 from .layers.depthwise import SeparableConv2D as SeparableConv2D
 from .layers.dropout import Dropout as Dropout
 from .layers.dropout import SpatialDropout2D as SpatialDropout2D
+from .layers.initializers import Dirac as Dirac
+from .layers.initializers import HeNormal as HeNormal
+from .layers.initializers import Initializer as Initializer
+from .layers.initializers import Orthogonal as Orthogonal
+from .layers.initializers import Whitening as Whitening
 from .layers.norm import BatchNorm as BatchNorm
 from .layers.norm import GroupNorm as GroupNorm
 from .layers.norm import LayerNorm as LayerNorm
@@ -41,6 +46,7 @@ from .layers.pool import GlobalMaxPool2D as GlobalMaxPool2D
 from .layers.pool import MaxPool2 as MaxPool2
 from .layers.pool import MaxPool2D as MaxPool2D
 from .layers.pool import UpSample2D as UpSample2D
+from .layers.scale import Scale as Scale
 from .layers.shape import Flatten as Flatten
 from .layers.transpose import Conv2DTranspose as Conv2DTranspose
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy
@@ -51,6 +57,7 @@ from .losses import MeanAbsoluteError as MeanAbsoluteError
 from .losses import MeanSquaredError as MeanSquaredError
 from .model import Sequential as Sequential
 from .optim.averaging import ExponentialMovingAverage as ExponentialMovingAverage
+from .optim.averaging import Lookahead as Lookahead
 from .optim.optimizer import Optimizer as Optimizer
 from .optim.optimizer import clip_by_global_norm as clip_by_global_norm
 from .optim.optimizers import SGD as SGD
@@ -62,9 +69,11 @@ from .optim.schedules import ConstantRate as ConstantRate
 from .optim.schedules import CosineDecay as CosineDecay
 from .optim.schedules import ExponentialDecay as ExponentialDecay
 from .optim.schedules import OneCycle as OneCycle
+from .optim.schedules import PowerDecay as PowerDecay
 from .optim.schedules import ReduceOnPlateau as ReduceOnPlateau
 from .optim.schedules import Schedule as Schedule
 from .optim.schedules import StepDecay as StepDecay
+from .optim.schedules import Triangle as Triangle
 from .optim.schedules import WarmUp as WarmUp
 from .runtime.threads import get_num_threads as get_num_threads
 from .runtime.threads import set_num_threads as set_num_threads

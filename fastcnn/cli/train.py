@@ -62,8 +62,8 @@ def add(verbs: Any) -> None:
         "data", metavar="DATA",
         help="digits, scikit-learn's 1797 images of 8 x 8 pixels; mnist, fashion-mnist or cifar10, a folder of that "
         "name (or cifar-10-batches-bin) in the one that the environment variable FASTCNN_DATA names; or a path: a "
-        "folder of IDX files (as MNIST's), one file of an IDX pair, an NPZ file, a file or folder of the binary CIFAR, a "
-        "folder with a folder of images per class",
+        "folder of IDX files (as MNIST's), one file of an IDX pair, an NPZ file, a file or folder of the binary CIFAR, "
+        "a folder with a folder of images per class",
     )  # fmt: skip
     completes(data, "DATA", files=True)
     parser.add_argument(

@@ -18,7 +18,7 @@ from .ir import Graph, RunContext
 from .layout import Layout
 from .load import load
 from .planner import make_plan
-from .weights import Weights
+from .weights import Weights, gradient_places
 from .workspace import Workspace
 
 CHUNK = 1 << 26  # numbers of a batch that pass through one memory; longer batches are cut
@@ -38,7 +38,7 @@ class Lowerable(Protocol):
 
     def _lower(self, graph: Graph, x: int) -> int: ...
 
-    def _gradient_places(self, flat: Array) -> dict[Weights, Gradients]: ...
+    def _gradients_by_layer(self, flat: Array) -> dict[Weights, Gradients]: ...
 
 
 class Sessions:
@@ -119,7 +119,7 @@ class Session:
         self.parts = [self.gradient]
         if len(self.shards) > 1:
             self.parts = [aligned_zeros(layer._size, dtype) for _ in self.firsts]
-        self.by_layer = [layer._gradient_places(part) for part in self.parts]
+        self.by_layer = [gradient_places(layer._gradients_by_layer(part)) for part in self.parts]
         self.number = aligned_zeros(1, np.int64)
         self.contexts = [RunContext(first=first, number=self.number) for first in self.firsts]
         self.tapes: dict[tuple[str, bool], Tape] = {}

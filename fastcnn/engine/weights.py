@@ -11,7 +11,7 @@ from ..digest import digest
 from ..settings import Fixed
 from ..typing import Array, Gradients, Shape
 from ..views import Views
-from .arrays import owned
+from .arrays import aligned_zeros, owned
 from .parameter import Parameter
 
 
@@ -174,3 +174,17 @@ class Weights(Fixed):
         if array.shape != target.shape:
             raise ValueError(f"{self.name}: {name}: expected shape {target.shape}; got shape {array.shape}")
         target[...] = array
+
+
+def gradient_places(by_layer: dict[Weights, Gradients]) -> dict[Weights, Gradients]:
+    """Return where operations leave the gradients of each layer: what is frozen has another place than `by_layer` says.
+
+    So its gradient stays zero in the flat vector, also where a kernel computes it together with others.
+    """
+    frozen = [(named, name) for layer, named in by_layer.items() for name in named if not layer._trains(name)]
+    if frozen:
+        size = max(named[name].size for named, name in frozen)
+        beside = aligned_zeros(size, frozen[0][0][frozen[0][1]].dtype)
+        for named, name in frozen:
+            named[name] = beside[: named[name].size]
+    return by_layer

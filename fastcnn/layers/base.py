@@ -408,15 +408,6 @@ class Layer(Weights, Exclusive):
         """Return where the parameters of each layer lie in a flat vector."""
         return {self: self._storage(flat)}
 
-    def _gradient_places(self, flat: Array) -> dict[Weights, Gradients]:
-        """Return where the operations of each layer leave their gradients: beside the vector, of what is frozen."""
-        places = self._gradients_by_layer(flat)
-        frozen = [(named, name) for layer, named in places.items() for name in named if not layer._trains(name)]
-        beside = aligned_zeros(max((named[name].size for named, name in frozen), default=0), flat.dtype)
-        for named, name in frozen:
-            named[name] = beside[: named[name].size]
-        return places
-
     def _check_input(self, x: Array) -> None:
         """Raise unless `x` is a batch that the layer takes."""
         if x.ndim not in (2, 4):

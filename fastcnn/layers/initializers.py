@@ -167,7 +167,7 @@ class Whitening(Initializer):
     seconds on a single GPU", arXiv:2404.00498, section 3.2, has them as a first layer that is not trained.
     """
 
-    def __init__(self, X: Any, epsilon: float = 5e-4) -> None:
+    def __init__(self, X: Array, epsilon: float = 5e-4) -> None:
         images = np.asarray(X)
         if images.ndim != 4 or not images.size or images.dtype.kind not in "fiub":
             raise ValueError(

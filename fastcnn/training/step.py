@@ -31,7 +31,7 @@ from ..engine.arrays import aligned_zeros, owned
 from ..engine.ir import Graph, RunContext, Store
 from ..engine.load import load_from
 from ..engine.planner import make_plan
-from ..engine.weights import Weights
+from ..engine.weights import Weights, gradient_places
 from ..engine.workspace import Workspace
 from ..kernels import update as kernels
 from ..losses import End, Loss, Targets
@@ -74,7 +74,9 @@ class Plan:
         self.end = End(self.graph)
         self.gradients = aligned_zeros(SHARDS * model._size, model._flat.dtype)
         rows = self.gradients.reshape(SHARDS, -1)
-        self.gradients_by_layer: list[dict[Weights, Gradients]] = [model._gradient_places(row) for row in rows]
+        self.gradients_by_layer: list[dict[Weights, Gradients]] = [
+            gradient_places(model._gradients_by_layer(row)) for row in rows
+        ]
         self.totals = aligned_zeros((SHARDS, 2), np.float64)  # of each shard: loss, hits
         self.number = aligned_zeros(1, np.int64)  # of the step; inverted when the step is taken, see `Underway`
         self.underway: Underway | None = None
