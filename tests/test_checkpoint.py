@@ -266,15 +266,15 @@ def test_a_schedule_that_no_file_can_keep_goes_on_too(tmp_path):
 
 
 def test_large_data_is_recognised_by_samples_of_it(monkeypatch):
-    from fastcnn.training import checkpoint
+    from fastcnn.training import facts
 
     X = np.arange(5000.0).reshape(1000, 5)
-    whole = checkpoint._digest_arrays([X])
-    monkeypatch.setattr(checkpoint, "DIGESTED", 4000)
-    assert sum(piece.size for piece in checkpoint._pieces(X)) == 500
-    assert checkpoint._digest_arrays([X]) != whole
+    whole = facts.digest_arrays([X])
+    monkeypatch.setattr(facts, "DIGESTED", 4000)
+    assert sum(piece.size for piece in facts._pieces(X)) == 500
+    assert facts.digest_arrays([X]) != whole
     X[0] += 1
-    assert checkpoint._digest_arrays([X]) != checkpoint._digest_arrays([X + 0.5])
+    assert facts.digest_arrays([X]) != facts.digest_arrays([X + 0.5])
 
 
 def test_the_optimizer_keeps_its_numbers(tmp_path):

@@ -18,7 +18,7 @@ from tests.processes import ROOT, run_python
 # and from the floors below.
 FLOORS = [
     "typing", "version", "lazy", "markup", "former_names", "history", "digest", "views", "exact", "draws", "checks",
-    "settings", "jit", "codegen", "kernels", "runtime", "engine", "ops", "layers", "losses", "optim", "data",
+    "settings", "jit", "codegen", "kernels", "runtime", "ranks", "engine", "ops", "layers", "losses", "optim", "data",
     "prediction", "maps", "drawing", "summary", "model", "kinks", "models", "storage", "training", "gradient_check",
     "estimators", "inspection", "saving", "exchange", "explain", "live", "display", "rehearsals", "cli",
     "__main__",

@@ -188,11 +188,19 @@ class Op(ABC):
     def sync_forward(self, shards: Sequence[tuple[int, Workspace]]) -> None:
         """Reduce what the shards, in their order, have left."""
 
+    def shared_forward(self, workspace: Workspace) -> Array:
+        """Return what of `forward_partial` `sync_forward` reads: it is all that other processes need of a shard."""
+        raise NotImplementedError(f"{type(self).__name__}: it has no shared_forward, which ranks need")
+
     def backward_partial(self, n: int, workspace: Workspace, context: RunContext) -> None:
         """Compute what the shards must tell each other before `backward`."""
 
     def sync_backward(self, shards: Sequence[tuple[int, Workspace]]) -> None:
         """Reduce what the shards, in their order, have left."""
+
+    def shared_backward(self, workspace: Workspace) -> Array:
+        """Return what of `backward_partial` `sync_backward` reads."""
+        raise NotImplementedError(f"{type(self).__name__}: it has no shared_backward, which ranks need")
 
 
 Store = dict[Hashable, Any]  # what the workspaces that are made with it have in common

@@ -131,6 +131,10 @@ class BatchNormOp(_NormOp):
         for one in kept:
             one.k, one.by_batch = first.own, True
 
+    def shared_forward(self, workspace: Workspace) -> Array:
+        moments: Array = workspace.saved[self.index].moments
+        return moments
+
     def _write(self, mean: Array, squares: Array, count: int, k: Array) -> None:
         kernels.coefficients(mean, squares, count, self.channels, self.pitch, self.gamma, self.beta, self.epsilon, k)
 
@@ -170,6 +174,10 @@ class BatchNormOp(_NormOp):
             kernels.add_sums(total, one.sums, self.pitch, shard == 0)
         count = sum(n for n, _ in shards) * self.height * self.width
         kernels.gradient_coefficients(total, count, self.channels, self.pitch, kept[0].k)
+
+    def shared_backward(self, workspace: Workspace) -> Array:
+        sums: Array = workspace.saved[self.index].sums
+        return sums[: 2 * self.pitch]
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         kept = workspace.saved[self.index]

@@ -37,6 +37,7 @@ LIMITS = (
 PATIENCE = 10000  # turns of a native loop, about 0.2 ms, that are waited before other threads get the processor
 
 _chosen: int | None = None
+_share: int | None = None
 
 
 @cache
@@ -121,7 +122,14 @@ def _default_threads() -> int:
             raise ValueError(f"{VARIABLE}: expected a positive int; got {own!r}")
         return int(own)
     limits = [limit for name in LIMITS if (limit := _limit(name)) is not None]
-    return min([available_cpus(), *limits])
+    return min([available_cpus(), *limits, *([] if _share is None else [_share])])
+
+
+def limit_threads(share: int) -> None:
+    """Let this process have no more threads by itself than its share of the processors: it is not alone."""
+    global _share  # noqa: PLW0603
+    _share = share
+    _default_threads.cache_clear()
 
 
 def _limit(name: str) -> int | None:

@@ -74,7 +74,7 @@ def describe(model: Sequential, encoder: Encoder, prefix: str = "") -> dict[str,
     """Return the description of a built model; its weights become tensors under their public names."""
     model._expect_built("save")
     assert model.input_shape is not None
-    layers = list(_leaves(model))
+    layers = list(leaves(model))
     description = {
         "model": architecture(model, encoder),
         "input_shape": list(model.input_shape),
@@ -133,7 +133,7 @@ def weights(model: Sequential, decoder: Decoder, prefix: str) -> dict[str, Array
 
 def set_extra_state(model: Sequential, states: Mapping[str, Any]) -> None:
     """Give the layers what they keep besides weights."""
-    layers = {place: layer for place, layer in _leaves(model) if layer._extra_state()}
+    layers = {place: layer for place, layer in leaves(model) if layer._extra_state()}
     if layers.keys() != states.keys():
         raise StorageError(f"extra_state: expected that of layers {', '.join(layers) or 'none'}")
     for place, layer in layers.items():
@@ -167,11 +167,11 @@ def _parameter_shapes(layer: Layer, input_shape: Shape, prefix: str = "") -> Ite
         yield prefix + name, spec.shape
 
 
-def _leaves(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+def leaves(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
     """Yield the layers that are no containers, with their places."""
     if isinstance(layer, Container):
         for place, inner in layer._children():
-            yield from _leaves(inner, f"{prefix}{place}.")
+            yield from leaves(inner, f"{prefix}{place}.")
     else:
         yield prefix[:-1], layer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 import os
 import re
@@ -17,15 +17,15 @@ import numpy as np
 
 from .. import checks
 from ..layers.repr import ShownAsCall
-from ..model import Sequential
-from ..optim.schedules import NamedSchedule, Schedule
+from ..optim.schedules import NamedSchedule
+from ..ranks.communicator import Communicator, check_alike
 from ..storage import layout, network
 from ..storage.errors import StorageError, naming
 from ..storage.layout import Contents
 from ..storage.values import Decoder, Encoder, field
-from ..typing import Array
 from .callbacks import Callback, Run
-from .feed import ArrayFeed, BatchFeed, Feed, Rows
+from .facts import digest_arrays, spelt, start_of
+from .feed import ArrayFeed, BatchFeed, Feed
 from .saved import INTEGER, describe_trainer, restore_history, restore_progress
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 SECONDS = re.compile(r"(\d+(?:\.\d+)?) ?s")
 PATIENCE = 60.0  # seconds within an epoch after which a file is written, if nothing else is said
 SHARE = 0.01  # of the time that may go into files, if nothing else is said
-DIGESTED = 1 << 28  # bytes of an array beyond which evenly spaced samples of it are looked at
 
 
 @dataclass
@@ -80,35 +79,48 @@ class Checkpoint:
         If the file cannot be written there.
     """
 
-    def __init__(self, path: Any, every: Any) -> None:
+    def __init__(self, path: Any, every: Any, ranks: Communicator | None = None) -> None:
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"fit: checkpoint: expected a path; got {path!r}")
-        self.path = Path(path)
+        self.path, self.ranks = Path(path), ranks
         self.epochs, self.seconds = _interval(every)
         folder = Path(os.path.realpath(self.path)).parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
+        if self.speaks and not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise OSError(f"fit: checkpoint: {self.path}: expected a file in a folder that can be written to")
         self.written, self.cost = time.perf_counter(), 0.0
         self.identity: dict[str, Any] = {}
         self.token = secrets.token_hex(8)  # of the run; a trainer that has begun it in this process knows it
+        if ranks is not None:
+            self.token = ranks.first(self.token.encode()).decode()
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process reads and writes the file: of several ranks the first does."""
+        return self.ranks is None or self.ranks.rank == 0
+
+    def _decided(self, wish: bool) -> bool:
+        """Return what the first rank wishes: clocks differ."""
+        return wish if self.ranks is None else self.ranks.decide(wish)
 
     # Writing.
 
     def step(self, run: Run, callbacks: Sequence[Callback], tally: Tally) -> None:
         """Write the file after a step, if it is time."""
         waited = time.perf_counter() - self.written
-        if self.epochs is None and waited >= (self.seconds or max(PATIENCE, self.cost / SHARE)):
+        if self.epochs is None and self._decided(waited >= (self.seconds or max(PATIENCE, self.cost / SHARE))):
             self.write(run, callbacks, tally)
 
     def epoch(self, run: Run, callbacks: Sequence[Callback], *, last: bool) -> None:
         """Write the file after an epoch, if it is time; after the last one in any case."""
         waited = time.perf_counter() - self.written
         due = waited >= (self.seconds or self.cost / SHARE) if self.epochs is None else run.epoch % self.epochs == 0
-        if due or last:
+        if self._decided(due) or last:
             self.write(run, callbacks, None)
 
     def write(self, run: Run, callbacks: Sequence[Callback], tally: Tally | None) -> None:
         """Write the file; `tally` is that of the epoch which is not over."""
+        if not self.speaks:
+            return
         began = time.perf_counter()
         trainer, encoder = run.trainer, Encoder(network.TABLE)
         description = describe_trainer(trainer, encoder, whole=False)
@@ -141,10 +153,10 @@ class Checkpoint:
             If it is of another run.
         """
         self.identity = _identity(run.trainer, feed, validation, callbacks)
-        if not os.path.lexists(self.path):
+        contents = self._read()
+        if contents is None:
             run.trainer._run = self.token
             return Tally(run.trainer.epochs)
-        contents = layout.read(self.path)
         with naming(str(self.path)):
             description = contents.description
             if contents.kind != "Trainer" or not isinstance(description, dict) or "run" not in description:
@@ -162,6 +174,15 @@ class Checkpoint:
         feed.seed = run.trainer._seed
         self.written, run.trainer._run = time.perf_counter(), self.token
         return Tally(run.trainer.epochs) if kept is None else Tally(*kept)
+
+    def _read(self) -> Contents | None:
+        """Return what the file holds, None if there is none; of several ranks the first one reads it for all."""
+        if not self._decided(os.path.lexists(self.path)):
+            return None
+        if self.ranks is None:
+            return layout.read(self.path)
+        with naming(str(self.path)):
+            return layout.read(io.BytesIO(self.ranks.first(self.path.read_bytes() if self.speaks else b"")))
 
     def _compare(self, trainer: Stepper, description: Any) -> None:
         """Raise unless the file is of this run."""
@@ -218,14 +239,14 @@ def _identity(trainer: Stepper, feed: Feed, validation: Feed | None, callbacks: 
     ]
     augmentation = getattr(feed, "augmentation", None)
     return {
-        "architecture": _spelt(model),
+        "architecture": spelt(model),
         "dtype": model._flat.dtype.name if built else None,
-        "loss": _spelt(trainer.loss),
-        "optimizer": _spelt(trainer.optimizer),
-        "schedule": _spelt(schedule),
+        "loss": spelt(trainer.loss),
+        "optimizer": spelt(trainer.optimizer),
+        "schedule": spelt(schedule),
         "schedule_steps": schedule.steps if isinstance(schedule, NamedSchedule) else None,
-        "ema": _spelt(trainer.ema),
-        "augmentation": _spelt(augmentation),
+        "ema": spelt(trainer.ema),
+        "augmentation": spelt(augmentation),
         "callbacks": watching,
         "batch_size": getattr(feed, "batch_size", None),
         "drop_last": getattr(feed, "drop_last", None) or None,
@@ -233,20 +254,25 @@ def _identity(trainer: Stepper, feed: Feed, validation: Feed | None, callbacks: 
         "validation": None if validation is None else _digest(validation),
         "seed": trainer._seed if seeded else None,
         "began": [trainer.steps, trainer.epochs],
-        "weights": _start(model) if built and isinstance(trainer.random_state, INTEGER) else None,
+        "weights": start_of(model) if built and isinstance(trainer.random_state, INTEGER) else None,
     }
 
 
-def _spelt(thing: Any) -> Any:
-    """Return a thing as JSON, arrays by their digest; of what no file can keep the name of its class."""
-    if callable(thing) and not isinstance(thing, Schedule):
-        return {"function": getattr(thing, "__qualname__", type(thing).__qualname__)}
-    encoder = Encoder(network.TABLE)
-    try:
-        spelt = encoder.encode(thing, "")
-    except TypeError:
-        return {"object": type(thing).__qualname__}
-    return [spelt, _digest_arrays(encoder.tensors.values())] if encoder.tensors else spelt
+def check_fit(
+    trainer: Stepper,
+    ranks: Communicator,
+    feed: Feed,
+    validation: Feed | None,
+    callbacks: Sequence[Callback],
+    epochs: int,
+    path: Any,
+) -> None:
+    """Raise on all ranks, before the first step, unless all of them are about to do the same."""
+    identity = _identity(trainer, feed, validation, callbacks)
+    facts: dict[str, Any] = {"epochs": epochs, "batch_size": identity.pop("batch_size")}
+    facts |= {NAMES.get(name, name): fact for name, fact in identity.items()}
+    facts["checkpoint"] = None if path is None else str(path)
+    check_alike(ranks, "fit", {name: json.dumps(fact) for name, fact in facts.items()})
 
 
 def _settled(spelt: Any) -> Any:
@@ -264,12 +290,6 @@ def _words(their: Any, own: Any) -> str:
     return f": {texts[0]}, not {texts[1]}"
 
 
-def _start(model: Sequential) -> str:
-    """Return a digest of the weights, and of the seeds of layers."""
-    states = [layer._extra_state() for layer in model._modes()]
-    return _digest_arrays(model._weights().values(), json.dumps(states))
-
-
 def _states(callbacks: Sequence[Callback]) -> list[tuple[Callback, dict[str, Any]]]:
     """Return the callbacks that remember something, with what it is."""
     states = [(callback, dict(callback.get_state())) for callback in callbacks]
@@ -279,33 +299,11 @@ def _states(callbacks: Sequence[Callback]) -> list[tuple[Callback, dict[str, Any
 def _digest(feed: Feed) -> str | None:
     """Return a digest of the data of a feed; None for batches that are made when they are asked for."""
     if isinstance(feed, ArrayFeed):
-        return _digest_arrays([feed.X, feed.y, *([] if feed.weight is None else [feed.weight])])
+        return digest_arrays([feed.X, feed.y, *([] if feed.weight is None else [feed.weight])])
     assert isinstance(feed, BatchFeed)
     if not isinstance(feed.source, list | tuple):
         return None
-    return _digest_arrays(np.asarray(array) for batch in feed.source for array in batch if array is not None)
-
-
-def _digest_arrays(arrays: Any, words: str = "") -> str:
-    """Return SHA-256 of arrays, of large ones of evenly spaced samples."""
-    digest = hashlib.sha256(words.encode())
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        for piece in _pieces(array):
-            digest.update(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
-
-
-def _pieces(array: Array | Rows) -> Any:
-    """Yield an array in pieces, or samples of it."""
-    if array.ndim == 0 or not array.size:
-        yield np.asarray(array)
-        return
-    bytes_each = array.size // len(array) * array.dtype.itemsize
-    spacing = max(1, -(-bytes_each * len(array) // DIGESTED))
-    rows = max(1, (1 << 22) // max(1, bytes_each)) * spacing
-    for first in range(0, len(array), rows):
-        yield array[first : first + rows : spacing]
+    return digest_arrays(np.asarray(array) for batch in feed.source for array in batch if array is not None)
 
 
 def _interval(every: Any) -> tuple[int | None, float | None]:

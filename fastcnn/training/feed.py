@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -49,9 +49,13 @@ class Feed(ABC):
     ----------
     steps : int or None
         Batches of an epoch, if known.
+    own : function or None
+        From the length of a batch to the images of it that this process reads; what stands in place of the others does
+        not matter. None: all.
     """
 
     steps: int | None
+    own: Callable[[int], slice] | None = None
 
     @abstractmethod
     def batches(self, epoch: int, begin: int = 0) -> Iterator[Batch]:
@@ -103,8 +107,8 @@ class ArrayFeed(Feed):
         self._places: IntArray | None = X.places if isinstance(X, Rows) else None
         flags = self._array.flags
         self._simple = flags.c_contiguous and flags.aligned and X.dtype.isnative
-        self._buffers = [np.empty(shape, X.dtype) if self._simple else None for _ in range(2)]
-        self._images = np.empty((2, *shape), augmentation._dtype(X.dtype, dtype)) if augmentation else None
+        self._buffers = [np.zeros(shape, X.dtype) if self._simple else None for _ in range(2)]
+        self._images = np.zeros((2, *shape), augmentation._dtype(X.dtype, dtype)) if augmentation else None
 
     def batches(self, epoch: int, begin: int = 0) -> Iterator[Batch]:
         n = len(self.X)
@@ -119,9 +123,10 @@ class ArrayFeed(Feed):
                 yield Batch(self.X[first:last], self.y[first:last], weight)
                 continue
             chosen = order[first:last]
-            x, y = self._gather(chosen, 0), self.y[chosen]
+            own = slice(0, len(chosen)) if self.own is None else self.own(len(chosen))
+            x, y = self._gather(chosen, 0, own), self.y[chosen]
             if self.augmentation is not None:
-                x, y = self._augmented(self.augmentation, x, y, chosen, next(chances), epoch)
+                x, y = self._augmented(self.augmentation, x, y, chosen, next(chances), epoch, own)
             yield Batch(x, y, None if self.weight is None else self.weight[chosen])
 
     def _chances(self, order: IntArray | None, epoch: int) -> Iterator[Chances]:
@@ -136,31 +141,36 @@ class ArrayFeed(Feed):
             for begin in range(0, len(chosen), self.batch_size):
                 yield drawn.of(begin, begin + self.batch_size)
 
-    def _gather(self, chosen: IntArray, which: int) -> Array:
+    def _gather(self, chosen: IntArray, which: int, own: slice) -> Array:
         buffer = self._buffers[which]
         if buffer is None:
-            return self.X[chosen]
-        places = chosen if self._places is None else self._places[chosen]
+            if self.own is None:
+                return self.X[chosen]
+            found = np.zeros((len(chosen), *self.X.shape[1:]), self.X.dtype)
+            found[own] = self.X[chosen[own]]
+            return found
+        places = chosen[own] if self._places is None else self._places[chosen[own]]
         # "clip" since "raise" makes a copy in between; the indices are a permutation's.
-        return np.take(self._array, places, axis=0, out=buffer[: len(chosen)], mode="clip")
+        np.take(self._array, places, axis=0, out=buffer[own], mode="clip")
+        return buffer[: len(chosen)]
 
     def _augmented(
-        self, augmentation: Augmentation, x: Array, y: Array, chosen: IntArray, chances: Chances, epoch: int
+        self, augmentation: Augmentation, x: Array, y: Array, chosen: IntArray, chances: Chances, epoch: int, own: slice
     ) -> tuple[Array, Any]:
         assert self._images is not None
         assert self.seed is not None
-        key = (self.seed, epoch)
-        images = augmentation._write(x, chances, self._images[0, : len(x)])
+        key, batch = (self.seed, epoch), self._images[0, : len(x)]
+        images = augmentation._write(x[own], chances.of(own.start, own.stop), batch[own])
         if not augmentation.mixup:
-            return images, y
+            return batch, y
         partner, share = augmentation._partners(chosen, key, len(self.X))
-        chances = augmentation._draw(partner, key, self.X.shape)
-        others = augmentation._write(self._gather(partner, 1), chances, self._images[1, : len(x)])
-        factor = share.astype(images.dtype).reshape(-1, *[1] * (images.ndim - 1))
+        chances = augmentation._draw(partner[own], key, self.X.shape)
+        others = augmentation._write(self._gather(partner, 1, own)[own], chances, self._images[1, : len(images)])
+        factor = share[own].astype(images.dtype).reshape(-1, *[1] * (images.ndim - 1))
         images -= others
         images *= factor
         images += others
-        return images, _mixed(y, self.y[partner], share, self.classes)
+        return batch, _mixed(y, self.y[partner], share, self.classes)
 
 
 def _mixed(y: Array, other: Array, share: Array, classes: int | None) -> Array:

@@ -14,6 +14,7 @@ from .snapshot import Snapshot
 if TYPE_CHECKING:
     from .stepper import Stepper
 
+FIRST = "is the first whose output is not"
 LARGE = 20.0  # beyond what any scaling to mean 0 and variance 1 leaves
 
 
@@ -46,16 +47,17 @@ class Guard:
             return loss
         where = self._bad_weight() if math.isfinite(loss) else ""
         self._restore()
-        where = where or self._bad_layer(batch.x)
+        where = where or self._agreed(self._bad_layer(batch.x))
         self._restore()  # to look for the layer was one more forward
         rate, most = trainer.optimizer.learning_rate, np.abs(batch.x).max()
         advice = "A smaller learning rate may help"
         if batch.x.dtype != np.uint8 and most > LARGE:
             advice = f"X, with numbers up to {most:.4g}, should be scaled to about 1, or the learning rate be smaller"
-        raise FloatingPointError(
+        error = FloatingPointError(
             f"fit: epoch {epoch}, step {step}, learning rate {rate:.4g}: {where}; the weights are those from before "
             f"this step. {advice}"
         )
+        raise error if trainer.communicator is None else trainer.communicator.everybodys(error)
 
     def _remember(self) -> None:
         trainer = self.trainer
@@ -65,6 +67,13 @@ class Guard:
     def _restore(self) -> None:
         self._before.restore()
         vars(self.trainer).update(self._trainer)
+
+    def _agreed(self, where: str) -> str:
+        """Return the words of the first rank that has found a layer: each knows its own images alone."""
+        if self.trainer.communicator is None:
+            return where
+        said = self.trainer.communicator.words(where)
+        return next((words for words in said if FIRST in words), said[0])
 
     def _bad_weight(self) -> str:
         """Name the first weight that the step has spoilt."""
@@ -83,7 +92,7 @@ class Guard:
             for place, layer in enumerate(self.trainer.model.layers):
                 x = layer.forward(x)
                 if not np.isfinite(x).all():
-                    return f"the loss is not finite: layer {place} ({layer.name}) is the first whose output is not"
+                    return f"the loss is not finite: layer {place} ({layer.name}) {FIRST}"
         return f"the loss is not finite, though the output of the last layer, {place} ({layer.name}), is"
 
 

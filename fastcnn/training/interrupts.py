@@ -7,6 +7,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
+from ..history import History
+
 
 class Interrupts:
     """A context in which the first Ctrl-C only sets `asked`.
@@ -33,6 +35,9 @@ class Interrupts:
     ) -> None:
         if self._ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def meet(self, history: History) -> None:
+        """Come after each step, and after each epoch: where there are ranks, they agree here."""
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -14,9 +15,11 @@ from ..data.augmentation import Augmentation
 from ..history import Epoch, History, line
 from ..losses import CrossEntropy
 from ..optim.schedules import NamedSchedule, Schedule
+from ..ranks.communicator import Communicator
 from ..typing import Array, Shape
+from .accord import Accord
 from .callbacks import Callback, Run
-from .checkpoint import Checkpoint, Tally
+from .checkpoint import Checkpoint, Tally, check_fit
 from .feed import ArrayFeed, Batch, BatchFeed, Feed, check_set
 from .guard import Guard
 from .interrupts import Interrupts
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from .stepper import Stepper
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
 INTERRUPTED = "Ctrl-C"
 
 
@@ -42,6 +47,20 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
+def _together(work: Callable[Concatenate[Stepper, P], T]) -> Callable[Concatenate[Stepper, P], T]:
+    """Return a function that an exception ends on all ranks, where there are several."""
+
+    @wraps(work)
+    def call(trainer: Stepper, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if trainer.communicator is None:
+            return work(trainer, *args, **kwargs)
+        with trainer.communicator.together():
+            return work(trainer, *args, **kwargs)
+
+    return call
+
+
+@_together
 def fit(
     trainer: Stepper,
     X: Any,
@@ -64,7 +83,8 @@ def fit(
     _check_callbacks(callbacks)
     if checkpoint is None and checkpoint_every is not None:
         raise ValueError(f"fit: checkpoint_every: expected None without a checkpoint; got {checkpoint_every!r}")
-    file = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
+    ranks = trainer.communicator
+    file = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, ranks)
     feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation, drop_last)
     validation = _validation(trainer, X_val, y_val, batch_size)
     if validation is None:
@@ -75,7 +95,10 @@ def fit(
     steps = None if feed.steps is None else epochs * feed.steps
     if isinstance(trainer.schedule, NamedSchedule):
         trainer.schedule.begin(float(trainer.optimizer.learning_rate), trainer.steps, steps)
-    with Interrupts() as interrupts, progress(steps, quiet=not verbose) as shown:
+    if ranks is not None:
+        check_fit(trainer, ranks, feed, validation, callbacks, epochs, checkpoint)
+    quiet = not verbose or (ranks is not None and ranks.rank > 0)
+    with _interrupts(ranks) as interrupts, progress(steps, quiet=quiet) as shown:
         run._interrupts = interrupts
         for callback in callbacks:
             callback.begin(run)
@@ -100,6 +123,7 @@ def fit(
                 trainer.schedule.end_epoch(epoch)
             for callback in callbacks:
                 callback.epoch(run, epoch)
+            interrupts.meet(run.history)
             if file is not None and not interrupted:
                 file.epoch(run, callbacks, last=run.epoch == epochs or run.history.stopped is not None)
             tally = Tally(trainer.epochs)
@@ -108,12 +132,17 @@ def fit(
     return run.history
 
 
+@_together
 def evaluate(trainer: Stepper, X: Any, y: Any, *, batch_size: int | None, sample_weight: Any) -> Evaluation:
     """Measure; see `Trainer.evaluate`."""
     if y is None:
         return _evaluate(trainer, BatchFeed(X, 0, what="evaluate"), None)
     size = checks.as_positive_int(256 if batch_size is None else batch_size, "evaluate", "batch_size")
     return _evaluate(trainer, ArrayFeed(*check_set(X, y, sample_weight, what="evaluate"), size), None)
+
+
+def _interrupts(ranks: Communicator | None) -> Interrupts:
+    return Interrupts() if ranks is None else Accord(ranks)
 
 
 def _train_epoch(
@@ -152,6 +181,7 @@ def _train_epoch(
             for callback in callbacks:
                 callback.batch(run)
             aside += time.perf_counter() - before
+        interrupts.meet(run.history)
         if _stopped(run, interrupts):
             break
         if file is not None:
@@ -233,7 +263,10 @@ def _feed(
     if drop_last and len(x) < size:
         raise ValueError(f"fit: drop_last: expected at least a batch of {size} samples; got {len(x)}")
     dtype = model._flat.dtype
-    return ArrayFeed(x, targets, weight, size, trainer._seed, augmentation, dtype, classes, bool(drop_last))
+    feed = ArrayFeed(x, targets, weight, size, trainer._seed, augmentation, dtype, classes, bool(drop_last))
+    if trainer.communicator is not None:
+        feed.own = trainer._own_images
+    return feed
 
 
 def _validation(trainer: Stepper, X: Any, y: Any, batch_size: int | None) -> Feed | None:

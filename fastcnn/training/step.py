@@ -85,6 +85,7 @@ class Plan:
         self.stores: dict[tuple[str, int], Store] = {}
         self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
         self.steps: dict[Any, Step] = {}
+        self.is_fed = False  # whether batches come from a feed whose data is known
         self.meetings: dict[tuple[str, int, int], Tape] = {}  # by direction, stage, length of the batch
         self.rehearsed = False  # whether all kernels of a step are there
 
@@ -101,9 +102,16 @@ class Plan:
         key = x.shape, x.dtype, *[array.dtype for array in targets.arrays]
         step = self.steps.get(key)
         if step is None:
-            self.steps[key] = step = Step(self, x, targets)
+            self.steps[key] = step = self._new_step(x, targets)
         step.take_in(x, targets)
         return step
+
+    def images(self, n: int) -> slice:
+        """Return which images of a batch of `n` this process looks at."""
+        return slice(0, n)
+
+    def _new_step(self, x: Array, targets: Targets) -> Step:
+        return Step(self, x, targets)
 
     def settle(self) -> int | None:
         """Take back a step that an exception has torn off, or end it, if its update is done; return its steps so far.
@@ -171,6 +179,7 @@ class Step:
         self.images, self.is_loaded = self._place(x)
         self.source, self.like = owned(np.array([plan.small.ctypes.data])), np.zeros(0, x.dtype)
         self.totals = plan.totals[: len(self.cuts)]
+        self.shards = range(len(self.cuts))  # those that are computed in this process
         self.preparation = parallel.Tasks([[call] for call in schedule.prepare_calls(plan.graph)])
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
         self.jobs: dict[tuple[str, int, int], parallel.Jobs | None] = {}
@@ -208,9 +217,9 @@ class Step:
         plan.number[0] = number
         if update is None or not update.is_for(optimizer, ema):
             self.whole.clear()
-            self.update = update = Update(plan, len(self.cuts), optimizer, ema)
+            self.update = update = self._new_update(optimizer, ema)
             if not plan.rehearsed:
-                rehearse(self._all_calls(update))
+                self._rehearse(update)
                 plan.rehearsed = True
         whole = self.whole.get(threads)
         if whole is not None:
@@ -220,11 +229,18 @@ class Step:
             return self._means()
         plan.underway = number, update.steps(), update.snapshot(threads)
         self._forward_and_backward(threads)
+        self._reduce(threads)
         update.begin()
         update.run(threads)
         if threads not in self.whole and self._is_recorded(threads):
             self.whole[threads] = self._join(update, threads)
         return self._means()
+
+    def _new_update(self, optimizer: Optimizer, ema: Average | None) -> Update:
+        return Update(self.plan, len(self.cuts), optimizer, ema)
+
+    def _reduce(self, threads: int) -> None:
+        """Come before the update, which sums up the rows of all shards."""
 
     def measure(self, threads: int) -> tuple[float, float]:
         """Return loss and accuracy of the model as it predicts."""
@@ -272,7 +288,7 @@ class Step:
         meeting = self.plan.meetings.get((direction, stage, self.n))
         if meeting is not None:
             return parallel.part_of_jobs([[meeting]])
-        shards, workers = self._order(stage), range(min(threads, len(self.cuts)))
+        shards, workers = self._order(stage), range(min(threads, len(self.shards)))
         return parallel.part_of_jobs(
             [[self.tapes[direction, stage, shard, worker] for shard in shards] for worker in workers]
         )
@@ -313,6 +329,9 @@ class Step:
         elif self.plan.graph.goes_back(op):
             yield Call(op, op.sync_backward, (self.plan.meeting(self.cuts),))
 
+    def _rehearse(self, update: Update) -> None:
+        rehearse(self._all_calls(update))
+
     def _all_calls(self, update: Update) -> Iterator[Call]:
         """Yield the calls of a step, of the first shard and the first piece: the others need the same kernels."""
         yield from schedule.prepare_calls(self.plan.graph)
@@ -320,17 +339,17 @@ class Step:
             if direction.startswith("meet"):
                 yield from self._meeting_calls(direction, stage)
             else:
-                yield from self._calls(direction, stage, 0, 0)
+                yield from self._calls(direction, stage, self.shards[0] if self.shards else 0, 0)
         for tasks in ([update.norm.tasks] if update.clips else []) + [update.sweep.tasks]:
             yield from tasks[0]
 
     def _order(self, stage: int) -> range:
         """Return the shards back and forth: what was written last is still in the caches."""
-        return range(len(self.cuts))[:: -1 if stage % 2 else 1]
+        return self.shards[:: -1 if stage % 2 else 1]
 
     def run(self, direction: str, stage: int, threads: int) -> None:
         """Run a stage of all shards: without Python, as soon as every worker has recorded every shard."""
-        shards, threads = self._order(stage), min(threads, len(self.cuts))
+        shards, threads = self._order(stage), min(threads, len(self.shards))
         key = direction, stage, threads
         jobs = self.jobs.get(key)
         if jobs is not None:

@@ -15,6 +15,7 @@ from ..optim.averaging import Average
 from ..optim.optimizer import Optimizer
 from ..optim.optimizers import OPTIMIZERS, SGD
 from ..optim.schedules import SCHEDULES, NamedSchedule
+from ..ranks.communicator import Communicator
 from ..runtime import threads as parallel
 from ..settings import Setting
 from ..typing import Array, RandomState
@@ -48,6 +49,7 @@ class Stepper:
         lambda value, owner, name: None if value is None else parallel.check_threads(value)
     )
     random_state: Setting[RandomState] = Setting(lambda value, owner, name: value)
+    communicator: Setting[Communicator | None] = Setting(lambda value, owner, name: _as_communicator(value))
 
     def __init__(
         self,
@@ -59,8 +61,10 @@ class Stepper:
         *,
         schedule: str | Callable[[int], float] | None = None,
         ema: Average | None = None,
+        communicator: Any = None,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.communicator = communicator
         self.schedule, self.ema, self.threads, self.random_state = schedule, ema, threads, random_state
         self._changed("threads")
         self.accuracy = float("nan")
@@ -92,6 +96,9 @@ class Stepper:
         any moment. A large `x` is read where it is: then a step sees old and new pixels, and the memory must stay, as
         NumPy sees to unless `x.resize(refcheck=False)` is called.
         """
+        if self.communicator is not None and not self.communicator.is_together:
+            with self.communicator.together():
+                return self.step(x, y, sample_weight=sample_weight)
         model, _, optimizer, schedule, ema, threads = self._parts
         with model._lock:
             try:
@@ -156,7 +163,7 @@ class Stepper:
                 for name, thing in (("optimizer", self.optimizer), ("ema", self.ema))
                 if thing is not None and thing._model is self.model
             }
-            return {**vars(self), "_plan": None, "_remembered": remembered}
+            return {**vars(self), "_plan": None, "communicator": None, "_remembered": remembered}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Let optimizer and average go on where those of the original were."""
@@ -172,12 +179,19 @@ class Stepper:
         with self.model._lock:
             if self.model.input_shape is None:
                 self.model.build(x.shape[1:], random_state=self.random_state)
+                if self.communicator is not None and not isinstance(self.random_state, int | np.integer):
+                    from .facts import share_start
+
+                    share_start(self.communicator, self.model)
 
     @property
     def _seed(self) -> int:
         """What the order and the augmentation of all epochs depend on; drawn when it is first needed."""
         if self._drawn is None:
-            self._drawn = self._draw_seed()
+            drawn = self._draw_seed()
+            if self.communicator is not None and not isinstance(self.random_state, int | np.integer):
+                drawn = int(self.communicator.first(str(drawn).encode()))
+            self._drawn = drawn
         return self._drawn
 
     def _draw_seed(self) -> int:
@@ -191,6 +205,8 @@ class Stepper:
         self._parts = self.model, self.loss, self.optimizer, self.schedule, self.ema, self.threads
         if name == "random_state":
             self._drawn = None
+        if name == "communicator":
+            self._plan = None
 
     def _bind(self) -> None:
         """Let the optimizer and the average know their model, so that their state can be read and set."""
@@ -208,19 +224,50 @@ class Stepper:
             return plan
         self._build(x)
         model._check_input(x)
-        if plan is None or not (plan.is_for(model, loss) and plan.has_room(len(x))):
-            plan = Plan(model, loss, len(x))
+        plan = self._plan_for(len(x))
+        plan.shapes.add(x.shape)
+        return plan
+
+    def _plan_for(self, n: int) -> Plan:
+        """Return a plan with room for a batch of `n`; the model is built."""
+        model, loss, plan = self.model, self.loss, self._plan
+        if plan is None or not (plan.is_for(model, loss) and plan.has_room(n)):
+            plan = self._new_plan(n)
             model._keep(gradients=model._show(plan.gradients[: model._size]))
             self._bind()
             self._plan = plan
-        plan.shapes.add(x.shape)
         return plan
+
+    def _own_images(self, n: int) -> slice:
+        """Return which images of a batch of `n` this rank looks at; from now on batches are those of a feed."""
+        plan = self._plan_for(n)
+        plan.is_fed = True
+        return plan.images(n)
+
+    def _new_plan(self, n: int) -> Plan:
+        if self.communicator is None:
+            return Plan(self.model, self.loss, n)
+        from .facts import check_parts
+        from .ranked import RankedPlan
+
+        parts = {name: getattr(self, name) for name in ("loss", "optimizer", "schedule", "ema")}
+        check_parts(self.communicator, self.model, {**parts, "steps": [self.steps, self.epochs]})
+        return RankedPlan(self.model, self.loss, n, self.communicator)
 
 
 def _as_batch(x: Any) -> Array:
     """Return a batch as real numbers, C-ordered; uint8 stays. Nobody else has the array, to set its shape or dtype."""
     array = np.asarray(x).view()
     return np.ascontiguousarray(array if array.dtype.char == "B" else checks.as_images(array, "Trainer", "x"))
+
+
+def _as_communicator(communicator: Any) -> Communicator | None:
+    """Return the ranks; None if this is the only one."""
+    if communicator is None:
+        return None
+    from ..ranks.mpi import as_communicator
+
+    return as_communicator(communicator)
 
 
 def _as_optimizer(optimizer: Any) -> Optimizer:

@@ -1,0 +1,181 @@
+"""Ranks by MPI, through mpi4py: exchanges that are begun and then looked after, so that a failure elsewhere is seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..runtime.threads import available_cpus, limit_threads
+from ..typing import Array
+from .communicator import Communicator, RankError
+
+LOOKS = 64  # looks at an exchange between two at the other ranks' failures
+GRACE = 1.0  # seconds that a rank leaves to the one that has failed, so that it speaks first
+SENDING = 0.5  # seconds in which a rank that has failed tries to say so
+FAILURE = 1  # tag of a message
+
+
+class MPICommunicator(Communicator):
+    """The ranks of a communicator of MPI.
+
+    All is done in a duplicate of the communicator, so messages of a person's own are not disturbed.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        super().__init__()
+        from mpi4py import MPI
+
+        if comm == MPI.COMM_NULL or comm.Is_inter():
+            raise ValueError("communicator: expected an intracommunicator of MPI; got another one")
+        self._mpi: Any = MPI
+        self._data, self._control = comm.Dup(), comm.Dup()
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self._persistent: dict[Any, list[Any]] = {}
+        self._abandoned: list[Any] = []  # what MPI may still write to
+        self._failures: dict[int, tuple[int, str]] = {}  # by the number of the undertaking
+        limit_threads(self._share_of_processors())
+
+    # Exchanges.
+
+    def gather(self, array: Array, bounds: Sequence[int]) -> None:
+        counts = [end - begin for begin, end in pairwise(bounds)]
+        if not bounds[-1]:
+            return
+        with self._unbroken(array):
+            request = self._data.Iallgatherv(self._mpi.IN_PLACE, [array, (counts, [*bounds[:-1]])])
+            self._wait([request])
+
+    def exchange(self, matrix: Array, rows: Sequence[int], columns: Sequence[int]) -> None:
+        key = matrix.ctypes.data, matrix.shape, matrix.dtype.char, tuple(rows), tuple(columns)
+        if key not in self._persistent:
+            self._persistent[key] = [matrix, [*self._messages(matrix, rows, columns)]]
+        requests = self._persistent[key][1]
+        if requests:
+            with self._unbroken(matrix):
+                self._mpi.Prequest.Startall(requests)
+                self._wait(requests)
+
+    def _messages(self, matrix: Array, rows: Sequence[int], columns: Sequence[int]) -> Iterator[Any]:
+        """Yield the requests of an exchange: a message for each row and each other rank."""
+        first, last = columns[self.rank], columns[self.rank + 1]
+        for other in range(self.size):
+            if other == self.rank:
+                continue
+            for row in range(rows[other], rows[other + 1]):
+                if first < last:
+                    yield self._data.Recv_init(matrix[row, first:last], other, row)
+            begin, end = columns[other], columns[other + 1]
+            for row in range(rows[self.rank], rows[self.rank + 1]):
+                if begin < end:
+                    yield self._data.Send_init(matrix[row, begin:end], other, row)
+
+    @contextmanager
+    def _unbroken(self, *buffers: Array) -> Iterator[None]:
+        """Keep buffers alive if an exception leaves an exchange in the middle; there is no other one then."""
+        if self._abandoned:
+            raise RankError("communicator: an exception has left an exchange in the middle: start the ranks anew")
+        try:
+            yield
+        except BaseException:
+            self._abandoned.append(buffers)
+            raise
+
+    def _wait(self, requests: list[Any]) -> None:
+        """Wait for requests, and raise if another rank has failed meanwhile."""
+        done, looks = self._mpi.Request.Testall, 0
+        try:
+            while not done(requests):
+                looks += 1
+                if looks % LOOKS == 0:
+                    self._look()
+                    os.sched_yield()
+        except BaseException:
+            self._abandoned.append(requests)
+            raise
+
+    # Failures.
+
+    def announce(self, error: BaseException) -> None:
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        message = json.dumps([self._undertakings, self.rank, text[:2000]]).encode()
+        data = np.frombuffer(message, np.uint8).copy()
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        requests = [self._control.Isend(data, rank, FAILURE) for rank in others]
+        end = time.monotonic() + SENDING
+        while not self._mpi.Request.Testall(requests) and time.monotonic() < end:
+            pass
+        self._sent = data, requests
+
+    def _look(self) -> None:
+        """Raise if another rank has failed in what is done now."""
+        status = self._mpi.Status()
+        while self._control.Iprobe(self._mpi.ANY_SOURCE, FAILURE, status):
+            data = np.empty(status.Get_count(self._mpi.BYTE), np.uint8)
+            self._control.Recv(data, status.Get_source(), FAILURE)
+            number, rank, text = json.loads(data.tobytes())
+            self._failures.setdefault(number, (rank, text))
+        if self._undertakings in self._failures:
+            rank, text = self._failures[self._undertakings]
+            time.sleep(GRACE)
+            self._end_all()
+            raise RankError(f"rank {rank} of {self.size} has failed: {text}")
+
+    def _end_all(self) -> None:
+        """Let the end of this process be that of all: a rank that has failed may wait for this one for ever."""
+        from mpi4py.run import set_abort_status
+
+        set_abort_status(1)
+
+    # Processors.
+
+    def _share_of_processors(self) -> int:
+        """Return the processors of this rank's own; a share of those that it has in common with others."""
+        near = self._data.Split_type(self._mpi.COMM_TYPE_SHARED)
+        most = os.cpu_count() or 1
+        masks = np.zeros((near.Get_size(), most), np.uint8)
+        own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(most)
+        masks[near.Get_rank(), [cpu for cpu in own if cpu < most]] = 1
+        near.Allgather(self._mpi.IN_PLACE, masks)
+        mine = masks[near.Get_rank()]
+        sharing = np.count_nonzero((masks & mine).any(axis=1))
+        near.Free()
+        return max(1, available_cpus() // int(sharing))
+
+
+_known: list[tuple[Any, MPICommunicator]] = []  # duplicates are made once for each communicator
+
+
+def mpi_communicator(comm: Any) -> MPICommunicator:
+    """Return the ranks of a communicator of mpi4py; for all ranks at once, the first time."""
+    for other, known in _known:
+        if other == comm:
+            return known
+    _known.append((comm, MPICommunicator(comm)))
+    return _known[-1][1]
+
+
+def as_communicator(value: Any) -> Communicator | None:
+    """Return the ranks that a person has named; None if there is but one, who needs no others.
+
+    Raises
+    ------
+    TypeError
+        If it is no communicator.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Communicator):
+        if not (hasattr(value, "Get_rank") and hasattr(value, "Iallgatherv")):
+            raise TypeError(
+                "Trainer: communicator: expected a communicator of mpi4py, such as MPI.COMM_WORLD, or None; "
+                f"got {value!r}"
+            )
+        value = mpi_communicator(value) if value.Get_size() > 1 else None
+    return value if value is not None and value.size > 1 else None

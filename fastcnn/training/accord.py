@@ -1,0 +1,45 @@
+"""What the ranks of a fit agree on while it goes on: whether it stops, and why."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import numpy as np
+
+from ..history import History
+from ..ranks.communicator import Communicator
+from .interrupts import Interrupts
+
+
+class Accord(Interrupts):
+    """Ctrl-C on one rank is a wish of all of them; and so is what a callback on one rank wants to stop for.
+
+    `asked` changes in `meet` alone, on all ranks at once.
+
+    Attributes
+    ----------
+    rank : int or None
+        The first rank that Ctrl-C came to.
+    """
+
+    def __init__(self, communicator: Communicator) -> None:
+        super().__init__()
+        self.communicator = communicator
+        self.wished = False
+        self.rank: int | None = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.wished = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def meet(self, history: History) -> None:
+        ranks = self.communicator
+        flags = np.zeros((ranks.size, 2), np.uint8)
+        flags[ranks.rank] = self.wished, history.stopped is not None
+        ranks.gather(flags.reshape(-1), range(0, 2 * ranks.size + 1, 2))
+        if flags[:, 0].any() and not self.asked:
+            self.asked, self.rank = True, int(flags[:, 0].argmax())
+        stopped = flags[:, 1]
+        if stopped.any() and not stopped.all():
+            history.stopped = ranks.words(history.stopped or "")[int(stopped.argmax())]
