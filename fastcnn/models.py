@@ -253,6 +253,7 @@ def airbench(
     input_shape : tuple of int
         (C, H, W); at least 9 x 9.
     num_classes : int
+        Outputs of the last layer.
     widths : tuple of int
         The filters of each block.
     images : array of shape (N, C, H, W), optional
@@ -263,9 +264,21 @@ def airbench(
     Sequential
         Not built yet; it ends in logits.
 
+    See Also
+    --------
+    resnet6 : A bigger network than `compact`, with a residual block.
+    vgg6 : Six convolutions in groups of two.
+
     References
     ----------
     Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498, section 3 and appendix A (airbench94).
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> model = models.airbench((3, 32, 32)).build((3, 32, 32), random_state=0)
+    >>> sum(array.size for array in model.parameters.values())
+    1971640
     """
     channels, height, width = (*checks.check_input_shape(input_shape, "airbench"), 1, 1)[:3]
     front: list[Layer] = []

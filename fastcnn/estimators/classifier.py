@@ -108,6 +108,11 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     model_ : Sequential
     n_parameters_ : int
 
+    Warns
+    -----
+    UserWarning
+        If the network predicts training images much worse than it knew them in training.
+
     See Also
     --------
     CNNRegressor : Regressor with the interface of scikit-learn.
@@ -121,11 +126,6 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     distance of the quartiles away from these, the quartiles of all numbers but the two most frequent ones. At the end
     of `fit`, the statistics of batch norms are computed again from training images. No image's prediction depends on
     the others of its batch.
-
-    Warns
-    -----
-    UserWarning
-        If the network predicts training images much worse than it knew them in training.
 
     Examples
     --------

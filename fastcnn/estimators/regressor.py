@@ -101,6 +101,11 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     model_ : Sequential
     n_parameters_ : int
 
+    Warns
+    -----
+    UserWarning
+        If the network predicts training images much worse than it knew them in training.
+
     See Also
     --------
     CNNClassifier : Classifier with the interface of scikit-learn.
@@ -114,11 +119,6 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     distance of the quartiles away from these, the quartiles of all numbers but the two most frequent ones. At the end
     of `fit`, the statistics of batch norms are computed again from training images. No image's prediction depends on
     the others of its batch.
-
-    Warns
-    -----
-    UserWarning
-        If the network predicts training images much worse than it knew them in training.
 
     Examples
     --------

@@ -46,6 +46,8 @@ class ReLU(Elementwise):
     ----------
     name : str, optional
         By which messages call the layer, and searches find it.
+    trainable : bool
+        Whether a `Trainer` changes the parameters.
 
     See Also
     --------
@@ -199,6 +201,8 @@ class SiLU(Elementwise):
     ----------
     name : str, optional
         By which messages call the layer, and searches find it.
+    trainable : bool
+        Whether a `Trainer` changes the parameters.
 
     See Also
     --------
@@ -227,6 +231,8 @@ class Sigmoid(Elementwise):
     ----------
     name : str, optional
         By which messages call the layer, and searches find it.
+    trainable : bool
+        Whether a `Trainer` changes the parameters.
 
     See Also
     --------
@@ -254,6 +260,8 @@ class Tanh(Elementwise):
     ----------
     name : str, optional
         By which messages call the layer, and searches find it.
+    trainable : bool
+        Whether a `Trainer` changes the parameters.
 
     See Also
     --------
@@ -284,6 +292,8 @@ class SoftmaxActivation(Layer):
     ----------
     name : str, optional
         By which messages call the layer, and searches find it.
+    trainable : bool
+        Whether a `Trainer` changes the parameters.
 
     See Also
     --------

@@ -41,6 +41,8 @@ class Layer(Weights, Exclusive):
     ----------
     name : str, optional
         By which messages call the layer, and searches find it.
+    trainable : bool
+        Whether a `Trainer` changes the parameters.
 
     Attributes
     ----------

@@ -22,6 +22,21 @@ class Initializer(ShownAsCall, ABC):
     """A rule for the first values of filters (F, C, kH, kW) or weights (inputs, nodes).
 
     A layer takes one as `initializer`; without one it is `HeNormal()`. A rule of one's own is a subclass with `draw`.
+
+    See Also
+    --------
+    HeNormal : Normal numbers, by the number of products.
+    Whitening : Filters that make windows uncorrelated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense, Initializer
+    >>> class Ones(Initializer):
+    ...     def draw(self, generator, shape, fan_in):
+    ...         return np.ones(shape)
+    >>> Dense(2, initializer=Ones()).build((3,)).weights.tolist()
+    [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
 
     @abstractmethod
@@ -30,8 +45,10 @@ class Initializer(ShownAsCall, ABC):
 
         Parameters
         ----------
-        generator : RandomState or Generator
+        generator : RandomState
+            What the values are drawn from.
         shape : tuple of int
+            The shape of the parameter, as it is public.
         fan_in : int
             How many products make an output number.
         """
@@ -60,6 +77,11 @@ class HeNormal(Initializer):
     scale : float
         2 suits a ReLU behind (He et al.), 1 no activation (LeCun); PyTorch's default for its layers is uniform, with
         the variance of 1/3.
+
+    See Also
+    --------
+    Orthogonal : Filters that are orthogonal to each other.
+    Initializer : What all rules for first values share.
 
     References
     ----------
@@ -90,11 +112,25 @@ class Orthogonal(Initializer):
     Parameters
     ----------
     gain : float
+        The length of each filter, or column of weights.
+
+    See Also
+    --------
+    HeNormal : Normal numbers, by the number of products.
+    Dirac : Filters that pass their channel on.
 
     References
     ----------
     Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
     networks", ICLR 2014, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Dense, Orthogonal
+    >>> weights = Dense(3, initializer=Orthogonal()).build((5,), random_state=0).weights
+    >>> bool(np.allclose(weights.T @ weights, np.eye(3)))
+    True
     """
 
     def __init__(self, gain: float = 1.0) -> None:
@@ -118,10 +154,24 @@ class Dirac(Initializer):
     others : Initializer, optional
         For filters beyond the channels; by None they are zeros, as those of PyTorch's `dirac_`.
 
+    See Also
+    --------
+    HeNormal : Normal numbers, by the number of products.
+    Orthogonal : Filters that are orthogonal to each other.
+
     References
     ----------
     Zagoruyko and Komodakis, "DiracNets: training very deep neural networks without skip-connections",
     arXiv:1706.00388, section 3.
+
+    Examples
+    --------
+    >>> from fastcnn import Conv2D, Dirac
+    >>> layer = Conv2D(2, 3, padding=1, initializer=Dirac()).build((2, 8, 8))
+    >>> layer.filters[0, 0].round(1)
+    array([[0., 0., 0.],
+           [0., 1., 0.],
+           [0., 0., 0.]])
     """
 
     def __init__(self, others: Initializer | None = None) -> None:
@@ -155,6 +205,12 @@ class Whitening(Initializer):
         Images as the layer sees them; of many, evenly spaced ones serve. They are not copied. In a file there is none
         of it: the filters are among the weights, and a model that is loaded and built anew begins as `HeNormal` does.
     epsilon : float
+        Keeps the root above 0, and filters of what hardly varies small.
+
+    See Also
+    --------
+    HeNormal : Normal numbers, by the number of products.
+    Dirac : Filters that pass their channel on.
 
     Notes
     -----
@@ -165,6 +221,14 @@ class Whitening(Initializer):
     ----------
     Coates and Ng, "Learning feature representations with k-means", 2012, section 3.1; Jordan, "94% on CIFAR-10 in 3.29
     seconds on a single GPU", arXiv:2404.00498, section 3.2, has them as a first layer that is not trained.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn import Conv2D, Whitening
+    >>> X = np.random.RandomState(0).normal(size=(100, 3, 8, 8))
+    >>> Conv2D(24, 2, initializer=Whitening(X)).build((3, 8, 8)).filters.shape
+    (24, 3, 2, 2)
     """
 
     def __init__(self, X: Array, epsilon: float = 5e-4) -> None:

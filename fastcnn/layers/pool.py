@@ -96,6 +96,8 @@ class MaxPool2(Pooling):
     ----------
     name : str, optional
         By which messages call the layer, and searches find it.
+    trainable : bool
+        Whether a `Trainer` changes the parameters.
 
     See Also
     --------
@@ -280,6 +282,8 @@ class GlobalAvgPool2D(_GlobalPooling):
     ----------
     name : str, optional
         By which messages call the layer, and searches find it.
+    trainable : bool
+        Whether a `Trainer` changes the parameters.
 
     See Also
     --------
@@ -309,6 +313,8 @@ class GlobalMaxPool2D(_GlobalPooling):
     ----------
     name : str, optional
         By which messages call the layer, and searches find it.
+    trainable : bool
+        Whether a `Trainer` changes the parameters.
 
     See Also
     --------

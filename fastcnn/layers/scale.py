@@ -26,6 +26,12 @@ class Scale(Layer):
     ----------
     factor, shift : float or sequence of float
         One for all channels, or one for each.
+    name : str, optional
+        By which messages call the layer, and searches find it.
+
+    See Also
+    --------
+    BatchNorm : Normalisation of each channel over the batch.
 
     Examples
     --------

@@ -18,6 +18,8 @@ class Flatten(Layer):
     ----------
     name : str, optional
         By which messages call the layer, and searches find it.
+    trainable : bool
+        Whether a `Trainer` changes the parameters.
 
     See Also
     --------

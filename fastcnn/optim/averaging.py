@@ -219,6 +219,14 @@ class Lookahead(Average):
     steps : int
         Steps taken in.
 
+    See Also
+    --------
+    ExponentialMovingAverage : Average of the parameters over the steps.
+
+    References
+    ----------
+    Zhang, Lucas, Hinton and Ba, "Lookahead optimizer: k steps forward, 1 step back", NeurIPS 2019, algorithm 1.
+
     Examples
     --------
     >>> import numpy as np
@@ -226,10 +234,6 @@ class Lookahead(Average):
     >>> model = Sequential([Dense(3)]).build((4,), random_state=0)
     >>> trainer = Trainer(model, optimizer=SGD(0.1), ema=Lookahead(every=2))
     >>> losses = [trainer.step(np.ones((2, 4)), [0, 1]) for _ in range(4)]
-
-    References
-    ----------
-    Zhang, Lucas, Hinton and Ba, "Lookahead optimizer: k steps forward, 1 step back", NeurIPS 2019, algorithm 1.
     """
 
     _quantities = ("slow",)

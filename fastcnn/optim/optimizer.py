@@ -43,6 +43,10 @@ class Optimizer(FlatState, ABC):
         The factor of a step.
     clip_norm : float, optional
         The norm to which the gradients of all parameters together are shortened; not given, they are left as they are.
+    no_decay : sequence of str
+        Parameters that are not decayed, see below.
+    groups : dict, optional
+        Factors for parameters by their names, see below.
 
     Attributes
     ----------

@@ -32,7 +32,9 @@ class SGD(Optimizer):
     weight_decay : float
         λ, at least 0.
     clip_norm : float, optional
+        See `Optimizer`.
     no_decay : sequence of str
+        See `Optimizer`.
     groups : dict, optional
         See `Optimizer`.
 
@@ -160,7 +162,9 @@ class Adam(_AdaptiveMoments):
     weight_decay : float
         λ, at least 0.
     clip_norm : float, optional
+        See `Optimizer`.
     no_decay : sequence of str
+        See `Optimizer`.
     groups : dict, optional
         See `Optimizer`.
 
@@ -222,6 +226,7 @@ class AdamW(_AdaptiveMoments):
     no_decay : sequence of str
         By default all parameters are decayed, as in PyTorch; see `Optimizer`.
     clip_norm : float, optional
+        See `Optimizer`.
     groups : dict, optional
         See `Optimizer`.
 
@@ -284,7 +289,9 @@ class RMSprop(Optimizer):
     centered : bool
         Whether the variance of the gradients is taken, not their mean square.
     clip_norm : float, optional
+        See `Optimizer`.
     no_decay : sequence of str
+        See `Optimizer`.
     groups : dict, optional
         See `Optimizer`.
 
@@ -371,7 +378,9 @@ class Lion(Optimizer):
     weight_decay : float
         λ, decoupled.
     no_decay : sequence of str
+        See `Optimizer`.
     clip_norm : float, optional
+        See `Optimizer`.
     groups : dict, optional
         See `Optimizer`.
 

@@ -239,9 +239,25 @@ class PowerDecay(Schedule):
     Parameters
     ----------
     learning_rate : float
+        The rate at t = 0.
     total_steps : int
+        The step from which on the rate is `minimum`.
     power : float
+        p, above 0.
     minimum : float
+        The last rate.
+
+    See Also
+    --------
+    CosineDecay : Half a cosine, from the top to the minimum.
+    Triangle : A line up, a line down.
+
+    Examples
+    --------
+    >>> from fastcnn import PowerDecay
+    >>> rate = PowerDecay(0.1, total_steps=100, power=2.0)
+    >>> [round(rate(step), 6) for step in (0, 50, 100)]
+    [0.1, 0.075, 0.0]
     """
 
     learning_rate = number(at_least=0)
@@ -267,15 +283,29 @@ class Triangle(Schedule):
     Parameters
     ----------
     learning_rate : float
+        The highest rate.
     total_steps : int
+        The step from which on the last rate holds.
     start, end : float
         Shares of the learning rate.
     peak : float
         In [0, 1]: where the top is, rounded down to a step.
 
+    See Also
+    --------
+    OneCycle : Half a cosine up, half a cosine down.
+    PowerDecay : A power of the step, from the top to the minimum.
+
     References
     ----------
     Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.1, of which this is one cycle.
+
+    Examples
+    --------
+    >>> from fastcnn import Triangle
+    >>> rate = Triangle(0.1, total_steps=100)
+    >>> [round(rate(step), 6) for step in (0, 50, 100)]
+    [0.0, 0.1, 0.0]
     """
 
     learning_rate = number(at_least=0)
