@@ -91,6 +91,7 @@ _NAMES = {
     "models": "",
     "save": "saving",
     "to_onnx": "exchange",
+    "write_report": "report",
 }
 
 __all__ = ["__version__", *_NAMES]  # noqa: PLE0604

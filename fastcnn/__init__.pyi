@@ -75,6 +75,7 @@ from .optim.schedules import Schedule as Schedule
 from .optim.schedules import StepDecay as StepDecay
 from .optim.schedules import Triangle as Triangle
 from .optim.schedules import WarmUp as WarmUp
+from .report import write_report as write_report
 from .runtime.threads import get_num_threads as get_num_threads
 from .runtime.threads import set_num_threads as set_num_threads
 from .saving import load as load

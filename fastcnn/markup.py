@@ -85,7 +85,7 @@ def curves(
         parts.append(f'<path d="M{left} {y:.1f}H{width - right}" stroke="currentColor" opacity=".25"/>')
         parts.append(f'<text x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
     for value, anchor in ((first, "start"), (last, "end")) if len(x) else ():
-        parts.append(f'<text x="{across(value):.1f}" y="{height - 8}" text-anchor="{anchor}">{value:g}</text>')
+        parts.append(f'<text x="{across(value):.1f}" y="{height - 8}" text-anchor="{anchor}">{value:.4g}</text>')
     for number, (label, values) in enumerate(lines.items()):
         colour = COLOURS[number % len(COLOURS)]
         points = [(across(at), down(value)) for at, value in zip(x, values, strict=True) if math.isfinite(value)]

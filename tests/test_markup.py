@@ -25,7 +25,7 @@ from fastcnn import (
 from fastcnn.data import Dataset
 from fastcnn.history import Epoch, line
 
-VOID = {"br", "img", "meta", "circle", "path", "polyline"}
+VOID = {"br", "link", "img", "meta", "circle", "path", "polyline"}
 
 
 class Page(HTMLParser):
@@ -42,8 +42,10 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        assert tag not in {"script", "link", "iframe", "object"}
-        assert not any(name in {"src", "href"} or name.startswith("on") for name, _ in attrs)
+        assert tag not in {"script", "iframe", "object"}
+        for name, value in attrs:
+            assert not name.startswith("on")
+            assert name not in {"src", "href"} or value.startswith(("data:", "#"))
         if tag not in VOID:
             self.stack.append(tag)
 

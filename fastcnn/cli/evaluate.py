@@ -52,7 +52,7 @@ def add(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Evaluate, and write what comes of it."""
     path = source(options.data)
-    from . import measures
+    from .. import measures
     from .opened import Opened
 
     opened = Opened(options.model)
@@ -127,7 +127,7 @@ def _loss(probabilities: Array, y: IntArray) -> float:
 
 def _lines(matrix: IntArray, names: list[str], *, confusion: bool) -> list[str]:
     """Return precision and recall of each class as a table, and the confusion matrix."""
-    from . import measures
+    from .. import measures
 
     counts = matrix.sum(axis=1).tolist()
     rows = [
@@ -142,7 +142,7 @@ def _lines(matrix: IntArray, names: list[str], *, confusion: bool) -> list[str]:
 
 
 def _as_json(matrix: IntArray, loss: float, names: list[str], *, confusion: bool) -> dict[str, Any]:
-    from . import measures
+    from .. import measures
 
     by_class = {
         name: {"precision": p, "recall": r, "images": count}

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ..version import __version__
-from . import compile_, evaluate, explore, export, import_, info, predict, train
+from . import compile_, evaluate, explore, export, import_, info, predict, report, train
 from .common import CommandError, Parser
 
 # The engine is imported by the verbs, when they run: `--help` does not wait for it, and Ctrl-C ends it quietly.
@@ -38,6 +38,7 @@ examples:
   fastcnn predict model.safetensors photo.jpg more/ --top 3
   fastcnn train digits --live                               the training in a browser, each number with its sum
   fastcnn explore model.safetensors digits                  a trained network in a browser
+  fastcnn report model.safetensors digits --output report.html   a page on it
   fastcnn info model.safetensors                            what it is and what it was trained on
   fastcnn export model.safetensors --to onnx --output model.onnx
   fastcnn import model.onnx --output model.safetensors
@@ -117,6 +118,6 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     )
     parser.add_argument("--version", action="version", version=f"fastcnn {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, title="commands", metavar="COMMAND")
-    for verb in (train, evaluate, predict, explore, info, export, import_, compile_):
+    for verb in (train, evaluate, predict, explore, info, export, import_, compile_, report):
         verb.add(verbs)
     return parser, verbs.choices

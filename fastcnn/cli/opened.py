@@ -9,13 +9,13 @@ import numpy as np
 from ..layers.activation import SoftmaxActivation
 from ..layers.dense import Softmax
 from ..losses import CrossEntropy
+from ..measures import softmax
 from ..model import Sequential
 from ..saving import ESTIMATORS, model_of, thing_of
 from ..storage import layout
 from ..storage.errors import StorageError, naming
 from ..training.trainer import Trainer
 from .common import CommandError
-from .measures import softmax
 
 if TYPE_CHECKING:
     from ..typing import Array, Shape

@@ -292,7 +292,7 @@ def _tell(
     began: float,
 ) -> None:
     """Write what has come of the training, and save the network."""
-    from . import measures
+    from .. import measures
 
     history: History = trainer.history  # type: ignore[assignment]
     accuracy, seconds = history.epochs[-1].val_accuracy, sum(epoch.seconds for epoch in history)
@@ -306,7 +306,11 @@ def _tell(
         if options.json:
             print(json.dumps({"views": views, "accuracy": accuracy, "without": plain}), flush=True)
     if options.save:
-        _save(trainer, options.save, {**about, "accuracy": accuracy, "seconds": seconds})
+        columns = {
+            name: [value if math.isfinite(value) else None for value in values]
+            for name, values in history.to_dict().items()
+        }
+        _save(trainer, options.save, {**about, "accuracy": accuracy, "seconds": seconds, "history": columns})
     if not options.json:
         beside = f" ({measures.recall_words(matrix, names)})" if measures.needs_recall(matrix) else ""
         total = time.perf_counter() - began
@@ -318,7 +322,7 @@ def _confusion(trainer: Trainer, X: Array | Rows, y: IntArray, classes: int, vie
     """Return the confusion matrix of the network on images; by several views of each, if they are given."""
     import numpy as np
 
-    from . import measures
+    from .. import measures
 
     firsts = range(0, len(X), 1024)
     guesses = [trainer.model.predict(X[first : first + 1024], views=views).argmax(axis=1) for first in firsts]
@@ -327,7 +331,7 @@ def _confusion(trainer: Trainer, X: Array | Rows, y: IntArray, classes: int, vie
 
 def _recall(trainer: Trainer, X: Array | Rows, y: IntArray, names: list[str]) -> dict[str, Any]:
     """Return what the last line of JSON says besides, where classes are unbalanced."""
-    from . import measures
+    from .. import measures
 
     matrix = _confusion(trainer, X, y, len(names))
     if not measures.needs_recall(matrix):

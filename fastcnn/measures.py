@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, IntArray
+from .typing import Array, IntArray
 
 MARGIN = 0.05  # an accuracy that beats always guessing the largest class by less is not told alone
 UNBALANCED = 1.2  # times its share among equal classes, from which on the largest makes them unbalanced
