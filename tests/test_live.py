@@ -591,3 +591,11 @@ raise SystemExit(main({words!r}))
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == ((130, "fastcnn train: interrupted\n") if verb == "train" else (0, ""))
+
+
+@pytest.mark.parametrize("name", ["digits_default", "resnet20"])
+def test_the_camera_guesses_as_the_model_predicts(name):
+    model = getattr(fastcnn.models, name)((3, 8, 8), 4).build((3, 8, 8), random_state=0)
+    digest, x = model.digest(), np.random.RandomState(1).rand(3, 3, 8, 8).astype(np.float32)
+    np.testing.assert_allclose(Camera(model).guess(x), model.predict(x), rtol=1e-4, atol=1e-4)
+    assert model.digest() == digest

@@ -19,7 +19,7 @@ from ..layers.dense import Softmax
 from ..losses import CrossEntropy
 from ..model import Sequential
 from ..typing import Array, IntArray
-from .camera import Camera
+from .camera import CHUNK, Camera
 from .curves import Curve
 from .frames import LARGEST, THUMBNAIL, as_json, as_text, packed
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from ..training.callbacks import Run
     from .samples import Samples
 
-RATE = 1 / 15  # seconds between two frames, at least
-SHARE = 0.012  # of the time of a training that frames may take; beyond, there are fewer
-SLOW = 0.5  # seconds between two looks at the curves and the confusion matrix
-SHARE_OF_CONFUSION = 0.004
-CHUNK = 32  # held-out images that are guessed at once
+RATE = 1 / 12  # seconds between two frames, at least
+SHARE = 0.01  # of the time of a training that frames may take; beyond, there are fewer
+SLOW = 0.5  # seconds between two looks at the curves and the confusion matrix; twice that in a training
+SHARE_OF_CONFUSION = 0.003
+OFTEN = 0.2  # seconds between two guesses of held-out images, at least
 QUIET = 0.4  # seconds without a frame after which the threads of the browsers make one: a validation may go on
 VIEWS = 200  # browsers whose views are remembered
 
@@ -164,6 +164,8 @@ class Studio:
             for view in views:
                 if view not in frames:
                     frames[view] = self._frame(view)
+            if clients and began >= self.confusion_due:
+                self._grow_confusion()
             slow = self._slow(began) if clients and began >= self.slow_due else b""
             with self.changed:
                 for client, view in zip(clients, views, strict=True):
@@ -272,9 +274,7 @@ class Studio:
 
     def _slow(self, now: float) -> bytes:
         """Return curves and confusion matrix, which a page needs less often."""
-        if now >= self.confusion_due:
-            self._grow_confusion()
-        self.slow_due = now + SLOW
+        self.slow_due = now + (2 * SLOW if self.state == "training" else SLOW)
         epochs = [] if self.run is None else self.run.history.epochs
         return as_json({
             "curve": self.curve.rounded(), "confusion": self.confusion.tolist(),
@@ -298,28 +298,33 @@ class Studio:
 
     def _grow_confusion(self) -> None:
         """Guess the classes of a few more held-out images, and count them anew."""
-        y = self.samples.y
-        if y is None or not len(y) or not self.has_classes:
-            return
-        assert self.model is not None
-        assert self.model.input_shape is not None
-        count = self.count
-        if y.min() < 0 or y.max() >= count:
+        y, count = self.samples.y, self.count
+        if y is None or not len(y) or not count or y.min() < 0 or y.max() >= count:
             return
         began = time.perf_counter()
         if self._next >= len(y):
             self._next = 0
-        part = slice(self._next, min(len(y), self._next + (CHUNK if self.state == "training" else 8 * CHUNK)))
-        x = self.samples.x(part).reshape(-1, *self.model.input_shape)
-        self.guesses[part] = self.model.predict(x, threads=1).argmax(axis=1)
+        chunk = self.camera.chunk if self.camera is not None and self.state == "training" else 8 * CHUNK
+        part = slice(self._next, min(len(y), self._next + chunk))
+        self.guesses[part] = self._guess(self.samples.x(part)).argmax(axis=1)
         self._next = part.stop
         if self.confusion.shape != (count, count):
             self.confusion = np.zeros((count, count), np.int64)
         known = self.guesses >= 0
         self.confusion[...] = 0
         np.add.at(self.confusion, (y[known], self.guesses[known]), 1)
-        wanted = (time.perf_counter() - began) / SHARE_OF_CONFUSION if self.state == "training" else 0.0
-        self.confusion_due = time.perf_counter() + max(SLOW, wanted)
+        now = time.perf_counter()
+        self.confusion_due = now + max(OFTEN, (now - began) / SHARE_OF_CONFUSION if self.state == "training" else 0.0)
+
+    def _guess(self, x: Array) -> Array:
+        """Return the outputs for images; while weights change by the way that does not keep what it makes of them."""
+        assert self.model is not None
+        assert self.model.input_shape is not None
+        images = x.reshape(-1, *self.model.input_shape)
+        if self.camera is None or self.state != "training":
+            return self.model.predict(images, threads=1)
+        with self.model._lock:
+            return self.camera.guess(images)
 
     def cell(self, true: int, guess: int) -> list[int]:
         """Return the held-out images of a class that were taken for one."""
