@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fastcnn.ranks.communicator import Communicator, RankError
+from fastcnn.ranks.communicator import Communicator, RankError, RankFailedError
 
 PATIENCE = 120  # seconds; ranks that wait for each other longer do not fit together
 
@@ -62,7 +62,7 @@ class ThreadCommunicator(Communicator):
         except threading.BrokenBarrierError:
             assert self.group.failure is not None, "the ranks do not make the same exchanges"
             rank, text = self.group.failure
-            raise RankError(f"rank {rank} of {self.size} has failed: {text}") from None
+            raise RankFailedError(f"rank {rank} of {self.size} has failed: {text}") from None
 
 
 def on_ranks(size: int, work: Callable[[ThreadCommunicator], Any]) -> list[Any]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..data.sets import Dataset
     from ..history import Epoch as FitEpoch
     from ..history import History
+    from ..ranks.communicator import Communicator
     from ..training.feed import Rows
     from ..training.trainer import Trainer
     from ..typing import Array, IntArray
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 CHOICES = (
     "model", "optimizer", "schedule", "augment", "label_smoothing", "average", "drop_last", "views", "class_weight",
     "validation", "max_bytes", "size", "save", "checkpoint", "quiet", "json", "live",
+    "mpi",
 )  # fmt: skip
 
 
@@ -119,6 +121,11 @@ def add(verbs: Any) -> None:
         help="show the training in a browser on this machine, at a port of its own or this one (no page)",
     )  # fmt: skip
     add_max_bytes(parser)
+    parser.add_argument(
+        "--mpi", action="store_true", default=None,
+        help="train together with the other ranks that mpiexec or srun has started: mpiexec -n 4 python -m mpi4py -m "
+        "fastcnn train DATA --mpi (alone)",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", default=None, help="write the last line only (a line an epoch)")
     add_common(parser, "a line of JSON an epoch")
     parser.add_argument("--seed", type=whole(0, 2**32 - 1), metavar="N", help="of weights, order and shifts (0)")
@@ -127,13 +134,28 @@ def add(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, and write what comes of it."""
+    """Train, and write what comes of it; with --mpi together with the other ranks."""
+    options.ranks = None
+    if not options.mpi:
+        _run(options)
+        return
+    if options.live is not None:
+        raise CommandError("--live: expected one process; --mpi makes several")
+    from .ranks import one_speaks
+
+    with one_speaks() as options.ranks:
+        options.quiet = options.quiet or bool(options.ranks and options.ranks.rank)
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     from ..runtime.threads import set_num_threads
 
     path = source(options.data, options.recipe)
+    ranks: Communicator | None = options.ranks
     for option in ("save", "checkpoint"):
-        if getattr(options, option) is not None:
+        if getattr(options, option) is not None and not (ranks and ranks.rank):
             check_target(f"--{option}", getattr(options, option))
     set_num_threads(options.threads)
     if options.recipe == "notebook":
@@ -247,7 +269,9 @@ def _train_parts(
 
     def trainer() -> Trainer:
         seed = options.seed or 0
-        return plan.trainer(len(X), X.shape[1:], len(classes), seed, options.threads, class_weight=weight, X=X)
+        made = plan.trainer(len(X), X.shape[1:], len(classes), seed, options.threads, class_weight=weight, X=X)
+        made.communicator = options.ranks
+        return made
 
     def rehearse() -> None:
         few = slice(0, plan.batch_size)
@@ -273,13 +297,17 @@ def _train_parts(
         raise CommandError(str(error), status=1) from None
     history = chosen.history
     if history is None or not len(history):
-        raise CommandError("interrupted", status=130)
+        raise CommandError(f"interrupted{_by_whom(options.ranks)}", status=130)
     about = {"data": options.data, "images": len(X), "held_out": len(X_held), "classes": classes,
              "dtype": str(X.dtype), "seed": options.seed or 0, "recipe": asdict(plan),
              "class_weight": options.class_weight, "epochs": len(history)}  # fmt: skip
     _tell(chosen, options, X_held, y_held, about, plan.views, began)
     if history.stopped == INTERRUPTED:
-        raise CommandError("interrupted", status=130)
+        raise CommandError(f"interrupted{_by_whom(options.ranks)}", status=130)
+
+
+def _by_whom(ranks: Communicator | None) -> str:
+    return "" if ranks is None or ranks.interrupted is None else f" by Ctrl-C on rank {ranks.interrupted}"
 
 
 def _tell(
@@ -305,7 +333,7 @@ def _tell(
         seen = f" by the views {views}, {plain:.2%} without"
         if options.json:
             print(json.dumps({"views": views, "accuracy": accuracy, "without": plain}), flush=True)
-    if options.save:
+    if options.save and not (trainer.communicator and trainer.communicator.rank):
         columns = {
             name: [value if math.isfinite(value) else None for value in values]
             for name, values in history.to_dict().items()

@@ -15,7 +15,11 @@ AnyError = TypeVar("AnyError", bound=BaseException)
 
 
 class RankError(RuntimeError):
-    """Another rank has failed, or ranks do not fit together; the message names the rank."""
+    """Ranks do not fit together, or another one has failed; the message names the rank."""
+
+
+class RankFailedError(RankError):
+    """Another rank has failed, for the reason that the message tells."""
 
 
 class Communicator(ABC):
@@ -35,6 +39,7 @@ class Communicator(ABC):
     def __init__(self) -> None:
         self._undertakings, self._depth = 0, 0
         self._everybodys: BaseException | None = None
+        self.interrupted: int | None = None  # the rank that Ctrl-C came to
 
     @abstractmethod
     def gather(self, array: Array, bounds: Sequence[int]) -> None:
@@ -55,6 +60,10 @@ class Communicator(ABC):
         """Return an error that all ranks raise by themselves, so that nobody needs to be told of it."""
         self._everybodys = error
         return error
+
+    def speaks(self, error: BaseException) -> bool:
+        """Tell whether this rank is to say what has gone wrong: not if one before it says the same."""
+        return self.rank == 0
 
     @property
     def is_together(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..runtime.threads import available_cpus, limit_threads
 from ..typing import Array
-from .communicator import Communicator, RankError
+from .communicator import Communicator, RankError, RankFailedError
 
 LOOKS = 64  # looks at an exchange between two at the other ranks' failures
 GRACE = 1.0  # seconds that a rank leaves to the one that has failed, so that it speaks first
@@ -103,8 +103,7 @@ class MPICommunicator(Communicator):
     # Failures.
 
     def announce(self, error: BaseException) -> None:
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        message = json.dumps([self._undertakings, self.rank, text[:2000]]).encode()
+        message = json.dumps([self._undertakings, self.rank, _words(error)]).encode()
         data = np.frombuffer(message, np.uint8).copy()
         others = [rank for rank in range(self.size) if rank != self.rank]
         requests = [self._control.Isend(data, rank, FAILURE) for rank in others]
@@ -113,19 +112,34 @@ class MPICommunicator(Communicator):
             pass
         self._sent = data, requests
 
+    def speaks(self, error: BaseException) -> bool:
+        end, own = time.monotonic() + SENDING, _words(error)
+        while self.rank and time.monotonic() < end:
+            self._hear()
+            if any(rank < self.rank and text == own for rank, text in self._failures.values()):
+                time.sleep(GRACE)
+                return False
+        return True
+
     def _look(self) -> None:
         """Raise if another rank has failed in what is done now."""
+        self._hear()
+        if self._undertakings in self._failures:
+            rank, text = self._failures[self._undertakings]
+            time.sleep(GRACE)
+            self._end_all()
+            raise RankFailedError(f"rank {rank} of {self.size} has failed: {text}")
+
+    def _hear(self) -> None:
+        """Take in what other ranks have told of their failures."""
         status = self._mpi.Status()
         while self._control.Iprobe(self._mpi.ANY_SOURCE, FAILURE, status):
             data = np.empty(status.Get_count(self._mpi.BYTE), np.uint8)
             self._control.Recv(data, status.Get_source(), FAILURE)
             number, rank, text = json.loads(data.tobytes())
-            self._failures.setdefault(number, (rank, text))
-        if self._undertakings in self._failures:
-            rank, text = self._failures[self._undertakings]
-            time.sleep(GRACE)
-            self._end_all()
-            raise RankError(f"rank {rank} of {self.size} has failed: {text}")
+            first = self._failures.setdefault(number, (rank, text))
+            if text == first[1] and rank < first[0]:
+                self._failures[number] = rank, text
 
     def _end_all(self) -> None:
         """Let the end of this process be that of all: a rank that has failed may wait for this one for ever."""
@@ -147,6 +161,10 @@ class MPICommunicator(Communicator):
         sharing = np.count_nonzero((masks & mine).any(axis=1))
         near.Free()
         return max(1, available_cpus() // int(sharing))
+
+
+def _words(error: BaseException) -> str:
+    return (f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)[:2000]
 
 
 _known: list[tuple[Any, MPICommunicator]] = []  # duplicates are made once for each communicator

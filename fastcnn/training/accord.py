@@ -16,18 +16,13 @@ class Accord(Interrupts):
     """Ctrl-C on one rank is a wish of all of them; and so is what a callback on one rank wants to stop for.
 
     `asked` changes in `meet` alone, on all ranks at once.
-
-    Attributes
-    ----------
-    rank : int or None
-        The first rank that Ctrl-C came to.
     """
 
     def __init__(self, communicator: Communicator) -> None:
         super().__init__()
         self.communicator = communicator
         self.wished = False
-        self.rank: int | None = None
+        communicator.interrupted = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.wished = True
@@ -39,7 +34,7 @@ class Accord(Interrupts):
         flags[ranks.rank] = self.wished, history.stopped is not None
         ranks.gather(flags.reshape(-1), range(0, 2 * ranks.size + 1, 2))
         if flags[:, 0].any() and not self.asked:
-            self.asked, self.rank = True, int(flags[:, 0].argmax())
+            self.asked, ranks.interrupted = True, int(flags[:, 0].argmax())
         stopped = flags[:, 1]
         if stopped.any() and not stopped.all():
             history.stopped = ranks.words(history.stopped or "")[int(stopped.argmax())]

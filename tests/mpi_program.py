@@ -1,0 +1,84 @@
+"""A training on the ranks that mpiexec has started, for `test_ranks_mpi.py`; prints a line of JSON on each rank.
+
+`python -m mpi4py -m tests.mpi_program FOLDER [--fail KIND --rank R --step N]`; FOLDER has `X.npy` and `y.npy`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+import fastcnn
+import fastcnn.training.step
+from fastcnn import (
+    Adam,
+    Augmentation,
+    BatchNorm,
+    Callback,
+    Conv2D,
+    Dense,
+    Dropout,
+    ExponentialMovingAverage,
+    Flatten,
+    ReLU,
+    Sequential,
+    Trainer,
+)
+
+COMM = MPI.COMM_WORLD
+
+
+class Fail(Callback):
+    """What may happen to a rank after a step."""
+
+    def __init__(self, kind: str, rank: int, step: int) -> None:
+        self.kind, self.rank, self.step = kind, rank, step
+
+    def batch(self, run) -> None:
+        if run.step == self.step and COMM.rank == self.rank:
+            if self.kind == "exception":
+                raise OSError("the disk is full")
+            os.kill(os.getpid(), {"interrupt": signal.SIGINT, "kill": signal.SIGKILL}[self.kind])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--fail", choices=("exception", "interrupt", "kill"))
+    parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--step", type=int, default=0)
+    options = parser.parse_args()
+    fastcnn.training.step.SHARD_WORK = 1e3
+    X, y = np.load(options.folder / "X.npy", mmap_mode="r"), np.load(options.folder / "y.npy")
+    layers = [Conv2D(8, 3, padding=1), BatchNorm(), ReLU(), Dropout(0.2), Flatten(), Dense(5)]
+    trainer = Trainer(
+        Sequential(layers), optimizer=Adam(0.01, clip_norm=1.0), random_state=0, schedule="cosine",
+        ema=ExponentialMovingAverage(0.9), communicator=COMM,
+    )  # fmt: skip
+    failing = [Fail(options.fail, options.rank, options.step)] if options.fail else []
+    history = trainer.fit(
+        X, y, epochs=3, batch_size=16, X_val=X[:20], y_val=y[:20], augmentation=Augmentation(True, shift=1, mixup=0.2),
+        callbacks=failing, verbose=0, checkpoint=options.folder / "run.safetensors",
+    )  # fmt: skip
+    averages = sorted(trainer.ema.averages.items())
+    told = {
+        "digest": trainer.model.digest(),
+        "average": fastcnn.digest.digest(dict(averages)),
+        "val_loss": list(history["val_loss"]),
+        "stopped": history.stopped,
+        "steps": trainer.steps,
+        "threads": fastcnn.get_num_threads(),
+        "interrupted": trainer.communicator.interrupted if trainer.communicator else None,
+    }
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Ranks that are processes of MPI: the same bits as one, and what becomes of all when one fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+
+from tests.processes import CLEAN, ROOT
+
+pytest.importorskip("mpi4py", reason="needs the extra [mpi-bundled]")
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+if MPIEXEC is None:
+    pytest.skip("needs mpiexec", allow_module_level=True)
+
+LIMIT = 150  # seconds
+# Containers have one user, root, which Open MPI takes only if told so.
+SETTINGS = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.RandomState(0)
+    np.save(tmp_path / "X.npy", generator.randint(256, size=(50, 3, 8, 8)).astype(np.uint8))
+    np.save(tmp_path / "y.npy", generator.randint(5, size=50))
+    return tmp_path
+
+
+def on_ranks(size, module, *arguments):
+    """Return exit status, output and errors of a module on so many ranks, more than there are processors too."""
+    cache = {} if "FASTCNN_CACHE_DIR" not in os.environ else {"FASTCNN_CACHE_DIR": os.environ["FASTCNN_CACHE_DIR"]}
+    command = [MPIEXEC, "--map-by", ":oversubscribe", "-n", str(size), sys.executable, "-m", "mpi4py", "-m", module]
+    ended = subprocess.run(
+        [*command, *map(str, arguments)], cwd=ROOT, env={**CLEAN, **SETTINGS, **cache, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=LIMIT, check=False,
+    )  # fmt: skip
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def trained(size, folder, *arguments):
+    """Return what each rank tells of a training that has ended well."""
+    status, output, errors = on_ranks(size, "tests.mpi_program", folder, *arguments)
+    assert status == 0, errors
+    return [json.loads(line) for line in output.splitlines() if line.strip()]
+
+
+BITS = "digest", "average", "val_loss", "steps"
+
+
+def bits(told):
+    return [[one[name] for name in BITS] for one in told]
+
+
+def test_one_two_and_four_ranks_have_the_same_bits_and_go_on_after_a_kill(folder):
+    (alone,) = trained(1, folder)
+    path = folder / "run.safetensors"
+    path.unlink()
+    two = trained(2, folder)
+    assert bits(two) == bits([alone]) * 2
+    path.unlink()
+    status, _, errors = on_ranks(2, "tests.mpi_program", folder, "--fail", "kill", "--rank", 1, "--step", 6)
+    assert status != 0
+    assert "rank 1" in errors
+    assert path.exists()
+    assert bits(trained(4, folder)) == bits([alone]) * 4
+
+
+def test_ranks_share_the_processors(folder):
+    cpus = joblib.cpu_count()
+    told = trained(2, folder)
+    assert sum(one["threads"] for one in told) <= max(2, cpus)
+
+
+def test_an_exception_on_one_rank_ends_all_with_its_words(folder):
+    status, output, errors = on_ranks(3, "tests.mpi_program", folder, "--fail", "exception", "--rank", 1, "--step", 2)
+    assert status != 0
+    assert not output.strip()
+    assert errors.count("OSError: the disk is full") == 1
+    assert "on rank 1 of 3" in errors
+    assert "RankFailedError" not in errors
+
+
+def test_ctrl_c_on_one_rank_stops_all_after_the_same_step(folder):
+    told = trained(2, folder, "--fail", "interrupt", "--rank", 1, "--step", 2)
+    assert {one["stopped"] for one in told} == {"Ctrl-C"}
+    assert {one["interrupted"] for one in told} == {1}
+    assert bits(told)[0] == bits(told)[1]
+
+
+def test_the_command_line_writes_once_and_has_the_digest_of_one_rank(tmp_path):
+    arguments = "fastcnn", "train", "digits", "--epochs", "1", "--quiet"
+    alone = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=True
+    )
+    saved = tmp_path / "model.safetensors"
+    status, output, errors = on_ranks(2, *arguments, "--mpi", "--save", saved)
+    assert (status, errors) == (0, "")
+    assert saved.exists()
+    (line,) = (line for line in output.splitlines() if line.strip())
+    assert line.rpartition("Digest: ")[2] == alone.stdout.strip().rpartition("Digest: ")[2]
+
+
+def test_the_command_line_complains_once_and_names_the_rank(tmp_path):
+    status, output, errors = on_ranks(3, "fastcnn", "train", tmp_path / "nothing", "--mpi")
+    assert (status != 0, output.strip()) == (True, "")
+    assert errors.count("fastcnn train: rank 0 of 3: unknown data") == 1
+    assert errors.count("fastcnn train:") == 1
