@@ -38,8 +38,6 @@ autodoc_default_options = {
     "members": True,
     # What comes from here or from above is described there.
     "inherited-members": "Layer, Loss, Optimizer, Schedule, Callback, BaseEstimator, ABC, dict, list, ValueError",
-    "exclude-members": "set_fit_request, set_partial_fit_request, set_score_request, set_callbacks, "
-    "score, get_metadata_routing",
 }
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -116,7 +114,13 @@ def link_to_the_repository(app, docname, source):
     source[0] = re.sub(r"\[([^]]+)\]\((?:\.\./)+(?!auto_gallery|reference|\w+\.md)([^)]+)\)", link, source[0])
 
 
+def leave_out_what_scikit_learn_adds(app, what, name, thing, skip, options):
+    """Leave out methods that scikit-learn describes on its own pages, with links into them."""
+    return True if (getattr(thing, "__module__", None) or "").startswith("sklearn") else None
+
+
 def setup(app):
     """Write the reference's index before anything is read; before autosummary looks for it."""
     app.connect("builder-inited", write_reference, priority=1)
     app.connect("source-read", link_to_the_repository)
+    app.connect("autodoc-skip-member", leave_out_what_scikit_learn_adds)
