@@ -1,0 +1,60 @@
+"""Which implementation a convolution gets: by its shapes alone, where each was measured to pay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fastcnn.ops.convolution.direct import Direct
+from fastcnn.ops.convolution.select import Problem, select
+from fastcnn.ops.convolution.winograd import Winograd, Winograd4
+from fastcnn.ops.epilogue import Epilogue
+from fastcnn.ops.window import resolve_window
+
+
+def problem(channels, filters, size, window=3, stride=1, padding=1):
+    found = resolve_window("test", (size, size), (window, window), (stride, stride), (1, 1), (padding, padding))
+    return Problem(found, channels, filters, 1, np.dtype(np.float32))
+
+
+# Measured ratios to direct are beside them: F(2 x 2), F(4 x 4).
+MEASURED = [
+    (24, 24, 16, Winograd4),  # 1.43, 1.99
+    (40, 40, 16, Winograd4),  # 1.53, 1.93
+    (100, 100, 8, Winograd4),  # 1.64, 1.61
+    (12, 12, 16, Winograd4),  # 1.12, 1.60
+    (24, 24, 6, Winograd),  # 1.45, 1.21
+    (48, 96, 10, Winograd),  # 1.52, 1.42
+    (24, 24, 3, Direct),  # 0.84, 1.11
+    (64, 64, 3, Direct),  # 0.73, 0.63
+    (16, 16, 16, Winograd4),  # 1.29, 1.81
+]
+
+
+@pytest.mark.parametrize(("channels", "filters", "size", "expected"), MEASURED)
+def test_3x3_windows_take_what_was_measured_to_pay(channels, filters, size, expected):
+    assert select(problem(channels, filters, size)) is expected
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_are_convolved_directly(channels):
+    assert select(problem(channels, 64, 32)) is Direct
+
+
+def test_other_windows_and_strides_are_direct():
+    assert select(problem(24, 24, 16, window=5, padding=2)) is Direct
+    assert select(problem(24, 24, 16, stride=2)) is Direct
+
+
+def test_a_pooling_behind_it_makes_direct_cheaper():
+    """Gradients from the winners alone: where Winograd gains little, it gains nothing there."""
+    alone = problem(12, 12, 10)
+    assert select(alone) is not Direct
+    assert select(replace(alone, epilogue=Epilogue(clamp_min=0, pool="first"))) is Direct
+
+
+def test_what_is_asked_for_is_what_one_gets():
+    for name, expected in (("direct", Direct), ("winograd", Winograd), ("winograd4", Winograd4)):
+        assert select(replace(problem(24, 24, 3), algorithm=name)) is expected
