@@ -38,6 +38,8 @@ class Trainer(Stepper):
         before it.
     ema : ExponentialMovingAverage or Lookahead, optional
         Averages the parameters: updated after each step.
+    communicator : mpi4py.MPI.Comm, optional
+        The processes that share out each batch; all have the same model, data and seed. The bits are those of one.
 
     Attributes
     ----------
