@@ -159,6 +159,33 @@ def compact(input_shape: Shape = (1, 28, 28), num_classes: int = 10) -> Sequenti
     return _network("compact", layers, [], input_shape, num_classes)
 
 
+def mini(input_shape: Shape = (1, 28, 28), num_classes: int = 10) -> Sequential:
+    """Return a network that learns digits in one epoch: a 5 x 5 convolution (8), 3 x 3 (32, 64), a dense layer.
+
+    A pooling behind each convolution, and behind those of the 3 x 3 ones batch normalisation: `compact` with a sixth of
+    the work.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (C, H, W); at least 8 x 8.
+    num_classes : int
+        Outputs of the last layer.
+
+    Returns
+    -------
+    Sequential
+        Not built yet; it ends in logits.
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> models.mini((1, 28, 28)).output_shape((1, 28, 28))
+    (10,)
+    """
+    return _network("mini", [*_early(8), *_halving(32), *_halving(64)], [], input_shape, num_classes)
+
+
 def resnet6(input_shape: Shape = (1, 28, 28), num_classes: int = 10) -> Sequential:
     """Return `compact`'s bigger brother: a 5 x 5 convolution (32), 3 x 3 (64, 96), a residual block of two (96, 96).
 

@@ -199,7 +199,10 @@ class Draw:
         kind = self.pick("classes", "classes", "classes", "answers", "numbers")
         if kind == "numbers":
             trained = {"Conv2D", "Dense", "BatchNorm", "Conv2DTranspose", "DepthwiseConv2D"}
-            if not any(name in trained for name, _ in specs):
+            parts = "scale", "center"  # a norm without both has no parameters
+            if not any(
+                name in trained and (name != "BatchNorm" or any(given[part] for part in parts)) for name, given in specs
+            ):
                 specs, shape = self.classifier(specs, shape)
             loss = self.pick("MeanSquaredError", "MeanAbsoluteError", "Huber")
             return specs, shape, (loss, {"delta": 0.5} if loss == "Huber" and self.chance(0.5) else {}), "numbers"

@@ -159,7 +159,7 @@ def test_the_installed_command_is_main():
         ("train digits --engine reference", "--engine reference takes --recipe notebook"),
         ("train digits --ep 3", "--ep"),
         ("train digits --recipe notebook --json", "--json: the notebook's recipe leaves no choice"),
-        ("train digits --model vgg99", "--model: expected one of compact, digits_default, "),
+        ("train digits --model vgg99", "--model: expected one of airbench, compact, digits_default, "),
         (
             "train digits --optimizer magic",
             "--optimizer: expected one of sgd, momentum, adam, adamw, rmsprop, lion; got 'magic'",
@@ -170,7 +170,7 @@ def test_the_installed_command_is_main():
         ("train digits --augment scale=many", "--augment: scale: expected a number; got 'many'"),
         ("train digits --validation 1", "--validation: expected a number between 0 and 1; got '1'"),
         ("train digits --label-smoothing 1", "--label-smoothing: expected a number between 0 and 1; got '1'"),
-        ("train digits --recipe long", "--recipe long: there is one for fashion-mnist; got 'digits'"),
+        ("train digits --recipe long", "--recipe long: there is one for fashion-mnist, cifar10; got 'digits'"),
         (
             "train digits --recipe notebook --label-smoothing 0.1",
             "--label-smoothing: the notebook's recipe leaves no choice",

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fastcnn import AdamW
+from fastcnn import load as load_model
 from fastcnn.cli import main
 from fastcnn.cli import recipes as plans
 from fastcnn.cli.train import split
@@ -191,3 +192,44 @@ def test_the_real_files_train(name, capsys):
     assert main(["train", name, *arguments]) == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["val_accuracy"] > 0.5
+
+
+def test_the_record_recipe_trains_on_the_binary_cifar(tmp_path, capsys, monkeypatch):
+    """With fewer filters: a whitened first layer that stays, slow weights, full batches, and views at the end."""
+    rng, folder = np.random.RandomState(0), tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    for name, n in (("data_batch_1", 70), ("test_batch", 20)):
+        rows = rng.randint(0, 256, size=(n, 3073)).astype(np.uint8)
+        rows[:, 0] = np.arange(n) % 10
+        rows.tofile(folder / f"{name}.bin")
+    small = replace(plans.PLANS["cifar10", "default"], widths=(8, 8, 8), batch_size=16, epochs=2)
+    monkeypatch.setitem(plans.PLANS, ("cifar10", "default"), small)
+    monkeypatch.setenv("FASTCNN_DATA", str(tmp_path))
+    path = tmp_path / "model.fastcnn"
+    assert main(["train", "cifar10", "--save", str(path)]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    by_views, without = re.match(
+        r"Test Accuracy: ([\d.]+)% by the views flip,shift=1, ([\d.]+)% without", last
+    ).groups()
+    model, found = load_model(path), load(folder)
+    for text, views in ((by_views, "flip,shift=1"), (without, None)):
+        guesses = model.predict(found.X_test, views=views).argmax(axis=1)
+        assert float(text) == pytest.approx(100 * np.mean(guesses == found.y_test))
+    front, whitening = model.layers[:2]
+    np.testing.assert_allclose(front.factor, 255 / found.X.std(axis=(0, 2, 3)), rtol=1e-6)
+    seen = front.forward(found.X / 255)
+    z = np.einsum(
+        "fcrt,ncijrt->fnij", whitening.filters, np.lib.stride_tricks.sliding_window_view(seen, (2, 2), (2, 3))
+    )
+    assert abs(np.cov(z.reshape(24, -1)[:12]) - np.eye(12)).max() < 0.01
+    arguments = ["train", "cifar10", "--epochs", "1", "--json", "--views", "flip", "--batch-size", "64"]
+    assert main(arguments) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1].keys() == {"views", "accuracy", "without"}
+    for wrong, words in (
+        (["--views", "soup"], "--views: expected words of flip"),
+        (["--average", "soup"], "--average: expected one of none, ema, lookahead; got 'soup'"),
+        (["--batch-size", "99"], "--drop-last: expected at least a batch of 99 images; got 70"),
+    ):
+        assert main(["train", "cifar10", *wrong]) == 2
+        assert words in capsys.readouterr().err
