@@ -14,6 +14,7 @@ from .layers.base import Layer
 from .layers.dense import Softmax
 from .losses import Loss
 from .model import Sequential
+from .optim.groups import frozen_parameters
 from .optim.optimizers import SGD
 from .training.trainer import Trainer
 from .typing import Array, RandomState
@@ -186,11 +187,15 @@ def check_gradients(
             "got None"
         )
     loss_of = projected if y is None else _Trained(twin, point, y, loss, always_new=not repeats)
-    measure = _Measure(directions, tolerance, generator)
+    measure, frozen = _Measure(directions, tolerance, generator), frozen_parameters(twin)
 
     def rows_of(names: Container[str] | None = None) -> list[GradientRow]:
         gradients = loss_of.gradients()
-        problems = [_Problem(name, array, gradients[name], loss_of) for name, array in twin.parameters.items()]
+        problems = [
+            _Problem(name, array, gradients[name], loss_of)
+            for name, array in twin.parameters.items()
+            if name not in frozen
+        ]
         if repeats:
             problems.insert(0, _Problem("input", point, projected.gradients()["input"], projected))
         return measure.rows(problems, names)
@@ -273,9 +278,13 @@ def _layers_alone(model: Sequential, x: Array, measure: _Measure) -> tuple[list[
                 kinks.append(Kink(f"{place} ({layer.name})", int(at_kinks.sum()), at_kinks.size))
             alone = _Projected(layer, x, measure.generator, ~at_kinks)
             gradients, arrays = alone.gradients(), {"input": x, **layer.parameters}
+            frozen = frozen_parameters(layer)
             rows += measure.rows(
-                [_Problem(f"{place}.{name}", array, gradients[name], alone) for name, array in arrays.items()]
-            )
+                [
+                    _Problem(f"{place}.{name}", array, gradients[name], alone)
+                    for name, array in arrays.items() if name not in frozen
+                ]
+            )  # fmt: skip
         x = y
     return kinks, rows
 

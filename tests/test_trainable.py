@@ -181,3 +181,10 @@ def test_errors():
         ValueError, match=r"Trainer: model: expected a model with parameters to train; got one that has"
     ):
         trainer.step(X, Y)
+
+
+def test_gradients_of_what_is_frozen_are_not_checked():
+    model = network([Conv2D(4, 3, trainable=("biases",)), BatchNorm(trainable=False)])
+    report = fastcnn.check_gradients(model, X, Y, random_state=0)
+    assert report.right
+    assert [row.name for row in report.rows][:4] == ["input", "0.filters", "0.biases", "1.biases"]

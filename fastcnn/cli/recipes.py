@@ -108,7 +108,7 @@ RECORD = Plan(
 PLANS = {
     ("digits", "default"): Plan("digits_default", 20, 32, augment="shift=1"),
     ("mnist", "default"): Plan("compact", 6, learning_rate=0.1, augment="shift=2,rotation=10,scale=0.1"),
-    ("mnist", "quick"): Plan("mini", 1, 100, learning_rate=0.1, schedule="triangle", drop_last=True),
+    ("mnist", "quick"): Plan("mini", 1, 100, learning_rate=0.1, drop_last=True),
     ("fashion-mnist", "default"): Plan(
         "compact", 7, learning_rate=0.1, augment="alternating-flip", label_smoothing=0.05
     ),

@@ -66,7 +66,7 @@ def spans_of(optimizer: Any, model: Layer) -> list[Span]:
         if name.rpartition(".")[2] in optimizer.no_decay:
             scales[name]["weight_decay"] += (0.0,)
     _expect_matches(optimizer.name, groups, model)
-    frozen = _frozen(model)
+    frozen = frozen_parameters(model)
     alike = not groups and not frozen
     if alike and not (optimizer.no_decay and not optimizer._skips_decay):
         return []
@@ -105,7 +105,7 @@ def _first(places: Array) -> int:
     return int(places[0])
 
 
-def _frozen(model: Layer) -> set[str]:
+def frozen_parameters(model: Layer) -> set[str]:
     """Return the names of the parameters that are not trained."""
     trained = [layer._trains(name) for layer, named in model._gradients_by_layer(model._flat).items() for name in named]
     return {name for name, trains in zip(model.parameters, trained, strict=True) if not trains}
