@@ -30,7 +30,7 @@ PINNED = {
     "recipe": "cbb01f8871d607f1",
     "augmented": "eb12d3d0c44e3a82",
     "mixed": "d44019afd0c252f9",
-    "classifier": "a023ee73ecf86a0d",
+    "classifier": "eb43e4b9ffb1e7c9",
     "regressor": "cf1891a8a9319629",
     "notebook": "077414952b97164d",
 }

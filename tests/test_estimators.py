@@ -107,7 +107,7 @@ def warned_shapes(estimator, X, method="fit", **more):
     assert found[0].filename == __file__
     text, shape = str(found[0].message), estimator.input_shape_
     assert f"X: rows of {X.shape[1]} features are read as numbers in a row, input_shape={shape}." in text
-    assert text.endswith(f"if not, set input_shape={shape}, which gives no warning.")
+    assert f"if not, set input_shape={shape}, which gives no warning," in text
     return [ast.literal_eval(shape) for shape in re.findall(r"\([\d, ]+\)", text)[1:-1]]
 
 

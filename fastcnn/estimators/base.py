@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from ..data.augmentation import Augmentation
+from ..data.augmentation import Augmentation, epoch_order
 from ..history import Epoch, History
 from ..losses import Loss
+from ..model import Sequential
 from ..optim.optimizer import Optimizer
 from ..optim.optimizers import SGD, Adam, AdamW
 from ..optim.schedules import CosineDecay, OneCycle, Schedule
@@ -26,15 +28,19 @@ from ..runtime import threads as parallel
 from ..training.callbacks import Callback
 from ..training.trainer import Trainer
 from ..typing import Array
+from . import choosing
+from .choosing import Choice
 from .embedding import Embedding
 from .images import Reading, choose_reading, rectangles
-from .networks import NAMES, SMALLEST, choose_network, takes_rows
+from .networks import NAMES, SHORTEST, SMALLEST, choose_network, takes_rows
 from .parameters import NestedParameters
 from .private_names import Interval, Options, StrOptions, check_sample_weight
 from .samples import Samples, hold_out
 from .scaling import Scaler
 from .settling import settle
 from .watching import CallbackSupportMixin, Curves, Tasks, tasks, watched
+
+ENOUGH = 2000  # samples below which "auto" takes more epochs, so that the steps fall with the square root alone
 
 
 class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
@@ -48,13 +54,13 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         "learning_rate_init": [Interval(Real, 0, None, closed="neither"), None],
         "schedule": [StrOptions({"one_cycle", "cosine", "constant"}), callable],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "augmentation": [Augmentation, None],
+        "augmentation": [StrOptions({"auto"}), Augmentation, None],
         "missing_values": [Real, None],
         "warm_start": ["boolean"],
         "shuffle": ["boolean"],
@@ -63,6 +69,8 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         "verbose": ["verbose"],
         "callbacks": [list, tuple, None],
     }
+
+    temperature_: float = 1.0  # of estimators from former versions
 
     # Reading X.
 
@@ -164,7 +172,8 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         self._validate_params()
         if checkpoint is not None and self.random_state is None:
             raise ValueError("checkpoint: expected a random_state with it, such as 0; got None: no run is like another")
-        watch = tasks(self, self.max_iter, X, y, sample_weight)
+        epochs = self._expected_epochs(X)
+        watch = tasks(self, epochs, X, y, sample_weight)
         again = self.warm_start and hasattr(self, "model_")
         samples = self._samples(X, y, sample_weight, reset=not again)
         self._meet(samples.y, again=again)
@@ -182,7 +191,15 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         if not again:
             self._warn_of_strips(stacklevel=4)
             self._begin(samples)
-        self._train(samples, held and held.weighing(), watch, checkpoint)
+        with self._capped() as threads:
+            samples, held = self._ready(samples), held and self._ready(held.weighing())
+            samples, reserved, choice = self._chosen(samples, threads, again=again)
+            choosing.cool(self.model_, 1 / self.temperature_)
+            self.temperature_ = 1.0
+            self._train(samples, held, watch, checkpoint, epochs, choice.augmentation)
+            self._calibrate(choice, reserved)
+        if watch is not None:
+            watch.done()
         return self
 
     def _fit_partly(self, X: Any, y: Any, sample_weight: Any, **known: Any) -> Self:
@@ -219,7 +236,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         """Make a new model."""
         generator = check_random_state(self.random_state)
         images, strips, name = samples.images, self._strips, type(self).__name__
-        self._scaler = Scaler(images, samples.weight, strips=strips, missing=self.missing_values)
+        self._scaler = Scaler(images, samples.weight, strips=strips, missing=self.missing_values, signals=self._signal)
         if self._scaler.repeated is not None:
             value, share = self._scaler.repeated
             warnings.warn(
@@ -229,9 +246,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             )
         # Rows in float64 are computed in float64, where they are not images.
         self._dtype = np.float64 if strips and images.dtype != np.float32 else np.float32
-        self.model_ = choose_network(
-            self.layers, self._reading.shape, self._outputs_wanted, name, places=is_regressor(self)
-        )
+        self.model_ = self._new_model()
         try:
             self.model_.build(self._reading.shape, random_state=generator, dtype=self._dtype)
         except ValueError as error:
@@ -242,13 +257,31 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         self.validation_loss_curve_: list[float] | None = None
         self.validation_scores_: list[float] | None = None
         self.best_loss_, self.n_iter_ = np.inf, 0
+        self.temperature_ = 1.0
         self._trainer: Trainer | Paused | None = None
         self._settings: tuple[Any, ...] = ()  # of the last `partial_fit`
 
+    def _new_model(self) -> Sequential:
+        """Return the network, not built yet."""
+        return choose_network(
+            self.layers, self._reading.shape, self._outputs_wanted, type(self).__name__, places=is_regressor(self),
+            signal=self._signal,
+        )  # fmt: skip
+
+    @property
+    def _signal(self) -> bool:
+        """Whether the samples are signals: strips, said to be such, that are long enough to have parts."""
+        return _is_signal(self._reading, self.input_shape)
+
     @property
     def _strips(self) -> bool:
-        """Whether the samples are strips or images below 5 pixels: numbers in a row rather than images."""
-        return min(self._reading.shape[1:]) < SMALLEST
+        """Whether the samples are short strips, rows or images below 5 pixels: features rather than images."""
+        return _features(self._reading, self.input_shape)
+
+    @property
+    def _calibrates(self) -> bool:
+        """Whether the outputs are divided by a temperature."""
+        return False
 
     def _warn_of_strips(self, stacklevel: int) -> None:
         """Warn of rows that are read as strips, though they may be images, unless the network knows no places."""
@@ -259,19 +292,23 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         warnings.warn(
             f"X: rows of {given[0]} features are read as numbers in a row, input_shape={shape}. If they are images, "
             f"set input_shape to their (channels, height, width): {' or '.join(map(str, shapes))}; if not, set "
-            f"input_shape={shape}, which gives no warning.",
+            f"input_shape={shape}, which gives no warning, and takes them for signals along which a pattern may be "
+            "anywhere.",
             stacklevel=stacklevel,
         )
 
     def _batch(self, n: int) -> int:
         if self.batch_size == "auto":
-            return min(n, 200 if self._strips else max(8, min(n // 20, 64)))
+            return self._automatic_batch(n, self._strips)
         if self.batch_size > n:
             warnings.warn(
                 f"Got `batch_size` {self.batch_size} larger than the {n} samples. It is going to be clipped.",
                 stacklevel=5,
             )
         return int(min(self.batch_size, n))
+
+    def _automatic_batch(self, n: int, strips: bool) -> int:
+        return min(n, 200 if strips else max(8, min(n // 20, 64)))
 
     @property
     def _rate(self) -> float:
@@ -280,7 +317,9 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             return float(self.learning_rate_init)
         return self.solver.learning_rate if isinstance(self.solver, Optimizer) else self._usual_rate
 
-    def _new_trainer(self, steps: int, threads: int | None = None, *, constant: bool = False) -> Trainer:
+    def _new_trainer(
+        self, steps: int, threads: int | None = None, *, constant: bool = False, model: Sequential | None = None
+    ) -> Trainer:
         schedule = "constant" if constant else self.schedule
         if isinstance(schedule, str):
             schedules = {"one_cycle": OneCycle, "cosine": CosineDecay}
@@ -288,8 +327,9 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         elif isinstance(schedule, Schedule):
             schedule = copy.deepcopy(schedule)  # it may learn from the epochs, and a parameter stays as it is
         return Trainer(
-            self.model_, self._loss(), self._optimizer(), threads, random_state=self._seed, schedule=schedule
-        )
+            self.model_ if model is None else model, self._loss(), self._optimizer(), threads,
+            random_state=self._seed, schedule=schedule,
+        )  # fmt: skip
 
     def _optimizer(self) -> Optimizer:
         rate = self._rate
@@ -303,25 +343,89 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             return Adam(rate, weight_decay=self.alpha)
         return SGD(rate, momentum=0.9, nesterov=True, weight_decay=self.alpha)
 
-    def _train(self, samples: Samples, held: Samples | None, watch: Tasks | None, checkpoint: Any = None) -> None:
-        """Train the model for `max_iter` epochs, unless something stops it."""
-        samples = self._ready(samples)
-        held = held and self._ready(held)
+    def _expected_epochs(self, X: Any) -> int:
+        """Return the epochs for X as it comes, which nobody has checked yet."""
+        shape = X.shape if hasattr(X, "shape") else np.shape(X) if isinstance(X, list | tuple) else ()
+        try:
+            strips = _features(choose_reading(tuple(shape[1:]), self.input_shape, ""), self.input_shape)
+        except (ValueError, IndexError):
+            strips = True  # which will be an error, or was read before
+        return self._epochs(max(1, int(shape[0]) if shape else 1), strips=strips)
+
+    def _epochs(self, n: int, *, strips: bool) -> int:
+        """Return the epochs: with "auto" more for few samples, of which an epoch makes few steps."""
+        if self.max_iter != "auto":
+            return int(self.max_iter)
+        batch = self._automatic_batch(n, strips) if self.batch_size == "auto" else min(self.batch_size, n)
+        wanted = max(math.isqrt(self._usual_epochs**2 * ENOUGH // n), -(-self._fewest_steps // -(-n // batch)))
+        return max(self._usual_epochs, min(wanted, self._most_epochs))
+
+    def _chosen(self, samples: Samples, threads: int, *, again: bool) -> tuple[Samples, Samples | None, Choice]:
+        """Return the samples to train with, those that are kept for a temperature, and what "auto" has chosen."""
+        first = self._first_augmentation()
+        if again or not self._calibrates:
+            return samples, None, Choice(first, self.temperature_)
+        groups, reserved = self._strata(samples.y), None
+        changes = self.augmentation == "auto" and first is not None
+        if len(samples.y) > choosing.MANY:
+            samples, reserved = choosing.reserve(samples, self._seed)
+            few = samples.taken(epoch_order(self._seed, 1, len(samples.y))[: choosing.MANY])
+            groups = self._strata(few.y)
+            if not changes:
+                return samples, reserved, Choice(first)
+        else:
+            few = samples
+
+        def try_(kept: Samples, held: Samples, augmentation: Augmentation | None) -> Array:
+            return self._tried(kept, held, augmentation, threads)
+
+        return samples, reserved, choosing.choose(few, groups, self._seed, first, try_, changes=changes)
+
+    def _tried(self, kept: Samples, held: Samples, augmentation: Augmentation | None, threads: int) -> Array:
+        """Return the outputs for `held` of a network that is trained with `kept` as this one will be."""
+        model = self._new_model().build(self._reading.shape, random_state=self._seed, dtype=self._dtype)
+        n, strips = len(kept.y), self._strips
+        batch = self._automatic_batch(n, strips) if self.batch_size == "auto" else int(min(self.batch_size, n))
+        epochs = self._epochs(n, strips=strips)
+        trainer = self._new_trainer(epochs * -(-len(kept.y) // batch), threads, model=model)
+        history = self._fit(trainer, kept, batch, epochs, augmentation)
+        if history.stopped == "Ctrl-C":
+            raise KeyboardInterrupt
+        settle(trainer, kept, batch)
+        outputs: Array = model.predict(held.images, threads=threads).astype(np.float64)
+        return outputs
+
+    def _calibrate(self, choice: Choice, reserved: Samples | None) -> None:
+        """Divide the network's outputs by the temperature."""
+        temperature = choice.temperature
+        if reserved is not None:
+            outputs = self.model_.predict(reserved.images, threads=self._threads)
+            temperature, _ = choosing.fit_temperature(outputs, reserved)
+        self.temperature_ = temperature
+        choosing.cool(self.model_, temperature)
+
+    def _train(
+        self,
+        samples: Samples,
+        held: Samples | None,
+        watch: Tasks | None,
+        checkpoint: Any,
+        epochs: int,
+        augmentation: Augmentation | None,
+    ) -> None:
+        """Train the model for some epochs, unless something stops it."""
         batch, curves = self._batch(len(samples.y)), Curves(self, held)
-        with self._capped() as threads:
-            trainer = self._new_trainer(self.max_iter * -(-len(samples.y) // batch), threads)
-            trainer.epochs = len(self.loss_curve_)  # a warm start has orders of its own
-            if watch is not None:
-                watch.curves = curves
-            history = self._run(trainer, samples, batch, self.max_iter, curves, watch, checkpoint)
-            disagreement = settle(trainer, samples, batch)
+        trainer = self._new_trainer(epochs * -(-len(samples.y) // batch), self._threads)
+        trainer.epochs = len(self.loss_curve_)  # a warm start has orders of its own
+        if watch is not None:
+            watch.curves = curves
+        history = self._run(trainer, samples, batch, epochs, curves, watch, augmentation, checkpoint)
+        disagreement = settle(trainer, samples, batch)
         self.history_, self.n_iter_ = history, len(history)
         self.loss_, self._trainer = self.loss_curve_[-1], None
-        self._warn(history)
+        self._warn(history, epochs)
         if disagreement is not None:
             warnings.warn(disagreement, stacklevel=4)
-        if watch is not None:
-            watch.done()
 
     def _train_partly(self, samples: Samples, watch: Tasks | None) -> None:
         """Train for one epoch, going on where the last call ended."""
@@ -329,7 +433,14 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         with self._capped() as threads:
             self._trainer = self._going_on()
             self._trainer.threads = threads
-            self.history_ = self._run(self._trainer, samples, self._batch(len(samples.y)), 1, Curves(self), watch)
+            choosing.cool(self.model_, 1 / self.temperature_)  # while it trains
+            try:
+                self.history_ = self._run(
+                    self._trainer, samples, self._batch(len(samples.y)), 1, Curves(self), watch,
+                    self._first_augmentation(),
+                )  # fmt: skip
+            finally:
+                choosing.cool(self.model_, self.temperature_)
         self.loss_, self.n_iter_ = self.loss_curve_[-1], self.n_iter_ + 1
         if watch is not None:
             watch.done()
@@ -356,6 +467,13 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         """Return samples with scaled images and encoded targets."""
         return Samples(self._scaler(samples.images, self._dtype), self._encode(samples.y), samples.weight)
 
+    def _first_augmentation(self) -> Augmentation | None:
+        """Return how images are changed before anything is tried."""
+        if self.augmentation == "auto":
+            return None if self._strips or self._signal else choosing.shifts(self._reading.shape)
+        chosen: Augmentation | None = self.augmentation
+        return chosen
+
     def _run(
         self,
         trainer: Trainer,
@@ -364,37 +482,50 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         epochs: int,
         curves: Curves,
         watch: Tasks | None,
+        augmentation: Augmentation | None,
         checkpoint: Any = None,
     ) -> History:
+        validation = None if curves.held is None else curves.held.batches(max(batch, 256))
+        callbacks: list[Callback] = [curves, *(self.callbacks or ()), *([] if watch is None else [watch])]
+        return self._fit(
+            trainer, samples, batch, epochs, augmentation, X_val=validation, callbacks=callbacks,
+            verbose=int(self.verbose), checkpoint=checkpoint,
+        )  # fmt: skip
+
+    def _fit(
+        self,
+        trainer: Trainer,
+        samples: Samples,
+        batch: int,
+        epochs: int,
+        augmentation: Augmentation | None,
+        **others: Any,
+    ) -> History:
+        """Let a trainer fit the samples, shuffled or in their order."""
         args: dict[str, Any] = {"X": samples.batches(batch)}
         if self.shuffle:
             args = {"X": samples.images, "y": samples.y, "sample_weight": samples.weight, "batch_size": batch}
-        validation = None if curves.held is None else curves.held.batches(max(batch, 256))
-        callbacks: list[Callback] = [curves, *(self.callbacks or ()), *([] if watch is None else [watch])]
         try:
-            return trainer.fit(
-                **args, epochs=epochs, X_val=validation, augmentation=self.augmentation, callbacks=callbacks,
-                verbose=int(self.verbose), checkpoint=checkpoint,
-            )  # fmt: skip
+            return trainer.fit(**args, epochs=epochs, augmentation=augmentation, **{"verbose": 0, **others})
         except FloatingPointError as error:
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
                 f"preprocessed, or learning_rate_init={self._rate} is too large ({error})."
             ) from error
 
-    def _warn(self, history: History) -> None:
+    def _warn(self, history: History, epochs: int) -> None:
         """Warn where the training has not converged."""
         if history.stopped == "Ctrl-C":
             warnings.warn("Training interrupted by user.", stacklevel=5)
         elif history.stopped is None and (self.schedule == "constant" or len(history) == 1):
             warnings.warn(
-                f"Maximum iterations ({self.max_iter}) reached and the optimization hasn't converged yet.",
+                f"Maximum iterations ({epochs}) reached and the optimization hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=5,
             )
         elif history.stopped is None and self.loss_ >= self.loss_curve_[-len(history)] and self.loss_ > self.tol:
             warnings.warn(
-                f"Maximum iterations ({self.max_iter}) reached, and the loss, {self.loss_:.3g}, is not below that of "
+                f"Maximum iterations ({epochs}) reached, and the loss, {self.loss_:.3g}, is not below that of "
                 "the first: the optimization hasn't converged yet. More iterations or another learning_rate_init may "
                 "help.",
                 ConvergenceWarning,
@@ -422,6 +553,9 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
 
     _outputs_wanted: int
     _usual_rate: ClassVar[float]  # of a solver that is called by its name
+    _usual_epochs: ClassVar[int]
+    _most_epochs: ClassVar[int]  # of few samples
+    _fewest_steps: ClassVar[int]
 
     def _check_y(self, y: Any) -> Array:
         """Return targets as an array, if they are such as the estimator takes."""
@@ -456,6 +590,15 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
     def _validation_score(self, epoch: Epoch, held: Samples) -> float:
         """Return the score of the validation set after an epoch; more is better."""
         raise NotImplementedError
+
+
+def _is_signal(reading: Reading, input_shape: Any) -> bool:
+    narrow, long = sorted(reading.shape[1:])
+    return narrow < SMALLEST and long >= SHORTEST and (len(reading.given) > 1 or input_shape is not None)
+
+
+def _features(reading: Reading, input_shape: Any) -> bool:
+    return min(reading.shape[1:]) < SMALLEST and not _is_signal(reading, input_shape)
 
 
 class Paused:

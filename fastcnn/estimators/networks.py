@@ -24,16 +24,23 @@ NAMES = tuple(
     if inspect.isfunction(value) and [*inspect.signature(value).parameters][:2] == ["input_shape", "num_classes"]
 )
 SMALLEST = 5  # pixels: with fewer on a side, samples are no images but numbers in a row
+SHORTEST = 16  # numbers in a signal, which shorter strips are not
 LARGEST = 512  # the side up to which a larger image is looked for
 
 
 def choose_network(
-    layers: str | Sequence[Layer], input_shape: Shape, outputs: int, name: str, *, places: bool
+    layers: str | Sequence[Layer],
+    input_shape: Shape,
+    outputs: int,
+    name: str,
+    *,
+    places: bool,
+    signal: bool = False,
 ) -> Sequential:
     """Return a network for images of `input_shape`, not built yet; layers of a person's own are copied."""
     if isinstance(layers, str):
         if layers == "auto":
-            return automatic(input_shape, outputs, places=places)
+            return (automatic_1d if signal else automatic)(input_shape, outputs, places=places)
         try:
             return getattr(models, layers)(input_shape, outputs)  # type: ignore[no-any-return]
         except ValueError as error:
@@ -79,6 +86,32 @@ def automatic(input_shape: Shape, outputs: int, *, places: bool) -> Sequential:
         side //= 2
     row += [*_group(32), *_group(32), MaxPool2D(2), *_group(64), *_group(64)]
     end = [MaxPool2D(2), Flatten()] if places and side >= 4 else [Flatten()] if places else [GlobalAvgPool2D()]
+    return Sequential([*row, *end, Dense(outputs)])
+
+
+def automatic_1d(input_shape: Shape, outputs: int, *, places: bool) -> Sequential:
+    """Return a network for signals (C, H, L) or (C, L, H) of few rows H: convolutions along the long axis.
+
+    As for images, with windows of 5: the first spans all rows; 32 filters and a pooling for each doubling of the length
+    beyond 32, then 32, 32, pooling, 64, 64.
+    """
+    _, height, width = input_shape
+    flat = width >= height
+
+    def oriented(across: int, along: int) -> tuple[int, int]:
+        return (across, along) if flat else (along, across)
+
+    def group(filters: int, rows: int = 1) -> list[Layer]:
+        convolution = Conv2D(filters, oriented(rows, 5), padding=oriented(0, 2), bias=False)
+        return [convolution, BatchNorm(), ReLU()]
+
+    length, rows = max(height, width), min(height, width)
+    row: list[Layer] = []
+    while length > 32:
+        row += [*group(32, rows), MaxPool2D(oriented(1, 2))]
+        length, rows = length // 2, 1
+    row += [*group(32, rows), *group(32), MaxPool2D(oriented(1, 2)), *group(64), *group(64)]
+    end = [MaxPool2D(oriented(1, 2)), Flatten()] if places else [GlobalAvgPool2D()]
     return Sequential([*row, *end, Dense(outputs)])
 
 

@@ -46,13 +46,13 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     learning_rate_init : float, optional
         The highest, with a schedule. If not given, that of an optimizer is its own, that of a solver by name 0.003.
     schedule : {"one_cycle", "cosine", "constant"} or function of the step
-        The first two end at `max_iter`. With "constant" the training ends once the loss has not improved by `tol` for
-        `n_iter_no_change` epochs. A function says the rate by itself. `partial_fit` takes no schedule.
+        The first two end at the last epoch. With "constant" the training ends once the loss has not improved by `tol`
+        for `n_iter_no_change` epochs. A function says the rate by itself. `partial_fit` takes no schedule.
     batch_size : int or "auto"
-        "auto": a twentieth of the images, but at least 8 and at most 64; 200 strips, or images below 5 pixels. At most
-        the number of samples.
-    max_iter : int
-        Epochs.
+        "auto": a twentieth of the images, but at least 8 and at most 64; 200 short strips, or images below 5 pixels. At
+        most the number of samples.
+    max_iter : int or "auto"
+        Epochs. "auto": 50.
     alpha : float
         Weight decay; "adamw" decouples it, and leaves biases and norms alone.
     early_stopping : bool
@@ -64,8 +64,9 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         Epochs without improvement that are let pass.
     tol : float
         What counts as an improvement: more than this.
-    augmentation : Augmentation, optional
-        Changes the images on the way in, anew in each epoch.
+    augmentation : Augmentation, "auto" or None
+        Changes the images on the way in, anew in each epoch. "auto": shifts of a fourteenth of the side, for numbers
+        that do not say where something is.
     missing_values : float, optional
         What stands for "no data" in X, such as `numpy.nan` or -9999: it is replaced by the mean of its pixel, as found
         in training. Without it, NaN is an error.
@@ -114,11 +115,13 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     Notes
     -----
     Images are scaled: their darkest value becomes 0 and their variance 1, channel by channel, as found in training.
-    Strips, and images below 5 pixels, are standardised feature by feature; those of float64 are
-    computed in float64. Outliers do not count for that, and are drawn in: numbers more than one and a half times the
-    distance of the quartiles away from these, the quartiles of all numbers but the two most frequent ones. At the end
-    of `fit`, the statistics of batch norms are computed again from training images. No image's prediction depends on
-    the others of its batch.
+    Signals, which are strips of 16 numbers and more that come as (n, 1, L), (n, 1, 1, L) or with `input_shape`, get
+    the mean 0 instead; "auto" is then a network of convolutions along them. Other strips, and images below 5 pixels,
+    are standardised feature by feature; those of float64 are computed in float64.
+    Outliers do not count for that, and are drawn in: numbers more than one and a half times the distance of the
+    quartiles away from these, the quartiles of all numbers but the two most frequent ones. At the end of `fit`, the
+    statistics of batch norms are computed again from training images. No image's prediction depends on the others of
+    its batch.
 
     Examples
     --------
@@ -130,6 +133,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     """
 
     _usual_rate: ClassVar[float] = 0.003
+    _usual_epochs, _most_epochs, _fewest_steps = 50, 50, 1
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseCNN._parameter_constraints,
         "loss": [StrOptions({*LOSSES}), Loss],
@@ -145,7 +149,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         learning_rate_init: float | None = None,
         schedule: str | Callable[[int], float] = "one_cycle",
         batch_size: int | str = "auto",
-        max_iter: int = 50,
+        max_iter: int | str = 50,
         alpha: float = 0.01,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

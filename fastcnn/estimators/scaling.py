@@ -21,7 +21,7 @@ ARRAYS = ("zero", "deviation", "low", "high", "unit", "fill")  # what prediction
 
 
 class Scaler:
-    """Scales images to variance 1, their darkest value to 0; strips, feature by feature, to mean 0 and variance 1.
+    """Scales images to variance 1, their darkest value, of signals the mean, to 0; strips likewise, each feature.
 
     Numbers far from the bulk of their channel, or of their feature in strips, are outliers: those farther than 1.5
     units from the quartiles, a unit being the distance of the quartiles. They count for nothing that is found here, and
@@ -38,6 +38,8 @@ class Scaler:
     missing : number, optional
         What stands for a missing number, NaN included; it becomes the mean of its pixel, of its channel where the pixel
         has none.
+    signals : bool
+        Channels get the mean 0 rather than the darkest value.
 
     Attributes
     ----------
@@ -60,7 +62,9 @@ class Scaler:
     fill: Array | None = None
     missing: float | None = None
 
-    def __init__(self, X: Array, weight: Array | None, *, strips: bool, missing: float | None = None) -> None:
+    def __init__(
+        self, X: Array, weight: Array | None, *, strips: bool, missing: float | None = None, signals: bool = False
+    ) -> None:
         self.missing = missing
         columns, shape = _columns(X, weight, strips)
         columns = [_present(column, missing) for column in columns]
@@ -75,7 +79,7 @@ class Scaler:
             raise ValueError("X: its numbers are too large: the sum of their squares is beyond float64; scale them")
         deviation = np.sqrt(square)
         # What becomes 0 is what convolutions and shifts add beyond the edge.
-        self.zero = mean if strips else self._darkest(X, mean)
+        self.zero = mean if strips or signals else self._darkest(X, mean)
         # A constant feature has only rounding for a deviation.
         self.deviation = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
         if missing is not None:
