@@ -22,6 +22,8 @@ import fastcnn
 import reference
 from fastcnn import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer
 from fastcnn.cli import main
+from fastcnn.cli.explore import prepared
+from fastcnn.cli.main import _parser
 from fastcnn.live import LivePage
 from fastcnn.live.camera import Camera
 from fastcnn.live.curves import POINTS, Curve
@@ -552,6 +554,21 @@ def test_with_json_the_address_is_no_line_of_json(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert all(json.loads(line) for line in out.splitlines())
     assert err.startswith("Open http://127.0.0.1:")
+
+
+def test_explore_reads_images_as_an_estimator_does(tmp_path):
+    images = 16 * X[:, 0].reshape(60, 64)
+    classifier = fastcnn.CNNClassifier([Conv2D(4, 3), ReLU()], max_iter=1, random_state=0)
+    with pytest.warns(match="Maximum iterations"):
+        classifier.fit(images, y)
+    fastcnn.save(classifier, tmp_path / "model.safetensors")
+    np.savez(tmp_path / "data.npz", X=images.reshape(60, 8, 8), y=y)
+    parser, _ = _parser()
+    words = ["explore", str(tmp_path / "model.safetensors"), str(tmp_path / "data.npz")]
+    opened, seen, classes = prepared(parser.parse_args(words))
+    assert seen.shape == (60, 1, 8, 8)
+    assert classes.tolist() == y.tolist()
+    assert opened.model.predict(seen).argmax(axis=1).tolist() == classifier.predict(images).tolist()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")

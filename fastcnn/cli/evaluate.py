@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     names = opened.expect_classes()
     found = dataset(path, options.size, options.max_bytes)
     X, y = part(found, options.validation)
-    y = _as_the_models(y, found.classes, opened, options.data)
+    y = as_the_models(y, found.classes, opened, options.data)
     X = fitting(X, opened, options.data)
     probabilities = opened.outputs(X, options.threads, options.views)
     matrix = measures.confusion(y, probabilities.argmax(axis=1), len(names))
@@ -83,7 +83,7 @@ def part(found: Dataset, share: float | None) -> tuple[Any, IntArray]:
     return X, y
 
 
-def _as_the_models(y: IntArray, names: list[str], opened: Opened, data: str) -> IntArray:
+def as_the_models(y: IntArray, names: list[str], opened: Opened, data: str) -> IntArray:
     """Return classes as the model counts them, by their names."""
     import numpy as np
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .common import add_max_bytes, add_threads, between, dataset, port, size, source
+from .common import CommandError, add_max_bytes, add_threads, between, dataset, port, size, source
+
+if TYPE_CHECKING:
+    from ..typing import Array, IntArray
+    from .opened import Opened
+
+MOST = 2000  # images of a page
 
 
 def add(verbs: Any) -> None:
@@ -34,24 +40,33 @@ def add(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
+    from .live import interruptible, live_page
+
+    opened, X, y = prepared(options)
+    with live_page(X, y, opened.classes, options.port, "--port") as page, interruptible():
+        page.show(opened.model)
+        print(f"Open {page.url} in a browser on this machine; Ctrl-C ends it.", flush=True)
+        with suppress(KeyboardInterrupt):
+            page.wait()
+
+
+def prepared(options: argparse.Namespace) -> tuple[Opened, Array, IntArray | None]:
+    """Return the model of the file, images as its network reads them, and their classes as it counts them."""
     path = source(options.data)
     from ..runtime.threads import set_num_threads
-    from .evaluate import fitting, part
-    from .live import interruptible, live_page
+    from ..saving import ESTIMATORS
+    from .evaluate import as_the_models, fitting, part
     from .opened import Opened
 
     set_num_threads(options.threads)
     opened = Opened(options.model)
     found = dataset(path, options.size, options.max_bytes)
-    X, y = part(found, options.validation)
-    X = fitting(X[:2000], opened, options.data)
-    if X.shape[1:] != opened.shape:
-        X = X.reshape(-1, *opened.shape)
-    with (
-        live_page(X, y[:2000] if opened.classes else None, opened.classes, options.port, "--port") as page,
-        interruptible(),
-    ):
-        page.show(opened.model)
-        print(f"Open {page.url} in a browser on this machine; Ctrl-C ends it.", flush=True)
-        with suppress(KeyboardInterrupt):
-            page.wait()
+    images, targets = part(found, options.validation)
+    X = fitting(images[:MOST], opened, options.data)
+    y = as_the_models(targets[:MOST], found.classes, opened, options.data) if opened.classes else None
+    try:
+        if opened.kind in ESTIMATORS:  # which bring images into the order of axes and the range that they know
+            X = opened.thing._scaler(opened.thing._read(X, reset=False), opened.thing._dtype)
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"{options.model}: {error}", status=1) from None
+    return opened, X.reshape(-1, *opened.shape), y

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
 
     from ..report.write import write_report
     from ..runtime.threads import set_num_threads
-    from .evaluate import _as_the_models, fitting, part
+    from .evaluate import as_the_models, fitting, part
     from .opened import Opened
 
     set_num_threads(options.threads)
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     names = opened.expect_classes()
     found = dataset(path, options.size, options.max_bytes)
     X, y = part(found, options.validation)
-    y = _as_the_models(y, found.classes, opened, options.data)
+    y = as_the_models(y, found.classes, opened, options.data)
     X = np.asarray(fitting(X, opened, options.data)[:])
     labels = getattr(opened.thing, "classes_", None)
     words = ["fastcnn", "report", options.model, options.data]
