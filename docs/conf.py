@@ -71,6 +71,7 @@ GROUPS = {
     "exchange": "Files",
     "display": "Pictures and insight",
     "inspection": "Pictures and insight",
+    "report": "Pictures and insight",
     "gradient_check": "Pictures and insight",
 }
 

@@ -94,6 +94,20 @@ class Scaler:
             out[rows] = centred
         return out
 
+    def slope(self, x: Array) -> Array:
+        """Return the derivative of the image by each number: 1 / deviation, less of outliers, 0 of missing ones.
+
+        Beyond a fence, with d units to it, that of `log(1 + log(1 + d))` is `1 / ((1 + d) · (1 + log(1 + d)))`.
+        """
+        slope = np.ones(x.shape) / self.deviation
+        for outside, fence, sign in ((x > self.high, self.high, 1.0), (x < self.low, self.low, -1.0)):
+            ends, unit = np.broadcast_to(fence, x.shape)[outside], np.broadcast_to(self.unit, x.shape)[outside]
+            distance = np.minimum(sign * (x[outside].astype(np.float64) - ends) / unit, 1e300)
+            slope[outside] /= (1.0 + distance) * (1.0 + exact.log_one_plus(distance))
+        if self.missing is not None:
+            slope[is_missing(x, self.missing)] = 0.0
+        return slope
+
     def counts(self, x: Array) -> Array:
         """Tell which numbers are neither outliers nor missing."""
         inside: Array = (x >= self.low) & (x <= self.high)  # NaN is not

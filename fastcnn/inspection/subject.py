@@ -69,10 +69,12 @@ class Subject:
     def by_numbers(self, gradients: Array, X: Any) -> Array:
         """Return gradients by the model's input as gradients by the numbers of X, in the shape of X.
 
-        An estimator divides by a deviation, and so does the chain rule. Those by bytes are by their values from 0 to 1.
+        An estimator divides by a deviation and draws outliers in; so does the chain rule. Those by bytes are by their
+        values from 0 to 1.
         """
         if self.estimator is not None:
-            gradients = (gradients / self.estimator._scaler.deviation).astype(self.dtype)
+            slope = self.estimator._scaler.slope(self.estimator._read(X, reset=False))
+            gradients = (gradients * slope).astype(self.dtype)
         return self.shaped(gradients, X)
 
     def shaped(self, values: Array, X: Any) -> Array:
@@ -93,8 +95,8 @@ class Subject:
         numbers = np.broadcast_to(numbers, (channels,)).reshape(-1, *[1] * (len(self.shape) - 1))
         if value is None or self.estimator is None:
             return numbers.astype(self.dtype)
-        scaler = self.estimator._scaler
-        return ((numbers - scaler.zero) / scaler.deviation).astype(self.dtype)
+        scaled: Array = self.estimator._scaler(np.broadcast_to(numbers, (1, *self.shape)), self.dtype)[0]
+        return scaled
 
     def unshaped(self, values: Array) -> Array:
         """Return numbers in the shape of X as maps (N, C, H, W): the inverse of `shaped`."""
