@@ -18,8 +18,8 @@ from .engine.load import load
 from .engine.planner import make_plan
 from .engine.workspace import Workspace
 from .kernels import loss as kernels
+from .kernels.maps import Maps
 from .layers.repr import ShownAsCall
-from .ops.dense import SoftmaxOp
 from .settings import Fixed, Setting, number
 from .typing import Array
 
@@ -52,6 +52,10 @@ class End:
         self.value, self.dtype, self.layout, self.argument = plan.output, plan.dtype, layout, argument
         self.pixels, self.channels = layout.pixels, layout.channels
         self.x_row, self.dx_row = layout.pixel_table(plan.images), gradient.pixel_table(plan.images)
+
+    def maps(self, workspace: Workspace) -> tuple[Maps, Maps]:
+        """Return the output, and its gradient."""
+        return Maps(workspace.values[self.value], self.x_row), Maps(workspace.gradients[self.value], self.dx_row)
 
 
 class Loss(ShownAsCall, Fixed, ABC):
@@ -136,7 +140,7 @@ class Loss(ShownAsCall, Fixed, ABC):
         if self.swallows and graph.ops and graph.ops[-1].traits.link == self.swallows:
             graph.output = graph.ops.pop().x
             graph.shapes.pop()
-        elif graph.ops and isinstance(graph.ops[-1], SoftmaxOp):
+        elif graph.ops and graph.ops[-1].traits.passes_gradient:
             raise ValueError(
                 f"{self.name}: model: it ends in Softmax, whose backward takes the gradient by its logits, as "
                 "cross_entropy has it; use Dense and SoftmaxActivation"
@@ -341,12 +345,12 @@ class CrossEntropy(Loss):
 
     def evaluate(self, end: End, n: int, workspace: Workspace, targets: Targets, first: int, totals: Array) -> None:
         labels, *weights = targets.arrays
-        x, dx = workspace.values[end.value], workspace.gradients[end.value]
+        x, dx = end.maps(workspace)
         if weights:
-            kernels.soft_cross_entropy(x, end.x_row, n, end.channels, weights[0], labels, first, dx, end.dx_row, totals)
+            kernels.soft_cross_entropy(x, n, end.channels, weights[0], labels, first, dx, totals)
         else:
             scale = end.dtype.type(1 / targets.total)
-            kernels.softmax_cross_entropy(x, end.x_row, n, end.channels, labels, first, scale, dx, end.dx_row, totals)
+            kernels.softmax_cross_entropy(x, n, end.channels, labels, first, scale, dx, totals)
 
 
 class _Elementwise(Loss):
@@ -376,10 +380,8 @@ class _Elementwise(Loss):
 
     def evaluate(self, end: End, n: int, workspace: Workspace, targets: Targets, first: int, totals: Array) -> None:
         numbers, weights = targets.arrays
-        self._run(
-            workspace.values[end.value], end.x_row, n, end.pixels, end.channels, numbers, weights, first,
-            workspace.gradients[end.value], end.dx_row, totals,
-        )  # fmt: skip
+        x, dx = end.maps(workspace)
+        self._run(x, n, end.pixels, end.channels, numbers, weights, first, dx, totals)
 
     @abstractmethod
     def _run(self, *arguments: Any) -> None:
@@ -512,8 +514,8 @@ class Huber(_Elementwise):
         """δ; it cannot be changed, for recorded steps would not see it."""
         return self._delta
 
-    def _run(self, x: Array, *arguments: Any) -> None:
-        kernels.huber(*(x, *arguments, x.dtype.type(self._delta)))
+    def _run(self, x: Any, *arguments: Any) -> None:
+        kernels.huber(*(x, *arguments, x.data.dtype.type(self._delta)))
 
 
 def _class_weight(value: Any) -> Array | None:

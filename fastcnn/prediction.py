@@ -1,4 +1,4 @@
-"""Prediction: a model's blocks without a backward pass, and the little memory that any batch flows through."""
+"""Prediction: a model's operations without a backward pass, and the little memory that any batch flows through."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .engine.load import load, load_from
 from .engine.planner import make_plan
 from .engine.workspace import Workspace
 from .jit.recorder import recording
+from .jit.target import COMMON
 from .kernels import compare
 from .runtime import threads as parallel
 from .runtime.record import Call, record_calls, run_calls
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
     from .layers.container import Container
     from .layers.part import Part
 
-CACHE = 1 << 20  # bytes of the maps before and behind a block, for one piece of a batch
-WORK = 10e6  # multiply-adds below which a piece is not worth a hand-over to a thread
-SMALL = 1 << 14  # bytes of a batch that are copied in less time than it takes to find out where they are
-TAPES = 64  # lengths of pieces whose calls are remembered
+CACHE = 2 * COMMON.second  # bytes of the maps before and behind an operation, for one chunk of a batch
+WORK = 10e6  # multiply-adds below which a chunk is not worth a hand-over to a thread
+SMALL = 1 << 14  # bytes: a smaller batch is copied, which is cheaper than `array.ctypes.data` (about 0.8 µs)
+TAPES = 64  # lengths of chunks whose calls are remembered
 
 
 class Predictors:
-    """The predictors of a model that nobody is using just now.
+    """The predictors of a model that no call is using just now.
 
-    Whoever predicts takes one or makes one, and leaves it here afterwards. So threads that predict at the same time
+    A call takes one or makes one, and leaves it here afterwards. So threads that predict at the same time
     share nothing that is written, and there is no lock; and the next call finds its tables and buffers.
     """
 
@@ -81,12 +82,12 @@ class Predictors:
 
 
 class Predictor:
-    """A model's blocks with packed parameters, and memory for each worker: for one call at a time.
+    """A model's operations with packed parameters, and memory for each worker: for one call at a time.
 
     Attributes
     ----------
     images : int
-        The most images of a piece.
+        The most images of a chunk.
     """
 
     def __init__(self, model: Container | Part, images: int) -> None:
@@ -98,20 +99,20 @@ class Predictor:
         self.output_shape = model.output_shape(model.input_shape)
         self.work = sum(op.work(graph) for op in graph.ops)
         self.workspaces: dict[int, Workspace] = {}
-        self.pieces: dict[tuple[int, int], _Piece] = {}
+        self.chunks: dict[tuple[int, int], _Chunk] = {}
         self.records: dict[tuple[Shape, np.dtype], _Record] = {}
         self.last = NONE
         self.copies = _Copies(array for op in graph.ops for array in op.copied())
         self.context = RunContext(training=False)
 
     def predict(self, x: Array, threads: int) -> Array:
-        """Return the outputs for a batch, in pieces."""
+        """Return the outputs for a batch, in chunks."""
         output = self.repeat(x)
         if output is not None:
             return output
         n = len(x)
         if self.copies.are_stale():
-            self.pieces.clear()
+            self.chunks.clear()
             self.records.clear()
             self.last = NONE
             if not self.workspaces:
@@ -119,18 +120,18 @@ class Predictor:
                 rehearse([*schedule.prepare_calls(self.plan), *self._calls(min(n, self.images), workspace)])
             run_calls(schedule.prepare_calls(self.plan))
         output = np.empty((n, *self.output_shape), self.plan.dtype)
-        pieces = -(-n // self.images)
-        if pieces == 1:
+        chunks = -(-n // self.images)
+        if chunks == 1:
             self._predict(x, output, 0)
             self._record(x)
             return output
 
-        def task(piece: int, worker: int) -> None:
-            # Pieces of nearly equal length: no thread waits for a long last one.
-            first, last = piece * n // pieces, (piece + 1) * n // pieces
+        def task(chunk: int, worker: int) -> None:
+            # Chunks of nearly equal length: no thread waits for a long last one.
+            first, last = chunk * n // chunks, (chunk + 1) * n // chunks
             self._predict(x[first:last], output[first:last], worker)
 
-        parallel.run(pieces, task, threads if n * self.work >= 2 * WORK else 1)
+        parallel.run(chunks, task, threads if n * self.work >= 2 * WORK else 1)
         return output
 
     def repeat(self, x: Array) -> Array | None:
@@ -142,26 +143,26 @@ class Predictor:
         return None if self.copies.changed[0] else record.output.copy()
 
     def _record(self, x: Array) -> None:
-        """Keep all calls of the prediction of a small batch, which was one piece just now."""
-        n, piece = len(x), self.pieces.get((0, len(x)))
-        if piece is None or x.nbytes > SMALL or x.dtype not in (self.plan.dtype, np.uint8):
+        """Keep all calls of the prediction of a small batch, which was one chunk just now."""
+        n, chunk = len(x), self.chunks.get((0, len(x)))
+        if chunk is None or x.nbytes > SMALL or x.dtype not in (self.plan.dtype, np.uint8):
             return
         images = owned(np.empty(x.shape, x.dtype))
         source = owned(np.array([images.ctypes.data]))
         with recording(Tape()) as load:
-            load_from(self.plan, source, np.zeros(0, x.dtype), 0, n, piece.workspace)
+            load_from(self.plan, source, np.zeros(0, x.dtype), 0, n, chunk.workspace)
         changed = self.copies.changed if self.copies.now else None
-        record = _Record(images, self.copies.look + load + piece.tape, changed, piece.output)
+        record = _Record(images, self.copies.look + load + chunk.tape, changed, chunk.output)
         self.records[x.shape, x.dtype] = self.last = record
 
     def _predict(self, x: Array, output: Array, worker: int) -> None:
-        """Write the output of one piece; what the first of its length records is repeated later."""
+        """Write the output of one chunk; what the first of its length records is repeated later."""
         n, plan = len(x), self.plan
-        piece = self.pieces.get((worker, n))
-        if piece is not None:
-            load(plan, x, n, piece.workspace)
-            piece.tape.play()
-            output[...] = piece.output
+        chunk = self.chunks.get((worker, n))
+        if chunk is not None:
+            load(plan, x, n, chunk.workspace)
+            chunk.tape.play()
+            output[...] = chunk.output
             return
         if worker not in self.workspaces:
             self.workspaces[worker] = allocate(plan)
@@ -169,17 +170,17 @@ class Predictor:
         load(plan, x, n, workspace)
         tape = record_calls(self._calls(n, workspace))
         maps = plan.values[plan.output].view(workspace.values[plan.output], n)
-        piece = _Piece(workspace, tape, maps if len(self.output_shape) == 3 else maps[:, :, 0, 0])
-        output[...] = piece.output
-        if len(self.pieces) < TAPES:
-            self.pieces[worker, n] = piece
+        chunk = _Chunk(workspace, tape, maps if len(self.output_shape) == 3 else maps[:, :, 0, 0])
+        output[...] = chunk.output
+        if len(self.chunks) < TAPES:
+            self.chunks[worker, n] = chunk
 
     def _calls(self, n: int, workspace: Workspace) -> Iterator[Call]:
         for op in self.plan.ops:
             yield Call(op, op.forward, (n, workspace, self.context))
 
 
-class _Piece(NamedTuple):
+class _Chunk(NamedTuple):
     """A worker's memory, what computes the output of so many images in it, and where that stands."""
 
     workspace: Workspace
@@ -244,7 +245,7 @@ class _Copies:
 
 
 def images_in_cache(model: Container | Part) -> int:
-    """Return of how many images the largest maps before and behind a block fit the cache; at least one."""
+    """Return of how many images the largest maps before and behind an operation fit the cache; at least one."""
     assert model.input_shape is not None
     graph = Graph(model.input_shape, model._flat.dtype, training=False)
     model._lower(graph, 0)

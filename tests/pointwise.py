@@ -8,6 +8,7 @@ import numpy as np
 
 from fastcnn.codegen.blocking import BAND, SUMS, WORD
 from fastcnn.kernels import conv_pointwise
+from fastcnn.kernels.maps import Maps, Matrix, PostOps
 from tests.buffers import assert_only, gather, integers, lanes, spread, table
 from tests.guards import Guards
 
@@ -57,11 +58,11 @@ def check_forward(case: Case, dtype) -> None:
     y_at = spread(rng, case.pixels, N, gap=5)
     y, start = guards.empty(int(y_at.max()) + N + 5, dtype), integers(rng, N, dtype=dtype)
     b = guards.empty(case.K * N, dtype)
-    conv_pointwise.pack(guards.array(w), table(guards, np.arange(case.K) * N), case.K, N, b)
+    conv_pointwise.pack(Maps(guards.array(w), table(guards, np.arange(case.K) * N)), N, b)
     for floor in (dtype(0), dtype(-np.inf)):
         conv_pointwise.forward(
-            guards.array(maps), table(guards, at), case.pixels, case.K, b, y, table(guards, y_at), N,
-            guards.array(start), floor, guards.zeros(BAND * -(-case.K // WORD), np.int64),
+            Maps(guards.array(maps), table(guards, at)), case.pixels, case.K, b, Maps(y, table(guards, y_at)), N,
+            PostOps(guards.array(start), floor), guards.zeros(BAND * -(-case.K // WORD), np.int64),
             guards.zeros(1000, dtype),
         )  # fmt: skip
         np.testing.assert_array_equal(gather(y, y_at, N), np.maximum(floor, start + x @ w))
@@ -76,13 +77,16 @@ def check_filter_gradient(case: Case, dtype) -> None:
     padded = np.concatenate([x, np.ones((case.pixels, -case.K % max(panel, 16)), dtype)], axis=1)
     maps, x_span = in_panels(padded, panel, gap=8)
     gradients, span = in_panels(g, width, gap=24)
-    k = np.arange(padded.shape[1])
+    k = np.arange(case.K)
     dw, w_row = guards.empty(case.K * N, dtype), table(guards, np.arange(case.K) * N)
+    matrix = Matrix(
+        guards.array(maps, dtype), table(guards, np.arange(case.pixels) * panel),
+        table(guards, k // panel * x_span + k % panel),
+    )  # fmt: skip
     for times in (1, 2):  # the second time it is added
         conv_pointwise.filter_gradient(
-            guards.array(maps, dtype), table(guards, np.arange(case.pixels) * panel), panel,
-            table(guards, k // panel * x_span + k % panel), case.K, case.pixels, guards.array(gradients, dtype), span,
-            N, dw, w_row, guards.zeros(N, dtype), times == 1, guards.zeros(-(-case.K // 8) * 8, np.int64),
+            matrix, panel, case.pixels, guards.array(gradients, dtype), span, N, Maps(dw, w_row),
+            guards.zeros(N, dtype), times > 1, guards.zeros(-(-case.K // 8) * 8, np.int64),
             guards.zeros(1000, dtype), guards.zeros(10, dtype),
         )  # fmt: skip
         np.testing.assert_array_equal(dw.reshape(case.K, N), times * (x.T @ g))

@@ -98,7 +98,9 @@ TWO_PROCESSES = """
 import json, threading, numpy as np
 from fastcnn.jit import ahead
 from fastcnn.jit.kernel import Kernel
+from fastcnn.jit.signature import RecordKind
 from fastcnn.kernels import activation, compare
+from fastcnn.kernels.maps import Maps
 mine, compile_here = [], Kernel.compile
 others = threading.Event()
 def slowly(self, kinds):  # so that the other process has its turn
@@ -111,11 +113,9 @@ def told(self, line):
     tell(self, line)
     others.set()
 ahead._Helper._tell = told
-array = (np.dtype(np.float64), 1, 0x501)
 rows = (np.dtype(np.int32), 1, 0x501)
-kinds = array, rows, array, rows, int, int, bool
-needs = [(activation.relu, kinds), (activation.relu, (*kinds[:6], int))]
-needs += [(activation.relu, ((np.dtype(np.float32), 1, 0x501), rows) * 2 + (int, int, last)) for last in (bool, int)]
+maps = [RecordKind(Maps, ((np.dtype(dtype), 1, 0x501), rows)) for dtype in (np.float64, np.float32)]
+needs = [(activation.relu, (each, each, int, int, last)) for each in maps for last in (bool, int)]
 count = ahead.compile_together(needs, 2)
 there = [kernel.is_there(kinds) for kernel, kinds in needs]
 print(json.dumps([count, len(mine), there, activation.relu.compiled]))

@@ -21,11 +21,12 @@ NAME = vector_set().name
 RELU = """
 import json, sys, numpy as np
 from fastcnn.kernels import activation
+from fastcnn.kernels.maps import Maps
 from fastcnn.jit.cache import cache_folder
 relu = activation.relu
 x, row = np.linspace(-1, 2, 64), np.zeros(1, np.int32)
 y = np.full_like(x, 7)
-relu(x, row, y, row, 1, 64, False)
+relu(Maps(x, row), Maps(y, row), 1, 64, False)
 print(json.dumps({
     "right": bool((y == np.maximum(0, x)).all()), "y": y[::63].tolist(),
     "folder": str(cache_folder()),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numba
@@ -15,9 +17,10 @@ import fastcnn
 import reference
 from fastcnn.codegen import vector_math
 from fastcnn.codegen.blocking import SOFTMAX
-from fastcnn.codegen.vector import lanes, load, put, store
-from fastcnn.jit.target import vector_set
+from fastcnn.codegen.vector import lanes, load, store, store_or_stream
+from fastcnn.jit.target import COMMON, vector_set
 from fastcnn.kernels import activation
+from fastcnn.kernels.maps import Maps
 from tests.arrays import both_dtypes, normal
 from tests.bounds import gamma
 from tests.cases import ELEMENTWISE_SHAPES
@@ -317,12 +320,13 @@ def test_past_the_caches_the_same_is_written_and_no_more(name, dtype):
     row = (np.arange(rows) * 3 * width).astype(np.int32)
     constants = tuple(dtype(c) for c in KERNELS[name])
     results = []
-    for past in (False, True):
+    for stream in (False, True):
         arrays = [guards.zeros(rows * 3 * width, dtype, align=64) for _ in range(4)]
         x, y, dy, dx = arrays
         x[...], dy[...], y[...], dx[...] = normal(x.size), normal(x.size, seed=1), 7, 7
-        getattr(activation, name)(x, row, y, row, rows, length, *constants, past)
-        getattr(activation, name + "_backward")(x, row, dy, row, dx, row, rows, length, *constants, past)
+        maps = [Maps(array, row) for array in arrays]
+        getattr(activation, name)(maps[0], maps[1], rows, length, *constants, stream)
+        getattr(activation, name + "_backward")(maps[0], maps[2], maps[3], rows, length, *constants, stream)
         for array in (y, dx):
             gap = array.reshape(rows, 3 * width)[:, length:]
             np.testing.assert_array_equal(gap, 7)
@@ -342,8 +346,8 @@ def test_softmax_of_channels_writes_whole_vectors_and_no_more(channels, dtype):
     scratch = guards.empty(SOFTMAX * (whole + width), dtype)
     x[...], y[...], dx[...] = normal(x.size), 7, 7
     dy.reshape(pixels, -1)[:, :channels] = normal(pixels, channels, seed=1)
-    activation.channel_softmax(x, row, pixels, channels, y, row, scratch, True)
-    activation.channel_softmax_backward(y, row, dy, row, pixels, channels, dx, row, True)
+    activation.channel_softmax(Maps(x, row), pixels, channels, Maps(y, row), scratch, True)
+    activation.channel_softmax_backward(Maps(y, row), Maps(dy, row), pixels, channels, Maps(dx, row), True)
     guards.check()
     for array in (y, dx):
         np.testing.assert_array_equal(array.reshape(pixels, -1)[:, whole:], 7)
@@ -360,21 +364,21 @@ def test_layers_write_large_maps_past_the_caches(monkeypatch, dtype):
         x = normal(2, channels, 6, 8, dtype=dtype)
         results = []
         for size in (1 << 40, 0):
-            monkeypatch.setattr("fastcnn.engine.layout.CACHE", size)
+            monkeypatch.setattr("fastcnn.engine.layout.caches", partial(replace, COMMON, last=size))
             layer = make(fastcnn)
             output = layer.forward(x)
             results.append((output, layer.backward(normal(*output.shape, seed=1, dtype=dtype))))
-        for usual, past in zip(*results, strict=True):
-            np.testing.assert_array_equal(usual, past)
+        for usual, stream in zip(*results, strict=True):
+            np.testing.assert_array_equal(usual, stream)
 
 
-def test_put_past_the_caches_is_a_streaming_store():
+def test_what_is_streamed_is_a_streaming_store():
     """What the hint is for: the instruction that does not read the line first."""
 
     @numba.njit
-    def copy(x, y, past):
+    def copy(x, y, stream):
         for i in range(0, x.size, lanes(x)):
-            put(y, i, load(x, i), past)
+            store_or_stream(y, i, load(x, i), stream)
 
     x = np.arange(64, dtype=np.float32)
     copy(x, np.zeros_like(x), False)

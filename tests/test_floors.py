@@ -137,17 +137,27 @@ def test_nothing_compiles_code_from_text():
 # ------------------------------------------------------------------------------------------------ what an import costs
 
 
-def kernels_of(path: Path) -> tuple[str, ...]:
-    """Return the names of the public kernels that a file declares."""
+def kernels_of(path: Path) -> dict[str, list[str]]:
+    """Return the public kernels that a file declares, and their arguments."""
     functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
     declared = [one for one in functions if any(ast.unparse(decorator) == "kernel" for decorator in one.decorator_list)]
-    return tuple(one.name for one in declared if not one.name.startswith("_"))
+    return {one.name: [each.arg for each in one.args.args] for one in declared if not one.name.startswith("_")}
+
+
+KERNELS = {path.stem: kernels_of(path) for path in FILES if path.parent.name == "kernels"}
 
 
 def test_the_table_of_kernels_is_complete():
     """A file that is not in it is imported by its users, and Numba with it."""
-    found = {path.stem: kernels_of(path) for path in FILES if path.parent.name == "kernels"}
-    assert {name: names for name, names in found.items() if names} == kernels.FAMILIES
+    assert {family: tuple(found) for family, found in KERNELS.items() if found} == kernels.FAMILIES
+
+
+def test_no_kernel_takes_more_than_twelve_arguments():
+    """Nor a table beside its array: together they are a record of `kernels/maps.py`, so that tables are not swapped."""
+    arguments = {f"{family}.{name}": names for family, found in KERNELS.items() for name, names in found.items()}
+    assert {name: len(names) for name, names in arguments.items() if len(names) > 12} == {}
+    loose = {name: [each for each in names if each.endswith(("_row", "_line"))] for name, names in arguments.items()}
+    assert {name: names for name, names in loose.items() if names} == {}
 
 
 def test_import_fastcnn_loads_neither_numba_nor_scikit_learn():

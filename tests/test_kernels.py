@@ -7,6 +7,7 @@ import pytest
 
 from fastcnn.codegen.blocking import DEPTH, PIXELS, pixels_at_once
 from fastcnn.kernels import activation, dense, loss, product, update
+from fastcnn.kernels.maps import Maps, Matrix, PostOps
 from tests.arrays import both_dtypes
 from tests.bounds import gamma
 from tests.buffers import assert_only, gather, integers, lanes, packed, spread, table
@@ -26,11 +27,12 @@ def test_product(guards, rows, vectors, dtype):
         a = guards.empty((rows + first) * (K + 3) + 3, dtype)
         a[a_row[:, None] + a_col] = A
         c_row = spread(rng, rows + first, N, gap)
-        for floor, ask in ((-np.inf, 0), (0, 10000)):
+        for floor, prefetched in ((-np.inf, 0), (0, 10000)):
             c = guards.empty((rows + first) * (N + gap) + gap, dtype)
             product.product(
-                a, table(guards, a_row), first, first + rows, table(guards, a_col), K, packed(guards, B), 0,
-                c, table(guards, c_row), N, guards.array(start), dtype(floor), guards.empty(ask, dtype),
+                Matrix(a, table(guards, a_row), table(guards, a_col)), first, first + rows, packed(guards, B), 0,
+                Maps(c, table(guards, c_row)), N, PostOps(guards.array(start), dtype(floor)),
+                guards.empty(prefetched, dtype),
             )  # fmt: skip
             assert_only(c, c_row[first:], N)
             np.testing.assert_array_equal(gather(c, c_row[first:], N), np.maximum(floor, start + A[first:] @ B))
@@ -39,7 +41,7 @@ def test_product(guards, rows, vectors, dtype):
 @both_dtypes
 @pytest.mark.parametrize("vectors", [*range(1, 18), 31])
 def test_few_rows(guards, vectors, dtype):
-    """Each number of vectors that has a loop of its own, and pieces of several."""
+    """Each number of vectors that has a loop of its own, and chunks of several."""
     rng, N, gap = np.random.RandomState(vectors), vectors * lanes(dtype), lanes(dtype)
     for rows, K in ((1, 0), (1, 1), (2, 7)):
         A, W, start = (integers(rng, *shape, dtype=dtype) for shape in ((rows, K), (K, N), (N,)))
@@ -50,8 +52,8 @@ def test_few_rows(guards, vectors, dtype):
         for floor in (-np.inf, 0):
             y = guards.empty(rows * (N + gap) + gap, dtype)
             dense.few_rows(
-                a, table(guards, a_row), rows, table(guards, a_col), K, w, table(guards, w_row), y,
-                table(guards, y_row), N, guards.array(start), dtype(floor),
+                Matrix(a, table(guards, a_row), table(guards, a_col)), rows, Maps(w, table(guards, w_row)),
+                Maps(y, table(guards, y_row)), N, PostOps(guards.array(start), dtype(floor)),
             )  # fmt: skip
             assert_only(y, y_row, N)
             np.testing.assert_array_equal(gather(y, y_row, N), np.maximum(floor, start + A @ W))
@@ -72,11 +74,11 @@ def test_few_rows_behind_a_relu(guards, zeros, vectors, dtype):
         columns, w_row = rng.permutation(K), spread(rng, K, N, lanes(dtype))
         a, w = guards.empty(2 * K, dtype), guards.empty(K * (N + lanes(dtype)) + lanes(dtype), dtype)
         a[K * np.arange(2)[:, None] + columns], w[w_row[:, None] + np.arange(N)] = A, W
-        a_row, a_col, y_row = table(guards, [0, K]), table(guards, columns), table(guards, [0, N])
-        biases, y, expected = guards.array(start), guards.empty(2 * N, dtype), guards.empty(2 * N, dtype)
-        none = dtype(-np.inf)
-        dense.few_rows(a, a_row, 2, a_col, K, w, table(guards, w_row), y, y_row, N, biases, none)
-        product.product(a, a_row, 0, 2, a_col, K, packed(guards, W), 0, expected, y_row, N, biases, none, biases[:0])
+        matrix, y_row = Matrix(a, table(guards, [0, K]), table(guards, columns)), table(guards, [0, N])
+        y, expected = guards.empty(2 * N, dtype), guards.empty(2 * N, dtype)
+        post = PostOps(guards.array(start), dtype(-np.inf))
+        dense.few_rows(matrix, 2, Maps(w, table(guards, w_row)), Maps(y, y_row), N, post)
+        product.product(matrix, 0, 2, packed(guards, W), 0, Maps(expected, y_row), N, post, post.biases[:0])
         np.testing.assert_array_equal(y, expected)
 
 
@@ -102,10 +104,10 @@ def test_gradient_product(guards, K, vectors, dtype):
         g, c = guards.empty(n * (N + gap) + gap, dtype), guards.empty(K * (N + gap) + gap, dtype)
         g[g_row[:, None] + np.arange(N)] = G
         sums, panel = guards.empty(N, dtype), guards.empty(pixels * min(vectors, 2) * lanes(dtype), dtype)
-        for times, fresh in ((1, True), (2, False)):
+        for times, accumulate in ((1, False), (2, True)):
             product.gradient_product(
-                a, table(guards, a_row), K, table(guards, a_col), n, g, table(guards, g_row), N, pixels,
-                panel, c, table(guards, c_row), guards.zeros(N, dtype), sums, fresh,
+                Matrix(a, table(guards, a_col), table(guards, a_row)), n, Maps(g, table(guards, g_row)), N, pixels,
+                panel, Maps(c, table(guards, c_row)), guards.zeros(N, dtype), sums, accumulate,
             )  # fmt: skip
             assert_only(c, c_row, N)
             np.testing.assert_array_equal(gather(c, c_row, N), times * A @ G)
@@ -125,10 +127,11 @@ def test_gradient_of_panels(guards, K, panels, dtype):
         a[a_row[:, None] + np.arange(n)] = A
         g = guards.empty(panels * span, dtype)
         g.reshape(panels, span)[:, : n * width] = G.reshape(n, panels, width).swapaxes(0, 1).reshape(panels, -1)
-        for times, fresh, ask in ((1, True, 0), (2, False, 1000)):
+        for times, accumulate, prefetched in ((1, False, 0), (2, True, 1000)):
             product.gradient_of_panels(
-                a, table(guards, a_row), K, table(guards, np.arange(n)), n, g, span, N, pixels, c,
-                table(guards, c_row), guards.zeros(N, dtype), fresh, guards.empty(ask, dtype), guards.empty(ask, dtype),
+                Matrix(a, table(guards, np.arange(n)), table(guards, a_row)), n, g, span, N, pixels,
+                Maps(c, table(guards, c_row)), guards.zeros(N, dtype), accumulate, guards.empty(prefetched, dtype),
+                guards.empty(prefetched, dtype),
             )  # fmt: skip
             assert_only(c, c_row, N)
             np.testing.assert_array_equal(gather(c, c_row, N), times * A @ G)
@@ -142,7 +145,7 @@ def test_pack(guards, K, vectors, dtype):
     W, w_row = integers(rng, K, N, dtype=dtype), spread(rng, K, N, 1)
     w, b = guards.empty(K * (N + 1) + 1, dtype), guards.empty(K * N, dtype)
     w[w_row[:, None] + np.arange(N)] = W
-    product.pack(w, table(guards, w_row), K, N, b)
+    product.pack(Maps(w, table(guards, w_row)), N, b)
     np.testing.assert_array_equal(b, packed(guards, W))
 
 
@@ -155,7 +158,8 @@ def test_pack_transposed(guards, blocks, F, columns, dtype):
     w, b = guards.array(W), guards.empty(blocks * F * N, dtype)
     w_row = np.full(N, -1)  # the padding of the last vector
     w_row[:columns] = np.arange(columns) * F
-    product.pack_transposed(w, table(guards, np.arange(blocks) * columns * F), blocks, F, table(guards, w_row), N, b)
+    matrix = Matrix(w, table(guards, np.arange(blocks) * columns * F), table(guards, w_row))
+    product.pack_transposed(matrix, F, b)
     B = np.zeros((blocks * F, N), dtype)
     B[:, :columns] = W.transpose(0, 2, 1).reshape(blocks * F, columns)
     if blocks:
@@ -175,13 +179,12 @@ def test_relu(guards, rows, vectors, dtype):
     x, y, dy, dx = (guards.empty(size, dtype) for _ in range(4))
     X, DY = integers(rng, rows, length, dtype=dtype), integers(rng, rows, length, dtype=dtype)
     x[x_row[:, None] + np.arange(length)] = X
-    activation.relu(x, table(guards, x_row), y, table(guards, y_row), rows, length, False)
+    activation.relu(Maps(x, table(guards, x_row)), Maps(y, table(guards, y_row)), rows, length, False)
     assert_only(y, y_row, length)
     np.testing.assert_array_equal(gather(y, y_row, length), np.maximum(X, 0))
     dy[x_row[:, None] + np.arange(length)] = DY
-    activation.relu_backward(
-        y, table(guards, y_row), dy, table(guards, x_row), dx, table(guards, dx_row), rows, length, False
-    )
+    maps = (Maps(data, table(guards, row)) for data, row in ((y, y_row), (dy, x_row), (dx, dx_row)))
+    activation.relu_backward(*maps, rows, length, False)
     assert_only(dx, dx_row, length)
     np.testing.assert_array_equal(gather(dx, dx_row, length), DY * (X > 0))
 
@@ -199,7 +202,7 @@ def test_softmax_and_cross_entropy(guards, classes, dtype):
     row = table(guards, np.arange(n) * pitch + lanes(dtype))
     x, y, dx = (guards.empty(n * pitch + lanes(dtype), dtype) for _ in range(3))
     x[row[:, None] + np.arange(classes)] = X
-    loss.softmax(x, row, n, classes, y, row)
+    loss.softmax(Maps(x, row), n, classes, Maps(y, row))
     assert_only(y, row, whole)
     exact = np.exp(X.astype(np.float64))
     exact /= exact.sum(axis=1, keepdims=True)
@@ -207,7 +210,8 @@ def test_softmax_and_cross_entropy(guards, classes, dtype):
     np.testing.assert_allclose(gather(y, row, classes), exact, rtol=tolerance)
     np.testing.assert_array_equal(gather(y, row, whole)[:, classes:], 0)
     totals, scale = guards.zeros(2, np.float64), dtype(0.25)
-    loss.softmax_cross_entropy(x, row, n, classes, guards.array(target), 2, scale, dx, row, totals)
+    logits, gradient = Maps(x, row), Maps(dx, row)
+    loss.softmax_cross_entropy(logits, n, classes, guards.array(target), 2, scale, gradient, totals)
     assert_only(dx, row, whole)
     labels = target[2:]
     np.testing.assert_allclose(
@@ -224,7 +228,8 @@ def test_of_equal_logits_the_first_is_the_answer(guards, dtype):
     x, dx = guards.zeros(n * pitch, dtype), guards.zeros(n * pitch, dtype)
     x.reshape(n, pitch)[:, [2, 5]] = 1
     row, totals = table(guards, np.arange(n) * pitch), guards.zeros(2, np.float64)
-    loss.softmax_cross_entropy(x, row, n, 6, guards.array(np.array([5, 2, 0, 2])), 0, dtype(1), dx, row, totals)
+    labels = guards.array(np.array([5, 2, 0, 2]))
+    loss.softmax_cross_entropy(Maps(x, row), n, 6, labels, 0, dtype(1), Maps(dx, row), totals)
     assert totals[1] == 2
 
 

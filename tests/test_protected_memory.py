@@ -20,12 +20,13 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")
 RELU = """
 import numpy as np
 from fastcnn.kernels import activation
+from fastcnn.kernels.maps import Maps
 from tests.protected_pages import protected_zeros
 x, y = (protected_zeros({size}, np.float32, {side!r}) for _ in range(2))
 rows = [np.array([row], np.int32) for row in {rows}]
 other = np.zeros(256, np.float32)
 x, y = ({x}), ({y})
-activation.relu(x, rows[0], y, rows[1], 1, 64, False)
+activation.relu(Maps(x, rows[0]), Maps(y, rows[1]), 1, 64, False)
 print("alive")
 """
 

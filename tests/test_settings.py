@@ -256,6 +256,8 @@ def test_layers_of_a_built_model_are_in_its_mode():
         for change in (layer.eval, layer.train):
             with pytest.raises(AttributeError, match=f"{layer.name}: training: read-only in a part of a built model"):
                 change()
+        with pytest.raises(AttributeError, match=f"{layer.name}: training: read-only in a part of a built model"):
+            layer.training = False
     assert not model.eval().layers[4].layers[0].training
     assert model.layers[1].copy().train().training  # which is a part of nothing
 

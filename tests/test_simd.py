@@ -8,7 +8,7 @@ import pytest
 import fastcnn
 import reference
 from fastcnn.jit import target
-from fastcnn.jit.target import SETS, vector_set
+from fastcnn.jit.target import COMMON, SETS, Caches, caches, vector_set
 from tests.arrays import DTYPES, normal
 from tests.bounds import expect_convolution, expect_winograd
 from tests.cases import ConvCase
@@ -98,3 +98,26 @@ def test_a_processor_without_fused_multiply_add_is_known(monkeypatch, triple, fe
     monkeypatch.setattr(target.llvm, "get_process_triple", lambda: triple)
     monkeypatch.setattr(target.llvm, "get_host_cpu_features", lambda: features)
     assert target.has_fused_multiply_add() is expected
+
+
+def told(folder, **words) -> None:
+    """Write what Linux says of one cache."""
+    folder.mkdir()
+    for word, text in words.items():
+        (folder / word).write_text(text + "\n", encoding="ascii")
+
+
+def test_caches_are_those_that_the_system_tells(tmp_path):
+    told(tmp_path / "index0", level="1", type="Data", size="48K", coherency_line_size="128")
+    told(tmp_path / "index1", level="1", type="Instruction", size="64K", coherency_line_size="128")
+    told(tmp_path / "index2", level="2", type="Unified", size="1024K", coherency_line_size="128")
+    told(tmp_path / "index3", level="3", type="Unified", size="4096K", coherency_line_size="128")
+    assert caches(str(tmp_path)) == Caches(line=128, first=48 << 10, second=1 << 20, last=4 << 20)
+
+
+def test_what_the_system_does_not_tell_is_as_everywhere(tmp_path):
+    told(tmp_path / "index0", level="1", type="Data", size="0K", coherency_line_size="0")
+    told(tmp_path / "index1", level="2", type="Unified", size="many")
+    told(tmp_path / "index2", level="three")
+    assert caches(str(tmp_path)) == COMMON
+    assert caches(str(tmp_path / "nowhere")) == COMMON

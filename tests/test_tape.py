@@ -10,6 +10,7 @@ import pytest
 from fastcnn.engine.arrays import aligned_zeros
 from fastcnn.jit.recorder import recording
 from fastcnn.kernels import activation, update
+from fastcnn.kernels.maps import Maps
 from fastcnn.runtime import threads as parallel
 from fastcnn.runtime.tape import Tape
 from tests.arrays import both_dtypes
@@ -45,14 +46,14 @@ def test_a_recorded_call_is_repeated(dtype):
 
 @both_dtypes
 def test_arguments_of_all_kinds_arrive(dtype):
-    """Whole numbers, truth values, floats of both widths, arrays of one and two dimensions: as in a direct call."""
+    """Whole numbers, truth values, floats of both widths, arrays of one and two dimensions, records: as in a call."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal(64).astype(dtype)
     row = np.arange(4, dtype=np.int32) * 16
     y, again = np.zeros_like(x), np.zeros_like(x)
     tape = Tape()
     with recording(tape):
-        activation.copy(x, row, y, row, 4, 16, False)
+        activation.copy(Maps(x, row), Maps(y, row), 4, 16, False)
         update.average(again, x, 0, 64, np.array([0.5, 0.25], dtype))
     y[...], again[...] = 0, 1
     x += 1

@@ -3,7 +3,7 @@
 Behind a max-pooling 2 x 2, the gradient of one filter is an entry for each window: a number, and a place in memory
 where there is something for it to be multiplied with. Entries form groups; what a group sums up stays in registers.
 
-Nothing here depends on the numbers by a branch, which nobody could foretell, and no index may be negative: in Numba's
+Nothing here depends on the numbers by a branch, which could not be predicted, and no index may be negative: in Numba's
 loops, that would take most of the time.
 """
 

@@ -53,30 +53,30 @@ def panel_product(
     c0: Any,
     vectors: Any,
     start: Any,
-    fresh: Any,
-    floor: Any,
-    ask: Any,
-    ask0: Any,
-    pace: Any,
+    accumulate: Any,
+    clamp_min: Any,
+    prefetched: Any,
+    p0: Any,
+    distance: Any,
 ) -> Any:
-    """C[i0:i1, c0:c0+width] = max(floor, s + Σ_k a[a_row[i] + a_col[k]] · b[b0 + (k-k0)·width + n]) for k0 <= k < k1.
+    """C[i0:i1, c0:c0+width] = max(clamp_min, s + Σ_k a[a_row[i] + a_col[k]] · b[b0 + (k-k0)·width + n]), k0 <= k < k1.
 
-    `s` is `start[c0 + n]` where `fresh`, else what stands in C; row i of C begins at `c[c_row[i]]`, and width is
-    `vectors` · lanes. Meanwhile memory is asked for what begins at `ask[ask0]`, `pace` bytes for each k of each tile.
+    `s` is `start[c0 + n]` or, with `accumulate`, what C holds; row i of C begins at `c[c_row[i]]`, and width is
+    `vectors` · lanes. Each tile also prefetches from `prefetched[p0]` on, `distance` bytes for each k.
     """
     size = types.int64
     signature = types.void(
-        a, a_row, size, size, a_col, size, size, b, size, c, c_row, size, size, start, types.boolean, a.dtype, ask,
-        size, size,
+        a, a_row, size, size, a_col, size, size, b, size, c, c_row, size, size, start, types.boolean, a.dtype,
+        prefetched, size, size,
     )  # fmt: skip
     names = (
-        "a", "a_row", "i0", "i1", "a_col", "k0", "k1", "b", "b0", "c", "c_row", "c0", "vectors", "start", "fresh",
-        "floor", "ask", "ask0", "pace",
+        "a", "a_row", "i0", "i1", "a_col", "k0", "k1", "b", "b0", "c", "c_row", "c0", "vectors", "start",
+        "accumulate", "clamp_min", "prefetched", "p0", "distance",
     )  # fmt: skip
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
-        for array, begin in (("b", "b0"), ("ask", "ask0")):
+        for array, begin in (("b", "b0"), ("prefetched", "p0")):
             values[array] = builder.gep(values[array], [values[begin]])
         function_type, wanted = panel_type(Vector(a.dtype))
         function = cgutils.get_or_insert_function(builder.module, function_type, ready(a.dtype))

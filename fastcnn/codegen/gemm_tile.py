@@ -55,13 +55,13 @@ class Tile:
         builder, values, i = self.builder, self.values, self.values["i"]
         c_starts = [builder.add(self.offset(self.at("c_row", self.plus(i, m))), values["c0"]) for m in range(rows)]
         c_pointers = [self.at("c", self.plus(start, j * self.lanes)) for start in c_starts for j in range(vectors)]
-        with builder.if_then(builder.icmp_signed("!=", values["pace"], INT64(0))):  # elsewhere, C is in the caches
+        with builder.if_then(builder.icmp_signed("!=", values["distance"], INT64(0))):  # elsewhere, C is in the caches
             for pointer in c_pointers[::vectors]:
                 emit_prefetch(builder, pointer, writes=True)  # it is there by the time the sums are
         sums = self._sums(rows, vectors, self._start(rows, vectors, c_pointers))
-        floor = emit_splat(builder, self.vector, values["floor"])
+        clamp_min = emit_splat(builder, self.vector, values["clamp_min"])
         for total, pointer in zip(sums, c_pointers, strict=True):
-            emit_store(builder, self.vector, emit_maximum(builder, floor, total), pointer)
+            emit_store(builder, self.vector, emit_maximum(builder, clamp_min, total), pointer)
 
     def sums(self, rows: int, vectors: int) -> list[Any]:
         """Emit a tile without stores, that begins at the bias, and return its accumulators row by row."""
@@ -75,7 +75,7 @@ class Tile:
         """Emit where the sums begin: the bias, or what an earlier band has left in C."""
         builder = self.builder
         fresh, again, join = (builder.append_basic_block(f"tile.{name}") for name in ("fresh", "again", "join"))
-        builder.cbranch(self.values["fresh"], fresh, again)
+        builder.cbranch(self.values["accumulate"], again, fresh)
         builder.position_at_end(fresh)
         bias = self._bias(vectors) * rows
         builder.branch(join)
@@ -99,11 +99,11 @@ class Tile:
             sums, k, b = self._loop(steps, sums, k, b, a_pointers, vectors)
         return sums
 
-    def _ask(self, k: Any) -> None:
-        """Emit the request of what stands `pace` bytes further for each k, if the tile has such an argument."""
-        if "pace" in self.values:
-            passed = self.builder.mul(self.builder.sub(k, self.values["k0"]), self.values["pace"])
-            emit_prefetch(self.builder, self.builder.gep(self.values["asked"], [passed]))
+    def _prefetch(self, k: Any) -> None:
+        """Emit the prefetch of what lies `distance` bytes further for each k, if the tile has such an argument."""
+        if "distance" in self.values:
+            passed = self.builder.mul(self.builder.sub(k, self.values["k0"]), self.values["distance"])
+            emit_prefetch(self.builder, self.builder.gep(self.values["next"], [passed]))
 
     def _loop(
         self, steps: int, sums: list[Any], k: Any, b: Any, a_pointers: list[Any], vectors: int
@@ -121,7 +121,7 @@ class Tile:
         width = vectors * self.lanes
         new = phis[2:]
         if steps > 1:
-            self._ask(phis[0])
+            self._prefetch(phis[0])
         for u in range(steps):
             offset = self.offset(self.at("a_col", self.plus(phis[0], u)))
             right = [self.load(builder.gep(phis[1], [INT64(u * width + j * self.lanes)])) for j in range(vectors)]
@@ -147,18 +147,18 @@ def panel_type(vector: Vector) -> tuple[ir.FunctionType, list[str]]:
     numbers, table = vector.ir.element.as_pointer(), INT32.as_pointer()
     arguments = {
         "a": numbers, "a_row": table, "i0": INT64, "i1": INT64, "a_col": table, "k0": INT64, "k1": INT64,
-        "b": numbers, "c": numbers, "c_row": table, "c0": INT64, "vectors": INT64, "start": numbers, "fresh": BOOL,
-        "floor": vector.ir.element, "ask": numbers, "pace": INT64,
+        "b": numbers, "c": numbers, "c_row": table, "c0": INT64, "vectors": INT64, "start": numbers,
+        "accumulate": BOOL, "clamp_min": vector.ir.element, "prefetched": numbers, "distance": INT64,
     }  # fmt: skip
     return ir.FunctionType(ir.VoidType(), arguments.values()), list(arguments)
 
 
 def emit_panel(module: ir.Module, name: str, vector: Vector) -> None:
-    """Emit the function C[i0:i1, c0:c0+width] = max(floor, s + A · B) for one panel of B, which begins at `b`.
+    """Emit the function C[i0:i1, c0:c0+width] = max(clamp_min, s + A · B) for one panel of B, which begins at `b`.
 
-    `s` is `start[c0:]` where `fresh`, else what stands in C. The tiles are of nearly equal height: a low tile waits for
-    itself. Meanwhile memory, which has little to do, is asked for what begins at `ask`: each tile goes on where the one
-    before it stopped, `pace` bytes for each k.
+    `s` is `start[c0:]` or, with `accumulate`, what C holds. The tiles are of nearly equal height: short ones are bound
+    by the latency of a multiply-add. Each tile also prefetches, from where the one before it stopped in `prefetched`,
+    `distance` bytes for each k.
     """
     function_type, names = panel_type(vector)
     function = ir.Function(module, function_type, name)
@@ -167,15 +167,15 @@ def emit_panel(module: ir.Module, name: str, vector: Vector) -> None:
     narrow = builder.icmp_signed("==", values["vectors"], INT64(1))
     most = builder.select(narrow, *(INT64(vector_set().tile_rows(vectors)) for vectors in WIDTHS))
     height = builder.sub(values["i1"], values["i0"])
-    of_a_tile = builder.mul(builder.sub(values["k1"], values["k0"]), values["pace"])
-    ask = builder.bitcast(values["ask"], ir.IntType(8).as_pointer())
+    of_a_tile = builder.mul(builder.sub(values["k1"], values["k0"]), values["distance"])
+    prefetched = builder.bitcast(values["prefetched"], ir.IntType(8).as_pointer())
     tiles = builder.sdiv(builder.sub(builder.add(height, most), INT64(1)), most)
     low = builder.sdiv(height, builder.select(builder.icmp_signed(">", tiles, INT64(0)), tiles, INT64(1)))
     higher = builder.sub(height, builder.mul(low, tiles))  # so many tiles are one row higher
     with cgutils.for_range(builder, tiles) as loop:
         is_higher = builder.icmp_signed("<", loop.index, higher)
         before = builder.select(is_higher, loop.index, higher)
-        values["asked"] = builder.gep(ask, [builder.mul(loop.index, of_a_tile)])
+        values["next"] = builder.gep(prefetched, [builder.mul(loop.index, of_a_tile)])
         values["i"] = builder.add(values["i0"], builder.add(builder.mul(loop.index, low), before))
         _emit_tile(Tile(builder, vector, values), builder.add(low, builder.zext(is_higher, INT64)))
     builder.ret_void()

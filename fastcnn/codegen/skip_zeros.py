@@ -48,16 +48,16 @@ def sum_active(
     c0: Any,
     start: Any,
     s0: Any,
-    fresh: Any,
-    floor: Any,
+    accumulate: Any,
+    clamp_min: Any,
 ) -> Any:
-    """C = max(floor, s + Σ_k a[a0 + k·step] · B[k]), over the bits k of `word`, for a row of SUMS vectors.
+    """C = max(clamp_min, s + Σ_k a[a0 + k·step] · B[k]), over the bits k of `word`, for a row of SUMS vectors.
 
-    C begins at `c[c0]`, B[k] at `b[b0 + k·width]`, where width is that of the row; s is `start[s0:]` where `fresh`,
-    else what stands in C.
+    C begins at `c[c0]`, B[k] at `b[b0 + k·width]`, where width is that of the row; s is `start[s0:]` or,
+    with `accumulate`, what C holds.
     """
     size = types.int64
-    names = ("a", "a0", "step", "word", "b", "b0", "c", "c0", "start", "s0", "fresh", "floor")
+    names = ("a", "a0", "step", "word", "b", "b0", "c", "c0", "start", "s0", "accumulate", "clamp_min")
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
@@ -66,10 +66,10 @@ def sum_active(
             builder.gep(values[name], [values[first]])
             for name, first in (("a", "a0"), ("b", "b0"), ("c", "c0"), ("start", "s0"))
         )
-        source = builder.select(values["fresh"], begin, target)
+        source = builder.select(values["accumulate"], target, begin)
         sums = [emit_load(builder, vector, pointer) for pointer in _row(builder, vector, source)]
         sums = _emit_bits(builder, vector, values["word"], sums, left, values["step"], right)
-        low = emit_splat(builder, vector, values["floor"])
+        low = emit_splat(builder, vector, values["clamp_min"])
         for total, pointer in zip(sums, _row(builder, vector, target), strict=True):
             emit_store(builder, vector, emit_maximum(builder, low, total), pointer)
         return context.get_dummy_value()

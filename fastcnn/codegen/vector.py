@@ -1,7 +1,7 @@
 """A vector register as a Numba type: kernels that are written with it read like scalar Python.
 
 Numba's loops are vectorised by LLVM only where it can prove or check that arrays do not overlap; a kernel that works
-on `load(a, i)`, `store(a, i, v)`, `fma(x, y, z)` needs no proof. The width is the machine's (`machine.vector_set`).
+on `load(a, i)`, `store(a, i, v)`, `fma(x, y, z)` needs no proof. The width is the processor's (`jit/target.py`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def emit_store(builder: ir.IRBuilder, vector: Vector, value: Any, pointer: Any) 
     builder.store(value, builder.bitcast(pointer, vector.ir.as_pointer()), align=vector.itemsize)
 
 
-def emit_store_past(builder: ir.IRBuilder, value: Any, pointer: Any, alignment: int) -> None:
+def emit_stream(builder: ir.IRBuilder, value: Any, pointer: Any, alignment: int) -> None:
     """Emit a store past the caches; the address must be aligned."""
     stream = builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=alignment)
     stream.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
@@ -252,8 +252,8 @@ def store(typingctx: Any, a: Any, i: Any, v: Any) -> Any:
 
 
 @intrinsic
-def put(typingctx: Any, a: Any, i: Any, v: Any, past: Any) -> Any:
-    """Store `v` to `a[i : i + lanes]`; with `past`, past the caches: then the address must be aligned to a register.
+def store_or_stream(typingctx: Any, a: Any, i: Any, v: Any, stream: Any) -> Any:
+    """Store `v` to `a[i : i + lanes]`; with `stream`, past the caches: then the address must be aligned to a register.
 
     A line that is stored past the caches need not be read first, which halves the traffic of a large target. The GIL
     is a lock, so the stores of a kernel have arrived when another thread goes on.
@@ -264,7 +264,7 @@ def put(typingctx: Any, a: Any, i: Any, v: Any, past: Any) -> Any:
         pointer = emit_address(context, builder, a, array, index)
         with builder.if_else(past_value) as (then, otherwise):
             with then:
-                emit_store_past(builder, value, pointer, vector_set().bits // 8)
+                emit_stream(builder, value, pointer, vector_set().bits // 8)
             with otherwise:
                 emit_store(builder, v, value, pointer)
         return context.get_dummy_value()
@@ -274,7 +274,7 @@ def put(typingctx: Any, a: Any, i: Any, v: Any, past: Any) -> Any:
 
 @intrinsic
 def prefetch(typingctx: Any, a: Any, i: Any) -> Any:
-    """Ask memory for what is beside `a[i]`, which will be read or written soon; `i` may lie beyond the end."""
+    """Prefetch the cache line of `a[i]`, which will be read or written soon; `i` may lie beyond the end."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         emit_prefetch(builder, emit_address(context, builder, a, *arguments))

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_store, emit_store_past
+from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_store, emit_stream
 
 
 def _integers(vector: Vector, value: int) -> ir.Constant:
@@ -40,31 +40,31 @@ def emit_largest_of_four(builder: ir.IRBuilder, vector: Vector, numbers: Sequenc
 
 
 @intrinsic
-def winners_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any, best: Any, floor: Any, every: Any) -> Any:
+def argmax_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any, best: Any, clamp_min: Any, ties_all: Any) -> Any:
     """Return which of the four numbers of each lane equal `best`, as bits 1, 2, 4, 8 of a lane-wide integer.
 
-    Where `best` is not above `floor`, no bit is set: the unit is dead. With `every` all equal numbers are marked,
-    without it the first one.
+    Where `best` is not above `clamp_min`, no bit is set: the unit is dead. With `ties_all` all equal numbers are
+    marked, without it the first one.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        *numbers, best_value, floor_value, every_value = arguments
-        return emit_winners_of_four(builder, a, numbers, best_value, floor_value, every_value)
+        *numbers, best_value, clamp_min_value, ties_all_value = arguments
+        return emit_argmax_of_four(builder, a, numbers, best_value, clamp_min_value, ties_all_value)
 
     return a(a, a, a, a, a, a, types.boolean), codegen
 
 
-def emit_winners_of_four(
-    builder: ir.IRBuilder, vector: Vector, numbers: Sequence[Any], best: Any, floor: Any, every: Any
+def emit_argmax_of_four(
+    builder: ir.IRBuilder, vector: Vector, numbers: Sequence[Any], best: Any, clamp_min: Any, ties_all: Any
 ) -> Any:
-    """Emit `winners_of_four`."""
+    """Emit `argmax_of_four`."""
     bits = _integers(vector, 0)
     for q, number in enumerate(numbers):
         equal = builder.fcmp_ordered("==", number, best)
         bits = builder.or_(bits, builder.select(equal, _integers(vector, 1 << q), _integers(vector, 0)))
     first = builder.and_(bits, builder.neg(bits))
-    alive = builder.fcmp_ordered(">", best, floor)
-    bits = builder.select(alive, builder.select(every, bits, first), _integers(vector, 0))
+    alive = builder.fcmp_ordered(">", best, clamp_min)
+    bits = builder.select(alive, builder.select(ties_all, bits, first), _integers(vector, 0))
     # Without the fence LLVM narrows each of the masks to bytes by itself, and not their sum once.
     return emit_call(builder, vector, "arithmetic.fence", [builder.bitcast(bits, vector.ir)])
 
@@ -90,17 +90,17 @@ def emit_store_bits(builder: ir.IRBuilder, vector: Vector, bits: Any, pointer: A
 
 
 @intrinsic
-def put_bits(typingctx: Any, target: Any, i: Any, bits: Any, past: Any) -> Any:
-    """Store the low byte of each lane to the bytes `target[i : i + lanes]`; with `past`, past the caches, as `put`."""
+def store_or_stream_bits(typingctx: Any, target: Any, i: Any, bits: Any, stream: Any) -> Any:
+    """Store the low byte of each lane to the bytes `target[i : i + lanes]`; with `stream`, past the caches."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        array, index, value, past_value = arguments
+        array, index, value, stream_value = arguments
         low = builder.trunc(builder.bitcast(value, _integers(bits, 0).type), ir.VectorType(ir.IntType(8), bits.lanes))
         low = builder.bitcast(low, ir.IntType(8 * bits.lanes))  # what is stored past the caches must be one word
         pointer = emit_address(context, builder, target, array, index)
-        with builder.if_else(past_value) as (then, otherwise):
+        with builder.if_else(stream_value) as (then, otherwise):
             with then:
-                emit_store_past(builder, low, pointer, bits.lanes)
+                emit_stream(builder, low, pointer, bits.lanes)
             with otherwise:
                 builder.store(low, builder.bitcast(pointer, low.type.as_pointer()), align=1)
         return context.get_dummy_value()

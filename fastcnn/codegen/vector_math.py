@@ -106,7 +106,7 @@ LOG2_E = 1.4426950408889634
 # ln 2 in two parts; the first has so few digits that its product with n is exact, with or without a fused multiply-add.
 LN_2_ROUNDED = 0.6931471805599453
 LN_2 = ((0.693359375, -2.12194440e-4), (0.69314718036912382, 1.9082149292705877e-10))
-# 1.5 · 2^23 and 1.5 · 2^52: what is added to it is rounded to a whole number, which then stands in the low bits. The
+# 1.5 · 2^23 and 1.5 · 2^52: what is added to it is rounded to a whole number, which is then in the low bits. The
 # bias of an exponent is added here, so that they are the exponent of 2^n.
 ROUND = (12582912.0 + 127, 6755399441055744.0 + 1023)
 # Where that power is zero, n = -127 and -1023, and where it is infinite, n = 128 and 1024: well between two halves. A
@@ -177,7 +177,7 @@ def _exp_short(x: Value) -> Value:
     n, turns = _turns(x)
     r = n.fma(-LN_2_ROUNDED, x)
     square, (_, _, c2, c3, c4, c5) = r * r, SHORT_EXP
-    # Not by Horner's rule: who waits for less lets more vectors be under way.
+    # Not by Horner's rule: shorter chains of latency let more vectors be under way.
     return square.fma(square.fma(r.fma(c5, c4), r.fma(c3, c2)), r + 1.0) * _power(turns)
 
 

@@ -1,6 +1,6 @@
 """The transforms of Winograd's algorithms: products of a small matrix and a line of registers.
 
-F(2 x 2, 3 x 3) stands on the points 0, ±1, ∞. F(4 x 4, 3 x 3) stands on 0, ±√½, ±√2, ∞: the usual points 0, ±1, ±2, ∞
+F(2 x 2, 3 x 3) uses the points 0, ±1, ∞. F(4 x 4, 3 x 3) uses 0, ±√½, ±√2, ∞: the usual points 0, ±1, ±2, ∞
 cost three to five times the rounding error of direct convolution; these, whose products are 1, about twice. With
 a = √½, b = √2 and M(x) = x (x² - ½)(x² - 2), the rows of Bᵀ are the coefficients of M / (x - p), those of G are
 (1, p, p²) / M'(p), M'(0) = 1, M'(±a) = -3/2, M'(±b) = 6, and those of A are the powers of p.
@@ -128,7 +128,7 @@ def _parts(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, ...]]:
 
 
 def _literal_matrix(kind: Any, tile: Any) -> Matrix | None:
-    """Return the matrix that two literals stand for; None while Numba tries it without them."""
+    """Return the matrix that two literals name; None while Numba tries it without them."""
     if not (isinstance(kind, types.IntegerLiteral) and isinstance(tile, types.IntegerLiteral)):
         return None
     return matrix_of(kind.literal_value, tile.literal_value)
@@ -174,7 +174,7 @@ def _address(context: Any, builder: ir.IRBuilder, kind: types.Type, value: Any, 
 
 @intrinsic(prefer_literal=True)
 def transformed(typingctx: Any, kind: Any, tile: Any, line: Any) -> Any:
-    """Return T x for a line x; `kind` and `tile`, which stand for the matrix T, are literals."""
+    """Return T x for a line x; `kind` and `tile`, which name the matrix T, are literals."""
     matrix = _literal_matrix(kind, tile)
     if matrix is None:
         return None

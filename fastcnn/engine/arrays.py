@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ..jit.target import COMMON
 from ..typing import Array, IntArray
 
-ALIGNMENT = 64  # bytes of a cache line
+ALIGNMENT = COMMON.line
 PAGE, ASKED = 2 << 20, 4 << 20  # bytes of a large page on most systems, and from where on NumPy asks for such pages
 
 

@@ -73,6 +73,8 @@ class Traits:
         It passes over the zeros of its input.
     link : str
         "softmax" or "logistic" if it is that and nothing else: a loss that contains the function takes it out.
+    passes_gradient : bool
+        Its backward passes the gradient on as it is: what it is given belongs to its input, and not to its output.
     """
 
     reads_any_pitch: bool = False
@@ -86,6 +88,7 @@ class Traits:
     rectifies: bool = False
     skips_zeros: bool = False
     link: str = ""
+    passes_gradient: bool = False
 
 
 class Op(ABC):

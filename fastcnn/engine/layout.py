@@ -7,11 +7,9 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
-from ..jit.target import LANES, vector_set
+from ..jit.target import LANES, caches, vector_set
 from ..typing import Array, IntArray
 from .arrays import aligned_zeros, as_table
-
-CACHE = 8 << 20  # bytes: what is larger has left the caches before it is read again
 
 
 @dataclass(frozen=True)
@@ -103,9 +101,12 @@ class Layout:
         return self.halo == Halo() and self.pitch == self.channels and (self.channels == 1 or self.pixels == 1)
 
     def outlasts_cache(self, images: int, dtype: np.dtype) -> bool:
-        """Tell whether a buffer of `images` images is better written past the caches, and aligned for that."""
+        """Tell whether a buffer of `images` images is better written past the caches, and aligned for that.
+
+        It has then left them before it is read again: many threads share the last level, however large it is.
+        """
         size = dtype.itemsize
-        return images * self.image_size * size > CACHE and self.pitch * 8 * size % vector_set().bits == 0
+        return images * self.image_size * size > caches().last and self.pitch * 8 * size % vector_set().bits == 0
 
     def with_halo(self, halo: Halo) -> Layout:
         """Return the same maps with another halo."""

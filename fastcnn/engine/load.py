@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import load as kernels
+from ..kernels.maps import Target
 from ..typing import Array, IntArray
 from .ir import Plan
 from .workspace import Workspace
@@ -29,6 +30,6 @@ def load_from(plan: Plan, source: IntArray, like: Array, first: int, n: int, wor
     elif layout.row_size == width * pitch:  # no halo between the rows: they are one
         height, width = 1, height * width
     kernels.load(
-        source, like, first, n, channels, height, width, values, int(layout.offset(0, 0)), layout.image_size,
-        layout.row_size, pitch, scale,
+        source, like, first, n, channels, height, width,
+        Target(values, int(layout.offset(0, 0)), layout.image_size, layout.row_size, pitch), scale,
     )  # fmt: skip

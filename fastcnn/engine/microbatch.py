@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..jit.target import COMMON
 from .assign_layouts import Layouts
 from .ir import Graph
 from .stages import stage_ops
 
-CACHED = 1 << 18  # bytes of the largest map of a micro-batch: what is read and what is written then have room
+CACHED = (
+    COMMON.second // 2
+)  # bytes of the largest map of a micro-batch: what is read and what is written then have room
 
 
 def microbatch_size(graph: Graph, layouts: Layouts, sync_points: Sequence[int], stage: int, images: int) -> int:

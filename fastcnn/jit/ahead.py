@@ -7,6 +7,7 @@ results. What is missing at the end, for whatever reason, is compiled by the cal
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ import numpy as np
 
 from . import cache as disk
 from .kernel import Kernel, kernel_of
-from .signature import Kind
+from .signature import Kind, RecordKind
 
 Need = tuple[Kernel, tuple[Kind, ...]]
 FEW = 4  # kernels, that are compiled in about the time that another process takes to begin, a second
@@ -120,16 +121,27 @@ PYTHON = {kind.__name__: kind for kind in (int, float, bool)}
 
 def encode(kinds: Sequence[Kind]) -> list[Any]:
     """Return kinds of arguments as JSON takes them."""
-    return [_word(kind) if isinstance(kind, type) else [kind[0].str, *kind[1:]] for kind in kinds]
+    return list(map(_word, kinds))
 
 
-def _word(number: type) -> str:
-    return np.dtype(number).str if issubclass(number, np.generic) else number.__name__
+def _word(kind: Kind) -> Any:
+    if isinstance(kind, RecordKind):
+        return {"record": kind.record.__name__, "fields": encode(kind.fields)}
+    if isinstance(kind, tuple):
+        return [kind[0].str, *kind[1:]]
+    return np.dtype(kind).str if issubclass(kind, np.generic) else kind.__name__
 
 
 def decode(kinds: Sequence[Any]) -> tuple[Kind, ...]:
     """Return the kinds that `encode` was given."""
-    return tuple(
-        (PYTHON.get(kind) or np.dtype(kind).type) if isinstance(kind, str) else (np.dtype(kind[0]), *map(int, kind[1:]))
-        for kind in kinds
-    )
+    return tuple(map(_kind, kinds))
+
+
+def _kind(word: Any) -> Kind:
+    if isinstance(word, dict):
+        records = importlib.import_module("fastcnn.kernels.maps")
+        return RecordKind(getattr(records, word["record"]), decode(word["fields"]))
+    if isinstance(word, str):
+        return PYTHON.get(word) or np.dtype(word).type
+    dtype, ndim, flags = word
+    return np.dtype(dtype), int(ndim), int(flags)

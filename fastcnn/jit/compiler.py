@@ -19,7 +19,7 @@ from numba.np.numpy_support import from_dtype
 
 from .cache import ObjectFile
 from .native import WORD, WORDS
-from .signature import ALIGNED, C_ORDER, FORTRAN_ORDER, WRITABLE, Kind
+from .signature import ALIGNED, C_ORDER, FORTRAN_ORDER, WRITABLE, Kind, RecordKind
 
 # Kernels allocate nothing, so there is nothing to count references to; division by zero follows IEEE 754. Products and
 # sums are fused where the source says `fma`, and nowhere else: LLVM would choose by the width of the registers, and so
@@ -51,6 +51,8 @@ def compile_kernel(source: CPUDispatcher, kinds: Sequence[Kind]) -> ObjectFile:
 
 def _type(kind: Kind) -> types.Type:
     """Return Numba's type of an argument."""
+    if isinstance(kind, RecordKind):
+        return types.BaseTuple.from_types([_type(field) for field in kind.fields], kind.record)
     if isinstance(kind, tuple):
         dtype, ndim, flags = kind
         layout = "C" if flags & C_ORDER else "F" if flags & FORTRAN_ORDER else "A"
@@ -79,7 +81,7 @@ def _add_entry(library: Any, descriptor: Any, environment: Any, helper: Any, rel
 
 
 def _from_word(builder: ir.IRBuilder, word: Any, kind: ir.Type) -> Any:
-    """Emit the argument that the low bits of a word stand for."""
+    """Emit the argument that is in the low bits of a word."""
     if isinstance(kind, ir.PointerType):
         return builder.inttoptr(word, kind)
     if isinstance(kind, ir.IntType):

@@ -20,9 +20,9 @@ WORDS = WORD.as_pointer()
 OBJECT = ir.IntType(8).as_pointer()  # of Python
 METH_O = 0x8  # the calling convention of functions with one argument
 
-# Who compiles or loads holds it, and within it the locks of LLVM, Numba and logging. A fork waits until it is free: in
-# the child there would be nobody to open them. A fork takes the locks that were registered last first: logging, which
-# registers its own when it is imported, must come before.
+# Held while compiling or loading, always outside the locks of LLVM, Numba and logging. `fork` takes it first: a lock
+# that another thread holds would stay locked in the child. Locks that are registered last are taken first: logging,
+# which registers its own when it is imported, must come before.
 lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)

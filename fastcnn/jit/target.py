@@ -1,4 +1,4 @@
-"""What the processor offers: its vector set, and the tile of the micro-kernel that fits its registers.
+"""What the processor offers: its vector set, its caches, and the tile of the micro-kernel that fits its registers.
 
 Machine code is for this very processor, or for all that have a vector set: such as is compiled ahead of time, for a
 container or for the nodes of a cluster.
@@ -7,8 +7,9 @@ container or for the nodes of a cluster.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from glob import glob
 from typing import NamedTuple
 
 import llvmlite.binding as llvm
@@ -48,6 +49,26 @@ class VectorSet:
 
 MAX_ROWS = 10
 
+
+@dataclass(frozen=True)
+class Caches:
+    """Sizes in bytes: of a cache line, of a core's first- and second-level cache, and of its part of the last level.
+
+    Attributes
+    ----------
+    line, first, second, last : int
+    """
+
+    line: int
+    first: int
+    second: int
+    last: int
+
+
+# What work is cut by wherever the cut could decide in which order numbers are summed, or which algorithm is chosen: a
+# processor of some years ago, the same for all. Only what changes no sum may ask `caches()` for the machine's own.
+COMMON = Caches(line=64, first=32 << 10, second=512 << 10, last=8 << 20)
+
 # Bits do not depend on the processor: where the lanes of registers are added up, they are sixteen, in one register or
 # in several; and what decides in which order numbers are summed counts channels in sixteens.
 LANES = 16
@@ -59,6 +80,33 @@ SETS = {
     "neon": VectorSet("neon", 128, 32),
     "generic": VectorSet("generic", 128, 16),
 }
+
+
+# The fewest registers that a vector set has: what is kept in registers by all of them fits these.
+FEWEST_REGISTERS = min(vectors.registers for vectors in SETS.values())
+
+
+@cache
+def caches(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> Caches:
+    """Return the caches of this processor as the system tells them, and as `COMMON` has them where it does not."""
+    found: dict[str, int] = {}
+    for place in sorted(glob(f"{folder}/index*")):
+        level, kind, size, line = (_told(place, word) for word in ("level", "type", "size", "coherency_line_size"))
+        names = {"1": "first", "2": "second", "3": "last"}
+        if kind in {"Data", "Unified"} and level in names and size.endswith("K") and size[:-1].isdigit():
+            found[names[level]] = int(size[:-1]) << 10
+            found["line"] = int(line) if line.isdigit() and int(line) > 0 else COMMON.line
+    # Many cores share the last level, and a machine with a large one has many.
+    return replace(COMMON, **{name: min(size, COMMON.last) for name, size in found.items() if size})
+
+
+def _told(place: str, word: str) -> str:
+    """Return what Linux says of a cache; nothing where it says nothing."""
+    try:
+        with open(f"{place}/{word}", encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, UnicodeError):
+        return ""
 
 
 class Processor(NamedTuple):

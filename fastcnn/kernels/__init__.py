@@ -1,7 +1,7 @@
 """Compiled numerics: arrays in, arrays out; never allocates, checks or prints.
 
 Here `kernels.norm`, say, is a family of kernels that were compiled before and are kept on disk. The file itself is
-imported, and Numba with it, only when one of its kernels must be compiled. So the names of all kernels stand here.
+imported, and Numba with it, only when one of its kernels must be compiled. So this file names all kernels.
 """
 
 from __future__ import annotations
@@ -97,10 +97,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "norm": (
         "moments",
         "normalise",
-        "normalise_panels",
+        "normalise_blocked",
         "gradient_sums",
         "normalise_backward",
-        "normalise_backward_panels",
+        "normalise_backward_blocked",
         "join",
         "update_running",
         "coefficients",
@@ -117,7 +117,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "pool": (
         "pool2",
         "pool2_backward",
-        "pool2_backward_past",
+        "pool2_backward_stream",
         "pool",
         "pool_backward",
         "pool3",

@@ -1,7 +1,7 @@
 """Elementwise activations and their gradients.
 
-Shape legend: `rows` runs of `length` numbers (a multiple of the vector's lanes) that begin where the `_row` tables say:
-the lines of an image, halos left out. With `past`, what is written goes past the caches.
+Shape legend: `rows` rows of maps, the lines of an image without its halo, of `length` numbers (a multiple of the
+vector's lanes). With `stream`, stores go past the caches.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ..codegen.vector import (
     load_first,
     maximum,
     prefetch,
-    put,
     splat,
     splat_sixteen,
     store,
+    store_or_stream,
     sum_of_lanes,
 )
 from ..codegen.vector_math import (
@@ -55,172 +55,172 @@ inlined = register_jitable(inline="always")  # a call would count references to 
 
 
 @inlined
-def _apply(function, x, x_row, y, y_row, rows, length, past):
+def _apply(function, x, y, rows, length, stream):
     """y = function(x)."""
     for r in range(rows):
-        i, o = x_row[r], y_row[r]
-        for k in range(0, length, lanes(x)):
-            put(y, o + k, function(load(x, i + k)), past)
+        i, o = x.rows[r], y.rows[r]
+        for k in range(0, length, lanes(x.data)):
+            store_or_stream(y.data, o + k, function(load(x.data, i + k)), stream)
 
 
 @inlined
-def _chain(slope, x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
+def _chain(slope, x, dy, dx, rows, length, stream):
     """dx = dy · slope(x)."""
     for r in range(rows):
-        i, g, o = x_row[r], dy_row[r], dx_row[r]
-        for k in range(0, length, lanes(dy)):
-            put(dx, o + k, load(dy, g + k) * slope(load(x, i + k)), past)
+        i, g, o = x.rows[r], dy.rows[r], dx.rows[r]
+        for k in range(0, length, lanes(dy.data)):
+            store_or_stream(dx.data, o + k, load(dy.data, g + k) * slope(load(x.data, i + k)), stream)
 
 
 @kernel
-def relu(x, x_row, y, y_row, rows, length, past):
+def relu(x, y, rows, length, stream):
     """y = max(0, x)."""
-    zero = splat(x, x.dtype.type(0))
+    zero = splat(x.data, x.data.dtype.type(0))
     for r in range(rows):
-        i, o = x_row[r], y_row[r]
-        for k in range(0, length, lanes(x)):
-            put(y, o + k, maximum(zero, load(x, i + k)), past)
+        i, o = x.rows[r], y.rows[r]
+        for k in range(0, length, lanes(x.data)):
+            store_or_stream(y.data, o + k, maximum(zero, load(x.data, i + k)), stream)
 
 
 @kernel
-def relu_backward(y, y_row, dy, dy_row, dx, dx_row, rows, length, past):
+def relu_backward(y, dy, dx, rows, length, stream):
     """dx = dy where y > 0, else 0."""
     for r in range(rows):
-        i, g, o = y_row[r], dy_row[r], dx_row[r]
-        for k in range(0, length, lanes(dy)):
-            put(dx, o + k, keep_positive(load(dy, g + k), load(y, i + k)), past)
+        i, g, o = y.rows[r], dy.rows[r], dx.rows[r]
+        for k in range(0, length, lanes(dy.data)):
+            store_or_stream(dx.data, o + k, keep_positive(load(dy.data, g + k), load(y.data, i + k)), stream)
 
 
 @kernel
-def leaky_relu(x, x_row, y, y_row, rows, length, parameter, past):
+def leaky_relu(x, y, rows, length, parameter, stream):
     """y = x where x > 0, else slope · x."""
-    slope = splat(x, parameter)
+    slope = splat(x.data, parameter)
     for r in range(rows):
-        i, o = x_row[r], y_row[r]
-        for k in range(0, length, lanes(x)):
-            v = load(x, i + k)
-            put(y, o + k, where_positive(v, v, slope * v), past)
+        i, o = x.rows[r], y.rows[r]
+        for k in range(0, length, lanes(x.data)):
+            v = load(x.data, i + k)
+            store_or_stream(y.data, o + k, where_positive(v, v, slope * v), stream)
 
 
 @kernel
-def leaky_relu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, parameter, past):
+def leaky_relu_backward(x, dy, dx, rows, length, parameter, stream):
     """dx = dy where x > 0, else slope · dy."""
-    slope = splat(x, parameter)
+    slope = splat(x.data, parameter)
     for r in range(rows):
-        i, g, o = x_row[r], dy_row[r], dx_row[r]
-        for k in range(0, length, lanes(dy)):
-            d = load(dy, g + k)
-            put(dx, o + k, where_positive(load(x, i + k), d, slope * d), past)
+        i, g, o = x.rows[r], dy.rows[r], dx.rows[r]
+        for k in range(0, length, lanes(dy.data)):
+            d = load(dy.data, g + k)
+            store_or_stream(dx.data, o + k, where_positive(load(x.data, i + k), d, slope * d), stream)
 
 
 @kernel
-def elu(x, x_row, y, y_row, rows, length, parameter, past):
+def elu(x, y, rows, length, parameter, stream):
     """y = x where x > 0, else alpha · (e^x - 1)."""
-    alpha = splat(x, parameter)
+    alpha = splat(x.data, parameter)
     for r in range(rows):
-        i, o = x_row[r], y_row[r]
-        for k in range(0, length, lanes(x)):
-            v = load(x, i + k)
+        i, o = x.rows[r], y.rows[r]
+        for k in range(0, length, lanes(x.data)):
+            v = load(x.data, i + k)
             below = alpha * expm1_negative(v)
-            put(y, o + k, where_positive(v, v, below), past)
+            store_or_stream(y.data, o + k, where_positive(v, v, below), stream)
 
 
 @kernel
-def elu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, parameter, past):
+def elu_backward(x, dy, dx, rows, length, parameter, stream):
     """dx = dy where x > 0, else alpha · e^x · dy."""
-    alpha = splat(x, parameter)
+    alpha = splat(x.data, parameter)
     for r in range(rows):
-        i, g, o = x_row[r], dy_row[r], dx_row[r]
-        for k in range(0, length, lanes(dy)):
-            v, d = load(x, i + k), load(dy, g + k)
+        i, g, o = x.rows[r], dy.rows[r], dx.rows[r]
+        for k in range(0, length, lanes(dy.data)):
+            v, d = load(x.data, i + k), load(dy.data, g + k)
             below = alpha * exp_negative(v) * d
-            put(dx, o + k, where_positive(v, d, below), past)
+            store_or_stream(dx.data, o + k, where_positive(v, d, below), stream)
 
 
 @kernel
-def gelu(x, x_row, y, y_row, rows, length, past):
+def gelu(x, y, rows, length, stream):
     """y = x · Φ(x)."""
-    _apply(normal_gated, x, x_row, y, y_row, rows, length, past)
+    _apply(normal_gated, x, y, rows, length, stream)
 
 
 @kernel
-def gelu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
+def gelu_backward(x, dy, dx, rows, length, stream):
     """dx = dy · (Φ(x) + x · φ(x))."""
-    _chain(normal_gated_slope, x, x_row, dy, dy_row, dx, dx_row, rows, length, past)
+    _chain(normal_gated_slope, x, dy, dx, rows, length, stream)
 
 
 @kernel
-def gelu_tanh(x, x_row, y, y_row, rows, length, past):
+def gelu_tanh(x, y, rows, length, stream):
     """y = x · (1 + tanh(u)) / 2 = x / (1 + e^(-2u)), u = √(2/π) · (x + 0.044715 · x³)."""
-    scale = splat(x, x.dtype.type(-TANH_SCALE))
-    cube = splat(x, x.dtype.type(-TANH_SCALE * TANH_CUBE))
+    scale = splat(x.data, x.data.dtype.type(-TANH_SCALE))
+    cube = splat(x.data, x.data.dtype.type(-TANH_SCALE * TANH_CUBE))
     for r in range(rows):
-        i, o = x_row[r], y_row[r]
-        for k in range(0, length, lanes(x)):
-            v = load(x, i + k)
-            put(y, o + k, over_one_plus_exp(v, v * fma(cube, v * v, scale)), past)
+        i, o = x.rows[r], y.rows[r]
+        for k in range(0, length, lanes(x.data)):
+            v = load(x.data, i + k)
+            store_or_stream(y.data, o + k, over_one_plus_exp(v, v * fma(cube, v * v, scale)), stream)
 
 
 @kernel
-def gelu_tanh_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
+def gelu_tanh_backward(x, dy, dx, rows, length, stream):
     """dx = dy · (σ(2u) + x · σ'(2u) · 2u'), u as in `gelu_tanh`."""
-    scale = splat(x, x.dtype.type(TANH_SCALE))
-    cube = splat(x, x.dtype.type(TANH_SCALE * TANH_CUBE))
-    triple = splat(x, x.dtype.type(3 * TANH_SCALE * TANH_CUBE))
-    low = splat(x, x.dtype.type(-FAR))
-    high = splat(x, x.dtype.type(FAR))
+    scale = splat(x.data, x.data.dtype.type(TANH_SCALE))
+    cube = splat(x.data, x.data.dtype.type(TANH_SCALE * TANH_CUBE))
+    triple = splat(x.data, x.data.dtype.type(3 * TANH_SCALE * TANH_CUBE))
+    low = splat(x.data, x.data.dtype.type(-FAR))
+    high = splat(x.data, x.data.dtype.type(FAR))
     for r in range(rows):
-        i, g, o = x_row[r], dy_row[r], dx_row[r]
-        for k in range(0, length, lanes(dy)):
-            v = clamp(load(x, i + k), low, high)
+        i, g, o = x.rows[r], dy.rows[r], dx.rows[r]
+        for k in range(0, length, lanes(dy.data)):
+            v = clamp(load(x.data, i + k), low, high)
             square = v * v
             slope = gated_slope(v * fma(cube, square, scale), v * fma(triple, square, scale))
-            put(dx, o + k, load(dy, g + k) * slope, past)
+            store_or_stream(dx.data, o + k, load(dy.data, g + k) * slope, stream)
 
 
 @kernel
-def silu(x, x_row, y, y_row, rows, length, past):
+def silu(x, y, rows, length, stream):
     """y = x · σ(x)."""
-    _apply(self_gated, x, x_row, y, y_row, rows, length, past)
+    _apply(self_gated, x, y, rows, length, stream)
 
 
 @kernel
-def silu_backward(x, x_row, dy, dy_row, dx, dx_row, rows, length, past):
+def silu_backward(x, dy, dx, rows, length, stream):
     """dx = dy · (σ(x) + x · σ'(x))."""
-    _chain(self_gated_slope, x, x_row, dy, dy_row, dx, dx_row, rows, length, past)
+    _chain(self_gated_slope, x, dy, dx, rows, length, stream)
 
 
 @kernel
-def sigmoid(x, x_row, y, y_row, rows, length, past):
+def sigmoid(x, y, rows, length, stream):
     """y = σ(x)."""
-    _apply(logistic, x, x_row, y, y_row, rows, length, past)
+    _apply(logistic, x, y, rows, length, stream)
 
 
 @kernel
-def sigmoid_backward(y, y_row, dy, dy_row, dx, dx_row, rows, length, past):
+def sigmoid_backward(y, dy, dx, rows, length, stream):
     """dx = dy · y · (1 - y)."""
-    _chain(logistic_slope, y, y_row, dy, dy_row, dx, dx_row, rows, length, past)
+    _chain(logistic_slope, y, dy, dx, rows, length, stream)
 
 
 @kernel
-def hyperbolic_tangent(x, x_row, y, y_row, rows, length, past):
+def hyperbolic_tangent(x, y, rows, length, stream):
     """y = tanh(x)."""
-    _apply(tanh, x, x_row, y, y_row, rows, length, past)
+    _apply(tanh, x, y, rows, length, stream)
 
 
 @kernel
-def hyperbolic_tangent_backward(y, y_row, dy, dy_row, dx, dx_row, rows, length, past):
+def hyperbolic_tangent_backward(y, dy, dx, rows, length, stream):
     """dx = dy · (1 - y²)."""
-    _chain(tanh_slope, y, y_row, dy, dy_row, dx, dx_row, rows, length, past)
+    _chain(tanh_slope, y, dy, dx, rows, length, stream)
 
 
 @kernel
-def copy(x, x_row, y, y_row, rows, length, past):
+def copy(x, y, rows, length, stream):
     """y = x."""
     for r in range(rows):
-        i, o = x_row[r], y_row[r]
-        for k in range(0, length, lanes(x)):
-            put(y, o + k, load(x, i + k), past)
+        i, o = x.rows[r], y.rows[r]
+        for k in range(0, length, lanes(x.data)):
+            store_or_stream(y.data, o + k, load(x.data, i + k), stream)
 
 
 @kernel
@@ -246,45 +246,45 @@ def _sum_of_products(a, i, b, j, count):
 
 
 @kernel
-def channel_softmax(x, x_row, n, channels, y, y_row, scratch, past):
+def channel_softmax(x, n, channels, y, scratch, stream):
     """y = softmax(x) along the channels of n pixels.
 
     Three passes over SOFTMAX pixels, so that one pixel's sums need not be waited for: the largest number of each,
-    the exponentials, the quotients. Memory is asked meanwhile for pixels to come. `scratch` (SOFTMAX, lanes + channels
+    the exponentials, the quotients. Pixels to come are prefetched meanwhile. `scratch` (SOFTMAX, lanes + channels
     in whole vectors): a pixel's largest number, its exponentials.
     """
-    low = splat(x, x.dtype.type(-math.inf))
-    whole = channels - channels % lanes(x)
-    size = lanes(x) + (channels + lanes(x) - 1) // lanes(x) * lanes(x)
+    low = splat(x.data, x.data.dtype.type(-math.inf))
+    whole = channels - channels % lanes(x.data)
+    size = lanes(x.data) + (channels + lanes(x.data) - 1) // lanes(x.data) * lanes(x.data)
     for first in range(0, n, SOFTMAX):
         count = min(SOFTMAX, n - first)
         for i in range(count):
-            r, top = x_row[first + i], low
-            for k in range(0, whole, lanes(x)):
-                top = maximum(top, load(x, r + k))
+            r, top = x.rows[first + i], low
+            for k in range(0, whole, lanes(x.data)):
+                top = maximum(top, load(x.data, r + k))
             if whole < channels:
-                top = maximum(top, first_lanes(load(x, r + whole), channels - whole, low))
-            store(scratch, i * size, splat(x, largest_lane(top)))
+                top = maximum(top, first_lanes(load(x.data, r + whole), channels - whole, low))
+            store(scratch, i * size, splat(x.data, largest_lane(top)))
         for i in range(count):
-            r, s, largest = x_row[first + i], i * size + lanes(x), load(scratch, i * size)
-            for k in range(0, whole, lanes(x)):
-                prefetch(x, r + k + 2 * SOFTMAX * channels)
-                store(scratch, s + k, exp_short(load(x, r + k) - largest))
+            r, s, largest = x.rows[first + i], i * size + lanes(x.data), load(scratch, i * size)
+            for k in range(0, whole, lanes(x.data)):
+                prefetch(x.data, r + k + 2 * SOFTMAX * channels)
+                store(scratch, s + k, exp_short(load(x.data, r + k) - largest))
             if whole < channels:
-                rest = first_lanes(load(x, r + whole), channels - whole, low)
+                rest = first_lanes(load(x.data, r + whole), channels - whole, low)
                 store(scratch, s + whole, exp_short(rest - largest))
         for i in range(count):
-            o, s = y_row[first + i], i * size + lanes(x)
-            factor = splat(x, x.dtype.type(1) / _sum(scratch, s, channels))
-            for k in range(0, channels, lanes(x)):
-                put(y, o + k, factor * load(scratch, s + k), past)
+            o, s = y.rows[first + i], i * size + lanes(x.data)
+            factor = splat(x.data, x.data.dtype.type(1) / _sum(scratch, s, channels))
+            for k in range(0, channels, lanes(x.data)):
+                store_or_stream(y.data, o + k, factor * load(scratch, s + k), stream)
 
 
 @kernel
-def channel_softmax_backward(y, y_row, dy, dy_row, n, channels, dx, dx_row, past):
+def channel_softmax_backward(y, dy, n, channels, dx, stream):
     """dx = y · (dy - Σ y · dy); y and dy are zero behind the channels."""
     for i in range(n):
-        s, g, o = y_row[i], dy_row[i], dx_row[i]
-        expected = splat(y, _sum_of_products(y, s, dy, g, channels))
-        for k in range(0, channels, lanes(y)):
-            put(dx, o + k, load(y, s + k) * (load(dy, g + k) - expected), past)
+        s, g, o = y.rows[i], dy.rows[i], dx.rows[i]
+        expected = splat(y.data, _sum_of_products(y.data, s, dy.data, g, channels))
+        for k in range(0, channels, lanes(y.data)):
+            store_or_stream(dx.data, o + k, load(y.data, s + k) * (load(dy.data, g + k) - expected), stream)

@@ -1,6 +1,6 @@
 """Augmentation: changed copies of images, each by its own row of numbers.
 
-Shape legend: x, y flat (n, C, H, W); `scale` brings x to [0, 1] if it holds bytes. `mode` says what stands beyond the
+Shape legend: x, y flat (n, C, H, W); `scale` brings x to [0, 1] if it holds bytes. `mode` says what lies beyond the
 edge: 0 the value `fill`, 1 the nearest pixel, 2 the mirror image without the edge's own pixel.
 """
 
@@ -18,7 +18,7 @@ from ..jit.source import kernel
 
 @kernel
 def _place(i, size, mode):
-    """Return the pixel that stands at place `i` of a line of `size` pixels, -1 for none."""
+    """Return the pixel at place `i` of a line of `size` pixels, -1 for none."""
     if 0 <= i < size:
         return i
     if mode == 0:

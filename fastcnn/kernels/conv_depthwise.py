@@ -5,8 +5,8 @@ channels of four neighbouring pixels at a time. Which pixels and filters meet is
 padding, dilation, flipped filters and the phases of the input gradient are contents of tables, not code. Windows of
 3 x 3 whose neighbours overlap have kernels of their own that load each number once for all of four windows.
 
-Shape legend: N channels, padded to whole vectors; K taps; lines of W pixels, `x_step` and `y_step` numbers apart; tap k
-of channel n of pixel j of line l is `x[x_line[l] + j·x_step + x_col[k] + n]`, its filter `w[w_row[k] + n]`.
+Shape legend: N channels, padded to whole vectors; K taps; lines of W pixels, see `Lines`; tap k of channel n of pixel j
+of line l is `x.data[x.rows[l] + j · x.step + x_col[k] + n]`, its filter `w.data[w.rows[k] + n]`.
 """
 
 from __future__ import annotations
@@ -16,33 +16,34 @@ from ..jit.source import kernel
 
 
 @kernel
-def forward(x, x_line, x_step, x_col, K, w, w_row, y, y_line, y_step, lines, W, N, start, floor):
-    """y = max(floor, start + Σ_k x[k] · w[k]); the input gradient too, with tables of its own."""
-    low = splat(x, floor)
+def forward(x, x_col, w, y, lines, W, N, post):
+    """y = max(clamp_min, biases + Σ_k x[k] · w[k]); the input gradient too, with tables of its own."""
+    low, step, K = splat(x.data, post.clamp_min), x.step, x_col.size
     for line in range(lines):
         if W < 4:
             for j in range(W):
-                _pixel(x, x_line[line] + j * x_step, x_col, K, w, w_row, y, y_line[line] + j * y_step, N, start, low)
+                _pixel(x.data, x.rows[line] + j * step, x_col, w, y.data, y.rows[line] + j * y.step, N, post, low)
             continue
         for j0 in range(0, W, 4):
             j = min(j0, W - 4)
-            i, o = x_line[line] + j * x_step, y_line[line] + j * y_step
-            for n in range(0, N, lanes(x)):
-                a = b = c = d = load(start, n)
+            i, o = x.rows[line] + j * step, y.rows[line] + j * y.step
+            for n in range(0, N, lanes(x.data)):
+                a = b = c = d = load(post.biases, n)
                 for k in range(K):
-                    f, q = load(w, w_row[k] + n), i + x_col[k] + n
-                    a, b = fma(load(x, q), f, a), fma(load(x, q + x_step), f, b)
-                    c, d = fma(load(x, q + 2 * x_step), f, c), fma(load(x, q + 3 * x_step), f, d)
-                _store_four(y, o + n, y_step, maximum(low, a), maximum(low, b), maximum(low, c), maximum(low, d))
+                    f, q = load(w.data, w.rows[k] + n), i + x_col[k] + n
+                    a, b = fma(load(x.data, q), f, a), fma(load(x.data, q + step), f, b)
+                    c, d = fma(load(x.data, q + 2 * step), f, c), fma(load(x.data, q + 3 * step), f, d)
+                a, b, c, d = maximum(low, a), maximum(low, b), maximum(low, c), maximum(low, d)
+                _store_four(y.data, o + n, y.step, a, b, c, d)
 
 
 @kernel
-def _pixel(x, i, x_col, K, w, w_row, y, o, N, start, low):
+def _pixel(x, i, x_col, w, y, o, N, post, low):
     """One pixel of a short line."""
     for n in range(0, N, lanes(x)):
-        total = load(start, n)
-        for k in range(K):
-            total = fma(load(x, i + x_col[k] + n), load(w, w_row[k] + n), total)
+        total = load(post.biases, n)
+        for k in range(x_col.size):
+            total = fma(load(x, i + x_col[k] + n), load(w.data, w.rows[k] + n), total)
         store(y, o + n, maximum(low, total))
 
 
@@ -56,31 +57,32 @@ def _store_four(y, o, step, a, b, c, d):
 
 
 @kernel
-def forward_3x3(x, x_line, stride, x_step, x_row, w, w0, w_step, y, y_line, y_step, lines, W, N, start, floor):
-    """y as above for 3 x 3 neighbouring taps, stride 1 or 2, W >= 4: rows `x_row` apart, tap k at `w[w0 + k·w_step]`.
+def forward_3x3(x, stride, row_size, w, w0, w_step, y, lines, W, N, post):
+    """y as above for 3 x 3 neighbouring taps, stride 1 or 2, W >= 4: tap k at `w[w0 + k · w_step]`.
 
-    Neighbours in a line of x are `x_step` apart, so that windows are stride · `x_step`.
+    Rows of x are `row_size` apart, neighbours in a line `x.step`, so that windows are stride · `x.step`.
     """
-    low = splat(x, floor)
+    low, step = splat(x.data, post.clamp_min), x.step
     for line in range(lines):
         for j0 in range(0, W, 4):
             j = min(j0, W - 4)
-            i0, o = x_line[line] + j * stride * x_step, y_line[line] + j * y_step
-            for n in range(0, N, lanes(x)):
-                a = b = c = d = load(start, n)
+            i0, o = x.rows[line] + j * stride * step, y.rows[line] + j * y.step
+            for n in range(0, N, lanes(x.data)):
+                a = b = c = d = load(post.biases, n)
                 for r in range(3):
-                    i, k = i0 + n + r * x_row, w0 + n + 3 * r * w_step
+                    i, k = i0 + n + r * row_size, w0 + n + 3 * r * w_step
                     if stride == 1:
-                        a, b, c, d = _row_of_3(x, i, x_step, w, k, w_step, a, b, c, d)
+                        a, b, c, d = _row_of_3(x.data, i, step, w, k, w_step, a, b, c, d)
                     else:
-                        a, b, c, d = _row_of_3_by_2(x, i, x_step, w, k, w_step, a, b, c, d)
-                _ask_for_four(y, o + n + 8 * y_step, y_step)
-                _store_four(y, o + n, y_step, maximum(low, a), maximum(low, b), maximum(low, c), maximum(low, d))
+                        a, b, c, d = _row_of_3_by_2(x.data, i, step, w, k, w_step, a, b, c, d)
+                _prefetch_four(y.data, o + n + 8 * y.step, y.step)
+                a, b, c, d = maximum(low, a), maximum(low, b), maximum(low, c), maximum(low, d)
+                _store_four(y.data, o + n, y.step, a, b, c, d)
 
 
 @kernel
-def _ask_for_four(y, o, step):
-    """Ask memory for four pixels that are written soon: it does not see four lines at a time coming by itself."""
+def _prefetch_four(y, o, step):
+    """Prefetch four pixels that are written soon: the hardware does not foresee four lines at a time."""
     prefetch(y, o)
     prefetch(y, o + step)
     prefetch(y, o + 2 * step)
@@ -120,57 +122,58 @@ def _row_of_3_by_2(x, i, step, w, k, w_step, a, b, c, d):
 
 
 @kernel
-def filter_gradient(x, x_line, x_step, x_col, K, dy, dy_line, dy_step, lines, W, N, dw, w_row, dbias):
+def filter_gradient(x, x_col, dy, lines, W, N, dw, dbias):
     """dw[k] += Σ x[k] · dy and dbias += Σ dy, over all pixels of the lines; the sums stay in the first-level cache."""
-    zero = splat(x, x.dtype.type(0))
+    zero, x_step, dy_step = splat(x.data, x.data.dtype.type(0)), x.step, dy.step
     for line in range(lines):
         for j in range(0, W, 4):
-            i, o, count = x_line[line] + j * x_step, dy_line[line] + j * dy_step, W - j
+            i, o, count = x.rows[line] + j * x_step, dy.rows[line] + j * dy_step, W - j
             # A tile that reaches beyond the line reads its first pixel again, with a gradient of zero.
             i1, i2, i3 = (
                 (x_step if count > 1 else 0),
                 (2 * x_step if count > 2 else 0),
                 (3 * x_step if count > 3 else 0),
             )
-            for n in range(0, N, lanes(x)):
-                a, b, c, d = load(dy, o + n), zero, zero, zero
+            for n in range(0, N, lanes(x.data)):
+                a, b, c, d = load(dy.data, o + n), zero, zero, zero
                 if count > 1:
-                    b = load(dy, o + n + dy_step)
+                    b = load(dy.data, o + n + dy_step)
                 if count > 2:
-                    c = load(dy, o + n + 2 * dy_step)
+                    c = load(dy.data, o + n + 2 * dy_step)
                 if count > 3:
-                    d = load(dy, o + n + 3 * dy_step)
+                    d = load(dy.data, o + n + 3 * dy_step)
                 store(dbias, n, load(dbias, n) + ((a + b) + (c + d)))
-                for k in range(K):
-                    q, s = i + x_col[k] + n, load(dw, w_row[k] + n)
-                    s = fma(load(x, q + i1), b, fma(load(x, q), a, s))
-                    s = fma(load(x, q + i3), d, fma(load(x, q + i2), c, s))
-                    store(dw, w_row[k] + n, s)
+                for k in range(x_col.size):
+                    q, s = i + x_col[k] + n, load(dw.data, dw.rows[k] + n)
+                    s = fma(load(x.data, q + i1), b, fma(load(x.data, q), a, s))
+                    s = fma(load(x.data, q + i3), d, fma(load(x.data, q + i2), c, s))
+                    store(dw.data, dw.rows[k] + n, s)
 
 
 @kernel
-def filter_gradient_3x3(x, x_line, stride, x_step, x_row, dy, dy_line, dy_step, lines, W, N, dw, dbias):
+def filter_gradient_3x3(x, stride, row_size, dy, lines, W, N, dw, dbias):
     """dw (9, N) and dbias as above for 3 x 3 neighbouring taps, stride 1 or 2, W >= 4."""
-    zero = splat(x, x.dtype.type(0))
+    zero, x_step, dy_step = splat(x.data, x.data.dtype.type(0)), x.step, dy.step
     for line in range(lines):
         for j0 in range(0, W, 4):
             j = min(j0, W - 4)
-            i0, o = x_line[line] + j * stride * x_step, dy_line[line] + j * dy_step
+            i0, o = x.rows[line] + j * stride * x_step, dy.rows[line] + j * dy_step
             done = j0 - j  # pixels of the last tile that the one before it has counted
-            for n in range(0, N, lanes(x)):
-                a, b, c, d = zero, zero, zero, load(dy, o + n + 3 * dy_step)
+            for n in range(0, N, lanes(x.data)):
+                a, b, c, d = zero, zero, zero, load(dy.data, o + n + 3 * dy_step)
                 if done < 1:
-                    a = load(dy, o + n)
+                    a = load(dy.data, o + n)
                 if done < 2:
-                    b = load(dy, o + n + dy_step)
+                    b = load(dy.data, o + n + dy_step)
                 if done < 3:
-                    c = load(dy, o + n + 2 * dy_step)
+                    c = load(dy.data, o + n + 2 * dy_step)
                 store(dbias, n, load(dbias, n) + ((a + b) + (c + d)))
                 for r in range(3):
+                    i, k = i0 + n + r * row_size, n + 3 * r * N
                     if stride == 1:
-                        _row_of_3_gradient(x, i0 + n + r * x_row, x_step, dw, n + 3 * r * N, N, a, b, c, d)
+                        _row_of_3_gradient(x.data, i, x_step, dw, k, N, a, b, c, d)
                     else:
-                        _row_of_3_by_2_gradient(x, i0 + n + r * x_row, x_step, dw, n + 3 * r * N, N, a, b, c, d)
+                        _row_of_3_by_2_gradient(x.data, i, x_step, dw, k, N, a, b, c, d)
 
 
 @kernel
@@ -217,24 +220,24 @@ def clear(a, size):
 
 
 @kernel
-def repeat(x, x_line, x_step, y, y_line, y_step, lines, W, channels, times):
+def repeat(x, y, lines, W, channels, times):
     """y has each channel of x `times` times, side by side."""
     for line in range(lines):
         for j in range(W):
-            i, o = x_line[line] + j * x_step, y_line[line] + j * y_step
+            i, o = x.rows[line] + j * x.step, y.rows[line] + j * y.step
             for c in range(channels):
                 for q in range(times):
-                    y[o + c * times + q] = x[i + c]
+                    y.data[o + c * times + q] = x.data[i + c]
 
 
 @kernel
-def repeat_backward(dy, dy_line, dy_step, dx, dx_line, dx_step, lines, W, channels, times):
+def repeat_backward(dy, dx, lines, W, channels, times):
     """dx = the sum of dy over the copies of each channel."""
     for line in range(lines):
         for j in range(W):
-            i, o = dx_line[line] + j * dx_step, dy_line[line] + j * dy_step
+            i, o = dx.rows[line] + j * dx.step, dy.rows[line] + j * dy.step
             for c in range(channels):
-                total = dy[o + c * times]
+                total = dy.data[o + c * times]
                 for q in range(1, times):
-                    total += dy[o + c * times + q]
-                dx[i + c] = total
+                    total += dy.data[o + c * times + q]
+                dx.data[i + c] = total

@@ -1,9 +1,9 @@
-"""A first layer of few filters on images of one channel: a register holds pixels that stand side by side.
+"""A first layer of few filters on images of one channel: a register holds neighbouring pixels.
 
 Elsewhere it holds filters, but six of them leave a quarter of it empty.
 
-Shape legend: x haloed maps; pooled pixels, each the largest of a window of 2 x 2, whose four stand side by side in
-`x_row`; K taps; N filters, padded to one vector: those beyond `FILTERS` are zero.
+Shape legend: x haloed maps; pooled pixels, each the largest of a window of 2 x 2, whose four lie side by side in
+`x.rows`; K taps; N filters, padded to one vector: those beyond `FILTERS` are zero.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ from numba.extending import intrinsic
 from ..codegen.blocking import FILTERS
 from ..codegen.gemm_tile import INT64, pointers
 from ..codegen.vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store
-from ..codegen.vector_bits import emit_largest_of_four, emit_store_bits, emit_winners_of_four
+from ..codegen.vector_bits import emit_argmax_of_four, emit_largest_of_four, emit_store_bits
 from ..jit.source import kernel
 
 
 @kernel
-def forward_pool(x, x_row, x_col, K, w, start, floor, every, y, y_row, winners, begin, count):
-    """y (windows, N) = max-pool 2 x 2 of max(floor, start + x * w); the sums in the order of `conv_direct`: its bits.
+def forward_pool(x, w, post, y, pooling, begin, count):
+    """y (windows, N) = max-pool 2 x 2 of max(clamp_min, biases + x * w), with the bits of `conv_direct.forward_pool`.
 
-    `winners` as there. Half a register has the pixels above, or those below, of some neighbouring windows: `begin` has
-    the first of them for each of `count` halves.
+    Half a register has the pixels above, or those below, of some neighbouring windows: `begin` has the first of them
+    for each of `count` halves.
     """
     for i in range(0, count, 2):
         p, q = begin[i], begin[min(i + 1, count - 1)]
-        p0, p1, q0, q1 = x_row[4 * p], x_row[4 * p + 2], x_row[4 * q], x_row[4 * q + 2]
-        _two_halves(x, p0, p1, q0, q1, x_col, K, w, start, floor, every, y, y_row, winners, winners.size > 0, p, q)
+        p0, p1, q0, q1 = x.rows[4 * p], x.rows[4 * p + 2], x.rows[4 * q], x.rows[4 * q + 2]
+        _two_halves(
+            x.data, p0, p1, q0, q1, x.columns, x.columns.size, w, post.biases, post.clamp_min, pooling.ties_all,
+            y.data, y.rows, pooling.argmax, pooling.argmax.size > 0, p, q,
+        )  # fmt: skip
 
 
 @intrinsic
@@ -48,30 +51,30 @@ def _two_halves(
     K: Any,
     w: Any,
     start: Any,
-    floor: Any,
-    every: Any,
+    clamp_min: Any,
+    ties_all: Any,
     y: Any,
     y_row: Any,
-    winners: Any,
+    argmax: Any,
     marks: Any,
     p: Any,
     q: Any,
 ) -> Any:
     """Compute windows p, p + 1, ... whose pixels above begin at x[p0], those below at x[p1]; and q, q + 1, ..."""
     names = (
-        "x", "p0", "p1", "q0", "q1", "x_col", "K", "w", "start", "floor", "every", "y", "y_row", "winners", "marks",
-        "p", "q",
+        "x", "p0", "p1", "q0", "q1", "x_col", "K", "w", "start", "clamp_min", "ties_all", "y", "y_row", "argmax",
+        "marks", "p", "q",
     )  # fmt: skip
     size, flag = types.int64, types.boolean
     signature = types.void(
-        x, size, size, size, size, x_col, size, w, start, x.dtype, flag, y, y_row, winners, flag, size, size
+        x, size, size, size, size, x_col, size, w, start, x.dtype, flag, y, y_row, argmax, flag, size, size
     )
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
         vector = Vector(x.dtype)
         between = builder.sub(values["q0"], values["p0"])
-        # Most halves stand side by side in memory: then they are loaded as one.
+        # Most halves are neighbours in memory: then they are loaded as one.
         with builder.if_else(builder.icmp_signed("==", between, INT64(vector.lanes // 2))) as (together, apart):
             with together:
                 _emit_windows(builder, vector, values, _emit_load_whole)
@@ -85,7 +88,7 @@ def _two_halves(
 def _emit_windows(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], emit_pixels: Any) -> None:
     """Emit `_two_halves`."""
     sums = _emit_sums(builder, vector, values, emit_pixels)
-    low = emit_splat(builder, vector, values["floor"])
+    low = emit_splat(builder, vector, values["clamp_min"])
     numbers = [builder.add(values[half], INT64(window)) for half in "pq" for window in range(vector.lanes // 4)]
     with builder.if_else(values["marks"]) as (marked, unmarked):
         with marked:
@@ -94,12 +97,12 @@ def _emit_windows(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any],
             best = [emit_maximum(builder, low, emit_largest_of_four(builder, vector, window)) for window in windows]
             _emit_store_windows(builder, vector, values, numbers, best)
             bits = [
-                emit_winners_of_four(builder, vector, window, largest, low, values["every"])
+                emit_argmax_of_four(builder, vector, window, largest, low, values["ties_all"])
                 for window, largest in zip(windows, best, strict=True)
             ]
             for number, mark in zip(numbers, _emit_by_window(builder, vector, bits), strict=True):
                 place = builder.mul(number, INT64(vector.lanes))
-                emit_store_bits(builder, vector, mark, builder.gep(values["winners"], [place]))
+                emit_store_bits(builder, vector, mark, builder.gep(values["argmax"], [place]))
         with unmarked:
             columns = [_emit_largest(builder, vector, *column) for column in sums]
             windows = [_emit_largest(builder, vector, *pair) for pair in _emit_left_and_right(builder, vector, columns)]
@@ -119,13 +122,13 @@ def _emit_store_windows(
 def _emit_left_and_right(builder: ir.IRBuilder, vector: Vector, line: Sequence[Any]) -> list[tuple[Any, Any]]:
     """Emit, for each two filters, their left pixels of all windows in one register, and their right ones in another."""
     return [
-        (_emit_every_second(builder, vector, x, y, 0), _emit_every_second(builder, vector, x, y, 1))
+        (_emit_ties_all_second(builder, vector, x, y, 0), _emit_ties_all_second(builder, vector, x, y, 1))
         for x, y in zip(line[0::2], line[1::2], strict=True)
     ]
 
 
-def _emit_every_second(builder: ir.IRBuilder, vector: Vector, x: Any, y: Any, first: int) -> Any:
-    """Emit every second number of x and of y, beginning with the first or the second one: two and two in turn.
+def _emit_ties_all_second(builder: ir.IRBuilder, vector: Vector, x: Any, y: Any, first: int) -> Any:
+    """Emit ties_all second number of x and of y, beginning with the first or the second one: two and two in turn.
 
     So none leaves the 128 bits in which shuffles are quick.
     """
@@ -141,7 +144,7 @@ def _emit_by_window(builder: ir.IRBuilder, vector: Vector, pairs: Sequence[Any])
     zeros = emit_call(builder, vector, "arithmetic.fence", [ir.Constant(vector.ir, None)])
     found = [x] * (lanes // 2)
     for first in (0, 1):
-        front, back = (_emit_every_second(builder, vector, *two, first) for two in ((x, y), (z, zeros)))
+        front, back = (_emit_ties_all_second(builder, vector, *two, first) for two in ((x, y), (z, zeros)))
         for four in range(0, lanes, 4):
             places = [*range(four, four + 4), *range(lanes + four, lanes + four + 4)]
             places += places[-1:] * (lanes - len(places))

@@ -4,7 +4,7 @@ The sums are those of `product.py`, in the same order: a product with zero adds 
 stays -0, where adding 0 makes it 0, and what is not finite does no harm where it is multiplied with zero.
 
 Shape legend: `pixels` pixels of x with K channels, N filters, a multiple of `width`, the SUMS vectors of a row that are
-summed at once. Filters B and gradients G stand in panels of that width, (panel, row, channel of the panel). Words of
+summed at once. Filters B and gradients G lie in panels of that width, (panel, row, channel of the panel). Words of
 bits say which numbers are active: of a pixel's channels, (pixel, word), or, one word each, of a channel's pixels.
 """
 
@@ -14,19 +14,20 @@ from ..codegen.blocking import BAND, SUMS, WORD
 from ..codegen.skip_zeros import active, sum_active
 from ..codegen.vector import lanes, load, prefetch, store
 from ..jit.source import kernel
+from ..jit.target import COMMON
 
-AHEAD = 4  # pixels for whose lines of y memory is asked before they are written
-LINE = 64  # bytes of a cache line
+LINE = COMMON.line
+DISTANCE = 4  # pixels whose lines of y are prefetched before they are written
 
 
 @kernel
-def pack(w, w_row, K, N, b):
-    """B's panels from the rows `w[w_row[k]]`, k < K."""
-    width = SUMS * lanes(w)
+def pack(w, N, b):
+    """B's panels from the rows of `w`."""
+    width, K = SUMS * lanes(w.data), w.rows.size
     for c0 in range(0, N, width):
         for k in range(K):
-            for c in range(0, width, lanes(w)):
-                store(b, c0 * K + k * width + c, load(w, w_row[k] + c0 + c))
+            for c in range(0, width, lanes(w.data)):
+                store(b, c0 * K + k * width + c, load(w.data, w.rows[k] + c0 + c))
 
 
 @kernel
@@ -42,37 +43,34 @@ def _note(x, i, K, bits, first):
 
 
 @kernel
-def forward(x, x_row, pixels, K, b, y, y_row, N, start, floor, bits, ask):
-    """y = max(floor, start + x · B); `bits` (BAND, words) is scratch.
-
-    Memory is asked for `ask`, which is read next.
-    """
-    width, words = SUMS * lanes(x), (K + WORD - 1) // WORD
-    none = x.dtype.type(-float("inf"))
-    line = LINE // x.itemsize
-    pace = -(-ask.size // (line * max(pixels * (N // width) * words, 1))) * line
-    asked = 0
+def forward(x, pixels, K, b, y, N, post, bits, prefetched):
+    """y = max(clamp_min, biases + x · B); `bits` (BAND, words) is scratch. `prefetched`, which is read next, is."""
+    width, words = SUMS * lanes(x.data), (K + WORD - 1) // WORD
+    none = x.data.dtype.type(-float("inf"))
+    line = LINE // x.data.itemsize
+    distance = -(-prefetched.size // (line * max(pixels * (N // width) * words, 1))) * line
+    passed = 0
     for p0 in range(0, pixels, BAND):
         p1 = min(p0 + BAND, pixels)
         for p in range(p0, p1):
-            _note(x, x_row[p], K, bits, (p - p0) * words)
+            _note(x.data, x.rows[p], K, bits, (p - p0) * words)
         for c0 in range(0, N, width):
             for q in range(words):
-                low = floor if q == words - 1 else none
+                low = post.clamp_min if q == words - 1 else none
                 for p in range(p0, p1):
                     if q == 0:
-                        _ask(y, y_row[min(p + AHEAD, p1 - 1)] + c0, width, line)
-                    _ask(ask, asked, pace, line)
-                    asked += pace
+                        _prefetch(y.data, y.rows[min(p + DISTANCE, p1 - 1)] + c0, width, line)
+                    _prefetch(prefetched, passed, distance, line)
+                    passed += distance
                     sum_active(
-                        x, x_row[p] + q * WORD, 1, bits[(p - p0) * words + q], b, c0 * K + q * WORD * width,
-                        y, y_row[p] + c0, start, c0, q == 0, low,
+                        x.data, x.rows[p] + q * WORD, 1, bits[(p - p0) * words + q], b, c0 * K + q * WORD * width,
+                        y.data, y.rows[p] + c0, post.biases, c0, q > 0, low,
                     )  # fmt: skip
 
 
 @kernel
-def _ask(a, i, size, line):
-    """Ask memory for a[i : i + size]."""
+def _prefetch(a, i, size, line):
+    """Prefetch a[i : i + size]."""
     end = i + size
     while i < end:
         prefetch(a, i)
@@ -115,30 +113,33 @@ def _note_pixels(x, i, step, pixels, bits, k):
 
 
 @kernel
-def filter_gradient(x, x_row, step, x_col, K, pixels, g, span, N, dw, dw_row, zeros, fresh, bits, ask, then):
-    """dw (K, N) = xᵀ · G, added to what stands there unless `fresh`; G's panels are `span` numbers apart.
+def filter_gradient(x, step, pixels, g, span, N, dw, zeros, accumulate, bits, prefetched, prefetched_then):
+    """dw (K, N) = xᵀ · G, added to what is there if `accumulate`; G's panels are `span` numbers apart.
 
-    Neighbouring pixels of x are `step` numbers apart, and eight channels stand side by side. `bits`, K rounded up to a
-    multiple of eight, is scratch. Memory is asked for `ask` during the first half, and `then` for the other one.
+    Neighbouring pixels of x are `step` numbers apart, and eight channels lie side by side. `bits`, K rounded up to a
+    multiple of eight, is scratch. `prefetched` is prefetched during the first half, `prefetched_then` during the other.
     """
-    width = SUMS * lanes(x)
-    none = x.dtype.type(-float("inf"))
-    line = LINE // x.itemsize
+    width, K = SUMS * lanes(x.data), x.columns.size
+    none = x.data.dtype.type(-float("inf"))
+    line = LINE // x.data.itemsize
     half = max((pixels + WORD - 1) // WORD * K * (N // width) // 2, 1)
-    pace, pace2 = -(-ask.size // (line * half)) * line, -(-then.size // (line * half)) * line
+    distance, distance_then = (
+        -(-prefetched.size // (line * half)) * line,
+        -(-prefetched_then.size // (line * half)) * line,
+    )
     turn = 0
     for p0 in range(0, pixels, WORD):
-        i = x_row[p0]
+        i = x.rows[p0]
         for k in range(0, K, 8):
-            _note_pixels(x, i + x_col[k], step, min(WORD, pixels - p0), bits, k)
+            _note_pixels(x.data, i + x.columns[k], step, min(WORD, pixels - p0), bits, k)
         for c0 in range(0, N, width):
             for k in range(K):
                 if turn < half:
-                    _ask(ask, turn * pace, pace, line)
+                    _prefetch(prefetched, turn * distance, distance, line)
                 else:
-                    _ask(then, (turn - half) * pace2, pace2, line)
+                    _prefetch(prefetched_then, (turn - half) * distance_then, distance_then, line)
                 turn += 1
                 sum_active(
-                    x, i + x_col[k], step, bits[k], g, c0 // width * span + p0 * width,
-                    dw, dw_row[k] + c0, zeros, c0, fresh and p0 == 0, none,
+                    x.data, i + x.columns[k], step, bits[k], g, c0 // width * span + p0 * width,
+                    dw.data, dw.rows[k] + c0, zeros, c0, accumulate or p0 > 0, none,
                 )  # fmt: skip

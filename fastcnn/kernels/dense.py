@@ -3,8 +3,7 @@
 Packing them first, as the tiles of `product.py` want it, would cost more than the product. What limits it is how fast
 lines come from the second-level cache, so those that a zero would multiply are not read: behind a ReLU, they are half.
 
-Shape legend: y (n, N) = start (N,) + A (n, K) · W (K, N); A[i, k] = a[a_row[i] + a_col[k]], line k of W begins at
-`w[w_row[k]]`, row i of y at `y[y_row[i]]`. N is a multiple of the vector's lanes.
+Shape legend: y (n, N) = start (N,) + A (n, K) · W (K, N). N is a multiple of the vector's lanes.
 """
 
 from __future__ import annotations
@@ -20,29 +19,33 @@ from numba.extending import intrinsic
 from ..codegen.gemm_tile import INT64, pointers
 from ..codegen.vector import Vector, emit_call, emit_load, emit_maximum, emit_splat, emit_store, lanes
 from ..jit.source import kernel
+from ..jit.target import FEWEST_REGISTERS
 
 WIDE = 6  # vectors of a row from which on it is worth knowing which numbers are zero
 NUMBERS = 32  # that are looked at before their lines are read: the next ones, while the last lines are still to come
-MOST = 15  # vectors of a row at once: beside them, sixteen registers have room for the number that multiplies a line
+MOST = FEWEST_REGISTERS - 1  # vectors of a row at once: beside them, one register has the number that multiplies a line
 
 
 @kernel
-def few_rows(a, a_row, n, a_col, K, w, w_row, y, y_row, N, start, floor):
-    """y = max(floor, start + A · W); the sums in the order of `product`, so with the same bits.
+def few_rows(a, n, w, y, N, post):
+    """y = max(clamp_min, biases + A · W); the sums in the order of `product`, so with the same bits.
 
     But for the sign of a zero; and where weights are not finite, 0 · w may count as 0, and not as NaN.
     """
-    vectors = N // lanes(a)
-    pieces = (vectors + MOST - 1) // MOST
+    vectors = N // lanes(a.data)
+    chunks = (vectors + MOST - 1) // MOST
     for i in range(n):
-        for piece in range(pieces):
-            first, last = piece * vectors // pieces, (piece + 1) * vectors // pieces
-            c = first * lanes(a)
-            _row_piece(last - first, a, a_row[i], a_col, K, w, w_row, y, y_row[i] + c, start, c, floor)
+        for chunk in range(chunks):
+            first, last = chunk * vectors // chunks, (chunk + 1) * vectors // chunks
+            c = first * lanes(a.data)
+            _row_chunk(
+                last - first, a.data, a.rows[i], a.columns, a.columns.size, w.data, w.rows, y.data, y.rows[i] + c,
+                post.biases, c, post.clamp_min,
+            )  # fmt: skip
 
 
 @intrinsic
-def _row_piece(
+def _row_chunk(
     typingctx: Any,
     vectors: Any,
     a: Any,
@@ -55,10 +58,10 @@ def _row_piece(
     o: Any,
     start: Any,
     c: Any,
-    floor: Any,
+    clamp_min: Any,
 ) -> Any:
-    """y[o + j] = max(floor, start[c + j] + Σ_k a[a0 + a_col[k]] · w[w_row[k] + c + j]), so many vectors of it."""
-    names = ("vectors", "a", "a0", "a_col", "K", "w", "w_row", "y", "o", "start", "c", "floor")
+    """y[o + j] = max(clamp_min, start[c + j] + Σ_k a[a0 + a_col[k]] · w[w_row[k] + c + j]), so many vectors of it."""
+    names = ("vectors", "a", "a0", "a_col", "K", "w", "w_row", "y", "o", "start", "c", "clamp_min")
     size = types.int64
     signature = types.void(size, a, size, a_col, size, w, w_row, y, size, start, size, a.dtype)
 
@@ -73,7 +76,7 @@ def _row_piece(
             block = builder.append_basic_block(f"row.{count}")
             choice.add_case(INT64(count), block)
             builder.position_at_end(block)
-            _emit_piece(builder, Vector(a.dtype), values, count)
+            _emit_chunk(builder, Vector(a.dtype), values, count)
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
@@ -81,8 +84,8 @@ def _row_piece(
     return signature, codegen
 
 
-def _emit_piece(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], count: int) -> None:
-    """Emit `_row_piece` for `count` vectors, whose sums stay in registers."""
+def _emit_chunk(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], count: int) -> None:
+    """Emit `_row_chunk` for `count` vectors, whose sums stay in registers."""
 
     def at(array: Any, j: int) -> Any:
         return builder.gep(array, [INT64(j * vector.lanes)])
@@ -106,7 +109,7 @@ def _emit_piece(builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], c
             add_line(loop.index)
     else:
         _emit_for_each_nonzero(builder, vector, values, add_line)
-    low = emit_splat(builder, vector, values["floor"])
+    low = emit_splat(builder, vector, values["clamp_min"])
     for j, total in enumerate(sums):
         emit_store(builder, vector, emit_maximum(builder, low, builder.load(total)), at(values["y"], j))
 
@@ -122,7 +125,7 @@ def _emit_for_each_nonzero(
         rest = builder.sub(values["K"], first)
         numbers = builder.select(builder.icmp_signed("<", rest, INT64(NUMBERS)), rest, INT64(NUMBERS))
         with cgutils.for_range(builder, numbers) as loop:
-            # Without a branch, which nobody could predict: each k is written down, where the next one overwrites it.
+            # Without a branch, which could not be predicted: each k is written down, where the next one overwrites it.
             k, place = builder.add(first, loop.index), builder.load(count)
             builder.store(k, builder.gep(found, [place]))
             column = builder.sext(builder.load(builder.gep(values["a_col"], [k])), INT64)

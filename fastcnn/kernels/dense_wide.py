@@ -4,8 +4,8 @@ Packing all of them first, as `product.py` wants it, would read and write them t
 packed into scratch that stays in the second-level cache, and maps are brought into the order of the weights, C, H, W,
 beforehand: they are many times smaller. The sums are those of `product.py`, in the same order.
 
-Shape legend: y (n, N) = start (N,) + A (n, K) · W (K, N); A[i, k] = a[a_row[i] + a_col[k]], line k of W begins at
-w[k · N]. N is a multiple of the vector's lanes. `panels` is scratch.
+Shape legend: y (n, N) = start (N,) + A (n, K) · W (K, N); line k of W begins at w[k · N]. N is a multiple of the
+vector's lanes. `panels` is scratch.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from ..jit.source import kernel
 
 
 @kernel
-def product(a, a_row, n, a_col, K, w, y, y_row, N, start, floor, panels):
-    """y = max(floor, start + A · W); `panels` has room for a few lines of W."""
-    width, depth = 2 * lanes(a), panels.size // N
-    none = a.dtype.type(-float("inf"))
+def product(a, n, w, y, N, post, panels):
+    """y = max(clamp_min, biases + A · W); `panels` has room for a few lines of W."""
+    width, depth, K = 2 * lanes(a.data), panels.size // N, a.columns.size
+    none = a.data.dtype.type(-float("inf"))
     for k0 in range(0, K, depth):
         k1 = min(k0 + depth, K)
-        low = floor if k1 == K else none
+        low = post.clamp_min if k1 == K else none
         _pack_lines(w, k0, k1, N, panels)
         for i in range(0, n, BAND):
             for c0 in range(0, N, width):
-                vectors = min(N - c0, width) // lanes(a)
+                vectors = min(N - c0, width) // lanes(a.data)
                 panel_product(
-                    a, a_row, i, min(i + BAND, n), a_col, k0, k1, panels, c0 * (k1 - k0), y, y_row, c0, vectors,
-                    start, k0 == 0, low, start, 0, 0,
+                    a.data, a.rows, i, min(i + BAND, n), a.columns, k0, k1, panels, c0 * (k1 - k0), y.data, y.rows, c0,
+                    vectors, post.biases, k0 > 0, low, post.biases, 0, 0,
                 )  # fmt: skip
 
 
@@ -47,98 +47,101 @@ def _pack_lines(w, k0, k1, N, panels):
 
 
 @kernel
-def weight_gradient(a, a_row, a_col, K, n, g, g_row, N, rows, panels, dw, dw_row, zeros, dbias):
-    """dW (K, N) = Aᵀ · G for G (n, N) at `g[g_row]`, and dbias (N,), the sums of G's columns.
+def weight_gradient(a, n, g, N, rows, panels, dw, zeros, dbias):
+    """dW (K, N) = Aᵀ · G for G (n, N), and dbias (N,), the sums of G's columns.
 
     So many rows of G as `panels` has room for are packed at once, and so many lines of dW as `rows` says are written by
     all panels before the next.
     """
-    width, most = 2 * lanes(a), panels.size // N // 2 * 2
-    none = a.dtype.type(-float("inf"))
+    width, most, K = 2 * lanes(a.data), panels.size // N // 2 * 2, a.columns.size
+    none = a.data.dtype.type(-float("inf"))
     for p0 in range(0, n, most):
         p1 = min(p0 + most, n)
         for c0 in range(0, N, width):
-            for v in range(min(N - c0, width) // lanes(a)):
-                c = c0 + v * lanes(a)
-                _pack_and_add(g, g_row, p0, p1, c, panels, c0 * (p1 - p0) + c - c0, min(N - c0, width), dbias)
+            for v in range(min(N - c0, width) // lanes(a.data)):
+                c = c0 + v * lanes(a.data)
+                _pack_and_add(g, p0, p1, c, panels, c0 * (p1 - p0) + c - c0, min(N - c0, width), dbias)
         for k in range(0, K, rows):
             for c0 in range(0, N, width):
-                vectors = min(N - c0, width) // lanes(a)
+                vectors = min(N - c0, width) // lanes(a.data)
                 panel_product(
-                    a, a_col, k, min(k + rows, K), a_row, p0, p1, panels, c0 * (p1 - p0), dw, dw_row, c0, vectors,
-                    zeros, p0 == 0, none, zeros, 0, 0,
+                    a.data, a.columns, k, min(k + rows, K), a.rows, p0, p1, panels, c0 * (p1 - p0), dw.data, dw.rows,
+                    c0, vectors, zeros, p0 > 0, none, zeros, 0, 0,
                 )  # fmt: skip
 
 
 @kernel
-def _pack_and_add(g, g_row, p0, p1, c, panels, o, step, dbias):
+def _pack_and_add(g, p0, p1, c, panels, o, step, dbias):
     """Copy one vector of each row of G, `step` numbers apart, and add it to the sums, two rows at a time."""
-    total = load(dbias, c) if p0 else splat(g, g.dtype.type(0))
+    total = load(dbias, c) if p0 else splat(g.data, g.data.dtype.type(0))
     for p in range(p0, p1 - 1, 2):
-        x, y = load(g, g_row[p] + c), load(g, g_row[p + 1] + c)
+        x, y = load(g.data, g.rows[p] + c), load(g.data, g.rows[p + 1] + c)
         store(panels, o, x)
         store(panels, o + step, y)
         total = total + (x + y)
         o += 2 * step
     if (p1 - p0) % 2:
-        x = load(g, g_row[p1 - 1] + c)
+        x = load(g.data, g.rows[p1 - 1] + c)
         store(panels, o, x)
         total = total + x
     store(dbias, c, total)
 
 
 @kernel
-def input_gradient(g, g_row, n, g_col, F, w, line, D, dx, dx_row, zeros, panels):
-    """dx (n, D) = G · Wᵀ for G (n, F); line k of W begins at `w[line[k]]`, and a negative number is a line of zeros.
+def input_gradient(g, n, w, D, dx, zeros, panels):
+    """dx (n, D) = G · Wᵀ for G (n, F); row k of W begins at `w.rows[k]`, and a negative number is a row of zeros.
 
     D is a multiple of the vector's lanes; `panels` has room for two vectors of lines of W, transposed.
     """
-    width = 2 * lanes(g)
-    none = g.dtype.type(-float("inf"))
+    width, F = 2 * lanes(g.data), g.columns.size
+    none = g.data.dtype.type(-float("inf"))
     for c0 in range(0, D, width):
         step = min(D - c0, width)
-        for f in range(0, F, lanes(g)):
-            for k in range(0, step, lanes(g)):
-                store_transposed(w, f, line, c0 + k, panels, f * step + k, step, F - f)
+        for f in range(0, F, lanes(g.data)):
+            for k in range(0, step, lanes(g.data)):
+                store_transposed(w.data, f, w.rows, c0 + k, panels, f * step + k, step, F - f)
         panel_product(
-            g, g_row, 0, n, g_col, 0, F, panels, 0, dx, dx_row, c0, step // lanes(g), zeros, True, none, zeros, 0, 0
+            g.data, g.rows, 0, n, g.columns, 0, F, panels, 0, dx.data, dx.rows, c0, step // lanes(g.data), zeros, False,
+            none, zeros, 0, 0,
         )  # fmt: skip
 
 
 @kernel
-def features(x, x_row, n, pixel, pixels, pitch, channels, y, y_row):
-    """Bring maps into the order C, H, W: y[y_row[i] + c · pixels + p] = x[x_row[i] + pixel[p] + c].
+def features(x, n, pitch, channels, y):
+    """Bring maps into the order C, H, W: y.data[y.rows[i] + c · pixels + p] = x.data[x.rows[i] + x.columns[p] + c].
 
     Pixels have `pitch` numbers in memory.
     """
+    pixels, L = x.columns.size, lanes(x.data)
     for i in range(n):
-        if pixels < lanes(x) or pitch % lanes(x):
+        if pixels < L or pitch % L:
             for p in range(pixels):
                 for c in range(channels):
-                    y[y_row[i] + c * pixels + p] = x[x_row[i] + pixel[p] + c]
+                    y.data[y.rows[i] + c * pixels + p] = x.data[x.rows[i] + x.columns[p] + c]
             continue
-        for c in range(0, channels, lanes(x)):
-            for start in range(0, pixels, lanes(x)):
-                p = min(start, pixels - lanes(x))  # the last square overlaps the one before
+        for c in range(0, channels, L):
+            for start in range(0, pixels, L):
+                p = min(start, pixels - L)  # the last square overlaps the one before
                 store_transposed(
-                    x, x_row[i] + c, pixel, p, y, y_row[i] + c * pixels + p, pixels, channels - c
+                    x.data, x.rows[i] + c, x.columns, p, y.data, y.rows[i] + c * pixels + p, pixels, channels - c
                 )  # fmt: skip
 
 
 @kernel
-def maps(y, y_row, n, line, lines, width, pitch, channel, x, x_row, size):
+def maps(y, n, line, width, pitch, channel, x, size):
     """Bring features into maps, the opposite of `features`: whole images of `size` numbers, with zeros in between.
 
-    Line h of pixels of an image begins at `line[h]`; feature 0 of channel c is `y[y_row[i] + channel[c]]`, and a
+    Line h of pixels of an image begins at `line[h]`; feature 0 of channel c is `y.data[y.rows[i] + channel[c]]`, and a
     negative `channel[c]`, c < pitch, is padding. Behind the features there is room for one vector.
     """
-    zero = splat(x, x.dtype.type(0))
+    zero, L = splat(x.data, x.data.dtype.type(0)), lanes(x.data)
     for i in range(n):
-        for o in range(0, size, lanes(x)):
-            store(x, x_row[i] + o, zero)
-        for h in range(lines):
-            for w in range(0, width, lanes(x)):
-                for c in range(0, pitch, lanes(x)):
+        for o in range(0, size, L):
+            store(x.data, x.rows[i] + o, zero)
+        for h in range(line.size):
+            for w in range(0, width, L):
+                for c in range(0, pitch, L):
+                    o = x.rows[i] + line[h] + w * pitch + c
                     store_transposed(
-                        y, y_row[i] + h * width + w, channel, c, x, x_row[i] + line[h] + w * pitch + c, pitch, width - w
+                        y.data, y.rows[i] + h * width + w, channel, c, x.data, o, pitch, width - w
                     )  # fmt: skip

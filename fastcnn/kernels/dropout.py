@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..codegen.vector import lanes, load, put, splat
+from ..codegen.vector import lanes, load, splat, store_or_stream
 from ..codegen.vector_bits import keep_hashed
 from ..jit.source import kernel
 
@@ -37,18 +37,18 @@ def sample_keys(seed, step, first, n, keys):
 
 
 @kernel
-def dropout(x, x_row, y, y_row, keys, n, lines, width, pitch, units, drop, scale, past):
+def dropout(x, y, keys, n, lines, width, pitch, units, drop, scale, stream):
     """y = scale · x where the 32 bits of a unit are at least `drop`, else 0.
 
     Channel c of pixel p is unit p · units + c: with units = 0, whole channels are kept or dropped.
     """
-    factor = splat(x, scale)
+    factor = splat(x.data, scale)
     for r in range(n * lines):
         key, unit = np.int64(keys[r // lines]), (r % lines) * width * units
-        i, o = x_row[r], y_row[r]
+        i, o = x.rows[r], y.rows[r]
         for _ in range(width):
-            for c in range(0, pitch, lanes(x)):
-                put(y, o + c, keep_hashed(factor * load(x, i + c), unit + c, key, drop), past)
+            for c in range(0, pitch, lanes(x.data)):
+                store_or_stream(y.data, o + c, keep_hashed(factor * load(x.data, i + c), unit + c, key, drop), stream)
             i += pitch
             o += pitch
             unit += units

@@ -45,11 +45,12 @@ def _vector_at(typingctx: Any, like: Any, address: Any, i: Any, y: Any) -> Any:
 
 
 @kernel
-def load(source, like, first, n, C, H, W, y, begin, image_size, row_size, pitch, scale):
-    """y (n, H, W, C) = scale · x (N, C, H, W) from image `first` on; x begins at the address source[0].
+def load(source, like, first, n, C, H, W, target, scale):
+    """target (n, H, W, C) = scale · x (N, C, H, W) from image `first` on; x begins at the address source[0].
 
-    `like` has the dtype of x. Image, row and pixel of y are `image_size`, `row_size` and `pitch` apart.
+    `like` has the dtype of x.
     """
+    y, begin, image_size, row_size, pitch = target
     base, factor, step = source[0], splat(y, scale), lanes(y)
     for image in range(n):
         for c in range(C):

@@ -1,7 +1,6 @@
 """Softmax; and losses: value, gradient and accuracy of a batch in one pass.
 
-Shape legend: n rows of `classes` numbers, that begin where the `_row` tables say; behind each there is room for whole
-vectors, and zeros are written to it.
+Shape legend: n rows of `classes` numbers; behind each there is room for whole vectors, and zeros are written to it.
 """
 
 from __future__ import annotations
@@ -52,56 +51,56 @@ def _exponentials_of(zero, x, r, classes, y, s):
 
 
 @kernel
-def softmax(x, x_row, n, classes, y, y_row):
+def softmax(x, n, classes, y):
     """y = softmax(x) along the classes."""
     for i in range(n):
-        s = y_row[i]
-        _, total = _exponentials(x, x_row[i], classes, y, s)
-        factor = splat(y, x.dtype.type(1) / total)
-        for k in range(0, classes, lanes(x)):
-            store(y, s + k, factor * load(y, s + k))
+        s = y.rows[i]
+        _, total = _exponentials(x.data, x.rows[i], classes, y.data, s)
+        factor = splat(y.data, x.data.dtype.type(1) / total)
+        for k in range(0, classes, lanes(x.data)):
+            store(y.data, s + k, factor * load(y.data, s + k))
 
 
 @kernel
-def softmax_cross_entropy(x, x_row, n, classes, target, t0, scale, dx, dx_row, totals):
+def softmax_cross_entropy(x, n, classes, target, t0, scale, dx, totals):
     """dx = scale · (softmax(x) - onehot(target[t0:])); add loss and hits to `totals` (2,)."""
     loss = 0.0
     for i in range(n):
-        r, s = x_row[i], dx_row[i]
+        r, s = x.rows[i], dx.rows[i]
         label = target[t0 + i]
-        largest, total = _exponentials(x, r, classes, dx, s)
-        factor = splat(x, scale / total)
-        for k in range(0, classes, lanes(x)):
-            store(dx, s + k, factor * load(dx, s + k))
-        dx[s + label] -= scale
-        loss += log_of_number(total) - (x[r + label] - largest)
+        largest, total = _exponentials(x.data, r, classes, dx.data, s)
+        factor = splat(x.data, scale / total)
+        for k in range(0, classes, lanes(x.data)):
+            store(dx.data, s + k, factor * load(dx.data, s + k))
+        dx.data[s + label] -= scale
+        loss += log_of_number(total) - (x.data[r + label] - largest)
         first = 0
-        while first < label and x[r + first] != largest:
+        while first < label and x.data[r + first] != largest:
             first += 1
-        if first == label and x[r + label] == largest:
+        if first == label and x.data[r + label] == largest:
             totals[1] += 1.0
     totals[0] += loss
 
 
 @kernel
-def soft_cross_entropy(x, x_row, n, classes, weights, labels, t0, dx, dx_row, totals):
+def soft_cross_entropy(x, n, classes, weights, labels, t0, dx, totals):
     """ℓ = -Σ_k w_k · log softmax(x)_k, dx = dℓ; w = weights[(t0 + i) · classes:]; add loss and hits."""
     loss = 0.0
     for i in range(n):
-        r, s, w, label = x_row[i], dx_row[i], (t0 + i) * classes, labels[t0 + i]
-        largest, total = _exponentials(x, r, classes, dx, s)
-        weight, inner = x.dtype.type(0), x.dtype.type(0)
+        r, s, w, label = x.rows[i], dx.rows[i], (t0 + i) * classes, labels[t0 + i]
+        largest, total = _exponentials(x.data, r, classes, dx.data, s)
+        weight, inner = x.data.dtype.type(0), x.data.dtype.type(0)
         for k in range(classes):
             weight += weights[w + k]
-            inner += weights[w + k] * (x[r + k] - largest)
+            inner += weights[w + k] * (x.data[r + k] - largest)
         factor = weight / total
         for k in range(classes):
-            dx[s + k] = factor * dx[s + k] - weights[w + k]
+            dx.data[s + k] = factor * dx.data[s + k] - weights[w + k]
         loss += weight * log_of_number(total) - inner
         first = 0
-        while first < label and x[r + first] != largest:
+        while first < label and x.data[r + first] != largest:
             first += 1
-        if first == label and x[r + label] == largest:
+        if first == label and x.data[r + label] == largest:
             totals[1] += 1.0
     totals[0] += loss
 
@@ -111,18 +110,18 @@ def soft_cross_entropy(x, x_row, n, classes, weights, labels, t0, dx, dx_row, to
 
 
 @kernel
-def binary_cross_entropy(x, x_row, n, pixels, channels, y, weights, t0, dx, dx_row, totals):
+def binary_cross_entropy(x, n, pixels, channels, y, weights, t0, dx, totals):
     """dx = weight · (σ(x) - y); add weight · (max(x, 0) - x · y + log(1 + e^-|x|)), and the share of right answers."""
-    one, zero, half = x.dtype.type(1), x.dtype.type(0), x.dtype.type(0.5)
+    one, zero, half = x.data.dtype.type(1), x.data.dtype.type(0), x.data.dtype.type(0.5)
     for i in range(n):
         loss, hits, weight, t = 0.0, 0, weights[t0 + i], (t0 + i) * pixels * channels
         for p in range(i * pixels, (i + 1) * pixels):
-            r, s = x_row[p], dx_row[p]
+            r, s = x.rows[p], dx.rows[p]
             for k in range(channels):
-                z, target = x[r + k], y[t]
+                z, target = x.data[r + k], y[t]
                 e = exp_of_number(-abs(z))
                 logistic = (one if z >= zero else e) / (one + e)
-                dx[s + k] = weight * (logistic - target)
+                dx.data[s + k] = weight * (logistic - target)
                 loss += max(z, zero) - z * target + log1p_of_number(e)
                 hits += (z > zero) == (target > half)
                 t += 1
@@ -131,49 +130,49 @@ def binary_cross_entropy(x, x_row, n, pixels, channels, y, weights, t0, dx, dx_r
 
 
 @kernel
-def squared_error(x, x_row, n, pixels, channels, y, weights, t0, dx, dx_row, totals):
+def squared_error(x, n, pixels, channels, y, weights, t0, dx, totals):
     """dx = weight · 2 · (x - y); add weight · (x - y)²."""
     for i in range(n):
         loss, weight, t = 0.0, weights[t0 + i], (t0 + i) * pixels * channels
         for p in range(i * pixels, (i + 1) * pixels):
-            r, s = x_row[p], dx_row[p]
+            r, s = x.rows[p], dx.rows[p]
             for k in range(channels):
-                error = x[r + k] - y[t]
-                dx[s + k] = weight * (error + error)
+                error = x.data[r + k] - y[t]
+                dx.data[s + k] = weight * (error + error)
                 loss += error * error
                 t += 1
         totals[0] += weight * loss
 
 
 @kernel
-def absolute_error(x, x_row, n, pixels, channels, y, weights, t0, dx, dx_row, totals):
+def absolute_error(x, n, pixels, channels, y, weights, t0, dx, totals):
     """dx = weight · sign(x - y); add weight · |x - y|."""
     for i in range(n):
         loss, weight, t = 0.0, weights[t0 + i], (t0 + i) * pixels * channels
         for p in range(i * pixels, (i + 1) * pixels):
-            r, s = x_row[p], dx_row[p]
+            r, s = x.rows[p], dx.rows[p]
             for k in range(channels):
-                error = x[r + k] - y[t]
-                dx[s + k] = weight * np.sign(error)
+                error = x.data[r + k] - y[t]
+                dx.data[s + k] = weight * np.sign(error)
                 loss += abs(error)
                 t += 1
         totals[0] += weight * loss
 
 
 @kernel
-def huber(x, x_row, n, pixels, channels, y, weights, t0, dx, dx_row, totals, delta):
+def huber(x, n, pixels, channels, y, weights, t0, dx, totals, delta):
     """dx = weight · clip(x - y, -delta, delta); add weight · |slope| · (|x - y| - |slope|/2)."""
-    half = x.dtype.type(0.5)
+    half = x.data.dtype.type(0.5)
     for i in range(n):
         loss, weight, t = 0.0, weights[t0 + i], (t0 + i) * pixels * channels
         for p in range(i * pixels, (i + 1) * pixels):
-            r, s = x_row[p], dx_row[p]
+            r, s = x.rows[p], dx.rows[p]
             for k in range(channels):
-                error = x[r + k] - y[t]
+                error = x.data[r + k] - y[t]
                 slope = error
                 if abs(error) > delta:
                     slope = delta * np.sign(error)
-                dx[s + k] = weight * slope
+                dx.data[s + k] = weight * slope
                 loss += abs(slope) * (abs(error) - half * abs(slope))
                 t += 1
         totals[0] += weight * loss

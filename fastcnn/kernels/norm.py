@@ -2,10 +2,10 @@
 
 All that is memory-bound here: one sweep for the sums, one for the result, in either direction.
 
-Shape legend: maps are `rows` lines of W pixels that begin where a `_row` table says; a pixel is P numbers, a multiple
-of the vector's lanes, of which the first C are channels. `k` (6, P) holds what a channel is normalised with, zero where
-there is none: its mean μ, scale γ/σ, shift β; for the gradient slope and rest; 1/σ. `block` lines are summed by
-themselves. `floor` is 0 where a ReLU follows, else -∞.
+Shape legend: the rows of maps are lines of W pixels; a pixel is P numbers, a multiple of the vector's lanes, of which
+the first C are channels. `k` (6, P) holds what a channel is normalised with, zero where there is none: its mean μ,
+scale γ/σ, shift β; for the gradient slope and rest; 1/σ. `block` lines are summed by themselves. `clamp_min` is 0 where
+a ReLU follows, else -∞.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ def _carry(s, P):
 
 
 @kernel
-def _line_mean(x, x_row, r0, r1, step, W, P, mean):
+def _line_mean(x, r0, r1, step, W, P, mean):
     """mean (P,) = that of every `step`-th line."""
     _clear(mean, 0, P)
     for r in range(r0, r1, step):
-        for i in range(x_row[r], x_row[r] + W * P, P):
-            for c in range(0, P, lanes(x)):
-                _add_to(mean, c, load(x, i + c))
-    share = splat(x, x.dtype.type(1.0 / (W * ((r1 - r0 + step - 1) // step))))
-    for c in range(0, P, lanes(x)):
+        for i in range(x.rows[r], x.rows[r] + W * P, P):
+            for c in range(0, P, lanes(x.data)):
+                _add_to(mean, c, load(x.data, i + c))
+    share = splat(x.data, x.data.dtype.type(1.0 / (W * ((r1 - r0 + step - 1) // step))))
+    for c in range(0, P, lanes(x.data)):
         store(mean, c, load(mean, c) * share)
 
 
 @kernel
-def moments(x, x_row, r0, r1, W, P, block, before, k, s, m):
+def moments(x, r0, r1, W, P, block, before, k, s, m):
     """m (2, P) = each channel's mean and Σ (x - mean)², in float64; the means in k and s (4, P) are scratch.
 
     One sweep, relative to the mean of SAMPLED lines, d = x - shift: mean = shift + Σd/n, Σ (x - mean)² = Σd² - (Σd)²/n.
@@ -61,22 +61,22 @@ def moments(x, x_row, r0, r1, W, P, block, before, k, s, m):
     If so many lines went `before`, what they have left in k and s goes on.
     """
     if before == 0:
-        _line_mean(x, x_row, r0, r1, max(1, (r1 - r0) // SAMPLED), W, P, k)
+        _line_mean(x, r0, r1, max(1, (r1 - r0) // SAMPLED), W, P, k)
         _clear(s, 0, 2 * P)
     for first in range(r0, r1, block):
         _clear(s, 2 * P, 4 * P)
         for r in range(first, min(first + block, r1)):
-            end = x_row[r] + W * P
-            for i in range(x_row[r], end - 3 * P, 4 * P):
-                for c in range(0, P, lanes(x)):
+            end = x.rows[r] + W * P
+            for i in range(x.rows[r], end - 3 * P, 4 * P):
+                for c in range(0, P, lanes(x.data)):
                     shift = load(k, c)
-                    d0, d1 = load(x, i + c) - shift, load(x, i + P + c) - shift
-                    d2, d3 = load(x, i + 2 * P + c) - shift, load(x, i + 3 * P + c) - shift
+                    d0, d1 = load(x.data, i + c) - shift, load(x.data, i + P + c) - shift
+                    d2, d3 = load(x.data, i + 2 * P + c) - shift, load(x.data, i + 3 * P + c) - shift
                     _add_to(s, 2 * P + c, (d0 + d1) + (d2 + d3))
                     _add_to(s, 3 * P + c, fma(d0, d0, d1 * d1) + fma(d2, d2, d3 * d3))
             for i in range(end - W % 4 * P, end, P):
-                for c in range(0, P, lanes(x)):
-                    d = load(x, i + c) - load(k, c)
+                for c in range(0, P, lanes(x.data)):
+                    d = load(x.data, i + c) - load(k, c)
                     _add_to(s, 2 * P + c, d)
                     store(s, 3 * P + c, fma(d, d, load(s, 3 * P + c)))
         _carry(s, P)
@@ -88,32 +88,32 @@ def moments(x, x_row, r0, r1, W, P, block, before, k, s, m):
 
 
 @kernel
-def normalise(x, x_row, y, y_row, r0, r1, W, P, k, floor):
-    """y = max(floor, (x - μ) · γ/σ + β)."""
-    low = splat(x, floor)
+def normalise(x, y, r0, r1, W, P, k, clamp_min):
+    """y = max(clamp_min, (x - μ) · γ/σ + β)."""
+    low = splat(x.data, clamp_min)
     for r in range(r0, r1):
-        i, o = x_row[r], y_row[r]
+        i, o = x.rows[r], y.rows[r]
         for _ in range(W):
-            for c in range(0, P, lanes(x)):
-                value = fma(load(x, i + c) - load(k, c), load(k, P + c), load(k, 2 * P + c))
-                store(y, o + c, maximum(low, value))
+            for c in range(0, P, lanes(x.data)):
+                value = fma(load(x.data, i + c) - load(k, c), load(k, P + c), load(k, 2 * P + c))
+                store(y.data, o + c, maximum(low, value))
             i += P
             o += P
 
 
 @kernel
-def normalise_panels(x, x_row, y, lines, W, P, k, floor, span):
+def normalise_blocked(x, y, lines, W, P, k, clamp_min, span):
     """Write the same y in panels of two vectors, `span` numbers apart: (panel, pixel, channel of the panel)."""
-    low, L = splat(x, floor), lanes(x)
+    low, L = splat(x.data, clamp_min), lanes(x.data)
     first = 0
     for r in range(lines):
-        i = x_row[r]
+        i = x.rows[r]
         for _ in range(W):
             o = first
             for c in range(0, P, 2 * L):
-                value = fma(load(x, i + c) - load(k, c), load(k, P + c), load(k, 2 * P + c))
+                value = fma(load(x.data, i + c) - load(k, c), load(k, P + c), load(k, 2 * P + c))
                 store(y, o, maximum(low, value))
-                value = fma(load(x, i + c + L) - load(k, c + L), load(k, P + c + L), load(k, 2 * P + c + L))
+                value = fma(load(x.data, i + c + L) - load(k, c + L), load(k, P + c + L), load(k, 2 * P + c + L))
                 store(y, o + L, maximum(low, value))
                 o += span
             i += P
@@ -122,38 +122,38 @@ def normalise_panels(x, x_row, y, lines, W, P, k, floor, span):
 
 @kernel
 def _masked(x, i, dy, o, mean, scale, shift, low):
-    """x - μ, and dy where y was above the floor."""
+    """x - μ, and dy where y was above `clamp_min`."""
     d = load(x, i) - mean
     return d, keep_above(load(dy, o), fma(d, scale, shift), low)
 
 
 @kernel
-def gradient_sums(x, x_row, dy, dy_row, r0, r1, W, P, block, k, floor, s, fresh):
-    """s[:2P] = Σ g and Σ g · (x - μ), where g is dy where y was above the floor, added to those sums unless `fresh`.
+def gradient_sums(x, dy, r0, r1, W, P, block, k, clamp_min, s, accumulate):
+    """s[:2P] = Σ g and Σ g · (x - μ), where g is dy where y was above `clamp_min`, added to them if `accumulate`.
 
     s (4, P) is scratch.
     """
-    low = splat(x, floor)
-    if fresh:
+    low = splat(x.data, clamp_min)
+    if not accumulate:
         _clear(s, 0, 2 * P)
     for first in range(r0, r1, block):
         _clear(s, 2 * P, 4 * P)
         for r in range(first, min(first + block, r1)):
-            i, o = x_row[r], dy_row[r]
+            i, o = x.rows[r], dy.rows[r]
             for _ in range(W // 4):
-                for c in range(0, P, lanes(x)):
+                for c in range(0, P, lanes(x.data)):
                     mean, scale, shift = load(k, c), load(k, P + c), load(k, 2 * P + c)
-                    d0, g0 = _masked(x, i + c, dy, o + c, mean, scale, shift, low)
-                    d1, g1 = _masked(x, i + P + c, dy, o + P + c, mean, scale, shift, low)
-                    d2, g2 = _masked(x, i + 2 * P + c, dy, o + 2 * P + c, mean, scale, shift, low)
-                    d3, g3 = _masked(x, i + 3 * P + c, dy, o + 3 * P + c, mean, scale, shift, low)
+                    d0, g0 = _masked(x.data, i + c, dy.data, o + c, mean, scale, shift, low)
+                    d1, g1 = _masked(x.data, i + P + c, dy.data, o + P + c, mean, scale, shift, low)
+                    d2, g2 = _masked(x.data, i + 2 * P + c, dy.data, o + 2 * P + c, mean, scale, shift, low)
+                    d3, g3 = _masked(x.data, i + 3 * P + c, dy.data, o + 3 * P + c, mean, scale, shift, low)
                     _add_to(s, 2 * P + c, (g0 + g1) + (g2 + g3))
                     _add_to(s, 3 * P + c, fma(g0, d0, g1 * d1) + fma(g2, d2, g3 * d3))
                 i += 4 * P
                 o += 4 * P
             for _ in range(W % 4):
-                for c in range(0, P, lanes(x)):
-                    d, g = _masked(x, i + c, dy, o + c, load(k, c), load(k, P + c), load(k, 2 * P + c), low)
+                for c in range(0, P, lanes(x.data)):
+                    d, g = _masked(x.data, i + c, dy.data, o + c, load(k, c), load(k, P + c), load(k, 2 * P + c), low)
                     _add_to(s, 2 * P + c, g)
                     store(s, 3 * P + c, fma(g, d, load(s, 3 * P + c)))
                 i += P
@@ -162,34 +162,34 @@ def gradient_sums(x, x_row, dy, dy_row, r0, r1, W, P, block, k, floor, s, fresh)
 
 
 @kernel
-def normalise_backward(x, x_row, dy, dy_row, dx, dx_row, r0, r1, W, P, k, floor):
-    """dx = γ/σ · g + slope · (x - μ) + rest, where g is dy where y was above the floor."""
-    low = splat(x, floor)
+def normalise_backward(x, dy, dx, r0, r1, W, P, k, clamp_min):
+    """dx = γ/σ · g + slope · (x - μ) + rest, where g is dy where y was above `clamp_min`."""
+    low = splat(x.data, clamp_min)
     for r in range(r0, r1):
-        i, o, q = x_row[r], dy_row[r], dx_row[r]
+        i, o, q = x.rows[r], dy.rows[r], dx.rows[r]
         for _ in range(W):
-            for c in range(0, P, lanes(x)):
+            for c in range(0, P, lanes(x.data)):
                 scale = load(k, P + c)
-                d, g = _masked(x, i + c, dy, o + c, load(k, c), scale, load(k, 2 * P + c), low)
-                store(dx, q + c, fma(scale, g, fma(load(k, 3 * P + c), d, load(k, 4 * P + c))))
+                d, g = _masked(x.data, i + c, dy.data, o + c, load(k, c), scale, load(k, 2 * P + c), low)
+                store(dx.data, q + c, fma(scale, g, fma(load(k, 3 * P + c), d, load(k, 4 * P + c))))
             i += P
             o += P
             q += P
 
 
 @kernel
-def normalise_backward_panels(x, x_row, dy, dy_row, dx, lines, W, P, k, floor, width, span):
+def normalise_backward_blocked(x, dy, dx, lines, W, P, k, clamp_min, width, span):
     """Write the same dx in panels of `width` channels, `span` numbers apart: (panel, pixel, channel of the panel)."""
-    low = splat(x, floor)
+    low = splat(x.data, clamp_min)
     first = 0
     for r in range(lines):
-        i, o = x_row[r], dy_row[r]
+        i, o = x.rows[r], dy.rows[r]
         for _ in range(W):
             q = first
             for panel in range(0, P, width):
-                for c in range(panel, panel + width, lanes(x)):
+                for c in range(panel, panel + width, lanes(x.data)):
                     scale = load(k, P + c)
-                    d, g = _masked(x, i + c, dy, o + c, load(k, c), scale, load(k, 2 * P + c), low)
+                    d, g = _masked(x.data, i + c, dy.data, o + c, load(k, c), scale, load(k, 2 * P + c), low)
                     store(dx, q + c - panel, fma(scale, g, fma(load(k, 3 * P + c), d, load(k, 4 * P + c))))
                 q += span
             i += P
@@ -199,7 +199,7 @@ def normalise_backward_panels(x, x_row, dy, dy_row, dx, lines, W, P, k, floor, w
 
 @kernel
 def join(m, before, part, count, P):
-    """Let `count` numbers a channel with the moments `part` (2, P) join the `before` that m stands for: Chan's formula.
+    """Let `count` numbers a channel of moments `part` (2, P) join the `before` of moments m: Chan's formula.
 
     Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
     """
@@ -232,10 +232,10 @@ def coefficients(mean, squares, count, C, P, gamma, beta, epsilon, k):
 
 
 @kernel
-def add_sums(total, s, P, fresh):
-    """total (2, P), in float64, += the sums s (2, P); it begins with them if `fresh`."""
+def add_sums(total, s, P, accumulate):
+    """total (2, P), in float64, = the sums s (2, P), which are added to what is there if `accumulate`."""
     for c in range(2 * P):
-        total[c] = s[c] if fresh else total[c] + s[c]
+        total[c] = total[c] + s[c] if accumulate else s[c]
 
 
 @kernel
@@ -293,27 +293,29 @@ def _group_gradient_coefficients(s, count, C, groups, P, k):
 
 
 @kernel
-def group_norm(x, x_row, y, y_row, n, H, W, P, C, groups, block, gamma, beta, epsilon, floor, s, m, k):
-    """y = max(floor, (x - μ) · γ/σ + β), μ and σ of each example's groups of channels; s (4, P), m (2, P): scratch."""
+def group_norm(x, y, images, groups, block, gamma, beta, epsilon, clamp_min, s, m, k):
+    """y = max(clamp_min, (x - μ) · γ/σ + β), μ and σ of each example's groups; s (4, P) and m (2, P) are scratch."""
+    n, H, W, P, C = images
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
-        moments(x, x_row, i * H, (i + 1) * H, W, P, block, 0, own, s, m)
+        moments(x, i * H, (i + 1) * H, W, P, block, 0, own, s, m)
         _group_coefficients(m, H * W, C, groups, P, epsilon, own)
         for c in range(C):
             own[SCALE * P + c] = gamma[c] * own[INVERSE * P + c]
             own[SHIFT * P + c] = beta[c]
-        normalise(x, x_row, y, y_row, i * H, (i + 1) * H, W, P, own, floor)
+        normalise(x, y, i * H, (i + 1) * H, W, P, own, clamp_min)
 
 
 @kernel
-def group_norm_sums(x, x_row, dy, dy_row, n, H, W, P, C, groups, block, gamma, floor, s, k, dgamma, dbeta):
+def group_norm_sums(x, dy, images, groups, block, gamma, clamp_min, s, k, dgamma, dbeta):
     """dγ = Σ g · (x - μ)/σ and dβ = Σ g over all examples, and what k needs for dx; `s` (4, P) is scratch."""
+    n, H, W, P, C = images
     for c in range(P):
         dgamma[c] = 0
         dbeta[c] = 0
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
-        gradient_sums(x, x_row, dy, dy_row, i * H, (i + 1) * H, W, P, block, own, floor, s, True)
+        gradient_sums(x, dy, i * H, (i + 1) * H, W, P, block, own, clamp_min, s, False)
         for c in range(C):
             dbeta[c] += s[c]
             dgamma[c] += s[P + c] * own[INVERSE * P + c]
@@ -323,75 +325,79 @@ def group_norm_sums(x, x_row, dy, dy_row, n, H, W, P, C, groups, block, gamma, f
 
 
 @kernel
-def group_norm_backward(x, x_row, dy, dy_row, dx, dx_row, n, H, W, P, k, floor):
+def group_norm_backward(x, dy, dx, images, k, clamp_min):
     """dx = γ/σ · g + slope · (x - μ) + rest, example by example."""
+    n, H, W, P, _ = images
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
-        normalise_backward(x, x_row, dy, dy_row, dx, dx_row, i * H, (i + 1) * H, W, P, own, floor)
+        normalise_backward(x, dy, dx, i * H, (i + 1) * H, W, P, own, clamp_min)
 
 
 @kernel
-def layer_norm(x, x_row, y, y_row, n, H, W, P, C, block, gamma, beta, epsilon, floor, s, m, k):
-    """y = max(floor, (x - μ)/σ · γ + β), μ and σ of each example; γ and β (H, W, P); s (4, P), m (2, P): scratch."""
-    low = splat(x, floor)
+def layer_norm(x, y, images, block, gamma, beta, epsilon, clamp_min, s, m, k):
+    """y = max(clamp_min, (x - μ)/σ · γ + β), μ and σ of each example; γ, β (H, W, P); s (4, P), m (2, P) scratch."""
+    n, H, W, P, C = images
+    low = splat(x.data, clamp_min)
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
-        moments(x, x_row, i * H, (i + 1) * H, W, P, block, 0, own, s, m)
+        moments(x, i * H, (i + 1) * H, W, P, block, 0, own, s, m)
         _group_coefficients(m, H * W, C, 1, P, epsilon, own)
         for h in range(H):
             for w in range(W):
-                for c in range(0, P, lanes(x)):
+                for c in range(0, P, lanes(x.data)):
                     e = (h * W + w) * P + c
-                    d = load(x, x_row[i * H + h] + w * P + c) - load(own, c)
+                    d = load(x.data, x.rows[i * H + h] + w * P + c) - load(own, c)
                     value = fma(d * load(own, INVERSE * P + c), load(gamma, e), load(beta, e))
-                    store(y, y_row[i * H + h] + w * P + c, maximum(low, value))
+                    store(y.data, y.rows[i * H + h] + w * P + c, maximum(low, value))
 
 
 @kernel
 def _masked_element(x, i, dy, o, k, P, c, gamma, beta, e, low):
-    """(x - μ)/σ, and dy where y was above the floor."""
+    """(x - μ)/σ, and dy where y was above `clamp_min`."""
     hat = (load(x, i) - load(k, c)) * load(k, INVERSE * P + c)
     return hat, keep_above(load(dy, o), fma(hat, load(gamma, e), load(beta, e)), low)
 
 
 @kernel
-def layer_norm_sums(x, x_row, dy, dy_row, n, H, W, P, C, gamma, beta, floor, s, k, dgamma, dbeta):
+def layer_norm_sums(x, dy, images, gamma, beta, clamp_min, s, k, dgamma, dbeta):
     """dγ = Σ g · (x - μ)/σ and dβ = Σ g over all examples, and what k needs for dx; `s` (4, P) is scratch."""
-    low = splat(x, floor)
-    zero = splat(x, x.dtype.type(0))
-    for e in range(0, H * W * P, lanes(x)):
+    n, H, W, P, C = images
+    low = splat(x.data, clamp_min)
+    zero = splat(x.data, x.data.dtype.type(0))
+    for e in range(0, H * W * P, lanes(x.data)):
         store(dgamma, e, zero)
         store(dbeta, e, zero)
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
-        for c in range(0, P, lanes(x)):
+        for c in range(0, P, lanes(x.data)):
             total = moment = zero
             for h in range(H):
                 for w in range(W):
-                    e, at, o = (h * W + w) * P + c, x_row[i * H + h] + w * P + c, dy_row[i * H + h] + w * P + c
-                    hat, g = _masked_element(x, at, dy, o, own, P, c, gamma, beta, e, low)
+                    e, at, o = (h * W + w) * P + c, x.rows[i * H + h] + w * P + c, dy.rows[i * H + h] + w * P + c
+                    hat, g = _masked_element(x.data, at, dy.data, o, own, P, c, gamma, beta, e, low)
                     store(dbeta, e, load(dbeta, e) + g)
                     store(dgamma, e, fma(g, hat, load(dgamma, e)))
                     g = g * load(gamma, e)
                     total = total + g
-                    moment = fma(g, load(x, at) - load(own, c), moment)
+                    moment = fma(g, load(x.data, at) - load(own, c), moment)
             store(s, c, total)
             store(s, P + c, moment)
         _group_gradient_coefficients(s, H * W, C, 1, P, own)
 
 
 @kernel
-def layer_norm_backward(x, x_row, dy, dy_row, dx, dx_row, n, H, W, P, gamma, beta, k, floor):
+def layer_norm_backward(x, dy, dx, images, gamma, beta, k, clamp_min):
     """dx = γ/σ · g + slope · (x - μ) + rest, example by example."""
-    low = splat(x, floor)
+    n, H, W, P, _ = images
+    low = splat(x.data, clamp_min)
     for i in range(n):
         own = k[6 * P * i : 6 * P * (i + 1)]
         for h in range(H):
             for w in range(W):
-                for c in range(0, P, lanes(x)):
-                    e, at, o = (h * W + w) * P + c, x_row[i * H + h] + w * P + c, dy_row[i * H + h] + w * P + c
-                    _, g = _masked_element(x, at, dy, o, own, P, c, gamma, beta, e, low)
-                    d = load(x, at) - load(own, c)
+                for c in range(0, P, lanes(x.data)):
+                    e, at, o = (h * W + w) * P + c, x.rows[i * H + h] + w * P + c, dy.rows[i * H + h] + w * P + c
+                    _, g = _masked_element(x.data, at, dy.data, o, own, P, c, gamma, beta, e, low)
+                    d = load(x.data, at) - load(own, c)
                     rest = fma(load(own, SLOPE * P + c), d, load(own, REST * P + c))
                     value = fma(g * load(gamma, e), load(own, INVERSE * P + c), rest)
-                    store(dx, dx_row[i * H + h] + w * P + c, value)
+                    store(dx.data, dx.rows[i * H + h] + w * P + c, value)

@@ -1,8 +1,8 @@
 """The indirect matrix product over all tiles: what convolutions, dense layers and their gradients call.
 
-Shape legend: C (n, N) = start (N,) + A (n, K) · B (K, N). A is read through `a_row` (n,) and `a_col` (K,), see
-`simd.py`. B is packed in panels of two vectors, `[panel][K][width]`, the last panel one vector wide where N is an odd
-number of vectors. Row i of C begins at `c[c_row[i]]`. N is a multiple of the vector's lanes.
+Shape legend: C (n, N) = start (N,) + A (n, K) · B (K, N). A is read through two tables, see
+`Matrix`. B is packed in panels of two vectors, `[panel][K][width]`, the last panel one vector wide where N is an odd
+number of vectors. N is a multiple of the vector's lanes.
 """
 
 from __future__ import annotations
@@ -17,98 +17,98 @@ TILE = 6  # rows, roughly
 
 
 @kernel
-def product(a, a_row, i0, i1, a_col, K, b, b0, c, c_row, N, start, floor, ask):
-    """C[i0:i1] = max(floor, start + A[i0:i1] · B), where B begins at `b[b0]`.
+def product(a, i0, i1, b, b0, c, N, post, prefetched):
+    """C[i0:i1] = max(clamp_min, biases + A[i0:i1] · B), where B begins at `b[b0]`.
 
-    Memory, which has little to do meanwhile, is asked for all of `ask`, which is read next.
+    Meanwhile `prefetched`, which is read next, is prefetched as a whole.
     """
-    width = 2 * lanes(a)
-    none = a.dtype.type(-float("inf"))
+    width, K = 2 * lanes(a.data), a.columns.size
+    none = a.data.dtype.type(-float("inf"))
     panels = -(-N // width)
-    pace = _pace(ask, (i1 - i0) * K * panels)
+    distance = _distance(prefetched, (i1 - i0) * K * panels)
     for i in range(i0, i1, BAND):
         end = min(i + BAND, i1)
         for k0 in range(0, max(K, 1), DEPTH):
             k1 = min(k0 + DEPTH, K)
-            low = floor if k1 == K else none
+            low = post.clamp_min if k1 == K else none
             for c0 in range(0, N, width):
-                vectors = min(N - c0, width) // lanes(a)
-                at = b0 + c0 * K + k0 * vectors * lanes(a)
+                vectors = min(N - c0, width) // lanes(a.data)
+                at = b0 + c0 * K + k0 * vectors * lanes(a.data)
                 done = (i - i0) * K * panels + (end - i) * (k0 * panels + (k1 - k0) * (c0 // width))
                 panel_product(
-                    a, a_row, i, end, a_col, k0, k1, b, at, c, c_row, c0, vectors, start, k0 == 0, low,
-                    ask, _numbers(ask, done, pace), pace,
+                    a.data, a.rows, i, end, a.columns, k0, k1, b, at, c.data, c.rows, c0, vectors, post.biases, k0 > 0,
+                    low, prefetched, _numbers(prefetched, done, distance), distance,
                 )  # fmt: skip
 
 
 @kernel
-def _pace(ask, products):
-    """Bytes to ask for with each of so many products of a number and a panel's width, in tiles of TILE rows."""
-    return -(-ask.size * ask.itemsize * TILE // max(products, 1))
+def _distance(prefetched, products):
+    """Bytes to prefetch with each of so many products of a number and a panel's width, in tiles of TILE rows."""
+    return -(-prefetched.size * prefetched.itemsize * TILE // max(products, 1))
 
 
 @kernel
-def _numbers(ask, products, pace):
-    """How many numbers of `ask` belong to so many products."""
-    return products // TILE * pace // ask.itemsize
+def _numbers(prefetched, products, distance):
+    """How many numbers of `prefetched` belong to so many products."""
+    return products // TILE * distance // prefetched.itemsize
 
 
 @kernel
-def gradient_product(a, a_row, K, a_col, n, g, g_row, N, pixels, panel, c, c_row, zeros, column_sums, fresh):
-    """C (K, N) = Aᵀ · G for G (n, N) at `g[g_row]`, and the sums of G's columns: the gradients of filters and biases.
+def gradient_product(a, n, g, N, pixels, panel, c, zeros, column_sums, accumulate):
+    """C (K, N) = Aᵀ · G for A (n, K) and G (n, N), and the sums of G's columns: the gradients of filters and biases.
 
-    They are added to what stands there unless `fresh`. `panel` is scratch for so many rows of one panel of G, `pixels`,
-    as are taken at once, `zeros` (N,) zeros.
+    They are added to what is there if `accumulate`. `panel` is scratch for one panel of `pixels` rows of G, as many as
+    are taken at once, `zeros` (N,) zeros.
     """
-    width = 2 * lanes(a)
-    none = a.dtype.type(-float("inf"))
+    width, K = 2 * lanes(a.data), a.columns.size
+    none = a.data.dtype.type(-float("inf"))
     for p0 in range(0, n, pixels):
-        p1, begins = min(p0 + pixels, n), fresh and p0 == 0
+        p1, add = min(p0 + pixels, n), accumulate or p0 > 0
         for c0 in range(0, N, width):
-            vectors = min(N - c0, width) // lanes(a)
-            for v in range(vectors if begins else 0):
-                store(column_sums, c0 + v * lanes(a), splat(a, a.dtype.type(0)))
+            vectors = min(N - c0, width) // lanes(a.data)
+            for v in range(0 if add else vectors):
+                store(column_sums, c0 + v * lanes(a.data), splat(a.data, a.data.dtype.type(0)))
             if vectors == 2:
-                _pack_two(g, g_row, p0, p1, c0, panel, column_sums)
+                _pack_two(g, p0, p1, c0, panel, column_sums)
             else:
-                _pack_one(g, g_row, p0, p1, c0, panel, column_sums)
+                _pack_one(g, p0, p1, c0, panel, column_sums)
             panel_product(
-                a, a_row, 0, K, a_col, p0, p1, panel, 0, c, c_row, c0, vectors, zeros, begins, none,
+                a.data, a.columns, 0, K, a.rows, p0, p1, panel, 0, c.data, c.rows, c0, vectors, zeros, add, none,
                 zeros, 0, 0,
             )  # fmt: skip
 
 
 @kernel
-def gradient_of_panels(a, a_row, K, a_col, n, g, span, N, pixels, c, c_row, zeros, fresh, ask, then):
-    """C (K, N) = Aᵀ · G as above, where G stands in panels of two vectors of its rows, `span` numbers apart.
+def gradient_of_panels(a, n, g, span, N, pixels, c, zeros, accumulate, prefetched, prefetched_then):
+    """C (K, N) = Aᵀ · G as above, where G lies in panels of two vectors of its rows, `span` numbers apart.
 
-    Memory is asked for `ask` during the first half, and `then` for the other one.
+    `prefetched` is prefetched during the first half, `prefetched_then` during the other one.
     """
-    width = 2 * lanes(a)
-    none = a.dtype.type(-float("inf"))
+    width, K = 2 * lanes(a.data), a.columns.size
+    none = a.data.dtype.type(-float("inf"))
     half = K * n * (N // width) // 2
     for p0 in range(0, n, pixels):
-        p1, begins = min(p0 + pixels, n), fresh and p0 == 0
+        p1, add = min(p0 + pixels, n), accumulate or p0 > 0
         for c0 in range(0, N, width):
             at = c0 // width * span + p0 * width
             done = K * (p0 * (N // width) + (p1 - p0) * (c0 // width))
-            wanted, asked = (ask, done) if done < half else (then, done - half)
-            pace = _pace(wanted, half)
+            wanted, passed = (prefetched, done) if done < half else (prefetched_then, done - half)
+            distance = _distance(wanted, half)
             panel_product(
-                a, a_row, 0, K, a_col, p0, p1, g, at, c, c_row, c0, 2, zeros, begins, none,
-                wanted, _numbers(wanted, asked, pace), pace,
+                a.data, a.columns, 0, K, a.rows, p0, p1, g, at, c.data, c.rows, c0, 2, zeros, add, none,
+                wanted, _numbers(wanted, passed, distance), distance,
             )  # fmt: skip
 
 
 @kernel
-def _pack_two(g, g_row, p0, p1, column, panel, column_sums):
-    """Copy two vectors of each row of G to the panel, and add them to the sums, which wait for themselves: two rows."""
-    L = lanes(g)
+def _pack_two(g, p0, p1, column, panel, column_sums):
+    """Copy two vectors of each row of G to the panel, and add them to the sums: two at a time, bound by latency."""
+    L = lanes(g.data)
     s, t = load(column_sums, column), load(column_sums, column + L)
     o = 0
     for p in range(p0, p1 - 1, 2):
-        i, j = g_row[p] + column, g_row[p + 1] + column
-        a, b, c, d = load(g, i), load(g, i + L), load(g, j), load(g, j + L)
+        i, j = g.rows[p] + column, g.rows[p + 1] + column
+        a, b, c, d = load(g.data, i), load(g.data, i + L), load(g.data, j), load(g.data, j + L)
         store(panel, o, a)
         store(panel, o + L, b)
         store(panel, o + 2 * L, c)
@@ -116,8 +116,8 @@ def _pack_two(g, g_row, p0, p1, column, panel, column_sums):
         s, t = s + (a + c), t + (b + d)
         o += 4 * L
     if (p1 - p0) % 2:
-        i = g_row[p1 - 1] + column
-        a, b = load(g, i), load(g, i + L)
+        i = g.rows[p1 - 1] + column
+        a, b = load(g.data, i), load(g.data, i + L)
         store(panel, o, a)
         store(panel, o + L, b)
         s, t = s + a, t + b
@@ -126,47 +126,50 @@ def _pack_two(g, g_row, p0, p1, column, panel, column_sums):
 
 
 @kernel
-def _pack_one(g, g_row, p0, p1, column, panel, column_sums):
+def _pack_one(g, p0, p1, column, panel, column_sums):
     """Copy one vector of each row, where that is all there is, and add it to the sums, in the order of `_pack_two`."""
-    L = lanes(g)
+    L = lanes(g.data)
     total = load(column_sums, column)
     o = 0
     for p in range(p0, p1 - 1, 2):
-        a, b = load(g, g_row[p] + column), load(g, g_row[p + 1] + column)
+        a, b = load(g.data, g.rows[p] + column), load(g.data, g.rows[p + 1] + column)
         store(panel, o, a)
         store(panel, o + L, b)
         total = total + (a + b)
         o += 2 * L
     if (p1 - p0) % 2:
-        a = load(g, g_row[p1 - 1] + column)
+        a = load(g.data, g.rows[p1 - 1] + column)
         store(panel, o, a)
         total = total + a
     store(column_sums, column, total)
 
 
 @kernel
-def pack(w, w_row, K, N, b):
-    """B's panels from the rows `w[w_row[k]]`, k < K."""
-    width = 2 * lanes(w)
+def pack(w, N, b):
+    """B's panels from the rows of `w`."""
+    width, K = 2 * lanes(w.data), w.rows.size
     for c0 in range(0, N, width):
-        vectors = min(N - c0, width) // lanes(w)
+        vectors = min(N - c0, width) // lanes(w.data)
         for k in range(K):
             for v in range(vectors):
-                store(b, c0 * K + (k * vectors + v) * lanes(w), load(w, w_row[k] + c0 + v * lanes(w)))
+                o = v * lanes(w.data)
+                store(b, c0 * K + k * vectors * lanes(w.data) + o, load(w.data, w.rows[k] + c0 + o))
 
 
 @kernel
-def pack_transposed(w, block, blocks, F, w_row, N, b):
-    """B's panels (K = blocks · F, N), rows becoming columns: B[t·F + f, n] = w[block[t] + w_row[n] + f].
+def pack_transposed(w, F, b):
+    """B's panels (K = blocks · F, N), rows becoming columns: B[t·F + f, n] = w.data[w.rows[t] + w.columns[n] + f].
 
-    A negative `w_row[n]` is a column of zeros. Rows of `w` are padded to whole vectors.
+    A negative `w.columns[n]` is a column of zeros. Rows of `w` are padded to whole vectors.
     """
-    width = 2 * lanes(w)
+    width, blocks, N = 2 * lanes(w.data), w.rows.size, w.columns.size
     K = blocks * F
     for c0 in range(0, N, width):
         step = min(N - c0, width)
         for t in range(blocks):
             base = c0 * K + t * F * step
-            for f in range(0, F, lanes(w)):
-                for n in range(0, step, lanes(w)):
-                    store_transposed(w, block[t] + f, w_row, c0 + n, b, base + f * step + n, step, F - f)
+            for f in range(0, F, lanes(w.data)):
+                for n in range(0, step, lanes(w.data)):
+                    store_transposed(
+                        w.data, w.rows[t] + f, w.columns, c0 + n, b, base + f * step + n, step, F - f
+                    )  # fmt: skip

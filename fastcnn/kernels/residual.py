@@ -1,7 +1,7 @@
 """Branches that fork and meet again: sums of maps, channels side by side, and their gradients.
 
-Shape legend: `rows` runs of numbers, lines of an image or single pixels, that begin where the `_row` tables say. The
-`length` of a run is a multiple of the vector's lanes; `shared` and `C` need not be.
+Shape legend: the rows of maps are lines of an image or single pixels. The `length` of a row is a multiple of the
+vector's lanes; `shared` and `C` need not be.
 """
 
 from __future__ import annotations
@@ -11,45 +11,45 @@ from ..jit.source import kernel
 
 
 @kernel
-def add(a, a_row, b, b_row, y, y_row, rows, length, shared, floor):
-    """y = max(floor, a + b) for the first `shared` numbers of each run, max(floor, a) for the others."""
-    low = splat(a, floor)
-    whole = shared - shared % lanes(a)
+def add(a, b, y, rows, length, shared, clamp_min):
+    """y = max(clamp_min, a + b) for the first `shared` numbers of each row, max(clamp_min, a) for the others."""
+    low = splat(a.data, clamp_min)
+    whole = shared - shared % lanes(a.data)
     for r in range(rows):
-        i, j, k = a_row[r], b_row[r], y_row[r]
-        for n in range(0, whole, lanes(a)):
-            store(y, k + n, maximum(low, load(a, i + n) + load(b, j + n)))
-        for n in range(whole, length, lanes(a)):
-            store(y, k + n, maximum(low, load(a, i + n)))
+        i, j, k = a.rows[r], b.rows[r], y.rows[r]
+        for n in range(0, whole, lanes(a.data)):
+            store(y.data, k + n, maximum(low, load(a.data, i + n) + load(b.data, j + n)))
+        for n in range(whole, length, lanes(a.data)):
+            store(y.data, k + n, maximum(low, load(a.data, i + n)))
         for n in range(whole, shared):
-            value = a[i + n] + b[j + n]
-            y[k + n] = floor if floor > value else value
+            value = a.data[i + n] + b.data[j + n]
+            y.data[k + n] = clamp_min if clamp_min > value else value
 
 
 @kernel
-def add_backward(y, y_row, dy, dy_row, da, da_row, db, db_row, rows, length, shared, masked):
-    """da = dy, where y > 0 if `masked`; db = the first `shared` numbers of each run of da."""
-    whole = shared - shared % lanes(dy)
+def add_backward(y, dy, da, db, rows, length, shared, masked):
+    """da = dy, where y > 0 if `masked`; db = the first `shared` numbers of each row of da."""
+    whole = shared - shared % lanes(dy.data)
     for r in range(rows):
-        i, j, k = da_row[r], db_row[r], dy_row[r]
-        for n in range(0, length, lanes(dy)):
-            gradient = load(dy, k + n)
+        i, j, k = da.rows[r], db.rows[r], dy.rows[r]
+        for n in range(0, length, lanes(dy.data)):
+            gradient = load(dy.data, k + n)
             if masked:
-                gradient = keep_positive(gradient, load(y, y_row[r] + n))
-            store(da, i + n, gradient)
+                gradient = keep_positive(gradient, load(y.data, y.rows[r] + n))
+            store(da.data, i + n, gradient)
             if n < whole:
-                store(db, j + n, gradient)
+                store(db.data, j + n, gradient)
         for n in range(whole, shared):
-            db[j + n] = da[i + n]
+            db.data[j + n] = da.data[i + n]
 
 
 @kernel
-def copy_channels(x, x_row, x0, y, y_row, y0, P, C):
+def copy_channels(x, x0, y, y0, P, C):
     """y[p, y0 : y0 + C] = x[p, x0 : x0 + C] for P pixels; nothing beyond the C channels is written."""
-    whole = C - C % lanes(x)
+    whole = C - C % lanes(x.data)
     for p in range(P):
-        i, k = x_row[p] + x0, y_row[p] + y0
-        for n in range(0, whole, lanes(x)):
-            store(y, k + n, load(x, i + n))
+        i, k = x.rows[p] + x0, y.rows[p] + y0
+        for n in range(0, whole, lanes(x.data)):
+            store(y.data, k + n, load(x.data, i + n))
         for n in range(whole, C):
-            y[k + n] = x[i + n]
+            y.data[k + n] = x.data[i + n]

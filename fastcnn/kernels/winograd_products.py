@@ -10,42 +10,43 @@ from ..codegen.gemm import panel_product
 from ..codegen.vector import lanes
 from ..codegen.vector_bits import store_transposed
 from ..jit.source import kernel
+from .maps import PostOps
 from .product import product
 
 
 @kernel
-def point_products(points, v, v_row, TB, tiles, c_col, C, u, m, m_row, FP, zeros):
+def point_products(points, v, TB, tiles, u, m, FP, zeros):
     """M = V · U for each point."""
-    none = v.dtype.type(-float("inf"))
+    post, C = PostOps(zeros, zeros.dtype.type(-float("inf"))), v.columns.size
     for p in range(points):
-        product(v, v_row, p * TB, p * TB + tiles, c_col, C, u, p * C * FP, m, m_row, FP, zeros, none, zeros[:0])
+        product(v, p * TB, p * TB + tiles, u, p * C * FP, m, FP, post, zeros[:0])
 
 
 @kernel
-def point_gradients(points, v, vc_row, t_col, tiles, C, w, plane, TB, FP, du, du_row, fresh, zeros):
-    """dU = Vᵀ · W for each point, added to what stands there unless `fresh`."""
-    none = v.dtype.type(-float("inf"))
-    width = 2 * lanes(v)
+def point_gradients(points, v, tiles, w, FP, du, accumulate, zeros):
+    """dU = Vᵀ · W for each point, added to what is there if `accumulate`; V (C, TB) for each point."""
+    none = zeros.dtype.type(-float("inf"))
+    width, C, TB = 2 * lanes(zeros), v.rows.size // points, v.columns.size
     for p in range(points):
         for f0 in range(0, FP, width):
-            vectors = min(FP - f0, width) // lanes(v)
-            b0 = p * plane + f0 * TB
+            vectors = min(FP - f0, width) // lanes(zeros)
+            b0 = p * w.plane + f0 * TB
             panel_product(
-                v, vc_row, p * C, (p + 1) * C, t_col, 0, tiles, w, b0, du, du_row, f0, vectors, zeros, fresh, none,
-                zeros, 0, 0,
+                v.data, v.rows, p * C, (p + 1) * C, v.columns, 0, tiles, w.data, b0, du.data, du.rows, f0, vectors,
+                zeros, accumulate, none, zeros, 0, 0,
             )  # fmt: skip
 
 
 @kernel
-def transpose_points(points, u, u_row, C, F, FP, CP, transposed):
-    """U, channels and filters exchanged. `u_row` [panel of F][CP]: where a channel's row begins, negative beyond C."""
-    width = 2 * lanes(u)
+def transpose_points(points, u, C, F, FP, CP, transposed):
+    """U, channels and filters exchanged; its rows [panel of F][CP] are those of channels, negative beyond C."""
+    width = 2 * lanes(u.data)
     for p in range(points):
         for c0 in range(0, CP, width):
             row = min(CP - c0, width)
-            for f in range(0, F, lanes(u)):
+            for f in range(0, F, lanes(u.data)):
                 panel = f // width
-                for c in range(0, row, lanes(u)):
+                for c in range(0, row, lanes(u.data)):
                     source = p * C * FP + f - panel * width
                     target = p * F * CP + c0 * F + f * row + c
-                    store_transposed(u, source, u_row, panel * CP + c0 + c, transposed, target, row, F - f)
+                    store_transposed(u.data, source, u.rows, panel * CP + c0 + c, transposed, target, row, F - f)

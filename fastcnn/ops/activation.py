@@ -13,6 +13,7 @@ from ..engine.layout import padded
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..kernels import activation as kernels
+from ..kernels.maps import Maps
 from ..typing import Array, Gradients
 
 
@@ -52,24 +53,24 @@ class ElementwiseOp(Op):
         self.x_row, self.y_row = x.line_table(images), y.line_table(images)
         self.lines, self.length = x.height, x.width * x.pitch
         self.typed_constants: tuple[Any, ...] = tuple(dtype.type(c) for c in self.constants)
-        self.past = y.outlasts_cache(images, dtype)
+        self.stream = y.outlasts_cache(images, dtype)
         if dx and dy:
             self.dx_row, self.dy_row = dx.line_table(images), dy.line_table(images)
-            self.dx_past = dx.outlasts_cache(images, dtype)
+            self.dx_stream = dx.outlasts_cache(images, dtype)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         self.formula.forward(
-            workspace.values[self.x], self.x_row, workspace.values[self.y], self.y_row, n * self.lines, self.length,
-            *self.typed_constants, self.past,
+            Maps(workspace.values[self.x], self.x_row), Maps(workspace.values[self.y], self.y_row), n * self.lines,
+            self.length, *self.typed_constants, self.stream,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         if workspace.gradients[self.x] is not None:
             of_output = self.formula.of_output
             self.formula.backward(
-                workspace.values[self.y if of_output else self.x], self.y_row if of_output else self.x_row,
-                workspace.gradients[self.y], self.dy_row, workspace.gradients[self.x], self.dx_row,
-                n * self.lines, self.length, *self.typed_constants, self.dx_past,
+                Maps(workspace.values[self.y], self.y_row) if of_output else Maps(workspace.values[self.x], self.x_row),
+                Maps(workspace.gradients[self.y], self.dy_row), Maps(workspace.gradients[self.x], self.dx_row),
+                n * self.lines, self.length, *self.typed_constants, self.dx_stream,
             )  # fmt: skip
 
 
@@ -83,23 +84,23 @@ class ChannelSoftmaxOp(Op):
         dx, dy = plan.gradients[self.x], plan.gradients[self.y]
         self.x_row, self.y_row = x.pixel_table(plan.images), y.pixel_table(plan.images)
         self.pixels, self.channels = x.pixels, x.channels
-        self.past = y.outlasts_cache(plan.images, plan.dtype)
+        self.stream = y.outlasts_cache(plan.images, plan.dtype)
         if dx and dy:
             self.dx_row, self.dy_row = dx.pixel_table(plan.images), dy.pixel_table(plan.images)
-            self.dx_past = dx.outlasts_cache(plan.images, plan.dtype)
+            self.dx_stream = dx.outlasts_cache(plan.images, plan.dtype)
 
     def allocate(self, plan: Plan) -> Array:
         return aligned_zeros(SOFTMAX * (padded(1) + padded(self.channels)), plan.dtype)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.channel_softmax(
-            workspace.values[self.x], self.x_row, n * self.pixels, self.channels, workspace.values[self.y], self.y_row,
-            workspace.saved[self.index], self.past,
+            Maps(workspace.values[self.x], self.x_row), n * self.pixels, self.channels,
+            Maps(workspace.values[self.y], self.y_row), workspace.saved[self.index], self.stream,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         if workspace.gradients[self.x] is not None:
             kernels.channel_softmax_backward(
-                workspace.values[self.y], self.y_row, workspace.gradients[self.y], self.dy_row, n * self.pixels,
-                self.channels, workspace.gradients[self.x], self.dx_row, self.dx_past,
+                Maps(workspace.values[self.y], self.y_row), Maps(workspace.gradients[self.y], self.dy_row),
+                n * self.pixels, self.channels, Maps(workspace.gradients[self.x], self.dx_row), self.dx_stream,
             )  # fmt: skip

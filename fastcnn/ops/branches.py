@@ -10,6 +10,7 @@ from ..engine.ir import Op, Plan, RunContext, Traits
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..kernels import residual as kernels
+from ..kernels.maps import Maps
 from ..typing import Gradients, Shape
 from .epilogue import NOTHING, Epilogue
 from .window import Pair
@@ -47,14 +48,13 @@ class ForkOp(Op):
         dx = workspace.gradients[self.x]
         if dx is None:
             return
-        first, *others = zip((workspace.gradients[value] for value in self.branches), self.rows, strict=True)
+        first, *others = map(Maps, (workspace.gradients[value] for value in self.branches), self.rows)
         if not others:
-            kernels.copy_channels(first[0], first[1], 0, dx, self.dx_row, 0, n * self.lines, self.length)
-        for gradient, row in others:
-            kernels.add(
-                *first, gradient, row, dx, self.dx_row, n * self.lines, self.length, self.length, self.none
-            )  # fmt: skip
-            first = dx, self.dx_row
+            kernels.copy_channels(first, 0, Maps(dx, self.dx_row), 0, n * self.lines, self.length)
+        for gradient in others:
+            maps = Maps(dx, self.dx_row)
+            kernels.add(first, gradient, maps, n * self.lines, self.length, self.length, self.none)
+            first = Maps(dx, self.dx_row)
 
 
 class AddOp(Op):
@@ -79,39 +79,41 @@ class AddOp(Op):
         a, b, y = (plan.values[value] for value in (self.x, self.b, self.y))
         da, db, dy = (plan.gradients[value] for value in (self.x, self.b, self.y))
         images = plan.images
-        self.floor = plan.dtype.type(self.epilogue.clamp_min)
+        self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
         if self.alike:
             self.runs, self.length = y.height, y.width * y.pitch
             self.shared = self.length
             self.a_row, self.b_row, self.y_row = (layout.line_table(images) for layout in (a, b, y))
-            self.da_row, self.db_row, self.dy_row = (layout and layout.line_table(images) for layout in (da, db, dy))
+            self.da_row, self.db_row, self.dy_row = (
+                layout.line_table(images) if layout else None for layout in (da, db, dy)
+            )
             return
         self.runs, self.length, self.shared = y.pixels, y.pitch, b.channels
         strides = strides_between(b.shape, y.shape)
         h, w = strides[0] * np.arange(y.height)[:, None], strides[1] * np.arange(y.width)[None, :]
         self.a_row, self.y_row = a.pixel_table(images), y.pixel_table(images)
-        self.da_row, self.dy_row = (layout and layout.pixel_table(images) for layout in (da, dy))
-        self.b_row, self.db_row = b.table(images, h, w), db and db.table(images, h, w)
+        self.da_row, self.dy_row = (layout.pixel_table(images) if layout else None for layout in (da, dy))
+        self.b_row, self.db_row = b.table(images, h, w), db.table(images, h, w) if db else None
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.add(
-            workspace.values[self.x], self.a_row, workspace.values[self.b], self.b_row, workspace.values[self.y],
-            self.y_row, n * self.runs, self.length, self.shared, self.floor,
+            Maps(workspace.values[self.x], self.a_row), Maps(workspace.values[self.b], self.b_row),
+            Maps(workspace.values[self.y], self.y_row), n * self.runs, self.length, self.shared, self.clamp_min,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         # In db, pixels that are left out and channels that are not there have been zero from the beginning.
-        first = workspace.gradients[self.x], self.da_row
-        second = workspace.gradients[self.b], self.db_row
+        first = Maps(workspace.gradients[self.x], self.da_row)
+        second = Maps(workspace.gradients[self.b], self.db_row)
         shared = self.shared
-        if first[0] is None:
+        if first.data is None:
             first, second = second, first
-        if first[0] is None:
+        if first.data is None:
             return
-        if second[0] is None:
+        if second.data is None:
             second, shared = first, 0
         kernels.add_backward(
-            workspace.values[self.y], self.y_row, workspace.gradients[self.y], self.dy_row, *first, *second,
+            Maps(workspace.values[self.y], self.y_row), Maps(workspace.gradients[self.y], self.dy_row), first, second,
             n * self.runs, self.length, shared, self.epilogue.rectifies,
         )  # fmt: skip
 
@@ -135,15 +137,17 @@ class ConcatOp(Op):
         self.channels = [plan.graph.shapes[value][0] for value in self.parts]
         self.first = np.cumsum([0, *self.channels[:-1]]).tolist()
         self.x_rows = [plan.values[value].pixel_table(images) for value in self.parts]
-        self.dx_rows = [layout and layout.pixel_table(images) for layout in map(plan.gradients.__getitem__, self.parts)]
-        self.y_row, self.dy_row = y.pixel_table(images), dy and dy.pixel_table(images)
+        self.dx_rows = [
+            layout.pixel_table(images) if layout else None for layout in map(plan.gradients.__getitem__, self.parts)
+        ]
+        self.y_row, self.dy_row = y.pixel_table(images), dy.pixel_table(images) if dy else None
         self.pixels = y.pixels
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         y = workspace.values[self.y]
         for value, row, first, channels in zip(self.parts, self.x_rows, self.first, self.channels, strict=True):
             kernels.copy_channels(
-                workspace.values[value], row, 0, y, self.y_row, first, n * self.pixels, channels
+                Maps(workspace.values[value], row), 0, Maps(y, self.y_row), first, n * self.pixels, channels
             )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
@@ -151,7 +155,7 @@ class ConcatOp(Op):
         for value, row, first, channels in zip(self.parts, self.dx_rows, self.first, self.channels, strict=True):
             dx = workspace.gradients[value]
             if dx is not None:
-                kernels.copy_channels(dy, self.dy_row, first, dx, row, 0, n * self.pixels, channels)
+                kernels.copy_channels(Maps(dy, self.dy_row), first, Maps(dx, row), 0, n * self.pixels, channels)
 
 
 def strides_between(input_shape: Shape, output_shape: Shape) -> Pair:

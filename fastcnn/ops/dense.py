@@ -11,15 +11,18 @@ from ..engine.arrays import aligned_zeros, as_table, owned
 from ..engine.ir import Graph, Op, Plan, RunContext, Traits
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
-from ..jit.target import LANES
+from ..jit.target import COMMON, LANES
 from ..kernels import activation as activation_kernels
 from ..kernels import dense as kernels
 from ..kernels import loss as loss_kernels
 from ..kernels import product
+from ..kernels.maps import Maps, Matrix, PostOps
 from ..typing import Array, Gradients
 from .epilogue import NOTHING, Epilogue
 
-NEAR = 1024  # features of an example that stay in the first-level cache, beside those of the other rows of a tile
+NEAR = (
+    COMMON.first // 8 // 4
+)  # features of an example that stay in the first-level cache, beside those of a tile's others
 FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones
 
 
@@ -56,9 +59,8 @@ class DenseOp(Op):
         self.few = not plan.training and images <= FEW
         self.packed = aligned_zeros(0 if self.few else self.inputs * y.pitch, plan.dtype)
         self.no_biases = aligned_zeros(y.pitch, plan.dtype)
-        self.none = plan.dtype.type(-np.inf)
-        self.nothing = np.zeros(0, plan.dtype)  # that memory could be asked for meanwhile
-        self.floor = plan.dtype.type(self.epilogue.clamp_min)
+        self.nothing = np.zeros(0, plan.dtype)  # to prefetch
+        self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
         self.dx_size = 0
         if dy:
             self.dy_row = dy.pixel_table(images)
@@ -72,7 +74,7 @@ class DenseOp(Op):
             self.lane_row[offsets] = rows * y.pitch
             self.block = aligned_zeros(1, np.int32)
             self.packed_transposed = aligned_zeros(self.nodes * dx.image_size, plan.dtype)
-            self.zeros = aligned_zeros(dx.image_size, plan.dtype)
+            self.no_post = PostOps(aligned_zeros(dx.image_size, plan.dtype), plan.dtype.type(-np.inf))
 
     def allocate(self, plan: Plan) -> tuple[Array, Array]:
         return aligned_zeros(PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
@@ -82,56 +84,55 @@ class DenseOp(Op):
 
     def prepare(self) -> None:
         weights = self.weights._values("weights", self.dtype)
-        self.biases = (
-            self.weights._values("biases", self.dtype) if "biases" in self.weights.parameters else self.no_biases
-        )
+        has_biases = "biases" in self.weights.parameters
+        biases = self.weights._values("biases", self.dtype) if has_biases else self.no_biases
+        self.post = PostOps(biases, self.clamp_min)
         if self.is_panel or self.few:
             self.packed = weights
         else:
-            product.pack(weights, self.w_row, self.inputs, self.pitch, self.packed)
+            product.pack(Maps(weights, self.w_row), self.pitch, self.packed)
 
     def prepare_backward(self) -> None:
         if self.dx_size:
             weights = self.weights._values("weights", self.dtype)
-            product.pack_transposed(
-                weights, self.block, 1, self.nodes, self.lane_row, self.dx_size, self.packed_transposed
-            )
+            product.pack_transposed(Matrix(weights, self.block, self.lane_row), self.nodes, self.packed_transposed)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        x, y = Matrix(workspace.values[self.x], self.x_row, self.x_col), Maps(workspace.values[self.y], self.y_row)
         if self.few:
-            kernels.few_rows(
-                workspace.values[self.x], self.x_row, n, self.x_col, self.inputs, self.packed, self.w_row,
-                workspace.values[self.y], self.y_row, self.pitch, self.biases, self.floor,
-            )  # fmt: skip
-            return
-        product.product(
-            workspace.values[self.x], self.x_row, 0, n, self.x_col, self.inputs, self.packed, 0,
-            workspace.values[self.y], self.y_row, self.pitch, self.biases, self.floor, self.nothing,
-        )  # fmt: skip
+            kernels.few_rows(x, n, Maps(self.packed, self.w_row), y, self.pitch, self.post)
+        else:
+            product.product(x, 0, n, self.packed, 0, y, self.pitch, self.post, self.nothing)
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         panel, unused = workspace.saved[self.index]
         dy, dx = workspace.gradients[self.y], workspace.gradients[self.x]
+        assert dy is not None
         if self.epilogue.rectifies:
+            y = Maps(workspace.values[self.y], self.y_row)
             activation_kernels.relu_backward(
-                workspace.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, n, self.pitch, False
-            )
+                y, Maps(dy, self.dy_row), Maps(dy, self.dy_row), n, self.pitch, False
+            )  # fmt: skip
         if self.trains:
+            x, weights = (
+                Matrix(workspace.values[self.x], self.x_row, self.x_col),
+                Maps(gradients["weights"], self.w_row),
+            )
             product.gradient_product(
-                workspace.values[self.x], self.x_col, self.inputs, self.x_row, n, dy, self.dy_row, self.pitch, PIXELS,
-                panel, gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", unused), True,
+                x, n, Maps(dy, self.dy_row), self.pitch, PIXELS, panel, weights, self.no_biases,
+                gradients.get("biases", unused), False,
             )  # fmt: skip
         if dx is not None:
             product.product(
-                dy, self.dy_row, 0, n, self.dy_col, self.nodes, self.packed_transposed, 0, dx, self.dx_row,
-                self.dx_size, self.zeros, self.none, self.nothing,
+                Matrix(dy, self.dy_row, self.dy_col), 0, n, self.packed_transposed, 0, Maps(dx, self.dx_row),
+                self.dx_size, self.no_post, self.nothing,
             )  # fmt: skip
 
 
 class SoftmaxOp(Op):
     """Logits to probabilities. The notebook's gradient belongs to the logits, so it passes as it is."""
 
-    traits = Traits(replayable=True, link="softmax")
+    traits = Traits(replayable=True, link="softmax", passes_gradient=True)
 
     def bind(self, plan: Plan) -> None:
         x, y = plan.values[self.x], plan.values[self.y]
@@ -141,11 +142,11 @@ class SoftmaxOp(Op):
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         loss_kernels.softmax(
-            workspace.values[self.x], self.x_row, n, self.classes, workspace.values[self.y], self.y_row
+            Maps(workspace.values[self.x], self.x_row), n, self.classes, Maps(workspace.values[self.y], self.y_row)
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         dx, dy = workspace.gradients[self.x], workspace.gradients[self.y]
         assert dx is not None
         assert dy is not None
-        activation_kernels.copy(dy, self.begin, dx, self.begin, 1, dx.size, False)
+        activation_kernels.copy(Maps(dy, self.begin), Maps(dx, self.begin), 1, dx.size, False)

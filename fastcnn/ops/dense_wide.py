@@ -15,6 +15,7 @@ from ..jit.target import LANES
 from ..kernels import activation as activation_kernels
 from ..kernels import dense as few_kernels
 from ..kernels import dense_wide as kernels
+from ..kernels.maps import Maps, Matrix, PostOps
 from ..typing import Array, Gradients
 from .dense import FEW, DenseOp
 from .epilogue import NOTHING, Epilogue
@@ -42,8 +43,7 @@ class WideDenseOp(DenseOp):
         self.x_row = as_table(np.arange(images) * x.image_size)
         self.w_row = as_table(np.arange(self.inputs) * y.pitch)
         self.no_biases = aligned_zeros(y.pitch, plan.dtype)
-        self.none = plan.dtype.type(-np.inf)
-        self.floor = plan.dtype.type(self.epilogue.clamp_min)
+        self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
         self.size = -(-self.inputs // LANES) * LANES
         self.order = None if x.pixels == 1 or x.is_public else Order(x, images)
         self.col = as_table(np.arange(self.inputs))
@@ -74,9 +74,9 @@ class WideDenseOp(DenseOp):
 
     def prepare(self) -> None:
         self.w = self.weights._values("weights", self.dtype)
-        self.biases = (
-            self.weights._values("biases", self.dtype) if "biases" in self.weights.parameters else self.no_biases
-        )
+        has_biases = "biases" in self.weights.parameters
+        biases = self.weights._values("biases", self.dtype) if has_biases else self.no_biases
+        self.post = PostOps(biases, self.clamp_min)
 
     def prepare_backward(self) -> None:
         pass
@@ -86,45 +86,41 @@ class WideDenseOp(DenseOp):
         if self.order:
             order = self.order
             kernels.features(
-                x, self.x_row, n, order.pixel, order.pixel.size, order.pitch, order.channels, scratch.features,
-                self.features_row,
+                Matrix(x, self.x_row, order.pixel), n, order.pitch, order.channels,
+                Maps(scratch.features, self.features_row),
             )  # fmt: skip
             x = scratch.features
+        matrix, output = Matrix(x, self.a_row, self.col), Maps(y, self.y_row)
         if self.few:
-            few_kernels.few_rows(
-                x, self.a_row, n, self.col, self.inputs, self.w, self.w_row, y, self.y_row, self.pitch,
-                self.biases, self.floor,
-            )  # fmt: skip
-            return
-        kernels.product(
-            x, self.a_row, n, self.col, self.inputs, self.w, y, self.y_row, self.pitch, self.biases, self.floor,
-            scratch.panels,
-        )  # fmt: skip
+            few_kernels.few_rows(matrix, n, Maps(self.w, self.w_row), output, self.pitch, self.post)
+        else:
+            kernels.product(matrix, n, self.w, output, self.pitch, self.post, scratch.panels)
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         scratch = workspace.saved[self.index]
         dy, dx = workspace.gradients[self.y], workspace.gradients[self.x]
         assert dy is not None
         if self.epilogue.rectifies:
+            y = Maps(workspace.values[self.y], self.y_row)
             activation_kernels.relu_backward(
-                workspace.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, n, self.pitch, False
-            )
+                y, Maps(dy, self.dy_row), Maps(dy, self.dy_row), n, self.pitch, False
+            )  # fmt: skip
         x = scratch.features if self.order else workspace.values[self.x]
         kernels.weight_gradient(
-            x, self.a_row, self.col, self.inputs, n, dy, self.dy_row, self.pitch, ROWS, scratch.panels,
-            gradients["weights"], self.w_row, self.no_biases, gradients.get("biases", scratch.unused),
+            Matrix(x, self.a_row, self.col), n, Maps(dy, self.dy_row), self.pitch, ROWS, scratch.panels,
+            Maps(gradients["weights"], self.w_row), self.no_biases, gradients.get("biases", scratch.unused),
         )  # fmt: skip
         if dx is None:
             return
         kernels.input_gradient(
-            dy, self.dy_row, n, self.dy_col, self.nodes, self.w, self.line, self.dx_size,
-            scratch.gradients if self.back else dx, self.dx_row, self.zeros, scratch.panels,
+            Matrix(dy, self.dy_row, self.dy_col), n, Maps(self.w, self.line), self.dx_size,
+            Maps(scratch.gradients if self.back else dx, self.dx_row), self.zeros, scratch.panels,
         )  # fmt: skip
         if self.back:
             order = self.back
             kernels.maps(
-                scratch.gradients, self.features_row, n, order.line, order.line.size, order.width, order.pitch,
-                order.channel, dx, order.row, order.size,
+                Maps(scratch.gradients, self.features_row), n, order.line, order.width, order.pitch, order.channel,
+                Maps(dx, order.row), order.size,
             )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..kernels import activation as activation_kernels
 from ..kernels import dropout as kernels
-from ..typing import Array, Gradients, IntArray
+from ..kernels.maps import Maps
+from ..typing import Array, Gradients
 
 WORD = 1 << 32  # random numbers of a unit are 32 bits
 
@@ -30,10 +31,10 @@ class DropoutOp(Op):
         images = plan.images
         self.y_layout, self.dtype, self.images = y, plan.dtype, images
         self.x_row, self.y_row = x.line_table(images), y.line_table(images)
-        self.past = y.outlasts_cache(images, plan.dtype)
+        self.stream = y.outlasts_cache(images, plan.dtype)
         if dx and dy:
             self.dx_row, self.dy_row = dx.line_table(images), dy.line_table(images)
-            self.dx_past = dx.outlasts_cache(images, plan.dtype)
+            self.dx_stream = dx.outlasts_cache(images, plan.dtype)
         self.units = 0 if self.whole_channels else x.channels
         self.drop = min(WORD - 1, round(self.rate * WORD))
         self.scale = plan.dtype.type(1 / (1 - self.rate))
@@ -46,26 +47,26 @@ class DropoutOp(Op):
         if context.training:
             kernels.sample_keys(self.seed, context.number, context.first, n, workspace.saved[self.index])
         self._pass(
-            context, n, workspace.saved[self.index], workspace.values[self.x], self.x_row, workspace.values[self.y],
-            self.y_row, self.past,
+            context, n, workspace.saved[self.index], Maps(workspace.values[self.x], self.x_row),
+            Maps(workspace.values[self.y], self.y_row), self.stream,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         dx, dy = workspace.gradients[self.x], workspace.gradients[self.y]
         if dx is not None and dy is not None:
-            self._pass(context, n, workspace.saved[self.index], dy, self.dy_row, dx, self.dx_row, self.dx_past)
+            self._pass(
+                context, n, workspace.saved[self.index], Maps(dy, self.dy_row), Maps(dx, self.dx_row), self.dx_stream
+            )
 
-    def _pass(
-        self, context: RunContext, n: int, keys: Array, x: Array, x_row: IntArray, y: Array, y_row: IntArray, past: bool
-    ) -> None:
+    def _pass(self, context: RunContext, n: int, keys: Array, x: Maps, y: Maps, stream: bool) -> None:
         layout = self.y_layout
         if context.training:
             kernels.dropout(
-                x, x_row, y, y_row, keys, n, layout.height, layout.width, layout.pitch, self.units, self.drop,
-                self.scale, past,
+                x, y, keys, n, layout.height, layout.width, layout.pitch, self.units, self.drop,
+                self.scale, stream,
             )  # fmt: skip
         else:
-            activation_kernels.copy(x, x_row, y, y_row, n * layout.height, layout.width * layout.pitch, past)
+            activation_kernels.copy(x, y, n * layout.height, layout.width * layout.pitch, stream)
 
     def mask(self, n: int, workspace: Workspace) -> Array:
         """Return which units of `n` images passed, (n, C, H, W) of 0 and 1."""
@@ -73,7 +74,7 @@ class DropoutOp(Op):
         ones, mask = (layout.allocate(self.images, self.dtype) for _ in range(2))
         ones[...] = 1
         kernels.dropout(
-            ones, self.y_row, mask, self.y_row, workspace.saved[self.index], n, layout.height, layout.width,
+            Maps(ones, self.y_row), Maps(mask, self.y_row), workspace.saved[self.index], n, layout.height, layout.width,
             layout.pitch, self.units, self.drop, self.one, False,
         )  # fmt: skip
         return layout.view(mask, n)

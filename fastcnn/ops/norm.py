@@ -13,6 +13,7 @@ from ..engine.ir import Op, Plan, RunContext, Traits
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..kernels import norm as kernels
+from ..kernels.maps import Images, Maps
 from ..typing import Array, Gradients
 from .epilogue import NOTHING, Epilogue, FoldedNorm
 
@@ -21,13 +22,13 @@ ROWS = 6  # of the table `k` of the kernels
 
 
 @dataclass
-class _Kept:
-    """What a normalisation keeps for backward: what each channel was normalised with, and sums.
+class _Saved:
+    """What a normalisation saves for backward: what each channel was normalised with, and sums.
 
     Attributes
     ----------
     k : array
-        The table that the kernels read: the memory's own, or, after a meeting, that of the first shard.
+        The table that the kernels read: the workspace's own, or, behind a sync point, that of the first shard.
     own : array
     sums : array of shape (4 · pitch,)
         What the gradient needs, and scratch.
@@ -65,17 +66,25 @@ class _NormOp(Op):
         self.dy_row = dy.line_table(plan.images) if dy else None
         self.channels, self.height, self.width, self.pitch = x.channels, x.height, x.width, x.pitch
         self.dtype = plan.dtype
-        self.floor = plan.dtype.type(self.epilogue.clamp_min)
+        self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
         self.block = max(1, BLOCK // x.width)
         self.ones, self.zeros = owned(np.ones(self.pitch, self.dtype)), aligned_zeros(self.pitch, self.dtype)
 
-    def allocate(self, plan: Plan) -> _Kept:
+    def allocate(self, plan: Plan) -> _Saved:
         own = aligned_zeros(self._tables(plan) * ROWS * self.pitch, self.dtype)
         sums, unused = (aligned_zeros(count * self.pitch, self.dtype) for count in (4, 1))
-        return _Kept(own, own, sums, aligned_zeros(2 * self.pitch, np.float64), unused)
+        return _Saved(own, own, sums, aligned_zeros(2 * self.pitch, np.float64), unused)
 
     def overwrites_gradient(self, value: int) -> bool:
         return True
+
+    def _values(self, workspace: Workspace) -> tuple[Maps, Maps]:
+        """Return input and output."""
+        return Maps(workspace.values[self.x], self.x_row), Maps(workspace.values[self.y], self.y_row)
+
+    def _gradients(self, workspace: Workspace) -> tuple[Maps, Maps]:
+        """Return their gradients."""
+        return Maps(workspace.gradients[self.x], self.dx_row), Maps(workspace.gradients[self.y], self.dy_row)
 
     @abstractmethod
     def _tables(self, plan: Plan) -> int:
@@ -90,7 +99,7 @@ class _NormOp(Op):
 
 
 class BatchNormOp(_NormOp):
-    """Batch normalisation [+ ReLU]: the shards meet for the statistics, and backward for the two sums."""
+    """Batch normalisation [+ ReLU]: sync points for the statistics, and backward for the two sums."""
 
     traits = Traits(replayable=True, syncs=True, micro_batches=True, writes_blocked=True)
 
@@ -104,20 +113,20 @@ class BatchNormOp(_NormOp):
 
     def bind(self, plan: Plan) -> None:
         super().bind(plan)
-        self.y_panels, self.dx_panels = plan.blocked_values.get(self.y), plan.blocked_gradients.get(self.x)
+        self.y_blocked, self.dx_blocked = plan.blocked_values.get(self.y), plan.blocked_gradients.get(self.x)
 
     def _tables(self, plan: Plan) -> int:
         return 1
 
     def forward_partial(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        kept = workspace.saved[self.index]
+        saved, (x, _) = workspace.saved[self.index], self._values(workspace)
         kernels.moments(
-            workspace.values[self.x], self.x_row, 0, n * self.height, self.width, self.pitch, self.block,
-            workspace.done * self.height, kept.own, kept.sums, kept.moments,
+            x, 0, n * self.height, self.width, self.pitch, self.block, workspace.done * self.height, saved.own,
+            saved.sums, saved.moments,
         )  # fmt: skip
 
     def sync_forward(self, shards: Sequence[tuple[int, Workspace]]) -> None:
-        first, *others = kept = [workspace.saved[self.index] for _, workspace in shards]
+        first, *others = saved = [workspace.saved[self.index] for _, workspace in shards]
         counts = [n * self.height * self.width for n, _ in shards]
         count = sum(counts)
         if count == 1:
@@ -128,7 +137,7 @@ class BatchNormOp(_NormOp):
             kernels.join(first.moments, sum(counts[:shard]), one.moments, counts[shard], self.pitch)
         kernels.update_running(first.moments, count, self.pitch, self.mean, self.variance, self.momentum)
         self._write(first.moments, first.moments[self.pitch :], count, first.own)
-        for one in kept:
+        for one in saved:
             one.k, one.by_batch = first.own, True
 
     def shared_forward(self, workspace: Workspace) -> Array:
@@ -139,68 +148,74 @@ class BatchNormOp(_NormOp):
         kernels.coefficients(mean, squares, count, self.channels, self.pitch, self.gamma, self.beta, self.epsilon, k)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        kept = workspace.saved[self.index]
+        saved = workspace.saved[self.index]
         if not context.training:
             # The layer's arrays themselves: a recorded call reads what they hold then.
-            self._write(self.mean, self.variance, 1, kept.own)
-            kept.k, kept.by_batch = kept.own, False
-        kernels.normalise(
-            workspace.values[self.x], self.x_row, workspace.values[self.y], self.y_row, 0, n * self.height, self.width,
-            self.pitch, kept.k, self.floor,
-        )  # fmt: skip
+            self._write(self.mean, self.variance, 1, saved.own)
+            saved.k, saved.by_batch = saved.own, False
+        x, y = self._values(workspace)
+        kernels.normalise(x, y, 0, n * self.height, self.width, self.pitch, saved.k, self.clamp_min)
 
     def recompute(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        if self.y_panels is None:
+        if self.y_blocked is None:
             self.forward(n, workspace, context)
             return
-        kernels.normalise_panels(
-            workspace.values[self.x], self.x_row, workspace.values[self.y], n * self.height, self.width, self.pitch,
-            workspace.saved[self.index].k, self.floor, self.y_panels.span,
+        x, y = self._values(workspace)
+        kernels.normalise_blocked(
+            x, y.data, n * self.height, self.width, self.pitch, workspace.saved[self.index].k, self.clamp_min,
+            self.y_blocked.span,
         )  # fmt: skip
 
     def backward_partial(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        kept = workspace.saved[self.index]
+        saved, (x, _), (_, dy) = workspace.saved[self.index], self._values(workspace), self._gradients(workspace)
         kernels.gradient_sums(
-            workspace.values[self.x], self.x_row, workspace.gradients[self.y], self.dy_row, 0, n * self.height,
-            self.width, self.pitch, self.block, kept.k, self.floor, kept.sums, workspace.done == 0,
+            x, dy, 0, n * self.height, self.width, self.pitch, self.block, saved.k, self.clamp_min, saved.sums,
+            workspace.done > 0,
         )  # fmt: skip
 
     def sync_backward(self, shards: Sequence[tuple[int, Workspace]]) -> None:
-        kept = [workspace.saved[self.index] for _, workspace in shards]
-        if not kept[0].by_batch:
+        saved = [workspace.saved[self.index] for _, workspace in shards]
+        if not saved[0].by_batch:
             return
-        total = kept[0].moments  # which has served
-        for shard, one in enumerate(kept):
-            kernels.add_sums(total, one.sums, self.pitch, shard == 0)
+        total = saved[0].moments  # which has served
+        for shard, one in enumerate(saved):
+            kernels.add_sums(total, one.sums, self.pitch, shard > 0)
         count = sum(n for n, _ in shards) * self.height * self.width
-        kernels.gradient_coefficients(total, count, self.channels, self.pitch, kept[0].k)
+        kernels.gradient_coefficients(total, count, self.channels, self.pitch, saved[0].k)
 
     def shared_backward(self, workspace: Workspace) -> Array:
         sums: Array = workspace.saved[self.index].sums
         return sums[: 2 * self.pitch]
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        kept = workspace.saved[self.index]
+        saved, (x, _), (dx, dy) = workspace.saved[self.index], self._values(workspace), self._gradients(workspace)
         if not workspace.done:
             trained = [name in gradients and self.weights._trains(name) for name in ("gamma", "beta")]
             if any(trained):
-                dgamma, dbeta = (gradients.get(name, kept.unused) for name in ("gamma", "beta"))
-                kernels.parameter_gradients(kept.sums, kept.k, self.pitch, dgamma, dbeta)
-        if self.dx_panels:
-            kernels.normalise_backward_panels(
-                workspace.values[self.x], self.x_row, workspace.gradients[self.y], self.dy_row,
-                workspace.gradients[self.x], n * self.height, self.width, self.pitch, kept.k, self.floor,
-                self.dx_panels.width, self.dx_panels.span,
+                dgamma, dbeta = (gradients.get(name, saved.unused) for name in ("gamma", "beta"))
+                kernels.parameter_gradients(saved.sums, saved.k, self.pitch, dgamma, dbeta)
+        if self.dx_blocked:
+            kernels.normalise_backward_blocked(
+                x, dy, dx.data, n * self.height, self.width, self.pitch, saved.k, self.clamp_min,
+                self.dx_blocked.width, self.dx_blocked.span,
             )  # fmt: skip
-        elif workspace.gradients[self.x] is not None:
+        elif dx.data is not None:
             kernels.normalise_backward(
-                workspace.values[self.x], self.x_row, workspace.gradients[self.y], self.dy_row,
-                workspace.gradients[self.x], self.dx_row, 0, n * self.height, self.width, self.pitch, kept.k,
-                self.floor,
+                x, dy, dx, 0, n * self.height, self.width, self.pitch, saved.k, self.clamp_min
             )  # fmt: skip
 
 
-class GroupNormOp(_NormOp):
+class _SampleNormOp(_NormOp):
+    """A normalisation of each sample by itself."""
+
+    def _tables(self, plan: Plan) -> int:
+        return plan.images
+
+    def _images(self, n: int) -> Images:
+        return Images(n, self.height, self.width, self.pitch, self.channels)
+
+
+class GroupNormOp(_SampleNormOp):
     """Group normalisation [+ ReLU]."""
 
     def __init__(
@@ -209,61 +224,42 @@ class GroupNormOp(_NormOp):
         super().__init__(weights, x, y, epsilon, epilogue)
         self.num_groups = num_groups
 
-    def _tables(self, plan: Plan) -> int:
-        return plan.images
-
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        kept = workspace.saved[self.index]
+        saved = workspace.saved[self.index]
         kernels.group_norm(
-            workspace.values[self.x], self.x_row, workspace.values[self.y], self.y_row, n, self.height, self.width,
-            self.pitch, self.channels, self.num_groups, self.block, self.gamma, self.beta, self.epsilon,
-            self.floor, kept.sums, kept.moments, kept.k,
+            *self._values(workspace), self._images(n), self.num_groups, self.block, self.gamma, self.beta,
+            self.epsilon, self.clamp_min, saved.sums, saved.moments, saved.k,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        kept, x, dy, dx = (
-            workspace.saved[self.index], workspace.values[self.x], workspace.gradients[self.y],
-            workspace.gradients[self.x]
-        )  # fmt: skip
+        saved, (x, _), (dx, dy) = workspace.saved[self.index], self._values(workspace), self._gradients(workspace)
         kernels.group_norm_sums(
-            x, self.x_row, dy, self.dy_row, n, self.height, self.width, self.pitch, self.channels,
-            self.num_groups, self.block, self.gamma, self.floor, kept.sums, kept.k, gradients["gamma"],
-            gradients["beta"],
+            x, dy, self._images(n), self.num_groups, self.block, self.gamma, self.clamp_min, saved.sums, saved.k,
+            gradients["gamma"], gradients["beta"],
         )  # fmt: skip
-        if dx is not None:
-            kernels.group_norm_backward(
-                x, self.x_row, dy, self.dy_row, dx, self.dx_row, n, self.height, self.width, self.pitch, kept.k,
-                self.floor,
-            )  # fmt: skip
+        if dx.data is not None:
+            kernels.group_norm_backward(x, dy, dx, self._images(n), saved.k, self.clamp_min)
 
 
-class LayerNormOp(_NormOp):
+class LayerNormOp(_SampleNormOp):
     """Layer normalisation [+ ReLU]."""
 
-    def _tables(self, plan: Plan) -> int:
-        return plan.images
-
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        kept = workspace.saved[self.index]
+        saved = workspace.saved[self.index]
         kernels.layer_norm(
-            workspace.values[self.x], self.x_row, workspace.values[self.y], self.y_row, n, self.height, self.width,
-            self.pitch, self.channels, self.block, self.gamma, self.beta, self.epsilon, self.floor, kept.sums,
-            kept.moments, kept.k,
+            *self._values(workspace), self._images(n), self.block, self.gamma, self.beta, self.epsilon,
+            self.clamp_min, saved.sums, saved.moments, saved.k,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        kept, x, dy, dx = (
-            workspace.saved[self.index], workspace.values[self.x], workspace.gradients[self.y],
-            workspace.gradients[self.x]
-        )  # fmt: skip
+        saved, (x, _), (dx, dy) = workspace.saved[self.index], self._values(workspace), self._gradients(workspace)
         kernels.layer_norm_sums(
-            x, self.x_row, dy, self.dy_row, n, self.height, self.width, self.pitch, self.channels, self.gamma,
-            self.beta, self.floor, kept.sums, kept.k, gradients["gamma"], gradients["beta"],
+            x, dy, self._images(n), self.gamma, self.beta, self.clamp_min, saved.sums, saved.k, gradients["gamma"],
+            gradients["beta"],
         )  # fmt: skip
-        if dx is not None:
+        if dx.data is not None:
             kernels.layer_norm_backward(
-                x, self.x_row, dy, self.dy_row, dx, self.dx_row, n, self.height, self.width, self.pitch, self.gamma,
-                self.beta, kept.k, self.floor,
+                x, dy, dx, self._images(n), self.gamma, self.beta, saved.k, self.clamp_min
             )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..jit.target import vector_set
 from ..kernels import pool as kernels
+from ..kernels.maps import Maps
 from ..typing import Array, Gradients
 from .epilogue import Ties
 from .window import Window, windows_of_2
@@ -28,7 +29,7 @@ class Pool2Op(Op):
 
     def __init__(self, weights: Weights, x: int, y: int, ties: Ties) -> None:
         super().__init__(weights, x, y)
-        self.every = ties == "all"
+        self.ties_all = ties == "all"
 
     def bind(self, plan: Plan) -> None:
         x, y = plan.values[self.x], plan.values[self.y]
@@ -37,7 +38,7 @@ class Pool2Op(Op):
         self.x_row, self.y_row = x.table(plan.images, h, w), y.pixel_table(plan.images)
         self.dx_row = dx.table(plan.images, h, w) if dx else None
         self.dy_row = dy.pixel_table(plan.images) if dy else None
-        self.dx_past = dx.outlasts_cache(plan.images, plan.dtype) if dx else False
+        self.dx_stream = dx.outlasts_cache(plan.images, plan.dtype) if dx else False
         self.pixels, self.pitch, self.none = y.pixels, y.pitch, plan.dtype.type(-np.inf)
         self.pairs = y.pitch % (2 * vector_set().lanes(plan.dtype)) == 0
 
@@ -46,21 +47,21 @@ class Pool2Op(Op):
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.pool2(
-            workspace.values[self.x], self.x_row, 0, workspace.values[self.y], self.y_row, workspace.saved[self.index],
-            0, n * self.pixels, self.pitch, self.none, self.every,
+            Maps(workspace.values[self.x], self.x_row), 0, Maps(workspace.values[self.y], self.y_row),
+            workspace.saved[self.index], 0, n * self.pixels, self.pitch, self.none, self.ties_all,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         dx = workspace.gradients[self.x]
         if dx is not None:
             common = (
-                workspace.gradients[self.y], self.dy_row, workspace.saved[self.index], n * self.pixels, self.pitch, dx,
-                self.dx_row,
+                Maps(workspace.gradients[self.y], self.dy_row), workspace.saved[self.index], n * self.pixels,
+                self.pitch, Maps(dx, self.dx_row),
             )  # fmt: skip
-            if self.dx_past and self.pairs:
-                kernels.pool2_backward_past(*common)
+            if self.dx_stream and self.pairs:
+                kernels.pool2_backward_stream(*common)
             else:
-                kernels.pool2_backward(*common, self.dx_past)
+                kernels.pool2_backward(*common, self.dx_stream)
 
 
 class PoolOp(Op):
@@ -80,30 +81,31 @@ class PoolOp(Op):
         taps, images, dtype = axes.horizontal.taps, plan.images, plan.dtype
         self.table = Table.of(windows(axes.vertical, one), windows(axes.horizontal, one), taps, x, images, dtype)
         self.y_row = y.pixel_table(images)
-        self.kept_layout = dy or y
-        self.kept_row = self.kept_layout.pixel_table(images)
+        self.argmax_layout = dy or y
+        self.argmax_row = self.argmax_layout.pixel_table(images)
         if dx and dy:
             self.back = Table.of(owners(axes.vertical, one), owners(axes.horizontal, one), taps, dy, images, dtype)
             self.dx_row, self.dx_pixels = dx.pixel_table(images), dx.pixels
-            self.dx_past = dx.outlasts_cache(images, dtype)
-        self.winner_dtype = np.uint8 if axes.vertical.taps * taps <= 1 + np.iinfo(np.uint8).max else np.int32
+            self.dx_stream = dx.outlasts_cache(images, dtype)
+        self.argmax_dtype = np.uint8 if axes.vertical.taps * taps <= 1 + np.iinfo(np.uint8).max else np.int32
         self.pixels, self.pitch = y.pixels, y.pitch
 
     def allocate(self, plan: Plan) -> Array:
-        return aligned_zeros(plan.images * self.kept_layout.image_size, self.winner_dtype)
+        return aligned_zeros(plan.images * self.argmax_layout.image_size, self.argmax_dtype)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.pool(
-            workspace.values[self.x], self.table.row, self.table.window, self.table.number, workspace.values[self.y],
-            self.y_row, workspace.saved[self.index], self.kept_row, n * self.pixels, self.pitch,
+            Maps(workspace.values[self.x], self.table.row), self.table.window, self.table.number,
+            Maps(workspace.values[self.y], self.y_row), Maps(workspace.saved[self.index], self.argmax_row),
+            n * self.pixels, self.pitch,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         dx = workspace.gradients[self.x]
         if dx is not None:
             kernels.pool_backward(
-                workspace.gradients[self.y], self.back.row, self.back.window, self.back.number,
-                workspace.saved[self.index], n * self.dx_pixels, self.pitch, dx, self.dx_row, self.dx_past,
+                Maps(workspace.gradients[self.y], self.back.row), self.back.window, self.back.number,
+                workspace.saved[self.index], n * self.dx_pixels, self.pitch, Maps(dx, self.dx_row), self.dx_stream,
             )  # fmt: skip
 
 
@@ -118,37 +120,35 @@ class Pool3Op(Op):
         self.size = x.height, x.width, y.pitch
         self.x_line, self.y_line = x.line_table(plan.images), y.line_table(plan.images)
         # Not past the caches, however large: measured alone, one thread would take 5 % longer, and two 5 % less.
-        self.past = False
+        self.stream = False
         if dx and dy:
             self.dx_line, self.dy_line = dx.line_table(plan.images), dy.line_table(plan.images)
-            self.dx_past = dx.outlasts_cache(plan.images, plan.dtype)
+            self.dx_stream = dx.outlasts_cache(plan.images, plan.dtype)
 
     def allocate(self, plan: Plan) -> tuple[Array, Array]:
         height, width, pitch = self.size
-        winner = aligned_zeros(plan.images * height * (width + 2) * pitch, np.uint8)
-        winner[:] = NOBODY
-        return winner, aligned_zeros(4 * width * pitch, plan.dtype)
+        argmax = aligned_zeros(plan.images * height * (width + 2) * pitch, np.uint8)
+        argmax[:] = NOBODY
+        return argmax, aligned_zeros(4 * width * pitch, plan.dtype)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        winner, scratch = workspace.saved[self.index]
+        argmax, scratch = workspace.saved[self.index]
         kernels.pool3(
-            workspace.values[self.x], self.x_line, workspace.values[self.y], self.y_line, winner, n, *self.size,
-            scratch, self.past,
+            Maps(workspace.values[self.x], self.x_line), Maps(workspace.values[self.y], self.y_line), argmax, n,
+            *self.size, scratch, self.stream,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        dx, (winner, scratch) = workspace.gradients[self.x], workspace.saved[self.index]
+        dx, (argmax, scratch) = workspace.gradients[self.x], workspace.saved[self.index]
         if dx is not None:
             kernels.pool3_backward(
-                workspace.gradients[self.y],
-                self.dy_line,
-                winner,
+                Maps(workspace.gradients[self.y], self.dy_line),
+                argmax,
                 n,
                 *self.size,
-                dx,
-                self.dx_line,
+                Maps(dx, self.dx_line),
                 scratch,
-                self.dx_past,
+                self.dx_stream,
             )
 
 
@@ -176,11 +176,11 @@ class WindowSumOp(Op):
         there, back = (owners, windows) if self.spreads else (windows, owners)
         self.x_table = self._table(there, x, images, dtype)
         self.y_row, self.y_pixels, self.pitch = y.pixel_table(images), y.pixels, y.pitch
-        self.past = y.outlasts_cache(images, dtype)
+        self.stream = y.outlasts_cache(images, dtype)
         if dx and dy:
             self.dy_table = self._table(back, dy, images, dtype)
             self.dx_row, self.dx_pixels = dx.pixel_table(images), dx.pixels
-            self.dx_past = dx.outlasts_cache(images, dtype)
+            self.dx_stream = dx.outlasts_cache(images, dtype)
 
     def _table(self, side: Callable[..., Reach], layout: Layout, images: int, dtype: np.dtype) -> Table:
         vertical, horizontal = self.axes.vertical, self.axes.horizontal
@@ -190,16 +190,16 @@ class WindowSumOp(Op):
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         table = self.x_table
         kernels.window_sum(
-            workspace.values[self.x], table.row, table.window, table.weight, n * self.y_pixels, self.pitch,
-            workspace.values[self.y], self.y_row, self.past,
+            Maps(workspace.values[self.x], table.row), table.window, table.weight, n * self.y_pixels, self.pitch,
+            Maps(workspace.values[self.y], self.y_row), self.stream,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         if workspace.gradients[self.x] is not None:
             table = self.dy_table
             kernels.window_sum(
-                workspace.gradients[self.y], table.row, table.window, table.weight, n * self.dx_pixels, self.pitch,
-                workspace.gradients[self.x], self.dx_row, self.dx_past,
+                Maps(workspace.gradients[self.y], table.row), table.window, table.weight, n * self.dx_pixels,
+                self.pitch, Maps(workspace.gradients[self.x], self.dx_row), self.dx_stream,
             )  # fmt: skip
 
 
@@ -213,7 +213,7 @@ class _GlobalPoolOp(Op):
         self.lines, self.width, self.pitch, self.pixels = x.height, x.width, x.pitch, x.pixels
         if dx and dy:
             self.dy_row = dy.pixel_table(plan.images)
-            self.dx_past = dx.outlasts_cache(plan.images, plan.dtype)
+            self.dx_stream = dx.outlasts_cache(plan.images, plan.dtype)
             self.bind_backward(plan, dx)
 
     def bind_backward(self, plan: Plan, dx: Layout) -> None:
@@ -236,15 +236,15 @@ class GlobalAverageOp(_GlobalPoolOp):
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.global_average(
-            workspace.values[self.x], self.x_row, n, self.lines, self.width, self.pitch, workspace.values[self.y],
-            self.y_row, self.scale,
+            Maps(workspace.values[self.x], self.x_row), n, self.lines, self.width, self.pitch,
+            Maps(workspace.values[self.y], self.y_row), self.scale,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         if workspace.gradients[self.x] is not None:
             kernels.window_sum(
-                workspace.gradients[self.y], self.row, self.window, self.weight, n * self.pixels, self.pitch,
-                workspace.gradients[self.x], self.dx_row, self.dx_past,
+                Maps(workspace.gradients[self.y], self.row), self.window, self.weight, n * self.pixels, self.pitch,
+                Maps(workspace.gradients[self.x], self.dx_row), self.dx_stream,
             )  # fmt: skip
 
 
@@ -256,13 +256,13 @@ class GlobalMaximumOp(_GlobalPoolOp):
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.global_maximum(
-            workspace.values[self.x], self.x_row, n, self.lines, self.width, self.pitch, workspace.values[self.y],
-            self.y_row, workspace.saved[self.index],
+            Maps(workspace.values[self.x], self.x_row), n, self.lines, self.width, self.pitch,
+            Maps(workspace.values[self.y], self.y_row), workspace.saved[self.index],
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         if workspace.gradients[self.x] is not None:
             kernels.global_maximum_backward(
-                workspace.gradients[self.y], self.dy_row, workspace.saved[self.index], n, self.lines, self.width,
-                self.pitch, workspace.gradients[self.x], self.dx_row, self.dx_past,
+                Maps(workspace.gradients[self.y], self.dy_row), workspace.saved[self.index], n, self.lines, self.width,
+                self.pitch, Maps(workspace.gradients[self.x], self.dx_row), self.dx_stream,
             )  # fmt: skip

@@ -9,6 +9,7 @@ from ..engine.ir import Op, Plan, RunContext, Traits
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..kernels import norm as kernels
+from ..kernels.maps import Maps
 from ..typing import Array, Gradients
 
 Constants = float | tuple[float, ...]
@@ -46,14 +47,14 @@ class ScaleOp(Op):
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.normalise(
-            workspace.values[self.x], self.x_row, workspace.values[self.y], self.y_row, 0, n * self.height, self.width,
-            self.pitch, self.forward_table, self.none,
+            Maps(workspace.values[self.x], self.x_row), Maps(workspace.values[self.y], self.y_row), 0,
+            n * self.height, self.width, self.pitch, self.forward_table, self.none,
         )  # fmt: skip
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         dx = workspace.gradients[self.x]
         if dx is not None:
             kernels.normalise(
-                workspace.gradients[self.y], self.dy_row, dx, self.dx_row, 0, n * self.height, self.width, self.pitch,
-                self.backward_table, self.none,
+                Maps(workspace.gradients[self.y], self.dy_row), Maps(dx, self.dx_row), 0, n * self.height, self.width,
+                self.pitch, self.backward_table, self.none,
             )  # fmt: skip

@@ -12,10 +12,13 @@ import numpy as np
 
 from .. import checks
 from ..data.augmentation import Augmentation, Chances, epoch_order
+from ..jit.target import COMMON
 from ..typing import Array, IntArray
 
 CHUNK = 1 << 20  # numbers that are looked at in one go, for instance of a memory map
-DRAWN = 4096  # samples whose random numbers are drawn together: a vector of them stays in the first-level cache
+DRAWN = (
+    COMMON.first // 8
+)  # samples whose random numbers are drawn together: a vector of them stays in the first-level cache
 
 
 class Batch(NamedTuple):

@@ -14,26 +14,27 @@ import numpy as np
 
 from ...engine.layout import BlockedLayout, Halo, Layout
 from ...kernels import pool
+from ...kernels.maps import Maps, PooledGradient, PostOps
 from ...typing import Array, IntArray
 from ..window import Pair, Window, windows_of_2
 
 
-class Piece(NamedTuple):
-    """Which part of a shard's images a call is for.
+class MicroBatch(NamedTuple):
+    """The images of a shard that a call is for.
 
     Attributes
     ----------
-    fresh : bool
-        Whether it is the first: sums over images begin anew.
-    ahead : sequence of array
-        What is read next, see `Workspace`: memory can be asked for it meanwhile.
+    accumulate : bool
+        Whether sums over images are added to what those before have left; the first ones overwrite it.
+    prefetch : sequence of array
+        What is read next, see `Workspace`.
     """
 
-    fresh: bool = True
-    ahead: Sequence[Array] = ()
+    accumulate: bool = False
+    prefetch: Sequence[Array] = ()
 
 
-WHOLE = Piece()
+WHOLE = MicroBatch()
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ class Algorithm(ABC):
         Whether it has `filter_gradient_pool`: the filter gradient straight from the pooled gradient.
     fills : bool
         Whether the input gradient is written as a whole, padding channels too.
-    in_pieces : bool
-        Whether it adds the filters' gradient to what stands there, where the piece is not the first.
+    accumulates : bool
+        Whether it takes the images of a shard a few at a time, and adds up the filters' gradient.
     """
 
     reads_any_pitch = True
@@ -136,7 +137,7 @@ class Algorithm(ABC):
     copies = True
     spreads_pooling = False
     fills = False
-    in_pieces = False
+    accumulates = False
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
@@ -175,40 +176,44 @@ class Algorithm(ABC):
         """Take new filters."""
 
     @abstractmethod
-    def forward(
-        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
-    ) -> None:
-        """y = max(floor, biases + x * filters)."""
+    def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
+        """y = max(post.clamp_min, post.biases + x * filters)."""
 
     def forward_pool(
-        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+        self, n: int, x: Array, post: PostOps, y: Array, ties_all: bool, argmax: Array, scratch: Any
     ) -> None:
-        """y = max-pool 2 x 2 of max(floor, biases + x * filters); `winners` as in the kernel `pool2`."""
+        """y = max-pool 2 x 2 of what `forward` computes; `ties_all` and `argmax` as in `Pooling`."""
         raise NotImplementedError
 
-    def filter_gradient_pool(
-        self, n: int, x: Array, dy: Array, dy_row: IntArray, winners: Array, dw: Array, dbias: Array, scratch: Any
-    ) -> None:
+    def filter_gradient_pool(self, n: int, x: Array, dy: PooledGradient, dw: Array, dbias: Array, scratch: Any) -> None:
         """Dw and dbias from the gradient of the pooled maps, for a first layer."""
         raise NotImplementedError
 
     @abstractmethod
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         """dx = dy, correlated with the flipped filters."""
 
     @abstractmethod
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
     ) -> None:
         """dw = x correlated with dy; dbias = dy summed over images and pixels."""
 
     def backward(
-        self, n: int, x: Array, dy: Array, dx: Array | None, dw: Array, dbias: Array, scratch: Any, piece: Piece
+        self,
+        n: int,
+        x: Array,
+        dy: Array,
+        dx: Array | None,
+        dw: Array,
+        dbias: Array,
+        scratch: Any,
+        micro_batch: MicroBatch,
     ) -> None:
         """Compute all gradients; without that of the input where `dx` is None."""
-        self.filter_gradient(n, x, dy, dw, dbias, scratch, piece._replace(ahead=piece.ahead[:2]))
+        self.filter_gradient(n, x, dy, dw, dbias, scratch, micro_batch._replace(prefetch=micro_batch.prefetch[:2]))
         if dx is not None:
-            self.input_gradient(n, dy, dx, scratch, piece._replace(ahead=piece.ahead[2:]))
+            self.input_gradient(n, dy, dx, scratch, micro_batch._replace(prefetch=micro_batch.prefetch[2:]))
 
 
 class TwoPasses(Algorithm):
@@ -225,8 +230,11 @@ class TwoPasses(Algorithm):
         return (c.y.allocate(c.images, c.dtype) if c.pooled else None,)
 
     def forward_pool(
-        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+        self, n: int, x: Array, post: PostOps, y: Array, ties_all: bool, argmax: Array, scratch: Any
     ) -> None:
         c, maps = self.convolution, scratch[0]
-        self.forward(n, x, biases, floor, maps, scratch)
-        pool.pool2(maps, self.conv_row, 0, y, self.pooled_row, winners, 0, n * c.pixels // 4, c.y.pitch, floor, every)
+        self.forward(n, x, post, maps, scratch)
+        pool.pool2(
+            Maps(maps, self.conv_row), 0, Maps(y, self.pooled_row), argmax, 0, n * c.pixels // 4, c.y.pitch,
+            post.clamp_min, ties_all,
+        )  # fmt: skip

@@ -16,6 +16,7 @@ from ...engine.arrays import aligned_zeros, as_table
 from ...engine.layout import Halo, Layout
 from ...jit.target import LANES, vector_set
 from ...kernels import conv_sparse as kernels
+from ...kernels.maps import Entries, Maps, Matrix, PooledGradient, WindowSums
 from ...typing import Array, IntArray
 from ..window import Axis, Pair
 from .algorithm import Convolution
@@ -23,13 +24,10 @@ from .algorithm import Convolution
 ENTRY = 6  # vectors of a window that finding an entry is worth
 
 
-class Entries(NamedTuple):
+class Scratch(NamedTuple):
     """Scratch of one worker: the entries and their groups, see `kernels.conv_sparse`, and the sums of the filters."""
 
-    place: IntArray
-    value: Array
-    begin: IntArray
-    end: IntArray
+    entries: Entries
     sums: Array
 
 
@@ -104,12 +102,14 @@ class Sparse:
             as_table((row * maps.row_size + column * maps.pitch + lane).ravel()[order]) for maps in (filters, dx)
         )
 
-    def allocate(self) -> Entries:
+    def allocate(self) -> Scratch:
         """Return the scratch of one worker."""
         entries, groups = 2 * self.at_once * self.pitch, max(self.at_once, self.filters)
-        return Entries(
-            aligned_zeros(entries, np.int32), aligned_zeros(entries, self.dtype),
-            aligned_zeros(groups, np.int32), aligned_zeros(groups, np.int32),
+        return Scratch(
+            Entries(
+                aligned_zeros(entries, np.int32), aligned_zeros(entries, self.dtype),
+                aligned_zeros(groups, np.int32), aligned_zeros(groups, np.int32),
+            ),
             aligned_zeros(self.sum_row.size * self.x_col.size * vector_set().lanes(self.dtype), self.dtype),
         )  # fmt: skip
 
@@ -117,24 +117,24 @@ class Sparse:
         """Take new filters."""
         if self.dx_size:
             kernels.pack_by_filter(
-                filters, self.tap, self.filters, self.channel, self.channel.size, self.packed,
-                self.packed.size // self.filters, self.tap_row,
+                Matrix(filters, self.tap, self.channel), self.filters, Maps(self.packed, self.tap_row),
+                self.packed.size // self.filters,
             )  # fmt: skip
 
     def backward(
-        self, n: int, x: Array, dy: Array, winners: Array, dx: Array | None, dw: Array, dbias: Array, entries: Entries
+        self, n: int, x: Array, dy: Array, argmax: Array, dx: Array | None, dw: Array, dbias: Array, scratch: Scratch
     ) -> None:
         """Compute all gradients; without that of the input where `dx` is None."""
-        gradient = dy, self.dy_row, winners, n * self.pixels, self.pitch, self.filters, self.at_once
-        place, value, begin, end, sums = entries
+        sizes = n * self.pixels, self.pitch, self.filters, self.at_once
+        gradient = PooledGradient(dy, self.dy_row, argmax)
         kernels.filter_gradient(
-            x, self.x_row, *self.x_step, self.x_col, *gradient, place, value, begin, end, sums, self.sum_row,
-            self.sum_col, self.sum_at, dw, self.w_row, dbias,
+            Matrix(x, self.x_row, self.x_col), *self.x_step, gradient, *sizes, scratch.entries,
+            WindowSums(scratch.sums, self.sum_row, self.sum_col, self.sum_at), Maps(dw, self.w_row), dbias,
         )  # fmt: skip
         if dx is not None:
             kernels.input_gradient(
-                *gradient, place, value, begin, end, self.packed, self.start, *self.w_step, self.packed_col, dx,
-                self.dx_row, self.dx_col, self.cuts, n * self.dx_size,
+                gradient, *sizes, scratch.entries, Matrix(self.packed, self.start, self.packed_col), *self.w_step,
+                Matrix(dx, self.dx_row, self.dx_col), self.cuts, n * self.dx_size,
             )  # fmt: skip
 
 

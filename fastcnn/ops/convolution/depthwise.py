@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...engine.arrays import aligned_zeros, as_table
 from ...engine.layout import Layout
 from ...kernels import conv_depthwise as kernels
+from ...kernels.maps import Lines, Maps, PostOps
 from ...typing import Array, IntArray
 from ..window import Window
-from .algorithm import WHOLE, Convolution, Piece, TwoPasses
+from .algorithm import WHOLE, Convolution, MicroBatch, TwoPasses
 
 
 class Depthwise(TwoPasses):
@@ -22,14 +23,14 @@ class Depthwise(TwoPasses):
     """
 
     reads_any_pitch = False
-    in_pieces = True
+    accumulates = True
 
     def __init__(self, convolution: Convolution) -> None:
         super().__init__(convolution)
         c = convolution
         self.times = c.filters // c.channels
         self.fills = self.times == 1
-        self.none, self.zeros = c.dtype.type(-np.inf), aligned_zeros(c.y.pitch, c.dtype)
+        self.no_post = PostOps(aligned_zeros(c.y.pitch, c.dtype), c.dtype.type(-np.inf))
         self.x, self.dx = c.x, c.dx
         if self.times > 1:
             self.x = replace(c.x, channels=c.filters, pitch=c.y.pitch)
@@ -38,17 +39,18 @@ class Depthwise(TwoPasses):
         self.gradient = self._plan_forward(c.dy) if c.dy else None
         self.phases = self._plan_phases(c.dy, self.dx) if c.dy and self.dx else []
         if self.times > 1:
-            self.narrow = [layout and layout.line_table(c.images) for layout in (c.x, c.dx)]
-            self.wide = [layout and layout.line_table(c.images) for layout in (self.x, self.dx)]
+            self.narrow, self.wide = (
+                [_line_table(layout, c.images) for layout in pair] for pair in ((c.x, c.dx), (self.x, self.dx))
+            )
 
-    def _plan_forward(self, y: Layout) -> _Lines:
+    def _plan_forward(self, y: Layout) -> _Tables:
         """Return the tables that lead from the input to `y`, the output or its gradient."""
         c, x = self.convolution, self.x
         vertical, horizontal = c.window.vertical, c.window.horizontal
         h, width = np.arange(c.outputs[0]), c.outputs[1]
         r, s = np.arange(vertical.taps)[:, None], np.arange(horizontal.taps)[None, :]
         near = _are_neighbours(c.window) and horizontal.stride <= 2 and width >= 4
-        return _Lines(
+        return _Tables(
             count=h.size,
             width=width,
             x=x.table(c.images, h * vertical.stride - vertical.before, -horizontal.before),
@@ -57,10 +59,10 @@ class Depthwise(TwoPasses):
             w_row=as_table(np.arange(r.size * s.size) * c.y.pitch),
             y=y.table(c.images, h, 0),
             y_step=y.pitch,
-            near=(horizontal.stride, x.pitch, x.row_size, 0, c.y.pitch) if near else None,
+            near=_Near(horizontal.stride, x.pitch, x.row_size, 0, c.y.pitch) if near else None,
         )
 
-    def _plan_phases(self, dy: Layout, dx: Layout) -> list[_Lines]:
+    def _plan_phases(self, dy: Layout, dx: Layout) -> list[_Tables]:
         """Return the tables of the input gradient, one set for each phase of the strides."""
         c = self.convolution
         vertical, horizontal = c.window.vertical, c.window.horizontal
@@ -76,7 +78,7 @@ class Depthwise(TwoPasses):
                 up, back = r * vertical.dilation // vertical.stride, s * horizontal.dilation // horizontal.stride
                 here = near and w.size >= 4
                 phases.append(
-                    _Lines(
+                    _Tables(
                         count=h.size,
                         width=w.size,
                         x=dy.table(c.images, oh - 2 * here, ow - 2 * here),
@@ -85,7 +87,7 @@ class Depthwise(TwoPasses):
                         w_row=as_table((r[:, None] * horizontal.taps + s[None, :]) * pitch),
                         y=dx.table(c.images, h, w[0]),
                         y_step=horizontal.stride * dx.pitch,
-                        near=(1, dy.pitch, dy.row_size, 8 * pitch, -pitch) if here else None,
+                        near=_Near(1, dy.pitch, dy.row_size, 8 * pitch, -pitch) if here else None,
                     )
                 )
         return phases
@@ -98,35 +100,36 @@ class Depthwise(TwoPasses):
     def pack(self, filters: Array) -> None:
         self.filters = filters
 
-    def forward(
-        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
-    ) -> None:
-        self._sweep(self.sweep, n, self._repeated(n, x, scratch), y, biases, floor)
+    def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
+        self._sweep(self.sweep, n, self._repeated(n, x, scratch), y, post)
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         c, target = self.convolution, dx if self.times == 1 else scratch[2]
         for phase in self.phases:
-            self._sweep(phase, n, dy, target, self.zeros, self.none)
+            self._sweep(phase, n, dy, target, self.no_post)
         if self.times > 1 and c.dx and self.dx:
             kernels.repeat_backward(
-                target, self.wide[1], self.dx.pitch, dx, self.narrow[1], c.dx.pitch, n * c.dx.height, c.dx.width,
-                c.channels, self.times,
+                Lines(target, self.wide[1], self.dx.pitch), Lines(dx, self.narrow[1], c.dx.pitch), n * c.dx.height,
+                c.dx.width, c.channels, self.times,
             )  # fmt: skip
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
     ) -> None:
         t, N, wide = self.gradient, self.convolution.y.pitch, self._repeated(n, x, scratch)
         assert t is not None
-        if piece.fresh:
+        if not micro_batch.accumulate:
             kernels.clear(dw, dw.size)
             kernels.clear(dbias, dbias.size)
+        gradient = Lines(dy, t.y, t.y_step)
         if t.near:
-            kernels.filter_gradient_3x3(wide, t.x, *t.near[:3], dy, t.y, t.y_step, n * t.count, t.width, N, dw, dbias)
+            near = Lines(wide, t.x, t.near.step)
+            kernels.filter_gradient_3x3(
+                near, t.near.stride, t.near.row_size, gradient, n * t.count, t.width, N, dw, dbias
+            )  # fmt: skip
         else:
             kernels.filter_gradient(
-                wide, t.x, t.x_step, t.x_col, t.x_col.size, dy, t.y, t.y_step, n * t.count, t.width, N, dw, t.w_row,
-                dbias,
+                Lines(wide, t.x, t.x_step), t.x_col, gradient, n * t.count, t.width, N, Maps(dw, t.w_row), dbias
             )  # fmt: skip
 
     def _repeated(self, n: int, x: Array, scratch: Any) -> Array:
@@ -136,26 +139,46 @@ class Depthwise(TwoPasses):
         c = self.convolution
         wide: Array = scratch[1]
         kernels.repeat(
-            x, self.narrow[0], c.x.pitch, wide, self.wide[0], self.x.pitch, n * c.x.height, c.x.width,
+            Lines(x, self.narrow[0], c.x.pitch), Lines(wide, self.wide[0], self.x.pitch), n * c.x.height, c.x.width,
             c.channels, self.times,
         )  # fmt: skip
         return wide
 
-    def _sweep(self, lines: _Lines, n: int, x: Array, y: Array, start: Array, floor: Any) -> None:
-        t, N = lines, self.convolution.y.pitch
+    def _sweep(self, tables: _Tables, n: int, x: Array, y: Array, post: PostOps) -> None:
+        t, N = tables, self.convolution.y.pitch
+        lines = Lines(y, t.y, t.y_step)
         if t.near:
+            near = Lines(x, t.x, t.near.step)
             kernels.forward_3x3(
-                x, t.x, *t.near[:3], self.filters, *t.near[3:], y, t.y, t.y_step, n * t.count, t.width, N, start, floor,
+                near, t.near.stride, t.near.row_size, self.filters, t.near.first, t.near.next, lines, n * t.count,
+                t.width, N, post,
             )  # fmt: skip
         else:
-            kernels.forward(
-                x, t.x, t.x_step, t.x_col, t.x_col.size, self.filters, t.w_row, y, t.y, t.y_step, n * t.count, t.width,
-                N, start, floor,
-            )  # fmt: skip
+            filters = Maps(self.filters, t.w_row)
+            kernels.forward(Lines(x, t.x, t.x_step), t.x_col, filters, lines, n * t.count, t.width, N, post)
+
+
+class _Near(NamedTuple):
+    """3 x 3 neighbouring taps.
+
+    Attributes
+    ----------
+    stride : int
+    step, row_size : int
+        Numbers from one pixel, and from one row, of `x` to the next.
+    first, next : int
+        The first tap's filters, and the step from each to the next tap's.
+    """
+
+    stride: int
+    step: int
+    row_size: int
+    first: int
+    next: int
 
 
 @dataclass(frozen=True)
-class _Lines:
+class _Tables:
     """Tables of one sweep from lines of `x` to lines of `y`.
 
     Attributes
@@ -168,9 +191,8 @@ class _Lines:
         Numbers from one pixel to the next.
     x_col, w_row : array of int
         Where a tap lies in the window, and its filters.
-    near : tuple or None
-        For 3 x 3 neighbouring taps: the stride; numbers between pixels and between rows of `x`; the first filters and
-        the step to the next.
+    near : _Near or None
+        For 3 x 3 neighbouring taps.
     """
 
     count: int
@@ -181,7 +203,12 @@ class _Lines:
     w_row: IntArray
     y: IntArray
     y_step: int
-    near: tuple[int, int, int, int, int] | None
+    near: _Near | None
+
+
+def _line_table(layout: Layout | None, images: int) -> IntArray:
+    """Return where the lines begin; of no layout, nothing."""
+    return layout.line_table(images) if layout else np.zeros(0, np.int32)
 
 
 def _are_neighbours(window: Window) -> bool:

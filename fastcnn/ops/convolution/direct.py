@@ -13,9 +13,10 @@ from ...engine.arrays import aligned_zeros, as_table
 from ...engine.layout import Layout
 from ...jit.target import vector_set
 from ...kernels import conv_direct, conv_pixels, product
+from ...kernels.maps import Maps, Matrix, PooledGradient, Pooling, PostOps
 from ...typing import Array, IntArray
 from ..window import Window
-from .algorithm import WHOLE, Algorithm, Convolution, Piece
+from .algorithm import WHOLE, Algorithm, Convolution, MicroBatch
 
 
 class Direct(Algorithm):
@@ -23,7 +24,7 @@ class Direct(Algorithm):
 
     spreads_pooling = True
     fills = True
-    in_pieces = True
+    accumulates = True
 
     @property
     def scratch_key(self) -> Hashable:
@@ -54,8 +55,9 @@ class Direct(Algorithm):
         self.x_col = as_table(taps[:, :, None] + np.arange(c.channels))
         self.w_row = as_table(np.arange(c.taps) * c.columns_of_y)
         self.packed = aligned_zeros(c.taps * c.columns_of_y, c.dtype)
-        self.zeros = aligned_zeros(max(c.columns_of_y, c.columns_of_dx), c.dtype)
-        self.none = c.dtype.type(-np.inf)
+        zeros = aligned_zeros(max(c.columns_of_y, c.columns_of_dx), c.dtype)
+        self.no_post = PostOps(zeros, c.dtype.type(-np.inf))
+        self.in_order = np.zeros(0, np.int32)  # windows of a pooling are computed in their order
         self.x_again: tuple[IntArray, IntArray] = self.x_row, self.x_col  # as backward finds it
         self.pixels = pixels_at_once(c.channels)
         if c.x_panels:
@@ -125,9 +127,7 @@ class Direct(Algorithm):
         self._pack_forward(filters)
         c = self.convolution
         for panel in self.panels:
-            product.pack_transposed(
-                filters, panel.blocks, panel.blocks.size, c.filters, self.lane_row, self.lane_row.size, panel.packed
-            )
+            product.pack_transposed(Matrix(filters, panel.blocks, self.lane_row), c.filters, panel.packed)
 
     def _pack_forward(self, filters: Array) -> None:
         """Take new filters for `forward`."""
@@ -135,69 +135,64 @@ class Direct(Algorithm):
         if is_panel(c.columns_of_y, c.dtype):
             self.packed = filters
         else:
-            product.pack(filters, self.w_row, c.taps, c.columns_of_y, self.packed)
+            product.pack(Maps(filters, self.w_row), c.columns_of_y, self.packed)
 
-    def forward(
-        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
-    ) -> None:
+    def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         c = self.convolution
         product.product(
-            x, self.x_row, 0, n * c.pixels, self.x_col, c.taps, self.packed, 0, y, self.y_row, c.columns_of_y,
-            biases, floor, self._ahead(piece, 0),
+            Matrix(x, self.x_row, self.x_col), 0, n * c.pixels, self.packed, 0, Maps(y, self.y_row), c.columns_of_y,
+            post, self._prefetched(micro_batch, 0),
         )  # fmt: skip
 
     def forward_pool(
-        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+        self, n: int, x: Array, post: PostOps, y: Array, ties_all: bool, argmax: Array, scratch: Any
     ) -> None:
-        c = self.convolution
-        if self.halves.size:
-            conv_pixels.forward_pool(
-                x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, every, y, self.y_row, winners,
-                self.halves, n * self.halves.size // c.images,
-            )  # fmt: skip
-            return
-        conv_direct.forward_pool(
-            x, self.x_row, self.x_col, c.taps, self.packed, biases, floor, every, y, self.y_row, winners,
-            n * c.pixels // 4, c.y.pitch,
-        )  # fmt: skip
+        c, halves = self.convolution, self.halves
+        matrix, maps = Matrix(x, self.x_row, self.x_col), Maps(y, self.y_row)
+        pooling = Pooling(ties_all, argmax, self.in_order)
+        if halves.size:
+            count = n * halves.size // c.images
+            conv_pixels.forward_pool(matrix, self.packed, post, maps, pooling, halves, count)
+        else:
+            conv_direct.forward_pool(matrix, self.packed, post, maps, pooling, n * c.pixels // 4, c.y.pitch)
 
-    def _ahead(self, piece: Piece, place: int) -> Array:
-        """Return one of the arrays, or one of no numbers."""
-        return piece.ahead[place] if place < len(piece.ahead) else self.zeros[:0]
+    def _prefetched(self, micro_batch: MicroBatch, place: int) -> Array:
+        """Return one of the arrays to prefetch, or one of no numbers."""
+        return micro_batch.prefetch[place] if place < len(micro_batch.prefetch) else self.no_post.biases[:0]
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
-        self.transposed(n, dy, self.zeros, self.none, dx, piece)
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
+        self.transposed(n, dy, self.no_post, dx, micro_batch)
 
-    def transposed(self, n: int, x: Array, biases: Array, floor: Any, y: Array, piece: Piece = WHOLE) -> None:
-        """y = max(floor, biases + the input gradient that belongs to the gradient x): the transposed convolution."""
+    def transposed(self, n: int, x: Array, post: PostOps, y: Array, micro_batch: MicroBatch = WHOLE) -> None:
+        """y = max(clamp_min, biases + the input gradient for the gradient x): the transposed convolution."""
         for place, p in enumerate(self.phases):
             product.product(
-                x, p.dy_row, 0, n * p.pixels, p.dy_col, p.dy_col.size, self.panels[p.panel].packed, 0, y,
-                p.dx_row, self.lane_row.size, biases, floor, self._ahead(piece, place),
+                Matrix(x, p.dy_row, p.dy_col), 0, n * p.pixels, self.panels[p.panel].packed, 0, Maps(y, p.dx_row),
+                self.lane_row.size, post, self._prefetched(micro_batch, place),
             )  # fmt: skip
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
     ) -> None:
-        c, (x_row, x_col) = self.convolution, self.x_again
+        c, zeros = self.convolution, self.no_post.biases
+        windows, gradient = Matrix(x, *self.x_again), Maps(dw, self.w_row)
         if c.dy_panels:
             product.gradient_of_panels(
-                x, x_col, c.taps, x_row, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y, self.pixels, dw,
-                self.w_row, self.zeros, piece.fresh, self._ahead(piece, 0), self._ahead(piece, 1),
+                windows, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y, self.pixels, gradient, zeros,
+                micro_batch.accumulate, self._prefetched(micro_batch, 0), self._prefetched(micro_batch, 1),
             )  # fmt: skip
             return
+        assert self.dy_row is not None
         product.gradient_product(
-            x, x_col, c.taps, x_row, n * c.pixels, dy, self.dy_row, c.columns_of_y, self.pixels, scratch, dw,
-            self.w_row, self.zeros, dbias, piece.fresh,
+            windows, n * c.pixels, Maps(dy, self.dy_row), c.columns_of_y, self.pixels, scratch, gradient, zeros,
+            dbias, micro_batch.accumulate,
         )  # fmt: skip
 
-    def filter_gradient_pool(
-        self, n: int, x: Array, dy: Array, dy_row: IntArray, winners: Array, dw: Array, dbias: Array, scratch: Any
-    ) -> None:
+    def filter_gradient_pool(self, n: int, x: Array, dy: PooledGradient, dw: Array, dbias: Array, scratch: Any) -> None:
         c = self.convolution
         conv_direct.filter_gradient_pool(
-            x, self.x_col, c.taps, self.x_row, n * c.pixels // 4, dy, dy_row, winners, c.y.pitch, self.pixels, scratch,
-            dw, self.w_row, self.zeros, dbias,
+            Matrix(x, self.x_row, self.x_col), n * c.pixels // 4, dy, c.y.pitch, self.pixels, scratch,
+            Maps(dw, self.w_row), self.no_post.biases, dbias,
         )  # fmt: skip
 
 

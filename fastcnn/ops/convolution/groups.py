@@ -10,8 +10,9 @@ from typing import Any
 from ...engine.arrays import aligned_zeros
 from ...jit.target import vector_set
 from ...kernels import conv_groups as kernels
+from ...kernels.maps import PostOps
 from ...typing import Array
-from .algorithm import WHOLE, Convolution, Piece, TwoPasses
+from .algorithm import WHOLE, Convolution, MicroBatch, TwoPasses
 from .direct import Direct
 
 
@@ -63,27 +64,30 @@ class Grouped(TwoPasses):
             kernels.spread(filters, b.filter, pitch, self.taps, b.count, *self.size, b.dense, b.columns)
             b.direct.pack(b.dense)
 
-    def forward(
-        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
-    ) -> None:
+    def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         for b in self.bundles:
-            b.direct.forward(n, x[b.channel :], biases[b.filter :], floor, y[b.filter :], scratch[1])
+            b.direct.forward(n, x[b.channel :], _behind(post, b.filter), y[b.filter :], scratch[1])
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         for b in self.bundles:
             b.direct.input_gradient(n, dy[b.filter :], dx[b.channel :], scratch[1])
 
-    def transposed(self, n: int, x: Array, biases: Array, floor: Any, y: Array) -> None:
+    def transposed(self, n: int, x: Array, post: PostOps, y: Array) -> None:
         for b in self.bundles:
-            b.direct.transposed(n, x[b.filter :], biases[b.channel :], floor, y[b.channel :])
+            b.direct.transposed(n, x[b.filter :], _behind(post, b.channel), y[b.channel :])
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
     ) -> None:
         pitch, dense = self.convolution.y.pitch, scratch[2]
         for b in self.bundles:
             b.direct.filter_gradient(n, x[b.channel :], dy[b.filter :], dense, dbias[b.filter :], scratch[1])
             kernels.gather(dense, b.columns, self.taps, b.count, *self.size, dw, b.filter, pitch)
+
+
+def _behind(post: PostOps, first: int) -> PostOps:
+    """Return the post-ops of the outputs from `first` on."""
+    return post._replace(biases=post.biases[first:])
 
 
 @dataclass(frozen=True)

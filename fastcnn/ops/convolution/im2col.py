@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ...kernels import conv_im2col
+from ...kernels.maps import PostOps
 from ...typing import Array
-from .algorithm import WHOLE, Piece, TwoPasses
+from .algorithm import WHOLE, MicroBatch, TwoPasses
 
 
 class Im2col(TwoPasses):
@@ -22,23 +23,21 @@ class Im2col(TwoPasses):
             c.window.vertical.taps, c.window.horizontal.taps, c.channels // c.groups, c.y.pitch
         )[..., : c.filters]
 
-    def forward(
-        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
-    ) -> None:
+    def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         c = self.convolution
         out = c.y.view(y, n)
         conv_im2col.forward(self._windows(n, x), self.filters, c.groups, out)
-        out += biases[: c.filters, None, None]
-        np.maximum(out, floor, out=out)
+        out += post.biases[: c.filters, None, None]
+        np.maximum(out, post.clamp_min, out=out)
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         c = self.convolution
         assert c.dy is not None
         assert c.dx is not None
         conv_im2col.input_gradient(c.dy.view(dy, n), self.filters, c.groups, c.window, c.dx.view(dx, n))
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
     ) -> None:
         c = self.convolution
         assert c.dy is not None

@@ -16,12 +16,13 @@ from ...engine.workspace import Workspace
 from ...kernels import activation as activation_kernels
 from ...kernels import conv_depthwise
 from ...kernels import pool as pool_kernels
+from ...kernels.maps import Lines, Maps, PooledGradient, PostOps
 from ...typing import Array, Gradients, Shape
 from ..epilogue import NOTHING, Epilogue
 from ..norm import fold
 from ..window import Window
-from .algorithm import Convolution, Piece
-from .behind_max_pool import Entries, Sparse
+from .algorithm import Convolution, MicroBatch
+from .behind_max_pool import Scratch, Sparse
 from .direct import Direct
 from .pointwise import Pointwise
 from .select import Problem, select
@@ -83,7 +84,7 @@ class ConvolutionOp(Op):
         self.traits = Traits(
             reads_any_pitch=self.implementation.reads_any_pitch,
             replayable=self.implementation.replayable,
-            micro_batches=self.implementation.in_pieces and alone,
+            micro_batches=self.implementation.accumulates and alone,
             reads_blocked=blocked,
             reads_blocked_gradient=blocked and not (part.bias or self.epilogue.rectifies),
             rectifies=self.epilogue.rectifies,
@@ -130,7 +131,7 @@ class ConvolutionOp(Op):
         self.no_biases = aligned_zeros(y.pitch, plan.dtype)
         self.no_taps = np.zeros(0, np.int32)
         self.gradient_line = self.gradient.line_table(plan.images) if self.frozen and self.gradient else self.no_taps
-        self.floor = plan.dtype.type(self.epilogue.clamp_min)
+        self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
         self.lines = None
         if self.epilogue.pool and dy and self.gradient:
             self.dy_row = dy.pixel_table(plan.images)
@@ -142,7 +143,7 @@ class ConvolutionOp(Op):
         kept = Saved(aligned_zeros(self.pitch, self.dtype))
         if self.epilogue.pool:
             # Only a backward pass asks which pixel was the largest.
-            kept.winners = aligned_zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
+            kept.argmax = aligned_zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
             if self.sparse:
                 kept.entries = self.sparse.allocate()
             elif self.gradient and not self.spreads_pooling:
@@ -165,9 +166,10 @@ class ConvolutionOp(Op):
 
     def prepare(self) -> None:
         filters = self.weights._values(self.conv.filters, self.dtype)
-        self.biases = self.weights._values("biases", self.dtype) if self.conv.bias else self.no_biases
+        biases = self.weights._values("biases", self.dtype) if self.conv.bias else self.no_biases
         if self.epilogue.norm:
-            filters, self.biases = fold(self.epilogue.norm, filters, self.biases)
+            filters, biases = fold(self.epilogue.norm, filters, biases)
+        self.post = PostOps(biases, self.clamp_min)
         self.algorithm.pack(filters)
         if self.sparse:
             self.sparse.pack(filters)
@@ -176,11 +178,9 @@ class ConvolutionOp(Op):
         x, y, kept = workspace.values[self.x], workspace.values[self.y], workspace.saved[self.index]
         scratch = workspace.scratchpad[self.index]
         if self.epilogue.pool:
-            self.algorithm.forward_pool(
-                n, x, self.biases, self.floor, self.epilogue.pool == "all", y, kept.winners, scratch
-            )
+            self.algorithm.forward_pool(n, x, self.post, y, self.epilogue.pool == "all", kept.argmax, scratch)
         else:
-            self.algorithm.forward(n, x, self.biases, self.floor, y, scratch, Piece(ahead=workspace.prefetch))
+            self.algorithm.forward(n, x, self.post, y, scratch, MicroBatch(prefetch=workspace.prefetch))
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         kept, dy, dx = workspace.saved[self.index], workspace.gradients[self.y], workspace.gradients[self.x]
@@ -189,44 +189,50 @@ class ConvolutionOp(Op):
         dw = gradients[self.conv.filters]
         dbias = gradients["biases"] if self.conv.bias else kept.dbias
         if self.sparse:
-            self.sparse.backward(n, workspace.values[self.x], dy, kept.winners, dx, dw, dbias, kept.entries)
+            self.sparse.backward(n, workspace.values[self.x], dy, kept.argmax, dx, dw, dbias, kept.entries)
             return
         if self.epilogue.pool and self.spreads_pooling:
             x = workspace.values[self.x]
-            self.algorithm.filter_gradient_pool(n, x, dy, self.dy_row, kept.winners, dw, dbias, scratch)
+            gradient = PooledGradient(dy, self.dy_row, kept.argmax)
+            self.algorithm.filter_gradient_pool(n, x, gradient, dw, dbias, scratch)
             return
         if self.epilogue.pool:
             pool_kernels.pool2_backward(
-                dy, self.dy_row, kept.winners, n * self.pixels, self.pitch, kept.gradient, self.conv_row, False
-            )
+                Maps(dy, self.dy_row), kept.argmax, n * self.pixels, self.pitch, Maps(kept.gradient, self.conv_row),
+                False,
+            )  # fmt: skip
             dy = kept.gradient
             assert dy is not None
         elif self.lines:
             y_row, dy_row, lines, length = self.lines
             activation_kernels.relu_backward(
-                workspace.values[self.y], y_row, dy, dy_row, dy, dy_row, n * lines, length, False
+                Maps(workspace.values[self.y], y_row), Maps(dy, dy_row), Maps(dy, dy_row), n * lines, length, False
             )
-        piece = Piece(workspace.done == 0, workspace.prefetch)
+        micro_batch = MicroBatch(workspace.done > 0, workspace.prefetch)
         if self.frozen:
-            self._backward_frozen(n, dy, dx, dbias, scratch, piece)
+            self._backward_frozen(n, dy, dx, dbias, scratch, micro_batch)
             return
-        self.algorithm.backward(n, workspace.values[self.x], dy, dx, dw, dbias, scratch, piece)
+        self.algorithm.backward(n, workspace.values[self.x], dy, dx, dw, dbias, scratch, micro_batch)
 
-    def _backward_frozen(self, n: int, dy: Array, dx: Array | None, dbias: Array, scratch: Any, piece: Piece) -> None:
+    def _backward_frozen(
+        self, n: int, dy: Array, dx: Array | None, dbias: Array, scratch: Any, micro_batch: MicroBatch
+    ) -> None:
         """Compute the gradients where the filters are not trained: of the biases, and of the input."""
         if self.conv.bias and self.weights._trains("biases"):
             layout = self.gradient
             assert layout is not None
-            row, pitch = self.gradient_line, layout.pitch
-            if piece.fresh:
+            pixels = Lines(dy, self.gradient_line, layout.pitch)
+            if not micro_batch.accumulate:
                 conv_depthwise.clear(dbias, dbias.size)
             # A depthwise filter gradient without taps is the sum over the pixels.
             conv_depthwise.filter_gradient(
-                dy, row, pitch, self.no_taps, 0, dy, row, pitch, n * layout.height, layout.width, pitch, dbias,
-                self.no_taps, dbias,
+                pixels, self.no_taps, pixels, n * layout.height, layout.width, layout.pitch,
+                Maps(dbias, self.no_taps), dbias,
             )  # fmt: skip
         if dx is not None:
-            self.algorithm.input_gradient(n, dy, dx, scratch, piece._replace(ahead=piece.ahead[2:]))
+            self.algorithm.input_gradient(
+                n, dy, dx, scratch, micro_batch._replace(prefetch=micro_batch.prefetch[2:])
+            )  # fmt: skip
 
 
 @dataclass
@@ -234,6 +240,6 @@ class Saved:
     """What a convolution saves for backward."""
 
     dbias: Array
-    winners: Array | None = None
+    argmax: Array | None = None
     gradient: Array | None = None
-    entries: Entries | None = None
+    entries: Scratch | None = None

@@ -11,9 +11,10 @@ from ...codegen.blocking import BAND, SUMS, WORD
 from ...engine.arrays import aligned_zeros
 from ...jit.target import vector_set
 from ...kernels import conv_pointwise as kernels
+from ...kernels.maps import Maps, Matrix, PostOps
 from ...typing import Array
 from ..window import Pair, Window
-from .algorithm import WHOLE, Piece
+from .algorithm import WHOLE, MicroBatch
 from .direct import Direct
 
 
@@ -47,25 +48,24 @@ class Pointwise(Direct):
 
     def _pack_forward(self, filters: Array) -> None:
         c = self.convolution
-        kernels.pack(filters, self.w_row, c.taps, c.columns_of_y, self.packed)
+        kernels.pack(Maps(filters, self.w_row), c.columns_of_y, self.packed)
 
-    def forward(
-        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
-    ) -> None:
+    def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         c = self.convolution
         kernels.forward(
-            x, self.x_row, n * c.pixels, c.taps, self.packed, y, self.y_row, c.columns_of_y, biases, floor, scratch[1],
-            self._ahead(piece, 0),
+            Maps(x, self.x_row), n * c.pixels, c.taps, self.packed, Maps(y, self.y_row), c.columns_of_y, post,
+            scratch[1], self._prefetched(micro_batch, 0),
         )  # fmt: skip
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
     ) -> None:
-        c, (x_row, x_col) = self.convolution, self.x_again
+        c = self.convolution
         if not (c.x_panels and c.dy_panels):
-            super().filter_gradient(n, x, dy, dw, dbias, scratch[0], piece)
+            super().filter_gradient(n, x, dy, dw, dbias, scratch[0], micro_batch)
             return
         kernels.filter_gradient(
-            x, x_row, c.x_panels.width, x_col, c.taps, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y, dw,
-            self.w_row, self.zeros, piece.fresh, scratch[1], self._ahead(piece, 0), self._ahead(piece, 1),
+            Matrix(x, *self.x_again), c.x_panels.width, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y,
+            Maps(dw, self.w_row), self.no_post.biases, micro_batch.accumulate, scratch[1],
+            self._prefetched(micro_batch, 0), self._prefetched(micro_batch, 1),
         )  # fmt: skip

@@ -15,6 +15,7 @@ from ...engine.weights import Weights
 from ...engine.workspace import Workspace
 from ...kernels import activation as activation_kernels
 from ...kernels import conv_depthwise, conv_direct
+from ...kernels.maps import Lines, Maps, PostOps
 from ...typing import Array, Gradients
 from ..epilogue import NOTHING, Epilogue
 from .algorithm import Convolution
@@ -52,22 +53,22 @@ class TransposedConvolutionOp(Op):
         )  # fmt: skip
         self.algorithm = (Direct if self.part.groups == 1 else Grouped)(convolution)
         self.dtype, self.filters = plan.dtype, (convolution.taps, x.pitch, x.channels)
-        self.zeros = aligned_zeros(max(x.pitch, y.pitch), plan.dtype)
-        self.none = plan.dtype.type(-np.inf)
-        self.floor = plan.dtype.type(self.epilogue.clamp_min)
+        self.no_post = PostOps(aligned_zeros(max(x.pitch, y.pitch), plan.dtype), plan.dtype.type(-np.inf))
+        self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
         self.height, self.width, self.pitch = y.height, y.width, y.pitch
-        self.y_row, self.dy_row = y.line_table(plan.images), dy and dy.line_table(plan.images)
+        self.y_row, self.dy_row = y.line_table(plan.images), (dy or y).line_table(plan.images)
         self.no_taps = np.zeros(0, np.int32)
 
     def allocate(self, plan: Plan) -> Saved:
-        return Saved(self.algorithm.allocate(), aligned_zeros(self.zeros.size, self.dtype))
+        return Saved(self.algorithm.allocate(), aligned_zeros(self.no_post.biases.size, self.dtype))
 
     def prepare(self) -> None:
         self.algorithm.pack(self.weights._values("filters", self.dtype))
-        self.biases = self.weights._values("biases", self.dtype) if self.part.bias else self.zeros
+        biases = self.weights._values("biases", self.dtype) if self.part.bias else self.no_post.biases
+        self.post = PostOps(biases, self.clamp_min)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        self.algorithm.transposed(n, workspace.values[self.x], self.biases, self.floor, workspace.values[self.y])
+        self.algorithm.transposed(n, workspace.values[self.x], self.post, workspace.values[self.y])
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         kept, x = workspace.saved[self.index], workspace.values[self.x]
@@ -76,22 +77,21 @@ class TransposedConvolutionOp(Op):
         lines, dw = n * self.height, gradients["filters"]
         if self.epilogue.rectifies:
             activation_kernels.relu_backward(
-                workspace.values[self.y], self.y_row, dy, self.dy_row, dy, self.dy_row, lines, self.width * self.pitch,
-                False,
+                Maps(workspace.values[self.y], self.y_row), Maps(dy, self.dy_row), Maps(dy, self.dy_row), lines,
+                self.width * self.pitch, False,
             )  # fmt: skip
         if self.part.bias and self.weights._trains("biases"):
             # A depthwise filter gradient without taps is the sum over the pixels.
-            dbias = gradients["biases"]
+            dbias, pixels = gradients["biases"], Lines(dy, self.dy_row, self.pitch)
             conv_depthwise.clear(dbias, dbias.size)
             conv_depthwise.filter_gradient(
-                dy, self.dy_row, self.pitch, self.no_taps, 0, dy, self.dy_row, self.pitch, lines, self.width,
-                self.pitch, dw, self.no_taps, dbias,
-            )  # fmt: skip
+                pixels, self.no_taps, pixels, lines, self.width, self.pitch, Maps(dw, self.no_taps), dbias
+            )
         if self.weights._trains("filters"):
             self.algorithm.filter_gradient(n, dy, x, dw, kept.unused, kept.scratch)
             conv_direct.clear_columns(dw, *self.filters)
         if dx is not None:
-            self.algorithm.forward(n, dy, self.zeros, self.none, dx, kept.scratch)
+            self.algorithm.forward(n, dy, self.no_post, dx, kept.scratch)
 
 
 @dataclass

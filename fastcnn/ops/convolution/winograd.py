@@ -9,17 +9,18 @@ import numpy as np
 
 from ...engine.arrays import aligned_zeros, as_table
 from ...engine.layout import Halo, Layout
-from ...jit.target import vector_set
+from ...jit.target import COMMON, vector_set
 from ...kernels import conv_winograd, winograd_products
+from ...kernels.maps import Maps, Patches, Points, Pooling, PostOps
 from ...typing import Array, IntArray
 from ..window import Pair, Window
-from .algorithm import WHOLE, Algorithm, Convolution, Piece
+from .algorithm import WHOLE, Algorithm, Convolution, MicroBatch
 
-CACHED = 61440  # numbers of transformed input and output of one block of tiles: they stay in the second-level cache
+# Numbers of transformed input and output of one block of tiles: nearly half of the second-level cache.
+CACHED = COMMON.second * 15 // 32 // 4
 FEWEST = 36  # tiles of a block: fewer would not repay the loads of the filters
 
-# What stands for `every`, `winners` and `window` where nothing is pooled.
-NO_POOLING = False, np.zeros(0, np.uint8), np.zeros(0, np.int32)
+NO_POOLING = Pooling(False, np.zeros(0, np.uint8), np.zeros(0, np.int32))
 
 
 class Winograd(Algorithm):
@@ -57,7 +58,6 @@ class Winograd(Algorithm):
         super().__init__(convolution)
         c, tile, points = convolution, self.tile, points_of(self.tile)
         v, h = c.window.vertical, c.window.horizontal
-        self.none = c.dtype.type(-np.inf)
         self.tiles = Tiles(tile, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
         self.window: IntArray = np.zeros(0, np.int32)
         if c.pooled:
@@ -92,40 +92,38 @@ class Winograd(Algorithm):
     def pack(self, filters: Array) -> None:
         c = self.convolution
         shape = c.channels, c.y.pitch
-        conv_winograd.transform_filters(self.tile, filters, self.tap, *shape, self.u)
+        conv_winograd.transform_filters(self.tile, Maps(filters, self.tap), *shape, self.u)
         if c.dx and self.back:
-            conv_winograd.transform_filters(self.tile, filters, self.flipped_tap, *shape, self.u_flipped)
+            conv_winograd.transform_filters(self.tile, Maps(filters, self.flipped_tap), *shape, self.u_flipped)
             winograd_products.transpose_points(
-                points_of(self.tile), self.u_flipped, self.u_row, c.channels, c.filters, c.y.pitch, c.dx.pitch,
+                points_of(self.tile), Maps(self.u_flipped, self.u_row), c.channels, c.filters, c.y.pitch, c.dx.pitch,
                 self.u_back,
             )  # fmt: skip
 
-    def forward(
-        self, n: int, x: Array, biases: Array, floor: Any, y: Array, scratch: Any, piece: Piece = WHOLE
-    ) -> None:
+    def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         t = self.tiles
-        t.forward(n, x, self.u, scratch, biases, floor, y, t.y_pixel)
+        t.forward(n, x, self.u, scratch, post, Maps(y, t.y_pixel))
 
     def forward_pool(
-        self, n: int, x: Array, biases: Array, floor: Any, every: bool, y: Array, winners: Array, scratch: Any
+        self, n: int, x: Array, post: PostOps, y: Array, ties_all: bool, argmax: Array, scratch: Any
     ) -> None:
-        pooling = every, winners, self.window
-        self.tiles.forward(n, x, self.u, scratch, biases, floor, y, self.y_row, pooling)
+        pooling = Pooling(ties_all, argmax, self.window)
+        self.tiles.forward(n, x, self.u, scratch, post, Maps(y, self.y_row), pooling)
 
-    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, piece: Piece = WHOLE) -> None:
+    def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         t = self.back
         assert t is not None
-        t.forward(n, dy, self.u_back, scratch, t.zeros, self.none, dx, t.y_pixel)
+        t.forward(n, dy, self.u_back, scratch, t.no_post, Maps(dx, t.y_pixel))
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, piece: Piece = WHOLE
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
     ) -> None:
         c, t = self.convolution, self.tiles
         v, w, du = scratch
         conv_winograd.filter_gradient(
-            self.tile, x, t.x_tile, t.x.row_size, t.x.pitch, v, t.v_plane, t.point_col, t.tile_col, c.channels,
-            dy, self.dy_pixel, w, t.m_plane, c.y.pitch, t.block, n * t.per_image, t.zeros,
-            du, self.du_row, dw, dbias,
+            self.tile, t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy, self.dy_pixel),
+            Points(w, t.m_row, t.m_plane), c.y.pitch, n * t.per_image, t.no_post.biases, Maps(du, self.du_row), dw,
+            dbias,
         )  # fmt: skip
 
 
@@ -141,7 +139,7 @@ class Tiles:
     def __init__(
         self, tile: int, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int
     ) -> None:
-        self.tile, self.x, self.y, self.channels = tile, x, y, channels
+        self.tile, self.x, self.y = tile, x, y
         points = points_of(tile)
         rows, columns = -(-size[0] // tile), -(-size[1] // tile)
         self.per_image = rows * columns
@@ -161,7 +159,7 @@ class Tiles:
         # The same transformed input, read the other way round: rows are channels, columns are tiles.
         self.point_col = as_table(point * self.v_plane + np.arange(channels)[None, :])
         self.tile_col = as_table(np.arange(self.block) * x.pitch)
-        self.zeros = aligned_zeros(y.pitch, c.dtype)
+        self.no_post = PostOps(aligned_zeros(y.pitch, c.dtype), c.dtype.type(-np.inf))
 
     def forward(
         self,
@@ -169,19 +167,21 @@ class Tiles:
         x: Array,
         u: Array,
         scratch: tuple[Array, ...],
-        biases: Array,
-        floor: Any,
-        y: Array,
-        y_row: IntArray,
-        pooling: tuple[bool, Array, IntArray] = NO_POOLING,
+        post: PostOps,
+        y: Maps,
+        pooling: Pooling = NO_POOLING,
     ) -> None:
         """Compute the tiles of `n` images, with the transformed filters `u`."""
         v, m = scratch[:2]
         conv_winograd.forward(
-            self.tile, x, self.x_tile, self.x.row_size, self.x.pitch, v, self.v_plane, self.v_row, self.col,
-            self.channels, u, m, self.m_plane, self.m_row, self.y.pitch, self.block, n * self.per_image, self.zeros,
-            biases, floor, y, y_row, *pooling,
+            self.tile, self.patches(x), Points(v, self.v_row, self.v_plane), self.col, u,
+            Points(m, self.m_row, self.m_plane), self.y.pitch, n * self.per_image, self.no_post.biases, post, y,
+            pooling,
         )  # fmt: skip
+
+    def patches(self, x: Array) -> Patches:
+        """Return the patches of the tiles in the maps `x`."""
+        return Patches(x, self.x_tile, self.x.row_size, self.x.pitch)
 
 
 def points_of(tile: int) -> int:
