@@ -2,9 +2,9 @@
 How exact convolutions are
 ==========================
 
-The same convolution by each algorithm, in single precision, against double precision: Winograd's algorithms need
-fewer products, and round more. The grey line is what the rounding of a plain sum of that many products may amount to
-at most.
+The same convolution by each algorithm, in single precision, against double precision. Winograd's F(4 x 4, 3 x 3)
+rounds about twice as much as the direct sum; F(2 x 2, 3 x 3), which needs less products, no more than that. The grey
+line is what the rounding of a plain sum of that many products may amount to at most.
 """
 
 import matplotlib.pyplot as plt
