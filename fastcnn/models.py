@@ -177,6 +177,10 @@ def mini(input_shape: Shape = (1, 28, 28), num_classes: int = 10) -> Sequential:
     Sequential
         Not built yet; it ends in logits.
 
+    See Also
+    --------
+    compact : A network for small images and little time.
+
     Examples
     --------
     >>> from fastcnn import models

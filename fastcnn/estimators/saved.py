@@ -29,6 +29,7 @@ KINDS: dict[str, type[BaseCNN]] = {"CNNClassifier": CNNClassifier, "CNNRegressor
 TABLE: Table = {**network.TABLE, "EarlyStopping": EarlyStopping}
 # What stands in a file under a name of its own; all other attributes that a fit has left, by their names.
 APART = ("model_", "history_", "_reading", "_scaler", "_dtype", "_trainer", "_settings")
+DEFAULTS = ("temperature_",)  # fitted attributes that the class has too, for estimators of former versions
 PAUSED = ("steps", "epochs", "learning_rate", "state")
 
 
@@ -81,7 +82,8 @@ def restorer(kind: str) -> Callable[[Any, Decoder], BaseCNN]:
         decoder.table = TABLE
         estimator = _estimator(KINDS[kind], field(description, "parameters", dict), decoder)
         for name, value in field(description, "fitted", dict).items():
-            if not name.isidentifier() or name.startswith("__") or hasattr(type(estimator), name):
+            taken = hasattr(type(estimator), name) and name not in DEFAULTS
+            if not name.isidentifier() or name.startswith("__") or taken:
                 raise StorageError(f"fitted: {name[:80]!r} is no attribute of a fitted {kind}")
             setattr(estimator, name, decoder.decode(value, name))
         estimator.model_ = network.restore(description, decoder)
