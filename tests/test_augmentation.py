@@ -200,3 +200,11 @@ def test_features_are_no_images():
 
 def test_repr_tells_what_was_chosen():
     assert repr(Augmentation(shift=2, fill=1)) == "Augmentation(shift=2, fill=1.0)"
+
+
+@pytest.mark.parametrize("alpha", [2.0, 540.0, 1e5, 1e12])
+def test_mixup_of_any_alpha_has_shares_about_a_half(alpha):
+    _, share = Augmentation(mixup=alpha)._partners(np.arange(4000), (0, 0), 4000)
+    assert np.isfinite(share).all()
+    assert share.mean() == pytest.approx(0.5, abs=0.02)
+    assert share.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1, abs=1e-8)

@@ -336,3 +336,19 @@ def test_the_real_files(name):
     assert (found.X.shape, found.X_test.shape) == ((60000, 1, 28, 28), (10000, 1, 28, 28))
     assert np.bincount(found.y).sum() == 60000
     assert set(found.y) == set(found.y_test) == set(range(10))
+
+
+def test_an_empty_folder_and_a_single_class_are_warned_of(tmp_path):
+    from fastcnn.data.images import image_classes
+
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "1.png").touch()
+    with (
+        pytest.warns(UserWarning, match="no images in b, c"),
+        pytest.warns(UserWarning, match="all images are of one class, a"),
+    ):
+        assert image_classes(tmp_path) == ["a"]
+    (tmp_path / "b" / "1.png").touch()
+    (tmp_path / "c" / "1.png").touch()
+    assert image_classes(tmp_path) == ["a", "b", "c"]

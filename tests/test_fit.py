@@ -293,3 +293,10 @@ def test_no_layer_is_held_still_in_silence():
     with pytest.raises(AttributeError, match="MaxPool2D: training: read-only in a part of a built model"):
         one.model.layers[2].training = False
     assert weights(one) == weights(other)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64])
+def test_a_seed_that_is_none_is_said(seed):
+    built = network().build((1, 8, 8), random_state=0)
+    with pytest.raises(ValueError, match=r"Trainer: random_state: expected an int of at least 0, below .*; got"):
+        Trainer(built, random_state=seed).fit(np.zeros((4, 1, 8, 8)), np.zeros(4, int), epochs=1, batch_size=2)

@@ -274,7 +274,10 @@ def _beta_quantiles(alpha: float, points: int = 4097) -> tuple[Array, Array]:
     """
     p = min(alpha, 1.0)
     t = np.arange(points) * (float(exact.power(0.5, p)) / (points - 1))
-    density = exact.power(t, alpha / p - 1) * exact.power(1 - exact.power(t, 1 / p), alpha - 1)
+    if alpha > 1:  # divided by its maximum: a small number to a high power is 0
+        density = exact.power(4 * t * (1 - t), alpha - 1)
+    else:
+        density = exact.power(t, alpha / p - 1) * exact.power(1 - exact.power(t, 1 / p), alpha - 1)
     total = np.array([*accumulate(((density[1:] + density[:-1]) / 2).tolist(), initial=0.0)])
     return total * (0.5 / total[-1]), t
 

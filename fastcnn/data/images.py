@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..typing import Array, IntArray
-from .files import DataError, check_claim, opened
+from .files import DataError, check_claim, opened, shown
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".webp"}
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP")
@@ -90,9 +90,17 @@ def _room(folder: Path, headers: list[Header], shape: tuple[int, ...], deep: boo
 
 def image_classes(folder: Path) -> list[str]:
     """Return the names of the folders in which there are images, in order."""
-    names = sorted(path.name for path in _shown(folder) if path.is_dir() and _image_files(path))
+    folders = [path for path in _shown(folder) if path.is_dir()]
+    names = sorted(path.name for path in folders if _image_files(path))
     if not names:
         raise DataError(folder, "expected a folder for each class, with images in it; found none")
+    empty = [path.name for path in folders if path.name not in names]
+    if empty:
+        warnings.warn(f"{shown(folder)}: no images in {', '.join(empty)}: no class is made of that", stacklevel=2)
+    if len(names) == 1:
+        warnings.warn(
+            f"{shown(folder)}: all images are of one class, {names[0]}: there is nothing to tell", stacklevel=2
+        )
     return names
 
 

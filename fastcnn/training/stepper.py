@@ -196,6 +196,10 @@ class Stepper:
 
     def _draw_seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
+            if not 0 <= self.random_state < 1 << 64:
+                raise ValueError(
+                    f"Trainer: random_state: expected an int of at least 0, below 2⁶⁴; got {self.random_state}"
+                )
             return int(self.random_state)
         return checks.draw_seed(self.random_state, 2**31 - 1)
 
