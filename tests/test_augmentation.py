@@ -97,7 +97,7 @@ def test_mixup_of_numbers_mixes_numbers():
     """Whole numbers that are no classes, as of a regression, are not made one-hot."""
     x, y, changes = image_set(8, (1, 4, 4)), np.arange(8) * 10, Augmentation(mixup=1.0)
     trainer = Trainer(Sequential([Flatten(), Dense(1)]), "mean_squared_error", SGD(1e-9), random_state=0)
-    source = _feed(trainer, x, y, 8, None, changes)
+    source = _feed(trainer, x, y, 8, None, changes, drop_last=False)
     order = epoch_order(0, 0, 8)
     (batch,) = source.batches(0)
     partner, share = changes._partners(order, (0, 0), 8)
