@@ -349,3 +349,17 @@ def test_a_pickle_has_no_communicator():
 def test_what_is_no_communicator_is_refused(wrong):
     with pytest.raises(TypeError, match=r"communicator: expected a communicator of mpi4py, such as MPI\.COMM_WORLD"):
         Trainer(network(), communicator=wrong)
+
+
+@pytest.mark.filterwarnings("ignore:Maximum iterations")
+@pytest.mark.parametrize("kind", [fastcnn.CNNClassifier, fastcnn.CNNRegressor])
+def test_estimators_on_ranks(kind):
+    X, y = samples()
+
+    def train(ranks=None):
+        found = kind(max_iter=2, early_stopping=True, random_state=0, communicator=ranks).fit(X, y)
+        return found.model_.digest(), found.loss_curve_, found.validation_scores_
+
+    assert on_ranks(2, train) == [train()] * 2
+    with pytest.raises(ValueError, match="random_state: expected an int with a communicator"):
+        kind(communicator=object()).fit(X, y)

@@ -68,6 +68,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
         "callbacks": [list, tuple, None],
+        "communicator": "no_validation",  # a Trainer looks at it
     }
 
     temperature_: float = 1.0  # of estimators from former versions
@@ -234,6 +235,8 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
 
     def _begin(self, samples: Samples) -> None:
         """Make a new model."""
+        if self.communicator is not None and self.random_state is None:
+            raise ValueError("random_state: expected an int with a communicator: all ranks begin alike; got None")
         generator = check_random_state(self.random_state)
         images, strips, name = samples.images, self._strips, type(self).__name__
         self._scaler = Scaler(images, samples.weight, strips=strips, missing=self.missing_values, signals=self._signal)
@@ -328,7 +331,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             schedule = copy.deepcopy(schedule)  # it may learn from the epochs, and a parameter stays as it is
         return Trainer(
             self.model_ if model is None else model, self._loss(), self._optimizer(), threads,
-            random_state=self._seed, schedule=schedule,
+            random_state=self._seed, schedule=schedule, communicator=self.communicator,
         )  # fmt: skip
 
     def _optimizer(self) -> Optimizer:

@@ -95,6 +95,9 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     callbacks : list of Callback, optional
         fastcnn's own. Those of scikit-learn's protocol, from its version 1.9 on, are set by `set_callbacks`; each epoch
         is a task to them.
+    communicator : mpi4py.MPI.Comm, optional
+        The ranks that `fit` trains on together, with the bits of one, such as `MPI.COMM_WORLD`; see `Trainer`. All make
+        the same calls, with an int as `random_state`. A clone has it too: cross-validation then runs on all ranks.
 
     Attributes
     ----------
@@ -179,6 +182,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         n_jobs: int | None = None,
         verbose: bool | int = False,
         callbacks: Sequence[Callback] | None = None,
+        communicator: object | None = None,
     ) -> None:
         self.layers = layers
         self.input_shape = input_shape
@@ -202,6 +206,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.callbacks = callbacks
+        self.communicator = communicator
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
