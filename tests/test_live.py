@@ -434,6 +434,22 @@ def test_the_learning_rate_and_back_to_the_schedule():
         until(lambda: made.optimizer.learning_rate != 0.125)
 
 
+def test_a_fit_that_keeps_a_checkpoint_keeps_its_rate(tmp_path):
+    answers = []
+
+    class Asks(fastcnn.Callback):
+        def batch(self, run):
+            if run.step == 2:
+                answers.append(Visitor(page).ask("POST", "control", {"action": "rate", "value": 0.5}))
+
+    with LivePage() as page:
+        path = tmp_path / "run.safetensors"
+        for epochs in (2, 2):  # the second reads the file of the first
+            trainer().fit(X, y, epochs=epochs, batch_size=20, callbacks=[page, Asks()], checkpoint=path, verbose=0)
+    ((answer, words),) = answers
+    assert (answer.status, words[:29]) == (409, b"the learning rate stays: this")
+
+
 def test_a_page_that_closes_lets_a_paused_training_go_on():
     with underway() as (made, page, visitor):
         visitor.post("control", action="pause")

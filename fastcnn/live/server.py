@@ -300,6 +300,10 @@ class _Handler(BaseHTTPRequestHandler):
             command["value"] = float(value)
         if self._studio.state not in ("training", "paused"):
             raise RefusedError(HTTPStatus.CONFLICT, "no training goes on")
+        run = self._studio.run
+        if action == "rate" and run is not None and run._kept:
+            words = "the learning rate stays: this fit keeps a checkpoint, from which its own schedule goes on"
+            raise RefusedError(HTTPStatus.CONFLICT, words)
         self._studio.ask(command)
         self._json({})
 

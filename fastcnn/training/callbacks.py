@@ -39,6 +39,7 @@ class Run:
     def __init__(self, trainer: Stepper, history: History) -> None:
         self.trainer, self.history = trainer, history
         self._interrupts: Interrupts | None = None
+        self._kept = False  # whether a checkpoint is written, from which the same settings go on
         self.epoch = self.step = self.images = 0
         self.loss = self.accuracy = math.nan
 

@@ -99,7 +99,7 @@ def fit(
         check_fit(trainer, ranks, feed, validation, callbacks, epochs, checkpoint)
     quiet = not verbose or (ranks is not None and ranks.rank > 0)
     with _interrupts(ranks) as interrupts, progress(steps, quiet=quiet) as shown:
-        run._interrupts = interrupts
+        run._interrupts, run._kept = interrupts, file is not None
         for callback in callbacks:
             callback.begin(run)
         tally = Tally(trainer.epochs) if file is None else file.resume(run, feed, validation, callbacks)
