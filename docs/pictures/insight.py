@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from fastcnn import CNNClassifier, Conv2D, Dense, Flatten, MaxPool2D, ReLU
+from fastcnn import SGD, CNNClassifier, Conv2D, CrossEntropy, Dense, Flatten, MaxPool2D, ReLU
 from fastcnn.data import hold_out, load_digits
 from fastcnn.display import FeatureMapsDisplay, FiltersDisplay, MistakesDisplay, SaliencyDisplay, TrainingCurveDisplay
 
@@ -20,7 +20,8 @@ def displays():
     """Return the pictures by name, of one network that has learned to read digits."""
     X, X_test, y, y_test = hold_out(*load_digits())
     layers = [Conv2D(8, 3, padding=1), ReLU(), MaxPool2D(2), Conv2D(16, 3, padding=1), ReLU(), Flatten(), Dense(10)]
-    classifier = CNNClassifier(layers, max_iter=8, random_state=0).fit(X, y, X_val=X_test, y_val=y_test)
+    how = {"loss": CrossEntropy(), "solver": SGD(0.05, momentum=0.9), "schedule": "one_cycle", "batch_size": 32}
+    classifier = CNNClassifier(layers, max_iter=8, random_state=0, **how).fit(X, y, X_val=X_test, y_val=y_test)
     return {
         "curves": TrainingCurveDisplay.from_estimator(classifier),
         "filters": FiltersDisplay.from_estimator(classifier),
