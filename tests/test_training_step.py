@@ -73,6 +73,7 @@ def test_integer_classes_of_any_kind(kind):
 def test_a_step_that_is_one_call_has_the_bits_of_its_parts(shards, threads, clip_norm, monkeypatch):
     """Convolutions, batch norms, dropout, averages; with clipping something is settled on the way."""
     monkeypatch.setattr(fastcnn.training.step, "SHARD_WORK", 20e6 if shards == 1 else 1e3)
+    monkeypatch.setattr(fastcnn.training.step, "ROW_WORK", 0)
     x, y, results = np.random.default_rng(0).random((6, 1, 8, 8), np.float32), np.arange(6) % 3, []
     for whole in (True, False):
         if not whole:
