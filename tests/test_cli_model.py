@@ -170,6 +170,7 @@ def test_evaluate_knows_classes_by_their_names(saved, tmp_path, capsys):
     (folder / "dark").rename(folder / "bright")  # of another number, and darker than bright ones should be
     for file in (folder / "x").iterdir():
         file.unlink()
+    (folder / "x").rmdir()
     assert main(["evaluate", path, str(folder), "--json"]) == 0
     known = json.loads(capsys.readouterr().out)
     assert (known["images"], known["classes"]["bright"]["images"]) == (5, 5)
