@@ -345,3 +345,11 @@ def test_every_option_says_its_default_and_every_verb_writes_json():
             if action.required:
                 continue
             assert re.search(r"\([^()]+\)|\(the default\)|default: ", action.help), f"{name} {action.option_strings}"
+
+
+def test_a_folder_of_one_class_is_said_when_it_is_trained_on(tmp_path, capsys):
+    folder = pictures(tmp_path / "images", counts=(12, 1))
+    (folder / NAMES[1] / "0.png").unlink()
+    (folder / NAMES[1]).rmdir()
+    assert main(["train", str(folder), "--model", "digits_default", "--epochs", "1", "--quiet"]) == 0
+    assert "all images are of one class: there is nothing to tell apart" in capsys.readouterr().err

@@ -338,16 +338,13 @@ def test_the_real_files(name):
     assert set(found.y) == set(found.y_test) == set(range(10))
 
 
-def test_an_empty_folder_and_a_single_class_are_warned_of(tmp_path):
+def test_an_empty_folder_is_warned_of(tmp_path):
     from fastcnn.data.images import image_classes
 
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
     (tmp_path / "a" / "1.png").touch()
-    with (
-        pytest.warns(UserWarning, match="no images in b, c"),
-        pytest.warns(UserWarning, match="all images are of one class, a"),
-    ):
+    with pytest.warns(UserWarning, match="no images in b, c"):
         assert image_classes(tmp_path) == ["a"]
     (tmp_path / "b" / "1.png").touch()
     (tmp_path / "c" / "1.png").touch()

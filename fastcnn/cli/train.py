@@ -236,6 +236,8 @@ def _train_by_plan(options: argparse.Namespace, path: str, began: float) -> None
     plan = _plan(options)
     found = dataset(path, options.size, options.max_bytes)
     parts = split(found, options.validation)
+    if (parts[1] == parts[1][0]).all():
+        print(f"fastcnn train: {path}: all images are of one class: there is nothing to tell apart", file=sys.stderr)
     if options.live is None:
         _train_parts(options, plan, found.classes, parts, began, None)
         return

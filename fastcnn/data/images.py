@@ -97,10 +97,6 @@ def image_classes(folder: Path) -> list[str]:
     empty = [path.name for path in folders if path.name not in names]
     if empty:
         warnings.warn(f"{shown(folder)}: no images in {', '.join(empty)}: no class is made of that", stacklevel=2)
-    if len(names) == 1:
-        warnings.warn(
-            f"{shown(folder)}: all images are of one class, {names[0]}: there is nothing to tell", stacklevel=2
-        )
     return names
 
 
