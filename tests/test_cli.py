@@ -164,7 +164,10 @@ def test_the_installed_command_is_main():
             "train digits --optimizer magic",
             "--optimizer: expected one of sgd, momentum, adam, adamw, rmsprop, lion, record; got 'magic'",
         ),
-        ("train digits --schedule never", "--schedule: expected one of constant, cosine, one-cycle, step, triangle, exponential"),
+        (
+            "train digits --schedule never",
+            "--schedule: expected one of constant, cosine, one-cycle, step, triangle, exponential",
+        ),
         ("train digits --augment spin", "--augment: expected words of flip, alternating-flip, vertical-flip, shift="),
         ("train digits --augment shift=-2", "--augment: shift: expected an int of at least 0; got -2"),
         ("train digits --augment scale=many", "--augment: scale: expected a number; got 'many'"),
