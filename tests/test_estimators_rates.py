@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from fastcnn import SGD, AdamW, Callback, CNNClassifier, CNNRegressor, Conv2D, MaxPool2D, ReduceOnPlateau, ReLU
+from fastcnn.estimators.base import ABOVE
 
 BOTH = pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
 NAMED = {CNNClassifier: 0.01, CNNRegressor: 0.003}
@@ -58,7 +59,7 @@ RATES = pytest.mark.parametrize(
 @BOTH
 @RATES
 def test_the_rate_of_fit_and_partial_fit(kind, solver, given, expected):
-    expected = expected or NAMED[kind]
+    expected = expected or NAMED[kind] / ABOVE
     model = quick(kind, solver=solver, learning_rate_init=given)
     own = getattr(solver, "learning_rate", None)
     assert rates(model.fit(X, Y)) == [expected]
@@ -111,9 +112,9 @@ def test_partial_fit_heeds_what_is_set_in_between(kind, copied):
     assert rates(model.set_params(learning_rate_init=None).partial_fit(X[:8], Y[:8])) == [0.1]
     assert len(model._trainer.optimizer.get_state()) == len(velocity) > 0
     assert rates(model.set_params(solver=SGD(0.3)).partial_fit(X[:8], Y[:8])) == [0.3]
-    assert rates(model.set_params(solver="adam").partial_fit(X[:8], Y[:8])) == [NAMED[kind]]
+    assert rates(model.set_params(solver="adam").partial_fit(X[:8], Y[:8])) == [NAMED[kind] / ABOVE]
     steps = model._trainer.steps
-    assert rates(model.partial_fit(X[:8], Y[:8])) == [NAMED[kind]]
+    assert rates(model.partial_fit(X[:8], Y[:8])) == [NAMED[kind] / ABOVE]
     assert model._trainer.steps == steps + 1
 
 

@@ -118,6 +118,13 @@ def test_partial_fit_after_fit(kind):
         model.set_params(early_stopping=True).partial_fit(X, Y)
 
 
+def test_a_few_of_the_samples_of_fit_do_no_harm():
+    """The rate of a schedule's height took a network from 100 to 50 % by a pass over a few samples."""
+    model = quick(CNNClassifier, max_iter=20).fit(X, Y)
+    model.partial_fit(X[:40], Y[:40])
+    assert model.score(X, Y) > 0.95
+
+
 @BOTH
 def test_a_warm_start_goes_on(kind):
     model = quick(kind, warm_start=True).fit(X, Y)

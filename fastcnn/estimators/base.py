@@ -40,6 +40,9 @@ from .scaling import Scaler
 from .settling import settle
 from .watching import CallbackSupportMixin, Curves, Tasks, tasks, watched
 
+# Highest rates of schedules, by those at which a training goes on and on: at the highest itself, and with moments that
+# begin anew, four batches of a fitted network's own samples took it from 99.7 to 47 %.
+ABOVE = 5.0
 ENOUGH = 2000  # samples below which "auto" takes more epochs, so that the steps fall with the square root alone
 
 
@@ -323,19 +326,25 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
     def _new_trainer(
         self, steps: int, threads: int | None = None, *, constant: bool = False, model: Sequential | None = None
     ) -> Trainer:
-        schedule = "constant" if constant else self.schedule
+        schedule, rate = "constant" if constant else self.schedule, self._rate
         if isinstance(schedule, str):
+            if schedule == "constant" and self._chooses_rate:
+                rate /= ABOVE
             schedules = {"one_cycle": OneCycle, "cosine": CosineDecay}
             schedule = schedules[schedule](self._rate, steps) if schedule in schedules else None
         elif isinstance(schedule, Schedule):
             schedule = copy.deepcopy(schedule)  # it may learn from the epochs, and a parameter stays as it is
         return Trainer(
-            self.model_ if model is None else model, self._loss(), self._optimizer(), threads,
+            self.model_ if model is None else model, self._loss(), self._optimizer(rate), threads,
             random_state=self._seed, schedule=schedule, communicator=self.communicator,
         )  # fmt: skip
 
-    def _optimizer(self) -> Optimizer:
-        rate = self._rate
+    @property
+    def _chooses_rate(self) -> bool:
+        """Whether nobody has given a learning rate."""
+        return self.learning_rate_init is None and not isinstance(self.solver, Optimizer)
+
+    def _optimizer(self, rate: float) -> Optimizer:
         if isinstance(self.solver, Optimizer):
             optimizer = copy.deepcopy(self.solver)
             optimizer.learning_rate = rate

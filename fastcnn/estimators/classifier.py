@@ -49,7 +49,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     solver : {"adamw", "adam", "sgd"} or Optimizer
         "sgd" has Nesterov's momentum 0.9. An optimizer is copied, never changed; its weight decay is its own.
     learning_rate_init : float, optional
-        The highest, with a schedule. If not given, that of an optimizer is its own, that of a solver by name 0.01.
+        The highest, with a schedule. If not given, that of an optimizer is its own, that of a solver by name 0.01, and
+        0.002 where it is constant.
     schedule : {"one_cycle", "cosine", "constant"} or function of the step
         The first two end at the last epoch. With "constant" the training ends once the loss has not improved by `tol`
         for `n_iter_no_change` epochs. A function says the rate by itself. `partial_fit` takes no schedule.
