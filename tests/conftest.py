@@ -1,6 +1,7 @@
 """Every test begins alike; and guarded buffers for those of kernels."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -9,6 +10,10 @@ import fastcnn
 from tests.guards import Guards
 from tests.processes import SETTINGS
 from tests.vector_sets import report
+
+# A process of several that share out the suite ignores Ctrl-C, which some tests send to themselves.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests say themselves how many threads they want; where they do not, all processors, whatever BLAS is limited to.
 os.environ["FASTCNN_NUM_THREADS"] = SETTINGS["FASTCNN_NUM_THREADS"]

@@ -58,6 +58,15 @@ def is_protected(array: np.ndarray) -> bool:
     return isinstance(base.obj if isinstance(base, memoryview) else base, _Pages)
 
 
+def arrays_of(arguments: tuple[Any, ...]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the arrays among a kernel's arguments and in their records, and where each stands."""
+    for place, argument in enumerate(arguments):
+        if isinstance(argument, np.ndarray):
+            yield str(place), argument
+        elif isinstance(argument, tuple):
+            yield from ((f"{place}.{inside}", array) for inside, array in arrays_of(argument))
+
+
 @contextmanager
 def protected_engine(side: str) -> Iterator[None]:
     """Let the engine allocate each array between protected pages; AssertionError if a kernel gets another one."""
@@ -71,8 +80,8 @@ def protected_engine(side: str) -> Iterator[None]:
     call = Kernel.__call__
 
     def checked(kernel: Kernel, *arguments: Any) -> None:
-        for place, argument in enumerate(arguments):
-            if isinstance(argument, np.ndarray) and argument.size and not is_protected(argument):
+        for place, array in arrays_of(arguments):
+            if array.size and not is_protected(array):
                 raise AssertionError(f"{kernel.family}.{kernel.name}: argument {place} is not from engine.arrays")
         call(kernel, *arguments)
 

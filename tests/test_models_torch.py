@@ -33,13 +33,24 @@ class TorchResidual(nn.Module):  # noqa: D101
         return y + short
 
 
+class Times(nn.Module):
+    """PyTorch's twin of a `Scale` that only multiplies."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+
 def row(chain):
     return nn.Sequential(*(twin(layer) for layer in chain))
 
 
 def twin(layer):
     """Return PyTorch's twin of a built layer, with its parameters."""
-    kind, shape = layer.name, layer.input_shape
+    kind, shape = type(layer).__name__, layer.input_shape
     if isinstance(layer, Residual):
         return TorchResidual(layer)
     if kind in ("Conv2D", "DepthwiseConv2D"):
@@ -48,18 +59,23 @@ def twin(layer):
         arguments = {"stride": layer.stride, "padding": layer.padding, "groups": groups, "bias": layer.bias}
         module = nn.Conv2d(shape[0], outputs, layer.filter_size, **arguments)
     elif kind == "Dense":
-        module = nn.Linear(*layer.weights.shape)
+        module = nn.Linear(*layer.weights.shape, bias=layer.bias)
     elif kind == "BatchNorm":
         module = nn.BatchNorm2d(shape[0], layer.epsilon, layer.momentum)
+        module.weight.requires_grad_(layer.scale)
     else:
         return {
             "ReLU": nn.ReLU,
             "MaxPool2D": lambda: nn.MaxPool2d(layer.pool_size, layer.stride),
             "GlobalAvgPool2D": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
             "Flatten": nn.Flatten,
+            "GELU": lambda: nn.GELU("tanh" if layer.approximate else "none"),
+            "Scale": lambda: Times(layer.factor),
         }[kind]()
     for name, value in layer.parameters.items():
-        getattr(module, NAMES[name]).data.copy_(torch.from_numpy((value.T if name == "weights" else value).copy()))
+        parameter = getattr(module, NAMES[name])
+        parameter.data.copy_(torch.from_numpy((value.T if name == "weights" else value).copy()))
+        parameter.requires_grad_(layer.trainable is True or name in (layer.trainable or ()))
     return module
 
 

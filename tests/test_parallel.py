@@ -137,7 +137,7 @@ def test_the_limit_is_what_a_process_uses():
         "assert [fastcnn.CNNClassifier(n_jobs=n_jobs)._threads for n_jobs in (None, 5, -1)] == [3, 5, 16]\n"
         "asked = []\n"
         "parallel.run = lambda n, task, threads: [asked.append(threads), *(task(i, 0) for i in range(n))]\n"
-        "fastcnn.training.step.SHARD_WORK = 1\n"
+        "fastcnn.training.step.SHARD_WORK, fastcnn.training.step.ROW_WORK = 1, 0\n"
         "x, y = np.ones((4, 3), np.float32), [0, 1, 0, 1]\n"
         "for threads in (None, 2):\n"
         "    fastcnn.Trainer(fastcnn.Sequential([fastcnn.Dense(2)]), threads=threads).step(x, y)\n"
@@ -174,6 +174,7 @@ def test_the_chosen_number_is_what_a_step_uses(monkeypatch):
 
     monkeypatch.setattr(parallel, "run", watched)
     monkeypatch.setattr(fastcnn.training.step, "SHARD_WORK", 1)
+    monkeypatch.setattr(fastcnn.training.step, "ROW_WORK", 0)
     model, x, y = fastcnn.Sequential([fastcnn.Dense(2)]), np.ones((4, 3), np.float32), [0, 1, 0, 1]
     for chosen, own, used in ((3, None, 3), (3, 2, 2), (1, None, 1)):
         fastcnn.set_num_threads(chosen)

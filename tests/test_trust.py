@@ -221,7 +221,7 @@ def test_a_default_folder_that_is_not_trusted_is_passed_over_in_silence(tmp_path
 
 # Root becomes a user to whom all of this belongs to root; what is imported later is imported before.
 AS_USER = """
-import os, fastcnn.jit.kernel, fastcnn.kernels, llvmlite.binding
+import os, fastcnn.jit.kernel, fastcnn.kernels.maps, llvmlite.binding, numpy.random
 from fastcnn.jit import cache
 cache.source_stamp(cache.processors()[0])
 if os.geteuid() == 0:

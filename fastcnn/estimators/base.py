@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import warnings
 from collections.abc import Iterator
@@ -560,6 +561,13 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         if isinstance(state.get("_trainer"), Trainer):
             state["_trainer"] = Paused(state["_trainer"])
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a state; one of a former version lacks arguments that have come since, which get their defaults."""
+        super().__setstate__(state)
+        for argument in inspect.signature(type(self)).parameters.values():
+            if argument.default is not argument.empty and not hasattr(self, argument.name):
+                setattr(self, argument.name, argument.default)
 
     # What a classifier and a regressor say.
 

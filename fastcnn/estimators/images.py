@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from ..typing import Array, Shape
+from .scaling import Scaler  # noqa: F401 -- where pickles of 0.1.0 look for it
 
 CHANNELS = (1, 2, 3, 4)  # what may be a number of channels where nothing else is said
 SIDE, RATIO = 6, 3  # of rectangles that rows may be: pictures seldom are smaller or longer, tables often are

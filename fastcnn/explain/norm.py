@@ -48,11 +48,15 @@ class Normalised(Loop):
         numbers = {
             "mean": mean, "variance": variance, "epsilon": float(self.layer.epsilon),
             "x̂ = (x − mean) / √(variance + epsilon)": float(self._normalised()[(0, *at)]),
-            "gamma": float(self.parameters["gamma"][index]), "beta": float(self.parameters["beta"][index]),
+            "gamma": self._parameter("gamma", index, 1.0), "beta": self._parameter("beta", index, 0.0),
         }  # fmt: skip
         return self._step(
             "norm", at, FORMULA, terms=(self._input(at),), labels=("input",), numbers=numbers, words=self.words
         )
+
+    def _parameter(self, name: str, index: Position, otherwise: float) -> float:
+        """Return a number of gamma or beta, or what stands for it in a layer that has none."""
+        return float(self.parameters[name][index]) if name in self.parameters else otherwise
 
     def explain_gradient(self, name: str, at: Position) -> Step:
         x_hat = self._normalised()
@@ -93,17 +97,20 @@ class BatchNormalised(Normalised):
     def _forward(self, x: Array) -> Array:
         y = np.empty_like(x)
         for c in range(x.shape[1]):
-            y[:, c] = self.parameters["gamma"][c] * self._by_running(c, x[:, c]) + self.parameters["beta"][c]
+            gamma, beta = self._parameter("gamma", (c,), 1.0), self._parameter("beta", (c,), 0.0)
+            y[:, c] = gamma * self._by_running(c, x[:, c]) + beta
         return y
 
     def _backward(self, x: Array, dL_dy: Array) -> Array:
-        dL_dx, gamma = np.empty_like(x), self.parameters["gamma"]
-        self.gradients = {"gamma": np.zeros(len(gamma)), "beta": np.zeros(len(gamma))}
-        for c in range(x.shape[1]):
-            g = dL_dy[:, c]
-            self.gradients["gamma"][c] = np.sum(g * self._by_running(c, x[:, c]))
-            self.gradients["beta"][c] = np.sum(g)
-            dL_dx[:, c] = gamma[c] * g / np.sqrt(self.parameters["variance"][c] + self.layer.epsilon)
+        dL_dx, channels = np.empty_like(x), range(x.shape[1])
+        for c in channels:
+            gamma = self._parameter("gamma", (c,), 1.0)
+            dL_dx[:, c] = gamma * dL_dy[:, c] / np.sqrt(self.parameters["variance"][c] + self.layer.epsilon)
+        sums = {
+            "gamma": [np.sum(dL_dy[:, c] * self._by_running(c, x[:, c])) for c in channels],
+            "beta": [np.sum(dL_dy[:, c]) for c in channels],
+        }
+        self.gradients = {name: np.array(sums[name]) for name in sums if name in self.parameters}
         return dL_dx
 
 
@@ -175,3 +182,29 @@ class LayerNormalised(Standardized):
 
     def _shaped(self, values: Array, like: Array) -> Array:
         return values
+
+
+class Rescaled(Loop):
+    """`Scale`: constants by which a channel is multiplied, and that are added."""
+
+    def _constant(self, name: str, c: int) -> float:
+        value = getattr(self.layer, name)
+        return float(value[c] if isinstance(value, tuple) else value)
+
+    def _forward(self, x: Array) -> Array:
+        y = np.empty_like(x)
+        for c in range(x.shape[1]):
+            y[:, c] = self._constant("factor", c) * x[:, c] + self._constant("shift", c)
+        return y
+
+    def _backward(self, x: Array, dL_dy: Array) -> Array:
+        dL_dx = np.empty_like(x)
+        for c in range(x.shape[1]):
+            dL_dx[:, c] = self._constant("factor", c) * dL_dy[:, c]
+        return dL_dx
+
+    def explain(self, at: Position) -> Step:
+        numbers = {name: self._constant(name, at[0]) for name in ("factor", "shift")}
+        return self._step(
+            "norm", at, "y = factor · x + shift", terms=(self._input(at),), labels=("input",), numbers=numbers
+        )

@@ -17,6 +17,7 @@ LOOPS = {
     "Dense": "dense.Affine", "Softmax": "dense.DenseSoftmax", "Flatten": "dense.Flattened",
     "Dropout": "dense.Passed", "SpatialDropout2D": "dense.Passed",
     "BatchNorm": "norm.BatchNormalised", "GroupNorm": "norm.GroupNormalised", "LayerNorm": "norm.LayerNormalised",
+    "Scale": "norm.Rescaled",
     "ReLU": "activation.Rectified", "LeakyReLU": "activation.Leaky", "ELU": "activation.Exponential",
     "GELU": "activation.Gaussian", "SiLU": "activation.Swish", "Sigmoid": "activation.Logistic",
     "Tanh": "activation.HyperbolicTangent", "SoftmaxActivation": "activation.ChannelSoftmax",

@@ -432,6 +432,10 @@ class Layer(Weights, Exclusive):
         Layer.__init__(self)
         parameters, dtype = state.pop("parameters"), state.pop("dtype")
         self.__dict__.update(state)
+        for argument in inspect.signature(type(self)).parameters.values():
+            # A pickle of a former version lacks arguments that have come since; their defaults do what was done then.
+            if argument.default is not argument.empty and not hasattr(self, argument.name):
+                self.__dict__[argument.name] = argument.default
         if self.input_shape is not None:
             self._restore(parameters, dtype)
 
