@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -167,14 +167,14 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         solver: str | Optimizer = "adamw",
         learning_rate_init: float | None = None,
         schedule: str | Callable[[int], float] = "one_cycle",
-        batch_size: int | str = "auto",
-        max_iter: int | str = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int | Literal["auto"] = "auto",
         alpha: float = 0.01,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
-        augmentation: Augmentation | str | None = "auto",
+        augmentation: Augmentation | Literal["auto"] | None = "auto",
         missing_values: float | None = None,
         class_weight: Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None = None,
         warm_start: bool = False,

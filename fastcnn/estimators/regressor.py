@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -152,8 +152,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         solver: str | Optimizer = "adamw",
         learning_rate_init: float | None = None,
         schedule: str | Callable[[int], float] = "one_cycle",
-        batch_size: int | str = "auto",
-        max_iter: int | str = 50,
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int | Literal["auto"] = 50,
         alpha: float = 0.01,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
