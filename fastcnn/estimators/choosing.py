@@ -103,9 +103,7 @@ def held_out(n: int, groups: Array | None, seed: int) -> Sequence[tuple[IntArray
     order = epoch_order(seed, 0, n)
     if groups is not None:  # in turn from each class
         order = order[np.argsort(groups[order], kind="stable")]
-        rank = np.arange(n)
-    else:
-        rank = np.arange(n)
+    rank = np.arange(n)
     count, turns = (3, 2) if n < FEW else (5 if n < 4 * FEW else 10, 1)
     found = []
     for part in range(turns):
