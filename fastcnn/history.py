@@ -149,7 +149,8 @@ class History:
     def _repr_html_(self) -> str:
         """Return curves and, folded, the table."""
         columns = {name: values for name, values in self.to_dict().items() if _is_known(values)}
-        title = "History: no epochs" if not self.epochs else f"History: {len(self.epochs)} epochs"
+        count = len(self.epochs)
+        title = f"History: {count or 'no'} epoch{'' if count == 1 else 's'}"
         if self.stopped:
             title += f", stopped: {self.stopped}"
         rows = zip(*[[_cell(name, value) for value in values] for name, values in columns.items()], strict=True)
@@ -163,7 +164,9 @@ class History:
             pairs = {label: self[column] for label, column in (("training", name), ("validation", f"val_{name}"))}
             lines = {label: values for label, values in pairs.items() if isinstance(values, list) and _is_known(values)}
             if lines:
-                pictures.append(markup.curves(HEADERS[name], [epoch.epoch for epoch in self.epochs], lines))
+                pictures.append(
+                    markup.curves(HEADERS[name], [epoch.epoch for epoch in self.epochs], lines, below="epoch")
+                )
         return "".join(pictures)
 
 

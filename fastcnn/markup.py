@@ -21,6 +21,8 @@ STYLE = """
 .fastcnn td,.fastcnn th{text-align:right;padding:.1em .6em;border:0}
 .fastcnn th{border-bottom:1px solid}
 .fastcnn td:first-child,.fastcnn th:first-child{text-align:left}
+.fastcnn .facts th,.fastcnn .facts td{text-align:left;vertical-align:top;border:0;overflow-wrap:anywhere}
+.fastcnn .facts th{font-weight:400;opacity:.75;white-space:nowrap}
 .fastcnn svg{max-width:100%;height:auto}
 .fastcnn svg text{font:11px system-ui,sans-serif;fill:currentColor}
 """.strip()
@@ -50,8 +52,20 @@ def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
 
 
+def facts(rows: Iterable[tuple[Any, Any]]) -> str:
+    """Return a table of names and what they stand for, both to the left."""
+    lines = (f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>' for name, value in rows)
+    return f'<table class="facts"><tbody>{"".join(lines)}</tbody></table>'
+
+
 def curves(
-    title: str, x: Sequence[float], lines: Mapping[str, Sequence[float]], *, size: tuple[int, int] = (340, 200)
+    title: str,
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    *,
+    below: str = "",
+    limits: tuple[float, float] | None = None,
+    size: tuple[int, int] = (340, 200),
 ) -> str:
     """Return a picture of curves, as SVG with a text for screen readers; what is not finite is left out.
 
@@ -62,6 +76,10 @@ def curves(
     x : sequence of float
     lines : dict of str to sequence of float
         By their labels, as long as `x`.
+    below : str
+        What the horizontal axis shows.
+    limits : pair of float, optional
+        The ends of both axes; not given: those of the values.
     size : pair of int
         Width and height.
     """
@@ -71,6 +89,8 @@ def curves(
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     high = high if high > low else low + (abs(low) or 1.0)
     first, last = (min(x), max(x)) if len(x) else (0.0, 1.0)
+    if limits is not None:
+        (low, high), (first, last) = limits, limits
     span = (last - first) or 1.0
 
     def across(value: float) -> float:
@@ -86,6 +106,7 @@ def curves(
         parts.append(f'<text x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
     for value, anchor in ((first, "start"), (last, "end")) if len(x) else ():
         parts.append(f'<text x="{across(value):.1f}" y="{height - 8}" text-anchor="{anchor}">{value:.4g}</text>')
+    parts.append(f'<text x="{(left + width - right) / 2}" y="{height - 8}" text-anchor="middle">{text(below)}</text>')
     for number, (label, values) in enumerate(lines.items()):
         colour = COLOURS[number % len(COLOURS)]
         points = [(across(at), down(value)) for at, value in zip(x, values, strict=True) if math.isfinite(value)]

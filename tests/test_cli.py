@@ -172,7 +172,7 @@ def test_the_installed_command_is_main():
         ("train digits --augment shift=-2", "--augment: shift: expected an int of at least 0; got -2"),
         ("train digits --augment scale=many", "--augment: scale: expected a number; got 'many'"),
         ("train digits --validation 1", "--validation: expected a number between 0 and 1; got '1'"),
-        ("train digits --label-smoothing 1", "--label-smoothing: expected a number between 0 and 1; got '1'"),
+        ("train digits --label-smoothing 1", "--label-smoothing: expected a number from 0 to less than 1; got '1'"),
         ("train digits --recipe long", "--recipe long: there is one for fashion-mnist, cifar10; got 'digits'"),
         (
             "train digits --recipe notebook --label-smoothing 0.1",

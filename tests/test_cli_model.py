@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -143,8 +145,9 @@ def test_a_balanced_weight_counts_rare_classes_as_much(tmp_path, capsys):
 # evaluate.
 
 
-def test_evaluate_tells_precision_and_recall_and_where_classes_go(saved, capsys):
-    path, folder = saved
+def test_evaluate_tells_precision_and_recall_and_where_classes_go(saved, tmp_path, capsys):
+    path, _ = saved
+    folder = pictures(tmp_path / "others")
     assert main(["evaluate", path, str(folder), "--confusion"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].split() == ["class", "precision", "recall", "images"]
@@ -160,6 +163,21 @@ def test_evaluate_tells_precision_and_recall_and_where_classes_go(saved, capsys)
     assert known["accuracy"] == np.mean(model.predict(X.X).argmax(axis=1) == X.y)
     assert main(["evaluate", path, str(folder), "--validation", "0.2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 10
+
+
+@pytest.mark.parametrize("share", ["0.2", "0.35"])
+def test_images_that_the_network_was_trained_on_are_not_measured_on(share, tmp_path, capsys):
+    folder, path = pictures(tmp_path / "images", counts=(20, 19)), str(tmp_path / "model")
+    arguments = ["train", str(folder), "--epochs", "2", "--batch-size", "8", "--save", path]
+    assert main([*arguments, *([] if share == "0.2" else ["--validation", share])]) == 0
+    trained = capsys.readouterr().out.splitlines()[-1]
+    assert main(["evaluate", path, str(folder)]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.endswith(f" | {math.ceil(float(share) * 39)} held-out images")
+    assert re.search(r"[\d.]+%", line)[0] == re.search(r"[\d.]+%", trained)[0]
+    other = shutil.copytree(folder, tmp_path / "other" / "name")  # other data, for all that is known
+    assert main(["evaluate", path, str(other)]) == 0
+    assert capsys.readouterr().out.endswith(" | 39 images\n")
 
 
 def test_evaluate_knows_classes_by_their_names(saved, tmp_path, capsys):

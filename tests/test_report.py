@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 import struct
 import zlib
 
@@ -133,7 +134,7 @@ def test_a_model_a_trainer_and_many_classes(tmp_path):
     write_report(trainer, X, y, tmp_path / "r.html", classes=[f"class {k}" for k in range(50)])
     assert model.digest() == before
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
-    assert "History: 1 epochs" in page.text
+    assert "History: 1 epoch" in page.text
     assert "class taken for samples" in page.text
     right = Sequential([Flatten(), Dense(1)]).build((1, 2, 2), random_state=0)
     write_report(right, np.ones((1, 1, 2, 2)), [0], tmp_path / "r.html")
@@ -162,16 +163,18 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", "--epochs", "1", "--save", "m.safetensors", "--quiet"]) == 0
     digest = capsys.readouterr().out.split()[-1]
-    assert main(["report", "m.safetensors", "digits", "--validation", "0.2", "--output", "r.html"]) == 0
-    assert capsys.readouterr().out == "Wrote r.html: 360 images.\n"
+    assert main(["report", "m.safetensors", "digits", "--output", "r.html"]) == 0
+    assert capsys.readouterr().out == "Wrote r.html: 360 held-out images.\n"
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     size = (tmp_path / "r.html").stat().st_size
     assert size < 2_000_000
-    assert "fastcnn report m.safetensors digits --validation 0.2 --output r.html" in page.text
-    assert "fastcnn train digits --model digits_default --epochs 1 " in page.text
+    assert "fastcnn report m.safetensors digits --output r.html" in page.text
     assert digest in page.text
-    assert "History: 1 epochs" in page.text
-    assert main(["report", "m.safetensors", "digits", "--output", "r.html", "--validation", "0.2", "--json"]) == 0
+    assert "History: 1 epoch" in page.text
+    again = re.search(r"fastcnn (train digits --model digits_default --epochs 1 .* --seed 0)", page.text)
+    assert main([*shlex.split(again[1]), "--quiet"]) == 0
+    assert digest in capsys.readouterr().out
+    assert main(["report", "m.safetensors", "digits", "--output", "r.html", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"output": "r.html", "bytes": size, "images": 360}
     for wrong, status in ((["--output", "no/r.html"], 2), (["--output", "."], 2), ([], 2)):
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+SHARE = 0.2  # of the images that are held out where a data set has no test images
 OTHER_NAMES = {"cifar10": ("cifar-10-batches-bin",)}  # of the folders of known data sets
 
 
@@ -107,16 +108,17 @@ def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
     return read
 
 
-def between(low: float, high: float = math.inf) -> Callable[[str], float]:
-    """Return a reader of numbers between two, neither of them included."""
+def between(low: float, high: float = math.inf, *, with_low: bool = False) -> Callable[[str], float]:
+    """Return a reader of numbers between two; `high` is not included, `low` if it is asked for."""
     wanted = f"above {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+    wanted = f"from {low:g} to less than {high:g}" if with_low else wanted
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not low < value < high:
+        if not (low < value < high or (with_low and value == low)):
             raise argparse.ArgumentTypeError(f"expected a number {wanted}; got {reprlib.repr(text)}")
         return value
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common import (
+    SHARE,
     CommandError,
     add_common,
     add_max_bytes,
@@ -31,14 +35,15 @@ def add(verbs: Any) -> None:
         "evaluate",
         help="tell how good a saved network is on a data set",
         description="Tell accuracy, loss, and precision and recall of each class, of a network that train --save or "
-        "fastcnn.save has written, on the data set's own test images, or on all of it where it has none.",
+        "fastcnn.save has written. The images are the data set's own test images; where it has none, those that the "
+        "training held out, if it was on this data, and otherwise all.",
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="a file of train --save or fastcnn.save")
     parser.add_argument("data", metavar="DATA", help="as of train")
     parser.add_argument(
         "--validation", type=between(0, 1), metavar="SHARE",
-        help="the share that train holds out by the same option (the test set, or all)",
+        help="the share that train holds out by the same option (the test set; else what training held out, or all)",
     )  # fmt: skip
     parser.add_argument("--size", type=size, metavar="HxW", help="height and width for a folder's images (their own)")
     parser.add_argument("--confusion", action="store_true", help="write the confusion matrix too (not)")
@@ -58,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     opened = Opened(options.model)
     names = opened.expect_classes()
     found = dataset(path, options.size, options.max_bytes)
-    X, y = part(found, options.validation)
+    X, y, which = part(found, options, opened)
     y = as_the_models(y, found.classes, opened, options.data)
     X = fitting(X, opened, options.data)
     probabilities = opened.outputs(X, options.threads, options.views)
@@ -70,17 +75,35 @@ def run(options: argparse.Namespace) -> None:
     for line in _lines(matrix, names, confusion=options.confusion):
         print(line)
     beside = f" ({measures.recall_words(matrix, names)})" if measures.needs_recall(matrix) else ""
-    print(f"Accuracy: {measures.accuracy(matrix):.2%}{beside} | Loss: {loss:.4f} | {len(y)} images")
+    print(f"Accuracy: {measures.accuracy(matrix):.2%}{beside} | Loss: {loss:.4f} | {len(y)} {which}images")
 
 
-def part(found: Dataset, share: float | None) -> tuple[Any, IntArray]:
-    """Return the images to measure on, and their classes."""
+def part(found: Dataset, options: argparse.Namespace, opened: Opened) -> tuple[Any, IntArray, str]:
+    """Return the images to measure on, their classes, and a word on the images: "held-out " where training has others.
+
+    Without a share and a test set these are the images that training held out, if it was on this data, so that no image
+    is counted as known that the network has learned.
+    """
     from .train import split
 
+    share: float | None = options.validation
     if share is None and (found.X_test is None or found.y_test is None):
-        return found.X, found.y
+        share = held_out(found, options.data, opened.about)
+        if share is None:
+            return found.X, found.y, ""
     _, _, X, y = split(found, share)
-    return X, y
+    return X, y, "" if options.validation is None and found.X_test is not None else "held-out "
+
+
+def held_out(found: Dataset, data: str, about: Mapping[str, Any]) -> float | None:
+    """Return the share of the data that a training held out, by what its file says; None if it was on other data."""
+    known = (about.get("data"), about.get("classes"), about.get("images"), about.get("held_out"))
+    if not isinstance(known[0], str) or not isinstance(known[2], int) or not isinstance(known[3], int):
+        return None  # the file says nothing of its training
+    if Path(known[0]).name != Path(data).name or known[1] != found.classes or known[2] + known[3] != len(found.X):
+        return None
+    share = about.get("validation") or SHARE
+    return share if isinstance(share, float) and math.ceil(share * len(found.X)) == known[3] else None
 
 
 def as_the_models(y: IntArray, names: list[str], opened: Opened, data: str) -> IntArray:

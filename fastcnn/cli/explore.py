@@ -30,7 +30,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--port", type=port, default=0, metavar="PORT", help="of this machine's loopback (a free one)")
     parser.add_argument(
         "--validation", type=between(0, 1), metavar="SHARE",
-        help="the share that train holds out by the same option (the test set, or all)",
+        help="the share that train holds out by the same option (the test set; else what training held out, or all)",
     )  # fmt: skip
     parser.add_argument("--size", type=size, metavar="HxW", help="height and width for a folder's images (their own)")
     add_max_bytes(parser)
@@ -61,7 +61,7 @@ def prepared(options: argparse.Namespace) -> tuple[Opened, Array, IntArray | Non
     set_num_threads(options.threads)
     opened = Opened(options.model)
     found = dataset(path, options.size, options.max_bytes)
-    images, targets = part(found, options.validation)
+    images, targets, _ = part(found, options, opened)
     X = fitting(images[:MOST], opened, options.data)
     y = as_the_models(targets[:MOST], found.classes, opened, options.data) if opened.classes else None
     try:

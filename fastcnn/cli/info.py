@@ -104,7 +104,8 @@ def _training(opened: Opened) -> dict[str, Any]:
     if opened.kind != "Sequential":
         return {"estimator": " ".join(repr(thing).split()), "epochs": thing.n_iter_, "loss": thing.loss_}
     recipe = {name: value for name, value in about.get("recipe", {}).items() if value is not None}
-    return {**{name: value for name, value in about.items() if name not in ("recipe", "classes", "history")}, **recipe}
+    known = {name: value for name, value in about.items() if name not in ("recipe", "classes", "history")}
+    return {**{name: value for name, value in known.items() if value is not None}, **recipe}
 
 
 def _text(value: Any) -> str:

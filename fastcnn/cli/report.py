@@ -23,7 +23,8 @@ def add(verbs: Any) -> None:
         help="write a page on what a saved network does on a data set",
         description="Write one HTML page, which needs nothing else, on a network of classes and a data set: curves, "
         "classes, confusion, worst mistakes with what they depend on, filters, calibration, how to reproduce it. The "
-        "images are the data set's own test images, or all of it where it has none.",
+        "images are the data set's own test images; where it has none, those that the training held out, if it was on "
+        "this data, and otherwise all.",
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="a file of train --save or fastcnn.save")
@@ -32,7 +33,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--title", metavar="WORDS", help="of the page (the names of model and data)")
     parser.add_argument(
         "--validation", type=between(0, 1), metavar="SHARE",
-        help="the share that train holds out by the same option (the test set, or all)",
+        help="the share that train holds out by the same option (the test set; else what training held out, or all)",
     )  # fmt: skip
     parser.add_argument("--size", type=size, metavar="HxW", help="height and width for a folder's images (their own)")
     add_max_bytes(parser)
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     opened = Opened(options.model)
     names = opened.expect_classes()
     found = dataset(path, options.size, options.max_bytes)
-    X, y = part(found, options.validation)
+    X, y, which = part(found, options, opened)
     y = as_the_models(y, found.classes, opened, options.data)
     X = np.asarray(fitting(X, opened, options.data)[:])
     labels = getattr(opened.thing, "classes_", None)
@@ -74,11 +75,15 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({"output": options.output, "bytes": os.path.getsize(options.output), "images": len(y)}))
         return
-    print(f"Wrote {options.output}: {len(y)} images.")
+    print(f"Wrote {options.output}: {len(y)} {which}images.")
 
 
 def _option(name: str, value: Any) -> list[str]:
-    return [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    """Return the words of an option; a switch is there or not."""
+    if value is None or value is False:
+        return []
+    word = f"--{name.replace('_', '-')}"
+    return [word] if value is True else [word, str(value)]
 
 
 def _about(opened: Opened) -> dict[str, Any]:
@@ -91,8 +96,13 @@ def _about(opened: Opened) -> dict[str, Any]:
         name: about[name] for name in ("data", "images", "held_out", "seed", "epochs", "accuracy") if name in about
     }
     words = ["fastcnn", "train", str(about.get("data", "DATA"))]
-    for name, value in {**recipe, "seed": about.get("seed")}.items():
+    for name, value in {
+        **recipe,
+        **{name: about.get(name) for name in ("size", "validation", "class_weight", "seed")},
+    }.items():
         words += _option(name, value)
+    if isinstance(known.get("accuracy"), float):
+        known["accuracy"] = f"{known['accuracy']:.2%} of those held out, at its end"
     named = {f"training: {name}".replace("_", " "): value for name, value in known.items()}
     return {**named, "trained by": shlex.join(words)}
 

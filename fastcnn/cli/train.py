@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common import (
+    SHARE,
     CommandError,
     add_common,
     add_max_bytes,
@@ -98,7 +99,12 @@ def add(verbs: Any) -> None:
         help="changes of the images, such as flip,shift=2,rotation=10,scale=0.1,cutout=8,mixup=0.2; none (the default)",
     )  # fmt: skip
     share = between(0, 1)
-    parser.add_argument("--label-smoothing", type=share, metavar="SHARE", help="of each target for all classes (0)")
+    parser.add_argument(
+        "--label-smoothing",
+        type=between(0, 1, with_low=True),
+        metavar="SHARE",
+        help="of each target for all classes (0)",
+    )
     parser.add_argument("--average", metavar="NAME", help="of the weights: none, ema, lookahead (none)")
     parser.add_argument("--drop-last", action="store_true", default=None, help="leave out a last smaller batch (not)")
     parser.add_argument(
@@ -300,9 +306,11 @@ def _train_parts(
     history = chosen.history
     if history is None or not len(history):
         raise CommandError(f"interrupted{_by_whom(options.ranks)}", status=130)
-    about = {"data": options.data, "images": len(X), "held_out": len(X_held), "classes": classes,
-             "dtype": str(X.dtype), "seed": options.seed or 0, "recipe": asdict(plan),
-             "class_weight": options.class_weight, "epochs": len(history)}  # fmt: skip
+    about = {
+        "data": options.data, "size": "x".join(map(str, options.size)) if options.size else None, "dtype": str(X.dtype),
+        "images": len(X), "held_out": len(X_held), "validation": options.validation, "classes": classes,
+        "seed": options.seed or 0, "recipe": asdict(plan), "class_weight": options.class_weight, "epochs": len(history),
+    }  # fmt: skip
     _tell(chosen, options, X_held, y_held, about, plan.views, began)
     if history.stopped == INTERRUPTED:
         raise CommandError(f"interrupted{_by_whom(options.ranks)}", status=130)
@@ -389,7 +397,7 @@ def split(found: Dataset, share: float | None) -> tuple[Array | Rows, IntArray, 
 
     if share is None and found.X_test is not None and found.y_test is not None:
         return found.X, found.y, found.X_test, found.y_test
-    share = 0.2 if share is None else share
+    share = SHARE if share is None else share
     if not 0 < math.ceil(share * len(found.X)) < len(found.X):
         raise CommandError(f"--validation {share:g}: nothing is left of {len(found.X)} images to train on", status=1)
     chosen, held, y, y_held = hold_out(range(len(found.X)), found.y, share)

@@ -66,7 +66,7 @@ def summary(facts: Facts) -> str:
         ("cross-entropy", f"{losses.mean():.4f}"),
         ("wrong", f"{int(matrix.sum() - matrix.trace()):,} of {int(matrix.sum()):,}"),
     ]
-    return markup.table(("", ""), rows)
+    return markup.facts(rows)
 
 
 def data(facts: Facts) -> str:
@@ -84,7 +84,7 @@ def data(facts: Facts) -> str:
         ("numbers", f"{facts.X.dtype}, from {float(facts.X.min()):g} to {float(facts.X.max()):g}"),
         ("classes", f"{len(facts.names)}"),
     ]
-    return markup.table(("", ""), rows) + f'<div class="grid">{"".join(shown)}</div>'
+    return markup.facts(rows) + f'<div class="grid">{"".join(shown)}</div>'
 
 
 def model(facts: Facts) -> str:
@@ -198,7 +198,8 @@ def calibration(facts: Facts) -> str:
                 (f"{number / BINS:.0%} to {(number + 1) / BINS:.0%}", f"{count:,}", f"{conf:.1%}", f"{acc:.1%}")
             )
     x = [point[0] for point in points[1:]]
-    picture = markup.curves("Accuracy", x, {"network": [point[1] for point in points[1:]], "ideal": x})
+    lines = {"network": [point[1] for point in points[1:]], "ideal": x}
+    picture = markup.curves("Accuracy", x, lines, below="mean probability", limits=(0.0, 1.0))
     table = markup.table(("probability", "samples", "mean probability", "accuracy"), rows)
     return f"<p>Expected calibration error: {error:.2%}</p>{picture}{table}"
 
@@ -214,7 +215,7 @@ def reproduce(facts: Facts) -> str:
         *packages.items(),
     ]
     words = f"<pre>{markup.text(facts.command)}</pre>" if facts.command else ""
-    return words + markup.table(("", ""), rows)
+    return words + markup.facts(rows)
 
 
 SECTIONS = (

@@ -148,7 +148,7 @@ class Stepper:
         rows += [("epochs", f"{self.epochs:,}"), ("steps", f"{self.steps:,}")]
         history = "" if self.history is None else markup.fold("history", self.history._repr_html_(), opened=True)
         title = f"<p>{markup.text(type(self).__name__)}</p>"
-        return markup.framed(title + markup.table(("", ""), rows) + self.model._repr_html_() + history)
+        return markup.framed(title + markup.facts(rows) + self.model._repr_html_() + history)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out plans and buffers; carry what optimizer and average remember, which they themselves leave out."""
