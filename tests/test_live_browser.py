@@ -34,7 +34,7 @@ X_train, X, y_train, y = hold_out(*load_digits())
 
 def layers(module):
     return [
-        module.Conv2D(6, 3, padding=1), module.ReLU(), module.MaxPool2D(2), module.Conv2D(8, 3, 2, 1, groups=2),
+        module.Conv2D(6, 3, padding=1), module.ReLU(), module.MaxPool2D(2), module.Conv2D(20, 3, 2, 1, groups=2),
         module.ReLU(), module.Flatten(), module.Dense(10),
     ]  # fmt: skip
 
@@ -228,6 +228,24 @@ def test_a_number_of_the_window_is_asked_in_its_turn_and_back(seen, model):
     seen.find("#back").click()
     seen.until(lambda: seen.shown()["path"] == "3")
     assert seen.result() == first
+
+
+def test_features_stand_in_rows_and_are_asked_by_mouse_and_keys(seen, model):
+    made = twins(model, X[0])
+    seen.click("5", (70, 0, 0))
+    assert seen.shown()["at"] == [70]
+    assert seen.result() == made[5].last_output[0, 70]
+    canvas = seen.grid("5")
+    across = seen.browser.execute_script("return grids.get('5').columns")
+    assert 8 < across < 70  # of 80 features
+    seen.browser.execute_script("arguments[0].focus()", canvas)
+    ActionChains(seen.browser).send_keys(Keys.ARROW_UP, Keys.ARROW_RIGHT, Keys.ENTER).perform()
+    seen.until(lambda: seen.shown()["at"] != [70])
+    assert seen.shown()["at"] == [71 - across]
+    seen.click("6", (7, 0, 0))
+    assert seen.result() == made[6].last_output[0, 7]
+    seen.click("weights 0.biases", (3, 0, 0))
+    assert seen.shown()["at"] == [3]
 
 
 def test_a_clicked_weight_shows_its_gradient(seen, model):
