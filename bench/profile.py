@@ -82,7 +82,7 @@ def _calls(plan: Plan, step: Step) -> Iterator[Call]:
             yield from step._calls(direction, stage, shard, 0)
     update = step.update
     assert update is not None
-    yield from (call for task in update.sweep.tasks for call in task)
+    yield from (call for each in update.passes for task in each.tasks for call in task)
 
 
 def _rounds(tapes: list[tuple[Call, Tape]]) -> int:

@@ -50,6 +50,7 @@ _NAMES = {
     "MaxPool2D": "layers.pool",
     "MeanAbsoluteError": "losses",
     "MeanSquaredError": "losses",
+    "Muon": "optim.muon",
     "OneCycle": "optim.schedules",
     "Optimizer": "optim.optimizer",
     "Orthogonal": "layers.initializers",

@@ -58,6 +58,7 @@ from .losses import MeanSquaredError as MeanSquaredError
 from .model import Sequential as Sequential
 from .optim.averaging import ExponentialMovingAverage as ExponentialMovingAverage
 from .optim.averaging import Lookahead as Lookahead
+from .optim.muon import Muon as Muon
 from .optim.optimizer import Optimizer as Optimizer
 from .optim.optimizer import clip_by_global_norm as clip_by_global_norm
 from .optim.optimizers import SGD as SGD

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import final
 
 import numpy as np
@@ -262,6 +263,102 @@ class Lion(Optimizer):
         m, (beta1, beta2) = self._remembered("momentum", name, parameter), self.betas
         parameter -= self.learning_rate * np.sign(beta1 * m + (1 - beta1) * gradient)
         m[...] = beta2 * m + (1 - beta2) * gradient
+
+
+@final
+class Muon(Optimizer):
+    """Momentum whose matrices are made orthogonal; all other parameters take AdamW's step.
+
+    M ← μ·M + (1 − μ)·G, U = (1 − μ)·G + μ·M (without ``nesterov`` U = M), X = ``newton_schulz(U)``,
+    p ← p − learning_rate·(s·X + λ·p). Filters are a matrix (filters, all else), weights of two dimensions, (inputs,
+    outputs), one of (outputs, inputs). What has fewer dimensions, one row or one column is no matrix here.
+
+    Parameters
+    ----------
+    adjust_learning_rate : str
+        "original": s = √max(1, rows / columns); "match_rms_adamw": s = 0.2·√max(rows, columns).
+    adam : tuple of str
+        Names, with ``*``, of matrices that take AdamW's step too.
+    adam_factor : float
+        AdamW's learning rate, as a factor of ``learning_rate``; λ is the same.
+
+    References
+    ----------
+    Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; github.com/KellerJordan/Muon.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.02,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        weight_decay: float = 0.0,
+        no_decay: tuple[str, ...] = (),
+        ns_steps: int = 5,
+        adjust_learning_rate: str = "original",
+        adam: tuple[str, ...] = (),
+        adam_factor: float = 0.015,
+        adam_betas: tuple[float, float] = (0.9, 0.95),
+        epsilon: float = 1e-10,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.momentum = real(self.name, "momentum", momentum, at_least=0, below=1)
+        self.nesterov, self.ns_steps = nesterov, ns_steps
+        self.weight_decay = real(self.name, "weight_decay", weight_decay, at_least=0)
+        self.no_decay, self.adjust_learning_rate, self.adam = tuple(no_decay), adjust_learning_rate, tuple(adam)
+        self.adam_factor = real(self.name, "adam_factor", adam_factor, at_least=0)
+        self.adam_betas = self._betas(adam_betas)
+        self.epsilon = real(self.name, "epsilon", epsilon, above=0)
+
+    def _update(self, name: str, parameter: Array, gradient: Array) -> None:
+        momentum = self._remembered("momentum", name, parameter)
+        square = self._remembered("second_moment", name, parameter)
+        if not self._is_matrix(name, parameter):
+            self._adam(name, parameter, gradient, momentum, square)
+            return
+        mu = self.momentum
+        momentum[...] = mu * momentum + (1 - mu) * gradient
+        direction = (1 - mu) * gradient + mu * momentum if self.nesterov else momentum
+        rows, columns = as_matrix(direction).shape
+        scale = max(1, rows / columns) ** 0.5 if self.adjust_learning_rate == "original" else (
+            0.2 * max(rows, columns) ** 0.5
+        )  # fmt: skip
+        step = newton_schulz(as_matrix(direction), self.ns_steps)
+        step = step.T if parameter.ndim == 2 else step.reshape(parameter.shape)
+        self._decay(name, parameter, self.weight_decay, self.no_decay)
+        parameter -= self.learning_rate * scale * step
+
+    def _is_matrix(self, name: str, parameter: Array) -> bool:
+        if parameter.ndim < 2 or any(fnmatchcase(name, pattern) for pattern in self.adam):
+            return False
+        rows, columns = as_matrix(parameter).shape
+        return bool(rows > 1 and columns > 1)
+
+    def _adam(self, name: str, parameter: Array, gradient: Array, mean: Array, square: Array) -> None:
+        (beta1, beta2), rate = self.adam_betas, self.learning_rate * self.adam_factor
+        mean[...] = beta1 * mean + (1 - beta1) * gradient
+        square[...] = beta2 * square + (1 - beta2) * gradient * gradient
+        if name.rpartition(".")[2] not in self.no_decay:
+            parameter -= rate * self.weight_decay * parameter
+        root = np.sqrt(square / (1 - beta2**self.steps))
+        parameter -= rate * (mean / (1 - beta1**self.steps)) / (root + self.epsilon)
+
+
+def as_matrix(array: Array) -> Array:
+    """Return filters as (filters, all else), and weights (inputs, outputs) as (outputs, inputs)."""
+    return array.T if array.ndim == 2 else array.reshape(len(array), -1)
+
+
+def newton_schulz(matrix: Array, steps: int) -> Array:
+    """Return U·f(Σ)·Vᵀ for a matrix U·Σ·Vᵀ, where f, a polynomial iterated, leads singular values to about 1.
+
+    X = matrix / (‖matrix‖ + 10⁻⁷), then X ← 3.4445·X − 4.7750·XXᵀX + 2.0315·XXᵀXXᵀX.
+    """
+    x: Array = matrix / (np.sqrt(np.sum(matrix * matrix)) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
 
 
 def clip_by_global_norm(gradients: Mapping[str, Array], max_norm: float) -> float:

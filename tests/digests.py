@@ -52,6 +52,7 @@ from fastcnn import (
     MaxPool2D,
     MeanAbsoluteError,
     MeanSquaredError,
+    Muon,
     OneCycle,
     Optimizer,
     Orthogonal,
@@ -224,6 +225,13 @@ def mixed() -> str:
     return outcome(model, losses=history["loss"])
 
 
+def muon() -> str:
+    """Train matrices of more rows than columns and of fewer, and of more than a band, beside what is no matrix."""
+    layers = [Conv2D(20, 3, bias=False), BatchNorm(), GELU(), Conv2D(9, 3), ReLU(), Flatten(), Dense(100), Dense(41)]
+    rule = Muon(0.02, weight_decay=0.1, no_decay=("biases",), adam=("7.*",), groups={"3.*": {"learning_rate": 2.0}})
+    return train(layers, (6, 2, 9, 9), CrossEntropy(), rule, OneCycle(0.02, STEPS))
+
+
 def classifier() -> str:
     """Fit `CNNClassifier` with its defaults to digits."""
     X, y = load_digits()
@@ -270,6 +278,7 @@ TRAININGS: dict[str, Callable[[], str]] = {
     "recipe": recipe,
     "augmented": augmented,
     "mixed": mixed,
+    "muon": muon,
     "classifier": classifier,
     "regressor": regressor,
     "notebook": notebook,

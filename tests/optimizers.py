@@ -24,6 +24,20 @@ OPTIMIZERS = {
     "RMSprop-centered": lambda m: m.RMSprop(0.01, momentum=0.5, centered=True),
     "RMSprop-centered-plain": lambda m: m.RMSprop(0.01, centered=True),
     "Lion": lambda m: m.Lion(0.01, weight_decay=0.1),
+    "Muon": lambda m: m.Muon(0.02),
+    "Muon-plain": lambda m: m.Muon(
+        0.02,
+        0.6,
+        False,
+        0.5,
+        NO_DECAY,
+        ns_steps=2,
+        adjust_learning_rate="match_rms_adamw",
+        adam=("*.weights",),
+        adam_factor=0.3,
+        adam_betas=(0.8, 0.9),
+        epsilon=1e-6,
+    ),
     "Lion-no-decay": lambda m: m.Lion(0.01, weight_decay=0.5, no_decay=NO_DECAY),
 }
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())

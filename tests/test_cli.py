@@ -162,7 +162,7 @@ def test_the_installed_command_is_main():
         ("train digits --model vgg99", "--model: expected one of airbench, compact, digits_default, "),
         (
             "train digits --optimizer magic",
-            "--optimizer: expected one of sgd, momentum, adam, adamw, rmsprop, lion, record; got 'magic'",
+            "--optimizer: expected one of sgd, momentum, adam, adamw, rmsprop, lion, muon, record; got 'magic'",
         ),
         (
             "train digits --schedule never",

@@ -106,6 +106,8 @@ Adam(learning_rate=0.001, betas=(0.9, 0.999), epsilon=1e-08, weight_decay=0.0)
 AdamW(learning_rate=0.001, betas=(0.9, 0.999), epsilon=1e-08, weight_decay=0.01, no_decay=())
 RMSprop(learning_rate=0.01, alpha=0.99, epsilon=1e-08, weight_decay=0.0, momentum=0.0, centered=False)
 Lion(learning_rate=0.0001, betas=(0.9, 0.99), weight_decay=0.0, no_decay=())
+Muon(learning_rate=0.02, momentum=0.95, nesterov=True, weight_decay=0.0, no_decay=(), ns_steps=5, \
+adjust_learning_rate='original', adam=(), adam_factor=0.015, adam_betas=(0.9, 0.95), epsilon=1e-10)
 ExponentialMovingAverage(decay=0.999)
 clip_by_global_norm(gradients, max_norm)
 ConstantRate(learning_rate)

@@ -32,6 +32,7 @@ from fastcnn import (
     Flatten,
     Huber,
     Lion,
+    Muon,
     OneCycle,
     ReduceOnPlateau,
     ReLU,
@@ -182,6 +183,7 @@ def test_a_layer_that_hides_an_argument_is_refused():
 
 TRAINERS = [
     {"optimizer": Adam(clip_norm=1.0), "schedule": WarmUp(CosineDecay(0.01, 50), 3)},
+    {"optimizer": Muon(0.02, ns_steps=3, adam=("5.*",), groups={"1.*": {"learning_rate": 0.5}}), "threads": 2},
     {"optimizer": Lion(no_decay=("biases",)), "loss": CrossEntropy(0.1, [1, 2, 3, 4])},
     {"optimizer": RMSprop(momentum=0.5, centered=True), "schedule": ReduceOnPlateau(0.01, patience=0)},
     {"ema": ExponentialMovingAverage(0.9), "schedule": OneCycle(0.1, 50), "loss": "cross_entropy"},

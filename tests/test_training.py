@@ -274,7 +274,7 @@ def test_batches_of_all_sizes_do_not_pile_up(monkeypatch):
     assert kept < 4 << 20
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "lion", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "lion", "muon", "rmsprop", "sgd"])
 def test_optimizers_go_by_their_names(name):
     one = Trainer(Sequential([Dense(3)]), optimizer=name)
     assert type(one.optimizer).__name__.lower() == name

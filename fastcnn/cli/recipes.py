@@ -17,6 +17,7 @@ from ..losses import CrossEntropy
 from ..model import Sequential
 from ..optim import schedules
 from ..optim.averaging import Average, ExponentialMovingAverage, Lookahead
+from ..optim.muon import Muon
 from ..optim.optimizer import Optimizer
 from ..optim.optimizers import SGD, Adam, AdamW, Lion, RMSprop
 from ..training.trainer import Trainer
@@ -33,6 +34,7 @@ OPTIMIZERS: dict[str, tuple[Callable[[float], Optimizer], float]] = {
     "adamw": (lambda rate: AdamW(rate, weight_decay=0.05, no_decay=NORMS), 0.002),
     "rmsprop": (RMSprop, 0.001),
     "lion": (lambda rate: Lion(rate, weight_decay=0.1), 0.0003),
+    "muon": (lambda rate: Muon(rate, weight_decay=0.01, no_decay=NORMS), 0.01),
     "record": (lambda rate: SGD(rate, momentum=0.85, nesterov=True, weight_decay=RECORD_DECAY), 11.5 / (1 + 1 / 0.15)),
 }
 SCHEDULES: dict[str, Callable[[float, int], schedules.Schedule]] = {

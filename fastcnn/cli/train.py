@@ -87,7 +87,7 @@ def add(verbs: Any) -> None:
     )
     completes(model, "MODELS")
     optimizer = parser.add_argument(
-        "--optimizer", metavar="NAME", help="sgd, momentum, adam, adamw, rmsprop, lion, record (momentum)"
+        "--optimizer", metavar="NAME", help="sgd, momentum, adam, adamw, rmsprop, lion, muon, record (momentum)"
     )
     completes(optimizer, "OPTIMIZERS")
     schedule = parser.add_argument(

@@ -114,6 +114,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "layer_norm_sums",
         "layer_norm_backward",
     ),
+    "orthogonal": (
+        "orthogonalise",
+        "descend",
+    ),
     "pool": (
         "pool2",
         "pool2_backward",
@@ -146,6 +150,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "rmsprop",
         "rmsprop_with_means",
         "lion",
+        "momentum_direction",
         "sum_squares",
         "blend",
         "look_ahead",

@@ -153,6 +153,21 @@ def lion(theta, g, shards, first, last, edges, decayed, moment, rates):
 
 
 @kernel
+def momentum_direction(theta, g, shards, first, last, momentum, direction, rates):
+    """m = μm + (1 - μ)g; direction = a · g + b · m; rates: scale, ..., [10] μ, 1 - μ, a, b."""
+    scale = splat(theta, rates[0])
+    changes = shards > 1 or rates[0] != theta.dtype.type(1)
+    mu, rest, a, b = (
+        splat(theta, rates[10]), splat(theta, rates[11]), splat(theta, rates[12]), splat(theta, rates[13]),
+    )  # fmt: skip
+    for i in range(first, last, lanes(theta)):
+        total = _gradient(theta, g, shards, i, scale, changes)
+        m = fma(mu, load(momentum, i), rest * total)
+        store(momentum, i, m)
+        store(direction, i, fma(b, m, a * total))
+
+
+@kernel
 def sum_squares(g, shards, size, begin, rows, pitch, first, last, squares):
     """Sum the shards of the chunks from `first` to `last` into the first row, and their squares into squares[chunk].
 

@@ -71,7 +71,7 @@ def spans_of(optimizer: Any, model: Layer) -> list[Span]:
     if alike and not (optimizer.no_decay and not optimizer._skips_decay):
         return []
     spans: list[Span] = []
-    for name, (first, last) in _places(model).items():
+    for name, (first, last) in parameter_places(model).items():
         if name in frozen:
             continue
         if spans and spans[-1].last == first and spans[-1].scales == scales[name]:
@@ -91,7 +91,7 @@ def _expect_matches(owner: str, groups: Groups, model: Layer) -> None:
             )
 
 
-def _places(model: Layer) -> dict[str, tuple[int, int]]:
+def parameter_places(model: Layer) -> dict[str, tuple[int, int]]:
     """Return where the numbers of each parameter begin and end in the flat vector, padding included."""
     numbers = np.arange(model._flat.size)
     begins = [

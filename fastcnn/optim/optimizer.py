@@ -22,7 +22,7 @@ LINE = 16  # numbers: each parameter begins at a multiple of them
 CHUNK = 4096  # numbers whose squares are summed in their own precision
 
 
-def _as_names(value: Any, owner: str, name: str) -> tuple[str, ...]:
+def as_names(value: Any, owner: str, name: str) -> tuple[str, ...]:
     """Return a sequence of names of parameters."""
     is_row = isinstance(value, Collection) and not isinstance(value, str)
     if not (is_row and all(isinstance(one, str) for one in value)):
@@ -93,12 +93,14 @@ class Optimizer(FlatState, ABC):
     """
 
     replayable = False
+    _wholes = 0  # parameters of which the rule must see all numbers, after the sweep: one task each
+    _laid_out_by: tuple[str, ...] = ("no_decay", "groups")  # settings that decide what lies in which array
     _skips_decay = False  # whether the kernel itself leaves out what is not decayed
     _written: tuple[float, ...] | None  # what stands in `_rates`, if that is known
     _spans: Sequence[Span] = ()  # where parameters have factors of their own, or are frozen; empty where all are alike
     learning_rate = number(at_least=0)
     clip_norm = optional_number(above=0)
-    no_decay: Setting[tuple[str, ...]] = Setting(_as_names)
+    no_decay: Setting[tuple[str, ...]] = Setting(as_names)
     groups = group_factors()
 
     def __init__(
@@ -142,6 +144,8 @@ class Optimizer(FlatState, ABC):
             kernels.sum_squares(gradients, 1, size, *self._chunks, 0, squares.size, squares)
             self._clip(squares)
         self._update(gradients, 1, 0, size)
+        for place in range(self._wholes):
+            self._update_whole(place)
         if gradients is not model._flat_gradients:
             model._flat_gradients[...] = gradients
 
@@ -205,6 +209,9 @@ class Optimizer(FlatState, ABC):
         """Do so with the numbers `rates`."""
         raise NotImplementedError
 
+    def _update_whole(self, place: int) -> None:
+        """Change a parameter whose numbers depend on each other, when all of `_update` is done; there are `_wholes`."""
+
     @abstractmethod
     def _coefficients(self) -> tuple[float, ...]:
         """Return the numbers of this step, in the kernel's order."""
@@ -224,7 +231,7 @@ class Optimizer(FlatState, ABC):
         with model._lock:  # a step in another thread ends first
             kept = dict(zip(self._quantities, self._vectors, strict=True))
             self._settle()
-            if self._quantities != tuple(kept) or name in ("no_decay", "groups"):
+            if self._quantities != tuple(kept) or name in self._laid_out_by:
                 self._allocate(model)  # with new arrays, which recorded updates are compared by
                 for quantity, vector in zip(self._quantities, self._vectors, strict=True):
                     vector[...] = kept.get(quantity, 0)

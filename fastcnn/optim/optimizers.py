@@ -10,6 +10,7 @@ from ..exact import Powers
 from ..kernels import update as kernels
 from ..settings import flag, number
 from ..typing import Array
+from .muon import Muon
 from .optimizer import Optimizer, pair_of_decays
 
 Groups = Mapping[str, Mapping[str, Any]] | None
@@ -434,5 +435,5 @@ class Lion(Optimizer):
 
 
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
-    "adam": Adam, "adamw": AdamW, "lion": Lion, "rmsprop": RMSprop, "sgd": SGD,
+    "adam": Adam, "adamw": AdamW, "lion": Lion, "muon": Muon, "rmsprop": RMSprop, "sgd": SGD,
 }  # fmt: skip

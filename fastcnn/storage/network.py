@@ -27,7 +27,7 @@ from ..layers.base import Layer
 from ..layers.container import Container
 from ..losses import LOSSES
 from ..model import Sequential
-from ..optim import optimizers, schedules
+from ..optim import muon, optimizers, schedules
 from ..optim.averaging import ExponentialMovingAverage, Lookahead
 from ..typing import Array, Shape
 from .errors import StorageError
@@ -42,10 +42,10 @@ LAYERS = (
     pool.UpSample2D,
 )  # fmt: skip
 SETTINGS = (
-    optimizers.Adam, optimizers.AdamW, optimizers.Lion, optimizers.RMSprop, optimizers.SGD, schedules.ConstantRate,
-    schedules.CosineDecay, schedules.ExponentialDecay, schedules.OneCycle, schedules.ReduceOnPlateau,
-    schedules.NamedSchedule, schedules.PowerDecay, schedules.StepDecay, schedules.Triangle, schedules.WarmUp,
-    ExponentialMovingAverage, Lookahead, Augmentation,
+    optimizers.Adam, optimizers.AdamW, optimizers.Lion, muon.Muon, optimizers.RMSprop, optimizers.SGD,
+    schedules.ConstantRate, schedules.CosineDecay, schedules.ExponentialDecay, schedules.OneCycle,
+    schedules.ReduceOnPlateau, schedules.NamedSchedule, schedules.PowerDecay, schedules.StepDecay, schedules.Triangle,
+    schedules.WarmUp, ExponentialMovingAverage, Lookahead, Augmentation,
     initializers.HeNormal, initializers.Orthogonal, initializers.Dirac,
     *LOSSES.values(),
 )  # fmt: skip

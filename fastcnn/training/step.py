@@ -8,7 +8,8 @@ of its targets, of the optimizer's rates. In their order:
 2. *forward and backward*: each shard, a slice of the batch, is loaded, goes through the blocks and the loss, and back;
    what it leaves is a row of gradients and a row of totals. Where a layer needs the whole batch (`sync_points`), all
    shards meet: one stage ends there, and the next begins;
-3. *update*: pieces of the flat vector sum the rows, in the order of the shards, and take the optimizer's step.
+3. *update*: pieces of the flat vector sum the rows, in the order of the shards, and take the optimizer's step. A rule
+   that must see whole parameters, as Muon's, takes it in a pass of its own behind that, one task a parameter.
 
 Shards and pieces are what threads share out. How they are cut depends on the work alone, never on the threads, and so
 do the bits. Once every thread has recorded every shard, all three parts are one native call, if no Python is needed.
@@ -276,12 +277,7 @@ class Step:
         if update.clips:
             return None
         stages = [self._part(direction, stage, threads) for direction, stage in self._parts()]
-        parts = [self.preparation.part(min(threads, len(self.cuts))), *stages, update.sweep.part(threads), update.mark]
-        known = [part for part in parts if part is not None]
-        if len(known) < len(parts):
-            return None
-        tapes = [part for part in known if isinstance(part, Tape)]
-        return reduce(operator.add, tapes) if len(tapes) == len(known) else parallel.Jobs(known)
+        return _one_call([self.preparation.part(min(threads, len(self.cuts))), *stages, *update.parts(threads)])
 
     def _part(self, direction: str, stage: int, threads: int) -> Tape | IntArray | None:
         """Return the record of a stage, or of a meeting, as a part of `Jobs`, if it is nothing but kernels."""
@@ -333,15 +329,16 @@ class Step:
         rehearse(self._all_calls(update))
 
     def _all_calls(self, update: Update) -> Iterator[Call]:
-        """Yield the calls of a step, of the first shard and the first piece: the others need the same kernels."""
+        """Yield the calls of a step, of the first shard: the others need the same kernels."""
         yield from schedule.prepare_calls(self.plan.graph)
         for direction, stage in self._parts():
             if direction.startswith("meet"):
                 yield from self._meeting_calls(direction, stage)
             else:
                 yield from self._calls(direction, stage, self.shards[0] if self.shards else 0, 0)
-        for tasks in ([update.norm.tasks] if update.clips else []) + [update.sweep.tasks]:
-            yield from tasks[0]
+        for each in ([update.norm] if update.clips else []) + update.passes:
+            for task in each.tasks:
+                yield from task
 
     def _order(self, stage: int) -> range:
         """Return the shards back and forth: what was written last is still in the caches."""
@@ -441,11 +438,19 @@ class Update:
 
         def sweep(span: tuple[int, int]) -> Iterator[Call]:
             yield Call(optimizer, optimizer._update, (gradients, 1 if self.clips else rows, *span))
+            if not optimizer._wholes:
+                yield from average(span)
+
+        def average(span: tuple[int, int]) -> Iterator[Call]:
             if ema is not None:
                 yield Call(ema, ema._update, span)
 
         self.norm = parallel.Tasks([list(square(piece)) for piece in range(pieces)])
-        self.sweep = parallel.Tasks([list(sweep(span)) for span in spans])
+        tasks = [[list(sweep(span)) for span in spans]]
+        if optimizer._wholes:
+            tasks += [[[Call(optimizer, optimizer._update_whole, (k,))] for k in range(optimizer._wholes)]]
+            tasks += [[list(average(span)) for span in spans]] if ema is not None else []
+        self.passes = [parallel.Tasks(each) for each in tasks]
         self.mark = Tape()
         self.mark.add_inversion(plan.number)
         self.recorded: dict[int, Tape | parallel.Jobs | None] = {}  # the sweep and the mark, as one native call
@@ -486,15 +491,27 @@ class Update:
             self.optimizer._clip(self.squares)
         native = self._native(threads)
         if native is None:
-            self.sweep.run(threads)
+            for each in self.passes:
+                each.run(threads)
             self.mark.play()
         else:
             native.play()
 
+    def parts(self, threads: int) -> list[Tape | IntArray | None]:
+        """Return the records of all passes, and of the mark, as parts of `Jobs`; None for one that is not native."""
+        return [*(each.part(threads) for each in self.passes), self.mark]
+
     def _native(self, threads: int) -> Tape | parallel.Jobs | None:
         """Return what sweeps and marks in one native call; None if that is not recorded yet, or Python has a part."""
-        if threads not in self.recorded and self.sweep.tapes:
-            part = self.sweep.part(threads)
-            whole = part + self.mark if isinstance(part, Tape) else part
-            self.recorded[threads] = parallel.Jobs([whole, self.mark]) if isinstance(whole, np.ndarray) else whole
+        if threads not in self.recorded and all(each.tapes for each in self.passes):
+            self.recorded[threads] = _one_call(self.parts(threads))
         return self.recorded.get(threads)
+
+
+def _one_call(parts: Sequence[Tape | IntArray | None]) -> Tape | parallel.Jobs | None:
+    """Return parts of `Jobs` as one record, which is a tape where no threads share them; None if one is none."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    tapes = [part for part in known if isinstance(part, Tape)]
+    return reduce(operator.add, tapes) if len(tapes) == len(known) else parallel.Jobs(known)

@@ -26,7 +26,8 @@ class Trainer(Stepper):
         "cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", or a loss with
         arguments of its own.
     optimizer : str or Optimizer, optional
-        "adam", "adamw", "lion", "rmsprop" or "sgd", each with its usual arguments, or one with arguments of its own.
+        "adam", "adamw", "lion", "muon", "rmsprop" or "sgd", each with its usual arguments, or one with arguments of its
+        own.
         `SGD(learning_rate=0.01)` if not given.
     threads : int, optional
         The most threads of a step; `fastcnn.get_num_threads()` if not given. The bits are the same for any number.
