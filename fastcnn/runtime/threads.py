@@ -34,7 +34,7 @@ VARIABLE = "FASTCNN_NUM_THREADS"  # wins over the limits below: BLAS often has o
 LIMITS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "SLURM_CPUS_PER_TASK",
 )  # fmt: skip
-PATIENCE = 10000  # turns of a native loop, about 0.2 ms, that are waited before other threads get the processor
+PATIENCE = 10000  # turns of a native loop, about 0.2 ms, that a helper spins for before it sleeps
 
 _chosen: int | None = None
 _share: int | None = None
@@ -267,6 +267,7 @@ class _Team:
         self.owner = owner
         self.state = native.new_state()
         self.address = int(self.state.ctypes.data)
+        self.state[native.WORKERS + native.LOCK] = native.new_lock()  # the leader's own
         self.helpers: list[_Helper] = []
         self.ready = 0  # helpers that were started
 
@@ -283,7 +284,7 @@ class _Team:
     def close(self) -> None:
         """Let all helpers end."""
         self.state[native.CLOSING] = 1
-        native.functions().wake(self.address, native.WORKERS_AT_MOST)
+        native.functions().wake(self.address, native.WORKERS_AT_MOST, native.WORKERS_AT_MOST)
         for helper in self.helpers:
             if helper.serves:
                 helper.claim.acquire(timeout=1)
