@@ -188,6 +188,24 @@ def test_the_same_bits_with_shards_as_they_are_cut_in_earnest():
 
 
 @pytest.mark.usefixtures("many_shards")
+@pytest.mark.parametrize("norm", [[], [fastcnn.BatchNorm]], ids=["one stage", "batch norm"])
+def test_the_same_digest_for_up_to_128_threads(norm):
+    """Of steps that record, while each thread meets new shards, and of those that replay all in one native call."""
+    x, y = np.random.default_rng(0).standard_normal((32, 3, 8, 8)).astype(np.float32), np.arange(32) % 5
+    digests = set()
+    for threads in (1, 2, 3, 7, 16, 64, 128):
+        layers = [Conv2D(16, 3, padding=1), *[kind() for kind in norm], ReLU(), MaxPool2D(), Flatten(), Dense(5)]
+        trainer = Trainer(Sequential(layers).build((3, 8, 8), random_state=0), threads=threads)
+        for _ in range(11):
+            trainer.step(x, y)
+        (step,) = trainer._plan.steps.values()
+        assert len(step.cuts) == 8
+        assert isinstance(step.whole[threads], parallel.Jobs) == (threads > 1)
+        digests.add(trainer.model.digest())
+    assert len(digests) == 1
+
+
+@pytest.mark.usefixtures("many_shards")
 def test_what_is_measured_between_steps_changes_no_bit():
     """Also while threads still record shards that they had not had before, between meetings of batch norm."""
     x, y = np.random.default_rng(0).standard_normal((19, 3, 8, 8)).astype(np.float32), np.arange(19) % 5
