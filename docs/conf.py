@@ -25,6 +25,7 @@ extensions = [
 exclude_patterns = ["gallery/*", "_templates/*"]
 templates_path = ["_templates"]
 
+html_title = f"fastcnn {release}"
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
 html_show_sourcelink = False
@@ -54,26 +55,35 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
 }
 
-# The pages of the reference: each public name is in the group of the module that it comes from.
+# The groups of the reference, in their order: each public name is in that of its module, or of the folder of it.
 GROUPS = {
-    "estimators": "Estimators",
-    "model": "Models and layers",
-    "layers": "Models and layers",
-    "engine": "Models and layers",
-    "training": "Training",
-    "history": "Training",
-    "losses": "Losses",
-    "optim": "Optimizers, schedules, averages",
-    "data": "Data",
-    "models": "Ready networks",
-    "saving": "Files",
-    "storage": "Files",
-    "exchange": "Files",
-    "display": "Pictures and insight",
-    "inspection": "Pictures and insight",
-    "report": "Pictures and insight",
-    "gradient_check": "Pictures and insight",
+    "Estimators": ["estimators"],
+    "Models": ["model", "models"],
+    "Convolutions and dense layers": ["layers.conv", "layers.transpose", "layers.depthwise", "layers.dense"],
+    "Activations": ["layers.activation", "layers.prelu"],
+    "Normalisation and dropout": ["layers.norm", "layers.scale", "layers.dropout"],
+    "Pooling and shapes": ["layers.pool", "layers.upsample", "layers.pad", "layers.shape"],
+    "Branches, and layers of your own": ["layers", "engine"],
+    "Initialisers": ["layers.initializers"],
+    "Training": ["training", "history"],
+    "Losses": ["losses"],
+    "Optimizers and averages": ["optim"],
+    "Learning rates": ["optim.schedules"],
+    "Data": ["data"],
+    "Files": ["saving", "storage", "exchange"],
+    "Pictures and insight": ["display", "inspection", "report", "explain", "live", "gradient_check"],
 }
+REST = "Threads, and more"
+
+
+def group_of(module):
+    """Return the group of a module: its own, or that of the folder that it is in."""
+    path = module.removeprefix("fastcnn.")
+    for asked in (path, path.split(".")[0]):
+        for group, modules in GROUPS.items():
+            if asked in modules:
+                return group
+    return REST
 
 
 def public_names():
@@ -85,9 +95,9 @@ def public_names():
             for inner in getattr(thing, "__all__", None) or vars(thing):
                 one = getattr(thing, inner)
                 if callable(one) and not inner.startswith("_") and one.__module__.startswith(thing.__name__):
-                    yield GROUPS.get(short, "More"), f"{short}.{inner}"
+                    yield group_of(short), f"{short}.{inner}"
         elif not isinstance(thing, str):
-            yield GROUPS.get(thing.__module__.split(".")[1], "More"), name
+            yield group_of(thing.__module__), name
 
 
 def write_reference(app):
@@ -96,7 +106,7 @@ def write_reference(app):
     for group, name in public_names():
         groups.setdefault(group, []).append(name)
     lines = ["API reference", "=============", "", ".. currentmodule:: fastcnn", ""]
-    for group in [*dict.fromkeys([*GROUPS.values(), "More"])]:
+    for group in (*GROUPS, REST):
         if group in groups:
             lines += [group, "-" * len(group), "", ".. autosummary::", "   :toctree: names", ""]
             lines += [f"   {name}" for name in sorted(groups[group], key=str.lower)] + [""]
