@@ -56,7 +56,7 @@ class DenseOp(Op):
         self.w_row = as_table(numbers * y.pitch)
         self.x_row = as_table(np.arange(images) * x.image_size)
         self.y_row = y.pixel_table(images)
-        self.few = not plan.training and images <= FEW
+        self.few = images <= FEW
         self.packed = aligned_zeros(0 if self.few else self.inputs * y.pitch, plan.dtype)
         self.no_biases = aligned_zeros(y.pitch, plan.dtype)
         self.nothing = np.zeros(0, plan.dtype)  # to prefetch

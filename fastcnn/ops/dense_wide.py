@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,16 +18,19 @@ from ..kernels import dense as few_kernels
 from ..kernels import dense_wide as kernels
 from ..kernels.maps import Maps, Matrix, PostOps
 from ..typing import Array, Gradients
-from .dense import FEW, DenseOp
+from .dense import FEW, NEAR, DenseOp
 from .epilogue import NOTHING, Epilogue
 
 PACKED = 1 << 14  # numbers of packed weights, or gradients, at a time: they stay in the second-level cache
 ROWS = 48  # lines of the weights' gradient that are written at a time, for the same reason
+FITTING = 1 << 16  # weights that stay in the second-level cache: all shards read them as they are packed once
 
 
 def lower_dense(graph: Graph, weights: Weights, nodes: int, x: int, epilogue: Epilogue = NOTHING) -> int:
     """Add a dense layer of the value `x`; return the output value."""
-    implementation = WideDenseOp if nodes > LANES else DenseOp
+    features = math.prod(graph.shapes[x])
+    is_wide = nodes > LANES and (features > NEAR or features * nodes > FITTING)
+    implementation = WideDenseOp if is_wide else DenseOp
     return graph.add(implementation(weights, x, graph.value((nodes,)), epilogue))
 
 
