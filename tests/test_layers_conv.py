@@ -9,18 +9,30 @@ from hypothesis import strategies as st
 
 import fastcnn
 import reference
+from fastcnn.engine.ir import Graph
+from fastcnn.engine.layout import Halo
+from fastcnn.engine.planner import make_plan
+from fastcnn.ops.convolution import direct
 from fastcnn.ops.convolution.select import ALGORITHMS
 from tests.arrays import DTYPES, ORDERS, both_dtypes, normal, pairs, sweep
 from tests.bounds import TRANSFORMS, Expected, expect_convolution, expect_winograd
 from tests.cases import CONV_CASES, ConvCase
+from tests.guards import guard_all_buffers
 
 # Larger than the blocks of the kernels: bands of output pixels, bands of taps, panels of pixels, blocks of tiles.
 LARGE_CONV_CASES = (
     ConvCase("many-pixels", (3, 3, 17, 18), 20, 3, padding=1),
     ConvCase("many-taps", (1, 150, 4, 5), 24, 3, padding=1),
     ConvCase("many-taps-strided", (1, 60, 7, 7), 8, 5, stride=2),
+    ConvCase("many-small-maps", (12, 17, 7, 7), 20, 5),
     ConvCase("many-tiles", (2, 32, 27, 26), 48, 3, padding="same"),
 )
+
+UNPADDED = [
+    case
+    for case in CONV_CASES + LARGE_CONV_CASES
+    if case.groups == 1 and fastcnn.Conv2D(**case.arguments).window(case.input_shape[1:]).input_halo == Halo()
+]
 
 
 def fits(algorithm: str, case: ConvCase) -> bool:
@@ -69,6 +81,38 @@ def test_convolution(algorithm, case, dtype):
     x, dL_dout, parameters = conv_problem(case, dtype)
     expected = expect(algorithm, case, parameters, x, dL_dout)
     expected.assert_close(fast_conv(case, algorithm, parameters, dtype), x, dL_dout)
+
+
+@both_dtypes
+@pytest.mark.parametrize("case", UNPADDED, ids=str)
+def test_input_gradient_by_taps_has_the_bits_of_products_with_zeros(case, dtype, monkeypatch):
+    """Between guard words, for every shape without padding, whatever pays."""
+    guards = guard_all_buffers(monkeypatch)
+    x, dL_dout, parameters = conv_problem(case, dtype)
+    gradients = []
+    for by_taps in (True, False):
+        monkeypatch.setattr(direct, "_adds_by_taps", lambda convolution, by_taps=by_taps: by_taps)
+        layer = fast_conv(case, "direct", parameters, dtype)
+        layer.forward(x)
+        gradients.append(layer.backward(dL_dout))
+    np.testing.assert_array_equal(*gradients)
+    guards.check()
+
+
+@pytest.mark.parametrize(("shape", "filters", "size", "stride", "expected"), [
+    ((16, 15, 15), 24, 5, 1, True),
+    ((64, 3, 3), 64, 3, 1, True),
+    ((16, 30, 30), 16, 1, 2, True),
+    ((16, 60, 60), 5, 3, 1, False),
+    ((16, 30, 30), 16, 1, 1, False),
+])  # fmt: skip
+def test_input_gradient_by_taps_is_chosen_where_most_products_are_with_zeros(shape, filters, size, stride, expected):
+    layer = fastcnn.Conv2D(filters, size, stride, algorithm="direct").build(shape, dtype=np.float32)
+    graph = Graph(shape, np.dtype(np.float32))
+    graph.output = layer._lower(graph, 0)
+    make_plan(graph, 2, input_gradient=True)
+    (op,) = graph.ops
+    assert (op.algorithm.by_taps is not None) is expected
 
 
 @pytest.mark.parametrize("algorithm", ["auto", *ALGORITHMS])

@@ -49,6 +49,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "conv_direct": (
         "forward_pool",
+        "input_gradient_by_taps",
         "clear_columns",
         "filter_gradient_pool",
     ),

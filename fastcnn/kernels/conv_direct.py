@@ -56,6 +56,30 @@ def forward_pool(x, w, post, y, pooling, P, N):
 
 
 @kernel
+def input_gradient_by_taps(dy, P, w, taps, dx, N, size, zeros):
+    """dx (size,) = the sum of what all taps add: tap t of output pixel p adds dy (P, F) · w[t] (F, N).
+
+    It adds to the N numbers from `dx.rows[p] + taps[t]` on; all taps stay inside the maps. `product` computes the same
+    on dy with zeros around it: where windows are large and maps small, most of its products are with them. Each number
+    of dx is summed up in the order of the taps, as there: so the last pixels come first.
+    """
+    width, F, L = 2 * lanes(dy.data), dy.columns.size, lanes(dy.data)
+    none = dy.data.dtype.type(-float("inf"))
+    zero = splat(dy.data, dy.data.dtype.type(0))
+    for i in range(0, size, L):
+        store(dx.data, i, zero)
+    for p1 in range(P, 0, -BAND):
+        p0 = max(p1 - BAND, 0)
+        for t in range(taps.size):
+            for c0 in range(0, N, width):
+                step = min(N - c0, width)
+                panel_product(
+                    dy.data, dy.rows, p0, p1, dy.columns, 0, F, w, (c0 * taps.size + t * step) * F, dx.data, dx.rows,
+                    c0 + taps[t], step // L, zeros, True, none, zeros, 0, 0,
+                )  # fmt: skip
+
+
+@kernel
 def clear_columns(a, rows, pitch, first):
     """Put zeros to a[:, first:] of a (rows, pitch): what padding channels of an input left in a filter gradient."""
     for row in range(rows):

@@ -24,6 +24,10 @@ from .groups import Grouped
 from .op import Part
 
 
+class _Transposed(Direct):
+    transposes = True
+
+
 class TransposedConvolutionOp(Op):
     """Transposed convolution + bias [+ ReLU]: the direct algorithm with forward and input gradient exchanged."""
 
@@ -51,7 +55,7 @@ class TransposedConvolutionOp(Op):
             self.part.window, y.channels, x.channels, self.part.groups, plan.images,
             dy or y, dx or x, x, y, plan.dtype,
         )  # fmt: skip
-        self.algorithm = (Direct if self.part.groups == 1 else Grouped)(convolution)
+        self.algorithm = (_Transposed if self.part.groups == 1 else Grouped)(convolution)
         self.dtype, self.filters = plan.dtype, (convolution.taps, x.pitch, x.channels)
         self.no_post = PostOps(aligned_zeros(max(x.pitch, y.pitch), plan.dtype), plan.dtype.type(-np.inf))
         self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
