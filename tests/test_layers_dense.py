@@ -75,7 +75,7 @@ def test_dense_sweep(case, dtype, order, seed):
 def step_of_both(monkeypatch, layers, n, shape, dtype):
     """Return what a step leaves, once with many weights as they lie, and once with all of them packed."""
     results = []
-    monkeypatch.setattr(dense_wide, "FITTING", 0)
+    monkeypatch.setattr(dense_wide, "NEAR", 0)
     for implementation in (WideDenseOp, DenseOp):
         monkeypatch.setattr(dense_wide, "WideDenseOp", implementation)
         model = fastcnn.Sequential(layers()).build(shape, random_state=0, dtype=dtype)

@@ -25,13 +25,15 @@ def product(a, n, w, y, N, post, panels):
     for k0 in range(0, K, depth):
         k1 = min(k0 + depth, K)
         low = post.clamp_min if k1 == K else none
-        _pack_lines(w, k0, k1, N, panels)
+        if width < N:
+            _pack_lines(w, k0, k1, N, panels)
         for i in range(0, n, BAND):
             for c0 in range(0, N, width):
                 vectors = min(N - c0, width) // lanes(a.data)
+                lines, at = (panels, c0 * (k1 - k0)) if width < N else (w, k0 * N)  # few columns are a panel already
                 panel_product(
-                    a.data, a.rows, i, min(i + BAND, n), a.columns, k0, k1, panels, c0 * (k1 - k0), y.data, y.rows, c0,
-                    vectors, post.biases, k0 > 0, low, post.biases, 0, 0,
+                    a.data, a.rows, i, min(i + BAND, n), a.columns, k0, k1, lines, at, y.data, y.rows, c0, vectors,
+                    post.biases, k0 > 0, low, post.biases, 0, 0,
                 )  # fmt: skip
 
 

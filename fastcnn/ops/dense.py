@@ -11,7 +11,7 @@ from ..engine.arrays import aligned_zeros, as_table, owned
 from ..engine.ir import Graph, Op, Plan, RunContext, Traits
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
-from ..jit.target import COMMON, LANES
+from ..jit.target import COMMON
 from ..kernels import activation as activation_kernels
 from ..kernels import dense as kernels
 from ..kernels import loss as loss_kernels
@@ -20,9 +20,7 @@ from ..kernels.maps import Maps, Matrix, PostOps
 from ..typing import Array, Gradients
 from .epilogue import NOTHING, Epilogue
 
-NEAR = (
-    COMMON.first // 8 // 4
-)  # features of an example that stay in the first-level cache, beside those of a tile's others
+NEAR = COMMON.first // 8 // 4  # features that stay in the first-level cache, beside those of a tile's other examples
 FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones
 
 
@@ -43,15 +41,12 @@ class DenseOp(Op):
         dx, dy = plan.gradients[self.x], plan.gradients[self.y]
         images = plan.images
         self.dtype, self.pitch, self.nodes = plan.dtype, y.pitch, y.channels
-        # Features in memory order; `numbers` are their rows in the weights. Weights of one panel are packed as they
-        # stand, if the features are read in the public order: few are, whatever the width of a panel here. Where the
-        # features are near, it is better for all weights.
+        # Wherever they lie, features are read in the public order, in which the weights stand: few columns of these are
+        # a panel already.
         self.x_col, numbers = x.physical_order()
-        in_public_order = y.channels <= LANES or self.x_col.size <= NEAR
-        if in_public_order:
-            order = np.argsort(numbers)
-            self.x_col, numbers = owned(self.x_col[order]), numbers[order]
-        self.is_panel = in_public_order and is_panel(y.pitch, plan.dtype)
+        order = np.argsort(numbers)
+        self.x_col, numbers = owned(self.x_col[order]), numbers[order]
+        self.is_panel = is_panel(y.pitch, plan.dtype)
         self.inputs = self.x_col.size
         self.w_row = as_table(numbers * y.pitch)
         self.x_row = as_table(np.arange(images) * x.image_size)

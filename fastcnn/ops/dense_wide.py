@@ -29,13 +29,12 @@ FITTING = 1 << 16  # weights that stay in the second-level cache: all shards rea
 def lower_dense(graph: Graph, weights: Weights, nodes: int, x: int, epilogue: Epilogue = NOTHING) -> int:
     """Add a dense layer of the value `x`; return the output value."""
     features = math.prod(graph.shapes[x])
-    is_wide = nodes > LANES and (features > NEAR or features * nodes > FITTING)
-    implementation = WideDenseOp if is_wide else DenseOp
+    implementation = WideDenseOp if features > NEAR or features * nodes > FITTING else DenseOp
     return graph.add(implementation(weights, x, graph.value((nodes,)), epilogue))
 
 
 class WideDenseOp(DenseOp):
-    """The same as `DenseOp`, for more nodes than sixteen lanes; the sums are in the same order."""
+    """The same as `DenseOp`, for many weights; the sums are in the same order."""
 
     def bind(self, plan: Plan) -> None:
         x, y = plan.values[self.x], plan.values[self.y]
