@@ -13,7 +13,7 @@ from .saving import ESTIMATORS
 from .storage.atomic import replace_file
 from .storage.errors import StorageError, naming
 from .storage.onnx_export import write_model
-from .storage.onnx_graph import OPSET, GraphWriter, onnx_package
+from .storage.onnx_graph import GraphWriter, onnx_package
 from .storage.onnx_import import read_model
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def to_onnx(
 ) -> Any:
     """Return an ONNX model that predicts as `predict` does, and write it to a file.
 
-    The operators are those of opset 17. All weights are in float32, the precision in which runtimes compute
-    convolutions, whatever the model's own is.
+    The operators are those of opset 17, with a dilated `AvgPool2D` those of opset 19. All weights are in float32, the
+    precision in which runtimes compute convolutions, whatever the model's own is.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _convert(onnx: Any, thing: Any, batch: str | int, dtype: np.dtype, *, labels
     if type(thing).__name__ == "Pipeline" and type(thing[-1]).__name__ in ESTIMATORS:
         from .estimators.onnx import write_pipeline
 
-        return write_pipeline(thing, dtype, batch, OPSET, labels=labels)
+        return write_pipeline(thing, dtype, batch, writer, labels=labels)
     raise TypeError(
         "to_onnx: model_or_estimator: expected a Sequential, a CNNClassifier, a CNNRegressor, or a Pipeline that "
         f"ends in one of those; got {thing!r}"

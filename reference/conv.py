@@ -24,7 +24,7 @@ from reference.base import (
     integer,
     pair,
 )
-from reference.windows import Axes, Window, crop, image_size, margins, pad
+from reference.windows import Axes, Margins, Padding, Window, as_padding, crop, image_size, margins, pad
 
 
 def convolve(input: Array, filters: Array, window: Window, groups: int = 1) -> Array:
@@ -81,7 +81,7 @@ class _Convolution(Layer):
         self,
         filter_size: Pair,
         stride: Pair,
-        padding: Pair | str,
+        padding: Padding,
         dilation: Pair,
         bias: bool,
         random_state: RandomState,
@@ -90,9 +90,7 @@ class _Convolution(Layer):
         self.filter_size = pair(self.name, "filter_size", filter_size, at_least=1)
         self.stride = pair(self.name, "stride", stride, at_least=1)
         self.dilation = pair(self.name, "dilation", dilation, at_least=1)
-        if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ValueError(f"{self.name}: padding: expected an integer, a pair, 'same' or 'valid', got {padding!r}")
-        self.padding = padding if isinstance(padding, str) else pair(self.name, "padding", padding, at_least=0)
+        self.padding = as_padding(self.name, padding)
         self.bias = bias
         self.random_state = random_state
 
@@ -127,9 +125,9 @@ class Conv2D(_Convolution):
         F, the channels of the output.
     filter_size, stride, dilation : int or pair of int
         Vertical and horizontal.
-    padding : int, pair of int, "same" or "valid"
-        Zeros on both sides of each axis. "same": the output has ⌈size / stride⌉ pixels, and of an odd number of zeros
-        the larger part stands at the bottom and at the right (as in Keras).
+    padding : int, pair of int, ((top, bottom), (left, right)), "same" or "valid"
+        Zeros on both sides of each axis, or on each side. "same": the output has ⌈size / stride⌉ pixels, and of an odd
+        number of zeros the larger part stands at the bottom and at the right (as in Keras).
     groups : int
         G; divides the channels and the filters.
     bias : bool
@@ -161,7 +159,7 @@ class Conv2D(_Convolution):
         num_filters: int,
         filter_size: Pair,
         stride: Pair = 1,
-        padding: Pair | str = 0,
+        padding: Padding = 0,
         dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
@@ -203,8 +201,8 @@ class Conv2DTranspose(_Convolution):
     """Transposed convolution: the input gradient of a ``Conv2D`` from F channels to C, as a layer that enlarges images.
 
     Y = b + Σ_{n,c,i,j} X[n,c,i,j] · W[c] laid on the window at (i, j), of which the padding is cut off:
-    Y[n, g·F/G + f, i·s_H + u·d_H − p_H, j·s_W + v·d_W − p_W] += X[n,c,i,j] · W[c,f,u,v], with g = ⌊c / (C/G)⌋;
-    H_out = (H − 1)·s_H − 2·p_H + d_H·(kH − 1) + output_padding + 1.
+    Y[n, g·F/G + f, i·s_H + u·d_H − top, j·s_W + v·d_W − left] += X[n,c,i,j] · W[c,f,u,v], with g = ⌊c / (C/G)⌋;
+    H_out = (H − 1)·s_H − top − bottom + d_H·(kH − 1) + output_padding + 1.
 
     Parameters
     ----------
@@ -212,8 +210,8 @@ class Conv2DTranspose(_Convolution):
         F, the channels of the output.
     filter_size, stride, dilation, groups, bias
         As in the ``Conv2D`` whose input gradient this is.
-    padding : int or pair of int
-        Rows and columns cut off at both sides of each axis.
+    padding : int, pair of int or ((top, bottom), (left, right))
+        Rows and columns cut off at both sides of each axis, or at each side.
     output_padding : int or pair of int
         Rows at the bottom and columns at the right that the output has in addition; less than stride or dilation.
     random_state : None, int, RandomState or Generator
@@ -237,14 +235,15 @@ class Conv2DTranspose(_Convolution):
         num_filters: int,
         filter_size: Pair,
         stride: Pair = 1,
-        padding: Pair = 0,
+        padding: Pair | Margins = 0,
         output_padding: Pair = 0,
         dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
         random_state: RandomState = None,
     ) -> None:
-        padding = pair(type(self).__name__, "padding", padding, at_least=0)
+        if isinstance(padding, str):
+            raise TypeError(f"{type(self).__name__}: padding: expected an integer or pairs of them, got {padding!r}")
         super().__init__(filter_size, stride, padding, dilation, bias, random_state)
         self.num_filters = integer(self.name, "num_filters", num_filters, at_least=1)
         self.output_padding = pair(self.name, "output_padding", output_padding, at_least=0)

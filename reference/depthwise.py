@@ -16,7 +16,7 @@ from reference.base import (
     integer,
 )
 from reference.conv import _Convolution, convolve, convolve_filter_gradient, convolve_input_gradient
-from reference.windows import Window, image_size
+from reference.windows import Padding, Window, image_size
 
 
 @final
@@ -50,7 +50,7 @@ class DepthwiseConv2D(_Convolution):
         self,
         filter_size: Pair,
         stride: Pair = 1,
-        padding: Pair | str = 0,
+        padding: Padding = 0,
         dilation: Pair = 1,
         depth_multiplier: int = 1,
         bias: bool = True,
@@ -123,7 +123,7 @@ class SeparableConv2D(_Convolution):
         num_filters: int,
         filter_size: Pair,
         stride: Pair = 1,
-        padding: Pair | str = 0,
+        padding: Padding = 0,
         dilation: Pair = 1,
         bias: bool = True,
         random_state: RandomState = None,

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from reference.base import Array, Layer, Pair, Shape, pair
-from reference.windows import Window, crop, image_size, pad
+from reference.windows import Axes, Padding, Window, as_padding, crop, image_size, margins, pad
 
 
 @final
@@ -50,77 +50,101 @@ class _Pooling(Layer):
 
     ranks = (4,)
 
-    def __init__(self, pool_size: Pair, stride: Pair | None, padding: Pair) -> None:
+    def __init__(self, pool_size: Pair, stride: Pair | None, padding: Padding, dilation: Pair, ceil_mode: bool) -> None:
         super().__init__()
         self.pool_size = pair(self.name, "pool_size", pool_size, at_least=1)
         self.stride = self.pool_size if stride is None else pair(self.name, "stride", stride, at_least=1)
-        self.padding = pair(self.name, "padding", padding, at_least=0)
-        if 2 * self.padding[0] > self.pool_size[0] or 2 * self.padding[1] > self.pool_size[1]:
-            raise ValueError(
-                f"{self.name}: padding: expected at most half of pool_size={self.pool_size}, got {self.padding}: "
-                "each window must see the image"
-            )
-        p_H, p_W = self.padding
-        self._window = Window(self.pool_size, self.stride, ((p_H, p_H), (p_W, p_W)))
+        self.dilation = pair(self.name, "dilation", dilation, at_least=1)
+        self.padding = as_padding(self.name, padding)
+        self.ceil_mode = ceil_mode
+
+    def _window(self, image: Axes) -> Window:
+        window = Window(self.pool_size, self.stride, dilation=self.dilation)
+        padding = margins(self.padding, image, window)
+        return Window(self.pool_size, self.stride, padding, self.dilation, self.ceil_mode)
 
     def _output_shape(self, input_shape: Shape) -> Shape:
-        return (input_shape[0], *self._window.output_size(image_size(input_shape), self.name))
+        image = image_size(input_shape)
+        window = self._window(image)
+        size = window.output_size(image, self.name)
+        inside = pad(np.ones((1, 1, *image)), window.padding)
+        if not all(inside[:, :, rows, columns].any() for _, _, rows, columns in window.positions(size)):
+            raise ValueError(
+                f"{self.name}: padding: expected that each window sees the image of {image[0]}×{image[1]}, "
+                f"got {self.padding}"
+            )
+        return (input_shape[0], *size)
 
 
 @final
 class MaxPool2D(_Pooling):
-    """Maximum of each window: y[n,c,i,j] = max_{u,v} x[n,c,i·s_H + u − p_H,j·s_W + v − p_W], the padding being −∞.
+    """Maximum of each window: y[n,c,i,j] = max_{u,v} x[n,c,i·s_H + u·d_H − top,j·s_W + v·d_W − left].
 
-    The FIRST maximum in the row-major order of the window receives the gradient, as in PyTorch, Keras and ONNX;
-    windows that overlap add up. H_out = ⌊(H + 2·p_H − kH) / s_H⌋ + 1: rows that no window reaches are left out.
+    The padding is −∞. The FIRST maximum in the row-major order of the window receives the gradient, as in PyTorch,
+    Keras and ONNX; windows that overlap add up. H_out = ⌊(H + top + bottom − d_H·(kH − 1) − 1) / s_H⌋ + 1: rows that
+    no window reaches are left out; with ``ceil_mode`` ⌈…⌉, without a last window that would start behind H + top.
 
     Parameters
     ----------
     pool_size : int or pair of int
     stride : int or pair of int, optional
         Default: ``pool_size``.
-    padding : int or pair of int
-        At most half of ``pool_size``.
+    padding : int, pair of int, ((top, bottom), (left, right)), "same" or "valid"
+        As in ``Conv2D``; each window must see a pixel of the image.
+    dilation : int or pair of int
+    ceil_mode : bool
+        Whether sizes are rounded up, as in PyTorch.
 
     References
     ----------
     Goodfellow, Bengio and Courville 2016, "Deep Learning", §9.3.
     """
 
-    def __init__(self, pool_size: Pair = 2, stride: Pair | None = None, padding: Pair = 0) -> None:
-        super().__init__(pool_size, stride, padding)
+    def __init__(
+        self,
+        pool_size: Pair = 2,
+        stride: Pair | None = None,
+        padding: Padding = 0,
+        *,
+        dilation: Pair = 1,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__(pool_size, stride, padding, dilation, ceil_mode)
 
     def _forward(self, input: Array) -> Array:
         N, C, *_ = input.shape
-        size = self._window.output_size(image_size(input))
-        padded = pad(input, self._window.padding, -np.inf)
+        window = self._window(image_size(input))
+        size = window.output_size(image_size(input))
+        padded = pad(input, window.padding, -np.inf)
         output = np.empty((N, C, *size))
-        for i, j, rows, columns in self._window.positions(size):
+        for i, j, rows, columns in window.positions(size):
             output[:, :, i, j] = padded[:, :, rows, columns].max(axis=(2, 3))
         return output
 
     def _backward(self, input: Array, dL_dout: Array) -> Array:
         N, C, *_ = input.shape
         n, c = np.ogrid[:N, :C]
-        padded = pad(input, self._window.padding, -np.inf)
+        window = self._window(image_size(input))
+        padded = pad(input, window.padding, -np.inf)
         dL_dpadded = np.zeros_like(padded)
-        for i, j, rows, columns in self._window.positions(image_size(dL_dout)):
-            first = padded[:, :, rows, columns].reshape(N, C, -1).argmax(axis=2)
-            u, v = np.divmod(first, self.pool_size[1])
-            dL_dpadded[n, c, rows.start + u, columns.start + v] += dL_dout[:, :, i, j]
-        return crop(dL_dpadded, self._window.padding)
+        for i, j, rows, columns in window.positions(image_size(dL_dout)):
+            x = padded[:, :, rows, columns]
+            u, v = np.divmod(x.reshape(N, C, -1).argmax(axis=2), x.shape[3])
+            d_H, d_W = self.dilation
+            dL_dpadded[n, c, rows.start + u * d_H, columns.start + v * d_W] += dL_dout[:, :, i, j]
+        return crop(dL_dpadded, window.padding)
 
 
 @final
 class AvgPool2D(_Pooling):
-    """Mean of each window: y[n,c,i,j] = Σ_{u,v} x[n,c,i·s_H + u − p_H,j·s_W + v − p_W] / m[i,j], the padding being 0.
+    """Mean of each window: y[n,c,i,j] = Σ_{u,v} x[n,c,i·s_H + u·d_H − top,j·s_W + v·d_W − left] / m[i,j].
 
-    m = kH·kW if the padding is counted, else the number of pixels of the image in the window. Each pixel of the
-    window receives dL/dy / m.
+    The padding is 0; m is the number of pixels in the window, with those of the padding if it is counted; what
+    ``ceil_mode`` lets reach beyond the padding is never counted. Each pixel of the window receives dL/dy / m.
 
     Parameters
     ----------
-    pool_size, stride, padding
+    pool_size, stride, padding, dilation, ceil_mode
         As in ``MaxPool2D``.
     count_include_pad : bool
         Whether the padding is counted. True is PyTorch's default; Keras ("same") and ONNX do not count it.
@@ -131,30 +155,39 @@ class AvgPool2D(_Pooling):
     """
 
     def __init__(
-        self, pool_size: Pair = 2, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
+        self,
+        pool_size: Pair = 2,
+        stride: Pair | None = None,
+        padding: Padding = 0,
+        count_include_pad: bool = True,
+        *,
+        dilation: Pair = 1,
+        ceil_mode: bool = False,
     ) -> None:
-        super().__init__(pool_size, stride, padding)
+        super().__init__(pool_size, stride, padding, dilation, ceil_mode)
         self.count_include_pad = count_include_pad
 
-    def _counted(self, input: Array) -> Array:
+    def _counted(self, input: Array, window: Window) -> Array:
         """1 at each pixel that counts, 0 elsewhere, padded."""
-        return pad(np.ones((1, 1, *image_size(input))), self._window.padding, float(self.count_include_pad))
+        return pad(np.ones((1, 1, *image_size(input))), window.padding, float(self.count_include_pad))
 
     def _forward(self, input: Array) -> Array:
         N, C, *_ = input.shape
-        size = self._window.output_size(image_size(input))
-        padded, counted = pad(input, self._window.padding), self._counted(input)
+        window = self._window(image_size(input))
+        size = window.output_size(image_size(input))
+        padded, counted = pad(input, window.padding), self._counted(input, window)
         output = np.empty((N, C, *size))
-        for i, j, rows, columns in self._window.positions(size):
+        for i, j, rows, columns in window.positions(size):
             output[:, :, i, j] = padded[:, :, rows, columns].sum(axis=(2, 3)) / counted[:, :, rows, columns].sum()
         return output
 
     def _backward(self, input: Array, dL_dout: Array) -> Array:
-        counted = self._counted(input)
-        dL_dpadded = pad(np.zeros_like(input), self._window.padding)
-        for i, j, rows, columns in self._window.positions(image_size(dL_dout)):
+        window = self._window(image_size(input))
+        counted = self._counted(input, window)
+        dL_dpadded = pad(np.zeros_like(input), window.padding)
+        for i, j, rows, columns in window.positions(image_size(dL_dout)):
             dL_dpadded[:, :, rows, columns] += dL_dout[:, :, i, j, None, None] / counted[:, :, rows, columns].sum()
-        return crop(dL_dpadded, self._window.padding)
+        return crop(dL_dpadded, window.padding)
 
 
 @final

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 # --------------------------------------------------------------------------------------------------------- convolutions
 
 
@@ -19,7 +21,7 @@ class ConvCase:
     num_filters: int
     filter_size: int | tuple[int, int]
     stride: int | tuple[int, int] = 1
-    padding: int | tuple[int, int] | str = 0
+    padding: Any = 0
     dilation: int | tuple[int, int] = 1
     groups: int = 1
     bias: bool = True
@@ -79,6 +81,12 @@ CONV_CASES = (
     ConvCase("groups-wide", (1, 32, 4, 4), 32, 3, padding=1, groups=2),
     ConvCase("depthwise", (2, 17, 6, 6), 17, 3, padding=1, groups=17),
     ConvCase("depthwise-multiplied", (2, 3, 6, 6), 6, 3, groups=3),
+    ConvCase("sides", (2, 3, 6, 5), 8, 3, padding=((2, 0), (1, 2))),
+    ConvCase("sides-stride-2", (2, 17, 7, 8), 17, 3, stride=2, padding=((0, 1), (0, 1))),
+    ConvCase("sides-winograd", (2, 16, 9, 10), 16, 3, padding=((0, 2), (1, 0))),
+    ConvCase("sides-pointwise", (2, 8, 4, 5), 17, 1, padding=((1, 0), (0, 2))),
+    ConvCase("sides-groups", (2, 6, 6, 5), 8, (2, 3), 2, ((1, 2), (0, 1)), (2, 1), groups=2),
+    ConvCase("sides-beyond-last-window", (2, 3, 5, 6), 6, 2, stride=3, padding=((0, 2), (1, 1))),
     ConvCase("everything", (2, 4, 9, 11), 6, (3, 2), (2, 3), (2, 1), (2, 3), groups=2, bias=False),
 )
 
@@ -91,7 +99,7 @@ class DepthwiseCase:
     input_shape: tuple[int, int, int, int]
     filter_size: int | tuple[int, int]
     stride: int | tuple[int, int] = 1
-    padding: int | tuple[int, int] | str = 0
+    padding: Any = 0
     dilation: int | tuple[int, int] = 1
     depth_multiplier: int = 1
     bias: bool = True
@@ -121,6 +129,8 @@ DEPTHWISE_CASES = (
     DepthwiseCase("stride-3", (2, 4, 10, 11), 3, 3),
     DepthwiseCase("dilation-2", (2, 8, 9, 8), 3, 1, 2, 2),
     DepthwiseCase("window-is-image", (2, 8, 5, 4), (5, 4)),
+    DepthwiseCase("sides", (2, 17, 6, 7), 3, 1, ((0, 2), (2, 1))),
+    DepthwiseCase("sides-stride-2", (2, 9, 8, 7), 3, 2, ((0, 1), (0, 1))),
     DepthwiseCase("multiplied", (2, 3, 6, 6), 3, padding=1, depth_multiplier=2),
     DepthwiseCase("multiplied-strided", (2, 5, 7, 6), 3, 2, 1, depth_multiplier=3, bias=False),
     DepthwiseCase("no-bias", (2, 8, 6, 6), 3, bias=False),
@@ -136,7 +146,7 @@ class TransposeCase:
     num_filters: int
     filter_size: int | tuple[int, int]
     stride: int | tuple[int, int] = 1
-    padding: int | tuple[int, int] = 0
+    padding: Any = 0
     output_padding: int | tuple[int, int] = 0
     dilation: int | tuple[int, int] = 1
     groups: int = 1
@@ -168,6 +178,8 @@ TRANSPOSE_CASES = (
     TransposeCase("dilation", (2, 3, 4, 5), 8, (3, 2), 1, 1, dilation=(2, 3)),
     TransposeCase("groups", (2, 6, 4, 3), 4, 3, 2, 1, groups=2),
     TransposeCase("no-bias", (2, 3, 4, 4), 8, 3, bias=False),
+    TransposeCase("sides", (2, 3, 4, 5), 8, 3, 2, ((1, 0), (0, 2))),
+    TransposeCase("sides-output-padding", (2, 17, 3, 4), 6, (3, 4), 2, ((0, 2), (1, 3)), (1, 0), groups=1),
     TransposeCase("everything", (2, 4, 3, 4), 6, (3, 2), (2, 3), (1, 2), (1, 0), (2, 3), groups=2, bias=False),
 )
 
@@ -182,17 +194,27 @@ class PoolCase:
     input_shape: tuple[int, int, int, int]
     pool_size: int | tuple[int, int] = 2
     stride: int | tuple[int, int] | None = None
-    padding: int | tuple[int, int] = 0
+    padding: Any = 0
+    dilation: int | tuple[int, int] = 1
+    ceil_mode: bool = False
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of the constructor."""
-        return {name: getattr(self, name) for name in ("pool_size", "stride", "padding")}
+        names = ("pool_size", "stride", "padding", "dilation", "ceil_mode")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether there is as much padding before as after, and at most half a window: all that PyTorch has."""
+        if isinstance(self.padding, str) or np.ndim(self.padding) > 1:
+            return False
+        return bool((2 * np.broadcast_to(self.padding, 2) <= np.broadcast_to(self.pool_size, 2)).all())
 
     @property
     def is_2x2(self) -> bool:
         """Whether MaxPool2() pools the same windows."""
-        return self.pool_size == 2 and self.stride is None and self.padding == 0
+        return (self.pool_size, self.stride, self.padding, self.dilation, self.ceil_mode) == (2, None, 0, 1, False)
 
     def __str__(self) -> str:
         N, C, H, W = self.input_shape
@@ -220,6 +242,25 @@ POOL_CASES = (
     PoolCase("padding-pair", (2, 3, 5, 6), (2, 3), None, (1, 0)),
     PoolCase("padded-beyond-last-window", (2, 3, 6, 6), 4, 3, 2),
     PoolCase("window-over-image", (2, 3, 2, 3), 4, None, 2),
+    PoolCase("padded-over-half", (2, 3, 6, 5), 3, 1, 2),
+    PoolCase("sides", (2, 17, 6, 5), 3, 2, ((0, 1), (2, 0))),
+    PoolCase("same", (2, 3, 7, 6), 3, 2, "same"),
+    PoolCase("same-halves", (2, 16, 6, 8), 2, None, "same"),
+    PoolCase("same-odd", (2, 3, 5, 7), 2, None, "same"),
+    PoolCase("same-around-every-pixel", (2, 17, 5, 4), 3, 1, "same"),
+    PoolCase("valid", (2, 3, 6, 8), 2, None, "valid"),
+    PoolCase("dilation", (2, 17, 7, 8), 2, 1, 0, 2),
+    PoolCase("dilation-stride-padding", (2, 3, 9, 8), 3, 2, (2, 1), (2, 1)),
+    PoolCase("dilation-over-a-byte", (1, 3, 40, 38), 17, 3, 8, (2, 2)),
+    PoolCase("ceil", (2, 3, 7, 8), 3, 2, ceil_mode=True),
+    PoolCase("ceil-halves", (2, 17, 5, 7), 2, ceil_mode=True),
+    PoolCase("ceil-that-changes-nothing", (2, 3, 6, 8), 2, ceil_mode=True),
+    PoolCase("ceil-padded", (2, 3, 6, 8), 3, 2, 1, ceil_mode=True),
+    PoolCase("ceil-starts-in-the-padding", (2, 3, 2, 5), 1, 3, 0, ceil_mode=True),
+    PoolCase("ceil-starts-behind-the-image", (2, 3, 4, 6), 3, 3, 1, ceil_mode=True),
+    PoolCase("ceil-window-over-image", (2, 3, 2, 3), 4, 3, 0, ceil_mode=True),
+    PoolCase("ceil-dilation", (2, 5, 8, 9), (3, 2), 3, 1, (2, 1), ceil_mode=True),
+    PoolCase("ceil-sides", (2, 5, 8, 9), 3, 2, ((0, 1), (1, 0)), ceil_mode=True),
 )
 
 # ------------------------------------------------------------------------------------------------ dense and elementwise
@@ -334,6 +375,21 @@ LAYER_CASES = (
     LayerCase("MaxPool2D", (3, 2, 7, 6), lambda m: m.MaxPool2D(3, 2, 1)),
     LayerCase("AvgPool2D", (3, 2, 7, 6), lambda m: m.AvgPool2D(3, 2, 1)),
     LayerCase("AvgPool2D-not-counting", (3, 2, 7, 6), lambda m: m.AvgPool2D(3, 2, 1, count_include_pad=False)),
+    LayerCase("Conv2D-sides", (3, 2, 6, 5), lambda m: m.Conv2D(6, 3, 2, ((0, 1), (1, 2)), random_state=0)),
+    LayerCase(
+        "DepthwiseConv2D-sides", (3, 3, 6, 5), lambda m: m.DepthwiseConv2D(3, 2, ((0, 1), (0, 2)), random_state=0)
+    ),
+    LayerCase(
+        "SeparableConv2D-sides", (3, 3, 6, 5), lambda m: m.SeparableConv2D(4, 3, 2, ((0, 1), (0, 1)), random_state=0)
+    ),
+    LayerCase(
+        "Conv2DTranspose-sides", (3, 2, 3, 4), lambda m: m.Conv2DTranspose(5, 3, 2, ((0, 1), (2, 1)), random_state=0)
+    ),
+    LayerCase("MaxPool2D-sides", (3, 2, 7, 6), lambda m: m.MaxPool2D(3, 2, ((0, 1), (1, 0)))),
+    LayerCase("MaxPool2D-same", (3, 2, 7, 6), lambda m: m.MaxPool2D(3, 2, "same")),
+    LayerCase("MaxPool2D-dilation-ceil", (3, 2, 8, 9), lambda m: m.MaxPool2D(3, 2, 1, dilation=2, ceil_mode=True)),
+    LayerCase("AvgPool2D-sides-ceil", (3, 2, 7, 6), lambda m: m.AvgPool2D(3, 2, ((0, 1), (1, 0)), ceil_mode=True)),
+    LayerCase("AvgPool2D-dilation", (3, 2, 7, 6), lambda m: m.AvgPool2D(2, 2, 1, False, dilation=2)),
     LayerCase("GlobalAvgPool2D", (3, 5, 4, 3), lambda m: m.GlobalAvgPool2D()),
     LayerCase("GlobalMaxPool2D", (3, 5, 4, 3), lambda m: m.GlobalMaxPool2D()),
     LayerCase("UpSample2D", (3, 2, 4, 3), lambda m: m.UpSample2D((2, 3))),

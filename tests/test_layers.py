@@ -130,6 +130,8 @@ def test_a_layer_prints_as_the_call_that_makes_it(case):
 def test_what_is_as_usual_is_not_printed():
     assert repr(fastcnn.Conv2D(32, (3, 3), padding=1)) == "Conv2D(32, 3, padding=1)"
     assert repr(fastcnn.Conv2D(32, (3, 1), bias=False)) == "Conv2D(32, (3, 1), bias=False)"
+    assert repr(fastcnn.Conv2D(8, 3, padding=((1, 1), (2, 2)))) == "Conv2D(8, 3, padding=(1, 2))"
+    assert repr(fastcnn.Conv2D(8, 3, padding=((1, 1), (0, 1)))) == "Conv2D(8, 3, padding=((1, 1), (0, 1)))"
     assert repr(fastcnn.MaxPool2D(3)) == "MaxPool2D(pool_size=3)"
     assert repr(fastcnn.MaxPool2D(stride=2)) == "MaxPool2D(stride=2)"
     assert repr(fastcnn.Residual([fastcnn.ReLU()])) == "Residual([ReLU()])"

@@ -232,7 +232,7 @@ def test_what_a_transposed_convolution_refuses():
         fastcnn.Conv2DTranspose(4, 3, groups=3)
     with pytest.raises(ValueError, match=r"Conv2DTranspose: input: expected an image that padding \(2, 2\) leaves"):
         fastcnn.Conv2DTranspose(4, 1, padding=2).build((3, 2, 2))
-    with pytest.raises(TypeError, match=r"Conv2DTranspose: padding: expected an int or a pair of ints; got 'same'"):
+    with pytest.raises(TypeError, match=r"Conv2DTranspose: padding: expected an int, a pair of ints or .*; got 'same'"):
         fastcnn.Conv2DTranspose(4, 3, padding="same")
 
 

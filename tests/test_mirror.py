@@ -45,8 +45,9 @@ def test_constructors_take_the_same_arguments(name):
     fast, ref = (arguments(getattr(module, name), positional) for module in (fastcnn, reference))
     assert list(fast.items()) == list(ref.items())
     keyword = inspect.Parameter.KEYWORD_ONLY
-    assert not arguments(getattr(reference, name), keyword)
-    assert inspect.Parameter.empty not in arguments(getattr(fastcnn, name), keyword).values()
+    fast, ref = (arguments(getattr(module, name), keyword) for module in (fastcnn, reference))
+    assert ref.items() <= fast.items()
+    assert inspect.Parameter.empty not in fast.values()
 
 
 @pytest.mark.parametrize("case", [case for case in LAYER_CASES if case.layers <= set(TWINS)], ids=str)

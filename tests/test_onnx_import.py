@@ -31,7 +31,7 @@ def test_every_layer_comes_back(case):
     back = fastcnn.from_onnx(fastcnn.to_onnx(model))
     x = np.random.default_rng(1).normal(size=case.input_shape).astype(np.float32)
     assert_close(back.predict(x), model.predict(x))
-    if case.name not in ("MaxPool2", "SeparableConv2D", "SeparableConv2D-strided", "BatchNorm-dense", *SCALES):
+    if not case.name.startswith("SeparableConv2D") and case.name not in ("MaxPool2", "BatchNorm-dense", *SCALES):
         shown = repr(back).replace("random_state=0, ", "")
         assert shown.split("(")[:2] == repr(model).split("(")[:2]
 
@@ -264,7 +264,7 @@ def test_sizes_that_a_graph_leaves_open():
         ([("BatchNormalization", ["x"], ["y"])], r"node 'the BatchNormalization' \(BatchNormalization\): expected"),
         ([("Conv", ["x", "w"], ["y"])], r"node 'the Conv' \(Conv\): .* is larger than the padded image"),
         ([("Reshape", ["x", "s"], ["y"])], r"node 'the Reshape' \(Reshape\): shape: expected the batch first"),
-        ([("AveragePool", ["x"], ["y"], {"kernel_shape": [2, 2], "dilations": [2, 2]})], "dilations: expected"),
+        ([("AveragePool", ["x"], ["y"], {"kernel_shape": [2, 2], "pads": [2, 0, 0, 0]})], "less than the window"),
     ],
 )
 def test_what_no_layer_computes(nodes, words):

@@ -50,7 +50,11 @@ def run(case):
     read = from_onnx(model)
     x, expected = np.asarray(inputs[0]), np.asarray(outputs[0])
     found = read.predict(x[:, None] if x.ndim == 3 else x)  # (N, H, W) is read as one channel
-    assert_close(found.reshape(expected.shape), expected)
+    found = found.reshape(expected.shape)
+    if case.name.removeprefix("test_") in ROUNDED:
+        np.testing.assert_allclose(found, expected, rtol=case.rtol)
+    else:
+        assert_close(found, expected)
 
 
 # Out of scope: the reason, the names of the cases, and what the error says.
@@ -66,13 +70,9 @@ OUT = (
     ("axes of a sample, not all of it", r"layer_normalization_.*", r"all numbers of a sample"),
     ("a slope for each channel", r"prelu_.*", r"slope: expected one"),
     ("images between pixels", r"resize_.*", r"'nearest'|a block of whole pixels|height and width"),
-    ("poolings with other pixels before than after", r"(average|max)pool_2d_same_.*", r"as many before as after"),
-    ("poolings that are padded by more than half a window", r"(average|max)pool_2d_pads.*", r"at most half"),
-    ("poolings that round up", r"(average|max)pool_2d_ceil.*", r"ceil_mode: expected"),
-    ("poolings with gaps", r"(average|max)pool_2d_dilations", r"dilations: expected"),
-    ("more cut off behind than before", r"convtranspose_autopad_same", r"no more cut off behind"),
 )  # fmt: skip
-PASSING = 73  # of onnx 1.23; a newer one may have more
+PASSING = 87  # of onnx 1.23; a newer one may have more
+ROUNDED = {"averagepool_2d_ceil_last_window_starts_on_pad"}  # what PyTorch printed, to four places
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -22,6 +22,25 @@ def both(value):
     return value if isinstance(value, tuple) else (value, value)
 
 
+def sides(padding, image, window, stride, dilation):
+    """Return the rows above and below, and the columns to the left and to the right, that a padding means."""
+    if padding == "same":
+        return tuple(map(same_margins, image, window, stride, dilation))
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    return tuple(both(each) for each in both(padding))
+
+
+def pooled(size, span, stride, sides, ceil_mode):
+    """Return how many windows there are along an axis, counted one by one; PyTorch's rule for a last, open one."""
+    before, after = sides
+    starts = [k * stride - before for k in range(size + before + after)]
+    return sum(
+        start + span <= size + after or (ceil_mode and start < size and start + span < size + after + stride)
+        for start in starts
+    )
+
+
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
 def test_conv_is_its_formula(case):
     x = normal(*case.input_shape)
@@ -32,10 +51,8 @@ def test_conv_is_its_formula(case):
     (N, C, H, W), F, G = x.shape, case.num_filters, case.groups
     (kH, kW), (sH, sW), (dH, dW) = both(case.filter_size), both(case.stride), both(case.dilation)
     if case.padding == "same":
-        (top, bottom), (left, right) = same_margins(H, kH, sH, dH), same_margins(W, kW, sW, dW)
         assert output.shape[2:] == (-(-H // sH), -(-W // sW))
-    else:
-        top, left = bottom, right = both(0 if case.padding == "valid" else case.padding)
+    (top, bottom), (left, right) = sides(case.padding, (H, W), (kH, kW), (sH, sW), (dH, dW))
     H_out = (H + top + bottom - dH * (kH - 1) - 1) // sH + 1
     W_out = (W + left + right - dW * (kW - 1) - 1) // sW + 1
     assert output.shape == (N, F, H_out, W_out)
@@ -59,14 +76,19 @@ def test_max_pool_is_its_formula_and_the_first_maximum_is_the_one(case):
     layer = reference.MaxPool2D(**case.arguments)
     output = layer.forward(x)
     dL_dout = normal(*output.shape)
-    (N, C, H, W), (kH, kW), (pH, pW) = x.shape, both(case.pool_size), both(case.padding)
+    (N, C, H, W), (kH, kW), (dH, dW) = x.shape, both(case.pool_size), both(case.dilation)
     sH, sW = both(case.pool_size if case.stride is None else case.stride)
-    assert output.shape == (N, C, (H + 2 * pH - kH) // sH + 1, (W + 2 * pW - kW) // sW + 1)
+    rows, columns = sides(case.padding, (H, W), (kH, kW), (sH, sW), (dH, dW))
+    size = (
+        pooled(H, dH * (kH - 1) + 1, sH, rows, case.ceil_mode),
+        pooled(W, dW * (kW - 1) + 1, sW, columns, case.ceil_mode),
+    )
+    assert output.shape == (N, C, *size)
     expected, dL_dinput = np.empty_like(output), np.zeros_like(x)
     for n, c, i, j in np.ndindex(output.shape):
         best = None
-        for row in range(i * sH - pH, i * sH - pH + kH):
-            for column in range(j * sW - pW, j * sW - pW + kW):
+        for row in range(i * sH - rows[0], i * sH - rows[0] + dH * kH, dH):
+            for column in range(j * sW - columns[0], j * sW - columns[0] + dW * kW, dW):
                 if 0 <= row < H and 0 <= column < W and (best is None or x[n, c, row, column] > x[n, c, *best]):
                     best = row, column
         expected[n, c, i, j] = x[n, c, *best]
@@ -155,11 +177,13 @@ def test_transposed_conv_is_its_formula(case):
         layer.biases = normal(case.num_filters, seed=2)
     (N, C, H, W), F, G = x.shape, case.num_filters, case.groups
     (kH, kW), (sH, sW), (dH, dW) = both(case.filter_size), both(case.stride), both(case.dilation)
-    (pH, pW), (oH, oW) = both(case.padding), both(case.output_padding)
-    H_out, W_out = (H - 1) * sH - 2 * pH + dH * (kH - 1) + oH + 1, (W - 1) * sW - 2 * pW + dW * (kW - 1) + oW + 1
+    (top, bottom), (left, right) = (both(each) for each in both(case.padding))
+    oH, oW = both(case.output_padding)
+    H_out = (H - 1) * sH - top - bottom + dH * (kH - 1) + oH + 1
+    W_out = (W - 1) * sW - left - right + dW * (kW - 1) + oW + 1
     expected = np.zeros((N, F, H_out, W_out))
     for c, f, i, j, u, v in np.ndindex(C, F // G, H, W, kH, kW):
-        row, column = i * sH + u * dH - pH, j * sW + v * dW - pW
+        row, column = i * sH + u * dH - top, j * sW + v * dW - left
         if 0 <= row < H_out and 0 <= column < W_out:
             expected[:, c // (C // G) * (F // G) + f, row, column] += x[:, c, i, j] * layer.filters[c, f, u, v]
     if case.bias:
@@ -172,16 +196,18 @@ def test_transposed_conv_is_its_formula(case):
 def test_avg_pool_is_its_formula(case, count_include_pad):
     x = normal(*case.input_shape)
     output = reference.AvgPool2D(**case.arguments, count_include_pad=count_include_pad).forward(x)
-    (_, _, H, W), (kH, kW), (pH, pW) = x.shape, both(case.pool_size), both(case.padding)
+    (_, _, H, W), (kH, kW), (dH, dW) = x.shape, both(case.pool_size), both(case.dilation)
     sH, sW = both(case.pool_size if case.stride is None else case.stride)
+    rows, columns = sides(case.padding, (H, W), (kH, kW), (sH, sW), (dH, dW))
     for i, j in np.ndindex(output.shape[2:]):
-        pixels = [
-            x[:, :, row, column]
-            for row in range(i * sH - pH, i * sH - pH + kH)
-            for column in range(j * sW - pW, j * sW - pW + kW)
-            if 0 <= row < H and 0 <= column < W
+        seen = [
+            (row, column)
+            for row in range(i * sH - rows[0], i * sH - rows[0] + dH * kH, dH)
+            for column in range(j * sW - columns[0], j * sW - columns[0] + dW * kW, dW)
+            if row < H + rows[1] and column < W + columns[1]
         ]
-        expected = sum(pixels) / (kH * kW if count_include_pad else len(pixels))
+        pixels = [x[:, :, row, column] for row, column in seen if 0 <= row < H and 0 <= column < W]
+        expected = sum(pixels) / (len(seen) if count_include_pad else len(pixels))
         np.testing.assert_allclose(output[:, :, i, j], expected, rtol=1e-12, atol=1e-12)
 
 

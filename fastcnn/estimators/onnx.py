@@ -121,7 +121,7 @@ def _cast(writer: GraphWriter, x: str, dtype: Any) -> str:
 # Pipelines, by skl2onnx.
 
 
-def write_pipeline(pipeline: Any, dtype: Any, batch: str | int, opset: int, *, labels: bool) -> Any:
+def write_pipeline(pipeline: Any, dtype: Any, batch: str | int, writer: GraphWriter, *, labels: bool) -> Any:
     """Return the model of a fitted pipeline that ends in one of ours, converted by skl2onnx."""
     try:
         import skl2onnx
@@ -139,12 +139,13 @@ def write_pipeline(pipeline: Any, dtype: Any, batch: str | int, opset: int, *, l
     }
     kind = kinds[np.dtype(dtype).name]
     last = pipeline[-1]
+    write_estimator(writer, last, "X")  # tells the opset that its layers need
     options = {id(last): {"zipmap": False}} if isinstance(last, CNNClassifier) else None
     model = skl2onnx.convert_sklearn(
         pipeline,
         initial_types=[("X", kind([None if batch == "dynamic" else batch, pipeline.n_features_in_]))],
         final_types=None,
-        target_opset=opset,
+        target_opset=writer.opset,
         options=options,
     )
     if isinstance(last, CNNClassifier) and not labels:

@@ -210,15 +210,17 @@ class Transposed(Filtering):
         W = self.filters.reshape(groups, C // groups, -1)
         F = groups * self.filters.shape[1]
         # As the twin: the padding is cut off on both sides, and what output_padding adds stays inside.
-        whole = np.zeros((N, F, rows.size + 2 * rows.before, columns.size + 2 * columns.before))
+        whole = np.zeros((N, F, *(axis.before + axis.size + max(axis.before, axis.after) for axis in (rows, columns))))
         for i, j, down, across in positions(self.window, (size[0], size[1])):
             g = x[:, :, i, j].reshape(N, groups, -1)
             whole[:, :, down, across] += np.einsum("ngf,gfk->ngk", g, W).reshape(N, F, rows.taps, columns.taps)
         return crop(whole, self.window)
 
     def _padded(self, dL_dy: Array) -> Array:
-        before = self.window.vertical.before, self.window.horizontal.before
-        return np.pad(dL_dy, ((0, 0), (0, 0), (before[0],) * 2, (before[1],) * 2))
+        margins = [
+            (axis.before, max(axis.before, axis.after)) for axis in (self.window.vertical, self.window.horizontal)
+        ]
+        return np.pad(dL_dy, ((0, 0), (0, 0), *margins))
 
     def _backward(self, x: Array, dL_dy: Array) -> Array:
         (N, C, *size), groups = x.shape, self.groups

@@ -9,7 +9,7 @@ from ..engine.ir import Graph
 from ..engine.parameter import Parameter
 from ..ops.convolution.op import Part, lower_convolution
 from ..ops.convolution.select import ALGORITHMS
-from ..ops.window import Pair
+from ..ops.window import Padding, Pair
 from ..typing import RandomState, Shape
 from .base import Layer, epilogue_of, shape_behind
 from .conv_base import CONVOLUTION_ABSORBS, CONVOLUTION_ABSORBS_IN_PREDICTION, WithFilters, drawn_filters
@@ -29,8 +29,9 @@ class Conv2D(WithFilters):
         F, the channels of the output.
     filter_size, stride, dilation : int or pair of int
         (vertical, horizontal).
-    padding : int, pair of int, "same" or "valid"
-        Zeros around the image. `"same"` gives ceil(size / stride) outputs, as in Keras: the odd zero comes last.
+    padding : int, pair of int, ((top, bottom), (left, right)), "same" or "valid"
+        Zeros around the image: for all sides, for (vertical, horizontal), or for each side. `"same"` gives
+        ceil(size / stride) outputs, as in Keras: the odd zero comes last.
     groups : int
         Channels and filters are split into that many independent convolutions.
     bias : bool
@@ -83,7 +84,7 @@ class Conv2D(WithFilters):
         num_filters: int,
         filter_size: int | Pair,
         stride: int | Pair = 1,
-        padding: int | Pair | str = 0,
+        padding: Padding = 0,
         dilation: int | Pair = 1,
         groups: int = 1,
         bias: bool = True,

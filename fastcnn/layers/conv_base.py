@@ -10,7 +10,7 @@ import numpy as np
 from .. import checks
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
-from ..ops.window import Pair, Window, as_pair, resolve_window
+from ..ops.window import Padding, Pair, Window, as_padding, as_pair, resolve_window
 from ..typing import Array, RandomState, Shape
 from .base import Layer
 from .initializers import USUAL, Initializer, as_initializer
@@ -37,7 +37,7 @@ class Convolving(Layer):
         self,
         filter_size: int | Sequence[int],
         stride: int | Sequence[int],
-        padding: int | Sequence[int] | str,
+        padding: Padding,
         dilation: int | Sequence[int],
         bias: bool,
         random_state: RandomState,
@@ -51,11 +51,7 @@ class Convolving(Layer):
         self.filter_size = as_pair(filter_size, self.name, "filter_size", 1)
         self.stride = as_pair(stride, self.name, "stride", 1)
         self.dilation = as_pair(dilation, self.name, "dilation", 1)
-        if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ValueError(
-                f'{self.name}: padding: expected "same", "valid", an int or a pair of ints; got {padding!r}'
-            )
-        self.padding = padding if isinstance(padding, str) else as_pair(padding, self.name, "padding", 0)
+        self.padding = as_padding(padding, self.name)
         self.bias, self.random_state = bool(bias), random_state
 
     @property

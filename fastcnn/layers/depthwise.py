@@ -9,7 +9,7 @@ from .. import checks
 from ..engine.ir import Graph
 from ..engine.parameter import Parameter
 from ..ops.convolution.op import Part, lower_convolution
-from ..ops.window import Pair, resolve_window
+from ..ops.window import Padding, Pair, resolve_window
 from ..typing import Array, RandomState, Shape
 from .base import Layer, epilogue_of, shape_behind
 from .conv_base import (
@@ -34,7 +34,7 @@ class DepthwiseConv2D(WithFilters):
     ----------
     filter_size, stride, dilation : int or pair of int
         (vertical, horizontal).
-    padding : int, pair of int, "same" or "valid"
+    padding : int, pair of int, ((top, bottom), (left, right)), "same" or "valid"
         As in `Conv2D`.
     depth_multiplier : int
         m.
@@ -81,7 +81,7 @@ class DepthwiseConv2D(WithFilters):
         self,
         filter_size: int | Pair,
         stride: int | Pair = 1,
-        padding: int | Pair | str = 0,
+        padding: Padding = 0,
         dilation: int | Pair = 1,
         depth_multiplier: int = 1,
         bias: bool = True,
@@ -128,7 +128,7 @@ class SeparableConv2D(Convolving):
         Channels of the output.
     filter_size, stride, dilation : int or pair of int
         Of the depthwise convolution, (vertical, horizontal).
-    padding : int, pair of int, "same" or "valid"
+    padding : int, pair of int, ((top, bottom), (left, right)), "same" or "valid"
         Of the depthwise convolution, as in `Conv2D`.
     bias : bool
         Whether there are biases, behind the 1 x 1 convolution.
@@ -175,7 +175,7 @@ class SeparableConv2D(Convolving):
         num_filters: int,
         filter_size: int | Pair,
         stride: int | Pair = 1,
-        padding: int | Pair | str = 0,
+        padding: Padding = 0,
         dilation: int | Pair = 1,
         bias: bool = True,
         random_state: RandomState = None,

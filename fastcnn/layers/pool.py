@@ -10,7 +10,7 @@ from .. import checks
 from ..engine.ir import Graph
 from ..ops.epilogue import Epilogue, Ties
 from ..ops.pool import GlobalAverageOp, GlobalMaximumOp, Pool2Op, Pool3Op, PoolOp, WindowSumOp
-from ..ops.window import Pair, Window, as_pair, resolve_window
+from ..ops.window import Margins, Padding, Pair, Window, as_margins, as_padding, as_pair, resolve_window
 from ..ops.window_tables import inside
 from ..typing import Array, Shape
 from .base import Layer
@@ -28,18 +28,31 @@ class Pooling(Layer):
     ties: Ties = "first"
     pool_size: Pair
     stride: Pair
-    padding: Pair
+    padding: Pair | Margins | str
+    dilation: Pair = (1, 1)
+    ceil_mode: bool = False
     _stride_follows = False
 
-    def _set_window(self, pool_size: int | Pair, stride: int | Pair | None, padding: int | Pair) -> None:
+    def _set_window(
+        self,
+        pool_size: int | Pair,
+        stride: int | Pair | None,
+        padding: Padding,
+        dilation: int | Pair,
+        ceil_mode: bool,
+    ) -> None:
         """Take the arguments that poolings with any window share."""
         self.pool_size = as_pair(pool_size, self.name, "pool_size", 1)
         self.stride = self.pool_size if stride is None else as_pair(stride, self.name, "stride", 1)
         self._stride_follows = stride is None
-        self.padding = as_pair(padding, self.name, "padding", 0)
-        if any(2 * pad > size for pad, size in zip(self.padding, self.pool_size, strict=True)):
+        self.dilation, self.ceil_mode = as_pair(dilation, self.name, "dilation", 1), bool(ceil_mode)
+        self.padding = as_padding(padding, self.name)
+        spans = [(size - 1) * step + 1 for size, step in zip(self.pool_size, self.dilation, strict=True)]
+        sides = () if isinstance(self.padding, str) else zip(as_margins(self.padding), spans, strict=True)
+        if any(max(pads) >= span for pads, span in sides):
             raise ValueError(
-                f"{self.name}: padding: expected at most half of pool_size = {self.pool_size}; got {self.padding}"
+                f"{self.name}: padding: expected less than the window, {spans[0]} x {spans[1]}, on each side; "
+                f"got {self.padding}"
             )
 
     def _arguments(self) -> dict[str, Any]:
@@ -49,34 +62,38 @@ class Pooling(Layer):
     def window(self, input_shape: Shape) -> Window:
         """Return the sliding window over images of `input_shape`."""
         size = input_shape[1], input_shape[2]
-        return resolve_window(self.name, size, self.pool_size, self.stride, (1, 1), self.padding)
+        window = resolve_window(
+            self.name, size, self.pool_size, self.stride, self.dilation, self.padding, self.ceil_mode
+        )
+        # Without gaps every window reaches the image, for its padding is less than the window.
+        if self.dilation != (1, 1) and not all(inside(window.vertical) + inside(window.horizontal)):
+            raise ValueError(
+                f"{self.name}: padding: expected that each window sees the image of {size[0]} x {size[1]}; "
+                f"got {self.padding}"
+            )
+        return window
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return (C, oH, oW), rounded down."""
+        """Return (C, oH, oW), rounded down, or up with `ceil_mode`."""
         checks.check_maps(input_shape, self.name)
         return (input_shape[0], *self.window(input_shape).outputs)
 
     @property
     def halves(self) -> bool:
-        """Whether the windows are 2 x 2, side by side: the case that has a kernel of its own."""
-        return self.pool_size == self.stride == (2, 2) and self.padding == (0, 0)
-
-    @property
-    def surrounds(self) -> bool:
-        """Whether the windows are 3 x 3, around every pixel: they have kernels of their own too."""
-        return self.pool_size == (3, 3) and self.stride == self.padding == (1, 1)
+        """Whether the windows are 2 x 2, side by side, for images of any size: a convolution pools them as it goes."""
+        simple = self.padding in ((0, 0), "valid") and self.dilation == (1, 1) and not self.ceil_mode
+        return simple and self.pool_size == self.stride == (2, 2)
 
     def _check_input(self, x: Array) -> None:
         checks.check_shape(x, (None, None, None, None), self.name, "input", "images (N, C, H, W)")
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
-        shape = graph.shapes[x]
-        y = graph.value(self.output_shape(shape))
-        if self.halves:
+        window, y = self.window(graph.shapes[x]), graph.value(self.output_shape(graph.shapes[x]))
+        if window.halves:
             return graph.add(Pool2Op(self, x, y, self.ties))
-        if self.surrounds:
+        if window.surrounds:
             return graph.add(Pool3Op(self, x, y))
-        return graph.add(PoolOp(self, x, y, self.window(shape)))
+        return graph.add(PoolOp(self, x, y, window))
 
     @property
     def fuses_as(self) -> str:  # type: ignore[override]
@@ -125,8 +142,13 @@ class MaxPool2D(Pooling):
         (vertical, horizontal), the window.
     stride : int or pair of int, optional
         `pool_size` if not given.
-    padding : int or pair of int
-        Pixels around the image that never win; at most half the window.
+    padding : int, pair of int, ((top, bottom), (left, right)), "same" or "valid"
+        Pixels around the image that never win; less than the window. `"same"` gives ceil(size / stride) outputs, as in
+        Keras: the odd pixel comes last.
+    dilation : int or pair of int
+        Steps between the pixels of a window.
+    ceil_mode : bool
+        Whether sizes are rounded up: a last window may reach beyond the padding.
     name : str, optional
         By which messages call the layer, and searches find it.
 
@@ -138,7 +160,9 @@ class MaxPool2D(Pooling):
 
     Notes
     -----
-    Sizes are rounded down: `floor((size + 2 · padding - pool_size) / stride) + 1`. Ties as in PyTorch, Keras and ONNX.
+    Sizes are rounded down: `floor((size + before + after - dilation · (pool_size - 1) - 1) / stride) + 1`; with
+    `ceil_mode` they are rounded up, and a last window that would start in the padding behind the image is left out, as
+    in PyTorch. Ties as in PyTorch, Keras and ONNX.
 
     Examples
     --------
@@ -152,12 +176,14 @@ class MaxPool2D(Pooling):
         self,
         pool_size: int | Pair = 2,
         stride: int | Pair | None = None,
-        padding: int | Pair = 0,
+        padding: Padding = 0,
         *,
+        dilation: int | Pair = 1,
+        ceil_mode: bool = False,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
-        self._set_window(pool_size, stride, padding)
+        self._set_window(pool_size, stride, padding, dilation, ceil_mode)
 
 
 class AvgPool2D(Pooling):
@@ -169,10 +195,14 @@ class AvgPool2D(Pooling):
         (vertical, horizontal), the window.
     stride : int or pair of int, optional
         `pool_size` if not given.
-    padding : int or pair of int
-        Pixels of zeros around the image; at most half the window.
+    padding : int, pair of int, ((top, bottom), (left, right)), "same" or "valid"
+        Pixels of zeros around the image, as in `MaxPool2D`.
     count_include_pad : bool
         Whether the padding counts in the mean. True is PyTorch's default; Keras ("same") and ONNX do not count it.
+    dilation : int or pair of int
+        Steps between the pixels of a window.
+    ceil_mode : bool
+        Whether sizes are rounded up: a last window may reach beyond the padding, where nothing counts.
     name : str, optional
         By which messages call the layer, and searches find it.
 
@@ -183,7 +213,7 @@ class AvgPool2D(Pooling):
 
     Notes
     -----
-    Sizes are rounded down as in `MaxPool2D`. Each pixel of a window receives the output's gradient, divided by the
+    Sizes are rounded as in `MaxPool2D`. Each pixel of a window receives the output's gradient, divided by the
     number of pixels that counted.
 
     References
@@ -202,13 +232,15 @@ class AvgPool2D(Pooling):
         self,
         pool_size: int | Pair = 2,
         stride: int | Pair | None = None,
-        padding: int | Pair = 0,
+        padding: Padding = 0,
         count_include_pad: bool = True,
         *,
+        dilation: int | Pair = 1,
+        ceil_mode: bool = False,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
-        self._set_window(pool_size, stride, padding)
+        self._set_window(pool_size, stride, padding, dilation, ceil_mode)
         self.count_include_pad = bool(count_include_pad)
 
     halves = False
@@ -216,8 +248,7 @@ class AvgPool2D(Pooling):
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         axes = self.window(graph.shapes[x])
         weights = tuple(
-            [1 / (axis.taps if self.count_include_pad else count) for count in inside(axis)]
-            for axis in (axes.vertical, axes.horizontal)
+            [1 / count for count in inside(axis, self.count_include_pad)] for axis in (axes.vertical, axes.horizontal)
         )
         return graph.add(WindowSumOp(self, x, graph.value(self.output_shape(graph.shapes[x])), axes, weights))
 

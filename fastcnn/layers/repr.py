@@ -30,7 +30,7 @@ def _text(value: Any) -> str:
     """Return an argument: a pair of equal numbers as one number, a long row of layers in lines."""
     if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1] and isinstance(value[0], int):
         return repr(value[0])
-    if not isinstance(value, list | tuple) or all(isinstance(part, int | float | str) for part in value):
+    if not isinstance(value, list | tuple) or all(_is_plain(part) for part in value):
         return repr(value)
     parts = [_text(part) for part in value]
     row = f"[{', '.join(parts)}]"
@@ -38,6 +38,10 @@ def _text(value: Any) -> str:
         return row
     lines = textwrap.indent("".join(f"{part},\n" for part in parts), "    ")
     return f"[\n{lines}]"
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float | str) or (isinstance(value, tuple) and all(_is_plain(part) for part in value))
 
 
 def arguments(thing: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ..engine.ir import Graph
 from ..engine.parameter import Parameter
 from ..ops.convolution.op import Part
 from ..ops.convolution.transpose import TransposedConvolutionOp
-from ..ops.window import Axis, Pair, Window, as_pair
+from ..ops.window import Axis, Margins, Pair, Window, as_margins, as_padding, as_pair
 from ..typing import RandomState, Shape
 from .base import Layer, epilogue_of
 from .conv_base import WithFilters, filter_parameter
@@ -33,8 +33,8 @@ class Conv2DTranspose(WithFilters):
         F, the channels of the output.
     filter_size, stride, dilation : int or pair of int
         (vertical, horizontal), of the `Conv2D` whose input gradient this is.
-    padding : int or pair of int
-        Rows and columns cut off on both sides.
+    padding : int, pair of int or ((top, bottom), (left, right))
+        Rows and columns cut off on both sides, or on each side.
     output_padding : int or pair of int
         Rows at the bottom and columns at the right in addition; less than stride or dilation.
     groups : int
@@ -76,14 +76,14 @@ class Conv2DTranspose(WithFilters):
     """
 
     absorbs = (("relu",),)
-    before: Pair  # what the padding cuts off at the top and at the left
+    margins: Margins  # what the padding cuts off at each side
 
     def __init__(
         self,
         num_filters: int,
         filter_size: int | Pair,
         stride: int | Pair = 1,
-        padding: int | Pair = 0,
+        padding: int | Pair | Margins = 0,
         output_padding: int | Pair = 0,
         dilation: int | Pair = 1,
         groups: int = 1,
@@ -94,13 +94,18 @@ class Conv2DTranspose(WithFilters):
         trainable: bool | Sequence[str] = True,
         name: str | None = None,
     ) -> None:
-        before = as_pair(padding, type(self).__name__, "padding", 0)
+        cut = as_padding(padding, type(self).__name__)
+        if isinstance(cut, str):
+            raise TypeError(
+                f"{type(self).__name__}: padding: expected an int, a pair of ints or ((top, bottom), (left, right)); "
+                f"got {padding!r}"
+            )
         super().__init__(
-            filter_size, stride, before, dilation, bias, random_state, initializer=initializer, trainable=trainable,
+            filter_size, stride, cut, dilation, bias, random_state, initializer=initializer, trainable=trainable,
             name=name,
         )  # fmt: skip
         self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
-        self.before = before
+        self.margins = as_margins(cut)
         self.output_padding = as_pair(output_padding, self.name, "output_padding", 0)
         steps = zip(self.output_padding, self.stride, self.dilation, strict=True)
         if any(extra >= max(stride, dilation) for extra, stride, dilation in steps):
@@ -119,9 +124,9 @@ class Conv2DTranspose(WithFilters):
         axes = []
         for k in range(2):
             span = (self.filter_size[k] - 1) * self.dilation[k] + 1
-            size = (input_shape[1 + k] - 1) * self.stride[k] - 2 * self.before[k] + span + self.output_padding[k]
-            after = self.before[k] - self.output_padding[k]
-            axes.append(Axis(size, self.filter_size[k], self.stride[k], self.dilation[k], self.before[k], after))
+            (before, after), extra = self.margins[k], self.output_padding[k]
+            size = (input_shape[1 + k] - 1) * self.stride[k] - before - after + span + extra
+            axes.append(Axis(size, self.filter_size[k], self.stride[k], self.dilation[k], before, after - extra))
         return Window(*axes)
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -135,7 +140,7 @@ class Conv2DTranspose(WithFilters):
         size = window.vertical.size, window.horizontal.size
         if min(size) < 1:
             raise ValueError(
-                f"{self.name}: input: expected an image that padding {self.before} leaves something of; "
+                f"{self.name}: input: expected an image that padding {self.padding} leaves something of; "
                 f"got {input_shape[1]} x {input_shape[2]}, which would become {size[0]} x {size[1]}"
             )
         return (self.num_filters, *size)

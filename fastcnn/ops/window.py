@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from ..engine.layout import Halo
 from ..typing import IntArray
 
 Pair = tuple[int, int]
+Margins = tuple[Pair, Pair]  # (top, bottom), (left, right)
+Padding = int | Pair | Margins | str  # what a layer is given
 
 
 def as_pair(value: int | Sequence[int], layer: str, name: str, least: int) -> Pair:
@@ -23,11 +26,38 @@ def as_pair(value: int | Sequence[int], layer: str, name: str, least: int) -> Pa
     return int(pair[0]), int(pair[1])
 
 
+def as_padding(value: Any, layer: str) -> Pair | Margins | str:
+    """Return the padding as a word, (vertical, horizontal), or ((top, bottom), (left, right)) where sides differ."""
+    if isinstance(value, str):
+        if value not in ("same", "valid"):
+            raise ValueError(
+                f'{layer}: padding: expected "same", "valid", an int, a pair of ints or '
+                f"((top, bottom), (left, right)); got {value!r}"
+            )
+        return value
+    if not isinstance(value, Sequence) or not any(isinstance(sides, Sequence) for sides in value):
+        return as_pair(value, layer, "padding", 0)
+    if len(value) != 2 or not all(isinstance(sides, Sequence) for sides in value):
+        raise TypeError(f"{layer}: padding: expected ((top, bottom), (left, right)); got {value!r}")
+    rows, columns = (as_pair(sides, layer, "padding", 0) for sides in value)
+    return (rows[0], columns[0]) if rows[0] == rows[1] and columns[0] == columns[1] else (rows, columns)
+
+
+def as_margins(padding: Pair | Margins) -> Margins:
+    """Return the zeros of each side, ((top, bottom), (left, right))."""
+    rows, columns = padding
+    return (
+        (rows, rows) if isinstance(rows, int) else rows,
+        (columns, columns) if isinstance(columns, int) else columns,
+    )
+
+
 @dataclass(frozen=True)
 class Axis:
-    """One direction of a sliding window over `size` pixels, `before` and `after` of them padding.
+    """One direction of a sliding window over `size` pixels, with `before` and `after` pixels of padding around them.
 
-    Output pixel o reads pixel `o · stride - before + t · dilation` for tap t.
+    Output pixel o reads pixel `o · stride - before + t · dilation` for tap t. The last window may reach by `beyond`
+    pixels over the end of the padding, where sizes are rounded up.
     """
 
     size: int
@@ -36,6 +66,7 @@ class Axis:
     dilation: int
     before: int
     after: int
+    beyond: int = 0
 
     @property
     def span(self) -> int:
@@ -45,12 +76,23 @@ class Axis:
     @property
     def outputs(self) -> int:
         """Number of output pixels: floor((size + padding - span) / stride) + 1."""
-        return (self.size + self.before + self.after - self.span) // self.stride + 1
+        return (self.size + self.before + self.after + self.beyond - self.span) // self.stride + 1
 
     @property
     def input_halo(self) -> Pair:
         """Padding that windows really touch, before and after."""
         return self.before, max(0, (self.outputs - 1) * self.stride + self.span - self.before - self.size)
+
+    def rounded_up(self) -> Axis:
+        """Return the axis with one more output pixel where windows do not end with the padding.
+
+        As in PyTorch, a window that would start behind the image, in the padding, is none.
+        """
+        last = -((self.span - self.size - self.before - self.after) // self.stride)
+        if last * self.stride >= self.size + self.before:
+            return self
+        end = last * self.stride + self.span
+        return replace(self, beyond=max(0, end - self.size - self.before - self.after))
 
     def phases(self) -> list[tuple[IntArray, IntArray]]:
         """Return, for each phase of the stride, the input pixels of that phase and the taps that reach them.
@@ -87,6 +129,21 @@ class Window:
         return self.vertical.outputs, self.horizontal.outputs
 
     @property
+    def halves(self) -> bool:
+        """Whether the windows are 2 x 2, side by side and in the image: the case that has a kernel of its own."""
+        axes = (self.vertical, self.horizontal)
+        return all(axis.taps == axis.stride == 2 and axis.dilation == 1 for axis in axes) and self.input_halo == Halo()
+
+    @property
+    def surrounds(self) -> bool:
+        """Whether the windows are 3 x 3, around every pixel: they have kernels of their own too."""
+        axes = (self.vertical, self.horizontal)
+        return all(
+            axis.taps == 3 and axis.stride == axis.dilation == axis.before == 1 and axis.outputs == axis.size
+            for axis in axes
+        )
+
+    @property
     def input_halo(self) -> Halo:
         """Padding that windows really touch."""
         return Halo(*self.vertical.input_halo, *self.horizontal.input_halo)
@@ -103,7 +160,8 @@ def resolve_window(
     taps: Pair,
     stride: Pair,
     dilation: Pair,
-    padding: str | Pair,
+    padding: str | Pair | Margins,
+    ceil_mode: bool = False,
 ) -> Window:
     """Return the window over an image of `size`; `"same"` gives ceil(size / stride) outputs, the odd zero last."""
     axes = []
@@ -113,8 +171,9 @@ def resolve_window(
             total = max(0, (-(-size[k] // stride[k]) - 1) * stride[k] + span - size[k])
             before, after = total // 2, total - total // 2
         else:
-            before = after = 0 if isinstance(padding, str) else padding[k]
-        axes.append(Axis(size[k], taps[k], stride[k], dilation[k], before, after))
+            before, after = (0, 0) if isinstance(padding, str) else as_margins(padding)[k]
+        axis = Axis(size[k], taps[k], stride[k], dilation[k], before, after)
+        axes.append(axis.rounded_up() if ceil_mode else axis)
     if any(axis.outputs < 1 for axis in axes):
         spans = tuple(axis.span for axis in axes)
         whole = tuple(axis.size + axis.before + axis.after for axis in axes)

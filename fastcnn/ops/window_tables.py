@@ -41,7 +41,11 @@ def windows(axis: Axis, weights: Sequence[float]) -> Reach:
     return Reach.of(
         (
             output * axis.stride - axis.before,
-            tuple((t, t, weights[output]) for t in range(axis.taps) if 0 <= _pixel(axis, output, t) < axis.size),
+            tuple(
+                (t * axis.dilation, t, weights[output])
+                for t in range(axis.taps)
+                if 0 <= _pixel(axis, output, t) < axis.size
+            ),
         )
         for output in range(axis.outputs)
     )
@@ -61,13 +65,14 @@ def owners(axis: Axis, weights: Sequence[float]) -> Reach:
     )
 
 
-def inside(axis: Axis) -> list[int]:
-    """Return how many taps of each output's window lie in the image."""
-    return [sum(0 <= _pixel(axis, output, t) < axis.size for t in range(axis.taps)) for output in range(axis.outputs)]
+def inside(axis: Axis, padding: bool = False) -> list[int]:
+    """Return how many taps of each output's window lie in the image, or in the image and its padding."""
+    first, end = (-axis.before, axis.size + axis.after) if padding else (0, axis.size)
+    return [sum(first <= _pixel(axis, output, t) < end for t in range(axis.taps)) for output in range(axis.outputs)]
 
 
 def _pixel(axis: Axis, output: int, tap: int) -> int:
-    return output * axis.stride - axis.before + tap
+    return output * axis.stride - axis.before + tap * axis.dilation
 
 
 @dataclass(frozen=True)

@@ -106,19 +106,20 @@ def _separable(writer: GraphWriter, layer: SeparableConv2D, x: str, shape: Shape
 
 def _transposed(writer: GraphWriter, layer: Conv2DTranspose, x: str, shape: Shape, prefix: str) -> str:
     filters, *biases = add_weights(writer, layer, ("filters", "biases"), prefix)
+    before, after = zip(*layer.margins, strict=True)
     attributes: dict[str, Any] = {
         "kernel_shape": list(layer.filter_size), "strides": list(layer.stride), "dilations": list(layer.dilation),
         "group": layer.groups,
     }  # fmt: skip
     if all(extra < stride for extra, stride in zip(layer.output_padding, layer.stride, strict=True)):
         return writer.node(
-            "ConvTranspose", [x, filters, *biases], pads=[*layer.before, *layer.before],
+            "ConvTranspose", [x, filters, *biases], pads=[*before, *after],
             output_padding=list(layer.output_padding), **attributes,
         )  # fmt: skip
     # Runtimes refuse an output_padding of stride or more: less is cut off then, and zeros come behind.
-    steps = list(zip(layer.before, layer.output_padding, strict=True))
+    steps = list(zip(after, layer.output_padding, strict=True))
     cut, missing = [max(0, pad - extra) for pad, extra in steps], [max(0, extra - pad) for pad, extra in steps]
-    x = writer.node("ConvTranspose", [x, filters], pads=[*layer.before, *cut], **attributes)
+    x = writer.node("ConvTranspose", [x, filters], pads=[*before, *cut], **attributes)
     x = writer.node("Pad", [x, writer.constant(f"{prefix}pads", [0] * 6 + missing, np.int64)])
     if not biases:
         return x
@@ -129,17 +130,55 @@ def _transposed(writer: GraphWriter, layer: Conv2DTranspose, x: str, shape: Shap
 # Pooling.
 
 
-def _pool_attributes(layer: Pooling, window: Window) -> dict[str, Any]:
-    return {"kernel_shape": list(layer.pool_size), "strides": list(layer.stride), "pads": pads_of(window)}
+def _pool(writer: GraphWriter, operator: str, layer: Pooling, x: str, pads: list[int], **attributes: Any) -> str:
+    if layer.dilation != (1, 1):
+        attributes["dilations"] = list(layer.dilation)
+    kernel, strides = list(layer.pool_size), list(layer.stride)
+    return writer.node(operator, [x], kernel_shape=kernel, strides=strides, pads=pads, **attributes)
+
+
+def _padded(writer: GraphWriter, x: str, pads: list[int], value: float, prefix: str) -> str:
+    """Write a node that pads with a number."""
+    whole = writer.constant(f"{prefix}pads", [0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64)
+    return writer.node("Pad", [x, whole, writer.constant(f"{prefix}padding", value, np.float32)])
+
+
+def _open(window: Window) -> list[int]:
+    """Return the padding with what windows reach beyond it: `ceil_mode`, about which runtimes disagree."""
+    top, left, bottom, right = pads_of(window)
+    return [top, left, bottom + window.vertical.beyond, right + window.horizontal.beyond]
+
+
+def _fits(layer: Pooling, pads: list[int]) -> bool:
+    """Tell whether runtimes take such padding: less than the number of taps, gaps not counted."""
+    return all(pad < taps for pad, taps in zip(pads, (*layer.pool_size, *layer.pool_size), strict=True))
 
 
 def _max_pool(writer: GraphWriter, layer: Pooling, x: str, shape: Shape, prefix: str) -> str:
-    return writer.node("MaxPool", [x], **_pool_attributes(layer, layer.window(shape)))
+    pads = _open(layer.window(shape))
+    if not _fits(layer, pads):
+        x, pads = _padded(writer, x, pads, -math.inf, prefix), [0, 0, 0, 0]
+    return _pool(writer, "MaxPool", layer, x, pads)
 
 
 def _average_pool(writer: GraphWriter, layer: AvgPool2D, x: str, shape: Shape, prefix: str) -> str:
-    counted = int(layer.count_include_pad)
-    return writer.node("AveragePool", [x], count_include_pad=counted, **_pool_attributes(layer, layer.window(shape)))
+    """Write a mean of what counts: where runtimes disagree about that, zeros that count are a node of their own."""
+    window = layer.window(shape)
+    pads, whole = pads_of(window), _open(window)
+    counts = layer.count_include_pad and any(pads)
+    if layer.dilation != (1, 1):
+        writer.require(19)  # AveragePool has had dilations since
+    elif counts and pads == whole:
+        return _pool(writer, "AveragePool", layer, x, pads, count_include_pad=1)
+    if counts:
+        x = _padded(writer, x, pads, 0.0, prefix)
+        whole = [0, 0, *(end - pad for end, pad in zip(whole[2:], pads[2:], strict=True))]
+    if not _fits(layer, whole):
+        raise ValueError(
+            f"to_onnx: layer {prefix.rstrip('.')}: {layer.name}: runtimes take less padding than a window has pixels, "
+            f"{layer.pool_size}; got {whole[:2]} before and {whole[2:]} behind"
+        )
+    return _pool(writer, "AveragePool", layer, x, whole)
 
 
 def _global(operator: str) -> Write:

@@ -11,7 +11,7 @@ from ..typing import Array, Shape
 from ..version import __version__
 
 OPSET = 17  # LayerNormalization is new in it; runtimes of 2022 and later know it
-IR_VERSION = 8  # of the same release
+IR_VERSIONS = {17: 8, 19: 9}  # of the same releases
 
 
 def onnx_package(function: str) -> Any:
@@ -47,12 +47,17 @@ class GraphWriter:
         self.constants: dict[str, Any] = {}
         self.inputs: list[Any] = []
         self.outputs: list[Any] = []
+        self.opset = OPSET
         self._number = 0
 
     def name(self, hint: str) -> str:
         """Return a name that no value has yet."""
         self._number += 1
         return f"{hint}_{self._number}"
+
+    def require(self, opset: int) -> None:
+        """Note that a node is of an opset newer than the usual one."""
+        self.opset = max(self.opset, opset)
 
     def constant(self, hint: str, array: Any, dtype: Any = None) -> str:
         """Add a constant; return its name, which is `hint` where no other has it."""
@@ -96,7 +101,7 @@ class GraphWriter:
             self.nodes, name, self.inputs, self.outputs, initializer=list(self.constants.values())
         )
         model = onnx.helper.make_model(
-            graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+            graph, opset_imports=[onnx.helper.make_opsetid("", self.opset)], ir_version=IR_VERSIONS[self.opset],
             producer_name="fastcnn", producer_version=__version__,
         )  # fmt: skip
         onnx.helper.set_model_props(model, dict(notes))

@@ -147,12 +147,10 @@ def resolve_pads(node: Node, size: tuple[int, ...], span: tuple[int, ...], strid
     return [[pads[0], pads[2]], [pads[1], pads[3]]]
 
 
-def layer_padding(
-    node: Node, pads: list[list[int]], size: Shape, span: tuple[int, ...], strides: tuple[int, ...]
-) -> tuple[int, int] | str:
-    """Return the padding that a layer of ours has to have for the same windows.
+def layer_padding(pads: list[list[int]], size: Shape, span: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    """Return the padding that a layer of ours has to have for the same windows, as short as it can be said.
 
-    More behind than before is the same as long as no window more fits in; what TensorFlow's "same" gives is ours too.
+    More behind than before is the same as long as no window more fits in.
     """
 
     def outputs(k: int, before: int, after: int) -> int:
@@ -163,7 +161,4 @@ def layer_padding(
     totals = [max(0, (-(-size[k] // strides[k]) - 1) * strides[k] + span[k] - size[k]) for k in range(2)]
     if pads == [[total // 2, total - total // 2] for total in totals]:
         return "same"
-    node.refuse(
-        f"pads: expected as many before as after, or those of TensorFlow's 'same'; got {pads[0]} rows, "
-        f"{pads[1]} columns"
-    )
+    return tuple(pads[0]), tuple(pads[1])

@@ -50,7 +50,7 @@ def _convolution(node: Node) -> Value:
         size = place.shape[1:]  # type: ignore[assignment]
     pads = resolve_pads(node, size, span, strides)
     pads = [[pads[k][side] + extra[k][side] for side in range(2)] for k in range(2)]
-    padding = layer_padding(node, pads, place.shape[1:], span, strides)
+    padding = layer_padding(pads, place.shape[1:], span, strides)
     channels = place.shape[0]
     bias = biases is not None
     if groups == channels > 1 and len(filters) % groups == 0:
@@ -77,14 +77,10 @@ def _transposed(node: Node) -> Value:
     place, groups = node.images(), int(node.get("group", 1))
     strides, dilations = node.spatial("strides", 1), node.spatial("dilations", 1)
     extra, span = list(node.spatial("output_padding", 0)), _span(filters.shape[2:], dilations)
-    pads = _transposed_pads(node, place, strides, span, extra)
-    for k in range(2):
-        extra[k] += max(0, pads[k][0] - pads[k][1])
-        if pads[k][1] > pads[k][0]:
-            node.refuse(f"pads: expected no more cut off behind than before; got {pads[k]}")
+    rows, columns = _transposed_pads(node, place, strides, span, extra)
     bias = biases is not None
     layer = node.make(
-        Conv2DTranspose, filters.shape[1] * groups, filters.shape[2:], strides, (pads[0][0], pads[1][0]),
+        Conv2DTranspose, filters.shape[1] * groups, filters.shape[2:], strides, (tuple(rows), tuple(columns)),
         tuple(extra), dilations, groups, bias,
     )  # fmt: skip
     return Value.at(node.behind(place, layer, filters=filters, **({"biases": biases} if bias else {})))
@@ -112,25 +108,40 @@ def _pool(kind: type) -> Read:
         place = node.images()
         kernel = node.spatial("kernel_shape", 1)
         strides, dilations = node.spatial("strides", 1), node.spatial("dilations", 1)
-        if dilations != (1, 1):
-            node.refuse(f"dilations: expected (1, 1); got {dilations}")
-        size = place.shape[1:]
-        pads = resolve_pads(node, size, kernel, strides)
-        if node.get("ceil_mode", 0):
-            _check_rounding(node, size, kernel, strides, pads)
-        padding = layer_padding(node, pads, size, kernel, strides)
-        if padding == "same":
-            node.refuse("pads: expected as many before as after, for a pooling")
-        counted = {"count_include_pad": bool(node.get("count_include_pad", 0))} if kind is AvgPool2D else {}
-        return Value.at(node.behind(place, node.make(kind, kernel, strides, padding, **counted)))
+        size, span = place.shape[1:], _span(kernel, dilations)
+        pads = resolve_pads(node, size, span, strides)
+        given: dict[str, Any] = {"dilation": dilations}
+        if kind is AvgPool2D:
+            given["count_include_pad"] = bool(node.get("count_include_pad", 0))
+            if place.kind == "padded":
+                return _average_of_padded(node, place, kernel, strides, pads, given)
+        open_ = any((size[k] + sum(pads[k]) - span[k]) % strides[k] for k in range(2))
+        if node.get("ceil_mode", 0) and open_:
+            padding: Any = (tuple(pads[0]), tuple(pads[1]))
+            given["ceil_mode"] = True
+        else:
+            padding = layer_padding(pads, size, span, strides)
+        return Value.at(node.behind(place, node.make(kind, kernel, strides, padding, **given)))
 
     return read
 
 
-def _check_rounding(node: Node, size: Any, kernel: Any, strides: Any, pads: Any) -> None:
-    for k in range(2):
-        if (size[k] + sum(pads[k]) - kernel[k]) % strides[k]:
-            node.refuse("ceil_mode: expected sizes where it changes nothing: our poolings round down")
+def _average_of_padded(
+    node: Node, place: Place, kernel: Any, strides: Any, pads: list[list[int]], given: dict[str, Any]
+) -> Value:
+    """Return the average of images with zeros around them: those count, and what the node pads itself may not."""
+    top, left, bottom, right = place.amount
+    place, sides = place.inputs[0], ((top, bottom), (left, right))
+    if given["count_include_pad"]:
+        (above, below), (before, behind) = pads
+        sides = ((top + above, bottom + below), (left + before, right + behind))
+    layer = node.make(AvgPool2D, kernel, strides, sides, **{**given, "count_include_pad": True})
+    if not given["count_include_pad"] and any(map(any, pads)):
+        layer = node.make(AvgPool2D, kernel, strides, sides, **{**given, "count_include_pad": True, "ceil_mode": True})
+        window = layer.window(place.shape)
+        if pads != [[0, window.vertical.beyond], [0, window.horizontal.beyond]]:
+            node.refuse(f"pads: expected none behind a Pad, or count_include_pad; got {pads}")
+    return Value.at(node.behind(place, layer))
 
 
 def _global_pool(kind: type) -> Read:
