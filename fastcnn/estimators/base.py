@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,10 +123,10 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
 
     @property
     def _threads(self) -> int:
-        """The threads that `n_jobs` allows: all where it is None, but one inside of a parallel call of joblib's."""
+        """The threads that `n_jobs` allows: all where it is None, but one inside of a task of joblib's or Dask's."""
         available = parallel.get_num_threads()
         if self.n_jobs is None:
-            return 1 if (get_active_backend()[0].nesting_level or 0) > 0 else available
+            return 1 if _is_in_a_task() else available
         if self.n_jobs == 0:
             raise ValueError("n_jobs == 0 has no meaning")
         return int(self.n_jobs) if self.n_jobs > 0 else max(1, parallel.available_cpus() + 1 + int(self.n_jobs))
@@ -610,6 +611,23 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
     def _validation_score(self, epoch: Epoch, held: Samples) -> float:
         """Return the score of the validation set after an epoch; more is better."""
         raise NotImplementedError
+
+
+def _is_in_a_task() -> bool:
+    """Tell whether joblib or Dask has called: those who share out the processors already.
+
+    joblib counts how deep its calls are nested; a task of Dask's is known by its worker, which is `distributed`'s.
+    """
+    if (get_active_backend()[0].nesting_level or 0) > 0:
+        return True
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return False
+    try:
+        distributed.get_worker()
+    except (AttributeError, ValueError):
+        return False
+    return True
 
 
 def _is_signal(reading: Reading, input_shape: Any) -> bool:

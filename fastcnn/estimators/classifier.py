@@ -90,7 +90,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     random_state : int, RandomState or None
         The same seed gives the same bits, for any number of threads.
     n_jobs : int, optional
-        The most threads, BLAS included; None: `fastcnn.get_num_threads()`, or one in a parallel call of joblib's.
+        The most threads, BLAS included; None: `fastcnn.get_num_threads()`, or one in a task of joblib's or Dask's.
     verbose : bool or int
         Whether a line is shown for each epoch.
     callbacks : list of Callback, optional
