@@ -1,6 +1,7 @@
 """A training on the ranks that mpiexec has started, for `test_ranks_mpi.py`; prints a line of JSON on each rank.
 
-`python -m mpi4py -m tests.mpi_program FOLDER [--fail KIND --rank R --step N]`; FOLDER has `X.npy` and `y.npy`.
+`python -m mpi4py -m tests.mpi_program FOLDER [--fail KIND --rank R --step N] [--slow MOMENT]`; FOLDER has `X.npy` and
+`y.npy`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,7 @@ from fastcnn import (
 )
 
 COMM = MPI.COMM_WORLD
+RANK = COMM.rank
 
 
 class Fail(Callback):
@@ -42,10 +45,33 @@ class Fail(Callback):
         self.kind, self.rank, self.step = kind, rank, step
 
     def batch(self, run) -> None:
-        if run.step == self.step and COMM.rank == self.rank:
+        if (run.step, RANK) == (self.step, self.rank):
             if self.kind == "exception":
                 raise OSError("the disk is full")
             os.kill(os.getpid(), {"interrupt": signal.SIGINT, "kill": signal.SIGKILL}[self.kind])
+
+
+class Slow(Callback):
+    """Lets a training take long enough to be hurt in its middle: from outside, by signals."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def batch(self, run) -> None:
+        be_known(self.folder)
+        time.sleep(0.2)
+
+
+def fail(number, frame) -> None:
+    raise OSError("the disk is full")
+
+
+def be_known(folder: Path) -> None:
+    """Tell the number of this process, which is waited for."""
+    signal.signal(signal.SIGUSR1, fail)
+    path = folder / f"pid-{RANK}"
+    if not path.exists():
+        path.write_text(str(os.getpid()))
 
 
 def main() -> None:
@@ -54,7 +80,10 @@ def main() -> None:
     parser.add_argument("--fail", choices=("exception", "interrupt", "kill"))
     parser.add_argument("--rank", type=int, default=0)
     parser.add_argument("--step", type=int, default=0)
+    parser.add_argument("--slow", choices=("from the start", "from the first step"), help="when its number is told")
     options = parser.parse_args()
+    if options.slow == "from the start":
+        be_known(options.folder)
     fastcnn.training.step.SHARD_WORK = 1e3
     X, y = np.load(options.folder / "X.npy", mmap_mode="r"), np.load(options.folder / "y.npy")
     layers = [Conv2D(8, 3, padding=1), BatchNorm(), ReLU(), Dropout(0.2), Flatten(), Dense(5)]
@@ -63,6 +92,7 @@ def main() -> None:
         ema=ExponentialMovingAverage(0.9), communicator=COMM,
     )  # fmt: skip
     failing = [Fail(options.fail, options.rank, options.step)] if options.fail else []
+    failing += [Slow(options.folder)] if options.slow else []
     history = trainer.fit(
         X, y, epochs=3, batch_size=16, X_val=X[:20], y_val=y[:20], augmentation=Augmentation(True, shift=1, mixup=0.2),
         callbacks=failing, verbose=0, checkpoint=options.folder / "run.safetensors",

@@ -6,18 +6,48 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fastcnn.ranks.communicator import Communicator, RankError, RankFailedError
+from fastcnn.ranks.communicator import Communicator, RankError, RankFailedError, RankLostError
 
 PATIENCE = 120  # seconds; ranks that wait for each other longer do not fit together
 
 
-class Group:
-    """What the ranks have in common."""
+class Death(BaseException):
+    """What a rank dies of."""
 
-    def __init__(self, size: int) -> None:
-        self.size, self.barrier = size, threading.Barrier(size)
-        self.places: list[Any] = [None] * size
+
+class Group:
+    """What the ranks have in common; `deaths` are their numbers at the start, and before which exchange each dies."""
+
+    def __init__(self, size: int, deaths: dict[int, int]) -> None:
+        self.deaths, self.living = deaths, [*range(size)]
         self.failure: tuple[int, str] | None = None
+        self.turn, self.number, self.words = threading.Condition(), 0, dict[int, bool]()
+        self.answer = True
+        self.renew()
+
+    def renew(self) -> bool:
+        """Let those that live be all there are."""
+        self.members, self.barrier = [*self.living], threading.Barrier(len(self.living))
+        self.places: list[Any] = [None] * len(self.living)
+        return True
+
+    def meet(self, who: int, word: bool, end: Callable[[], bool]) -> bool:
+        """Return what `end` does, once, when all that live are here."""
+        with self.turn:
+            number, self.words[who] = self.number, word
+            self.turn.notify_all()
+            assert self.turn.wait_for(lambda: self.number > number or {*self.living} <= {*self.words}, PATIENCE)
+            if self.number == number:
+                self.answer = end()
+                self.words, self.number = {}, number + 1
+                self.turn.notify_all()
+            return self.answer
+
+    def die(self, who: int) -> None:
+        with self.turn:
+            self.living.remove(who)
+            self.barrier.abort()
+            self.turn.notify_all()
 
 
 class ThreadCommunicator(Communicator):
@@ -25,8 +55,9 @@ class ThreadCommunicator(Communicator):
 
     def __init__(self, group: Group, rank: int) -> None:
         super().__init__()
-        self.group, self.rank, self.size = group, rank, group.size
-        self.messages = self.numbers = 0
+        self.group, self.rank, self.size = group, rank, len(group.members)
+        self.who, self.can_shrink = rank, bool(group.deaths)
+        self.messages = self.numbers = self.exchanges = 0
 
     def gather(self, array, bounds):
         assert array.ndim == 1
@@ -48,10 +79,29 @@ class ThreadCommunicator(Communicator):
         self._wait()
 
     def announce(self, error):
+        if isinstance(error, Death):
+            return  # the dead tell nothing
         self.group.failure = self.rank, f"{type(error).__name__}: {error}"
         self.group.barrier.abort()
 
+    def agree(self, done):
+        group = self.group
+        return group.meet(self.who, done, lambda: all(group.words[who] for who in group.living)) and (
+            group.members == group.living
+        )
+
+    def shrink(self):
+        before = self.group.members
+        self.group.meet(self.who, True, self.group.renew)
+        members = self.group.members
+        self.rank, self.size = members.index(self.who), len(members)
+        return [rank for rank, who in enumerate(before) if who not in members]
+
     def _meet(self, thing: Any) -> list[Any]:
+        self.exchanges += 1
+        if self.exchanges == self.group.deaths.get(self.who):
+            self.group.die(self.who)
+            raise Death
         self.group.places[self.rank] = thing
         self._wait()
         return self.group.places
@@ -60,21 +110,23 @@ class ThreadCommunicator(Communicator):
         try:
             self.group.barrier.wait(PATIENCE)
         except threading.BrokenBarrierError:
+            if self.group.failure is None and self.group.members != self.group.living:
+                raise RankLostError("a rank has died") from None
             assert self.group.failure is not None, "the ranks do not make the same exchanges"
             rank, text = self.group.failure
             raise RankFailedError(f"rank {rank} of {self.size} has failed: {text}") from None
 
 
-def on_ranks(size: int, work: Callable[[ThreadCommunicator], Any]) -> list[Any]:
+def on_ranks(size: int, work: Callable[[ThreadCommunicator], Any], deaths: dict[int, int] | None = None) -> list[Any]:
     """Return what `work` returns, or raises, on each rank."""
-    group, results = Group(size), [None] * size
+    group, results = Group(size, deaths or {}), [None] * size
 
     def run(rank: int) -> None:
         try:
             results[rank] = work(ThreadCommunicator(group, rank))
         except BaseException as error:
             results[rank] = error
-            if not isinstance(error, RankError | FloatingPointError):
+            if not isinstance(error, RankError | FloatingPointError | Death):
                 group.failure = group.failure or (rank, repr(error))
                 group.barrier.abort()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 
 import numpy as np
@@ -27,10 +28,10 @@ from fastcnn import (
     Sequential,
     Trainer,
 )
-from fastcnn.ranks.communicator import RankError
+from fastcnn.ranks.communicator import RankError, RankLostError
 from fastcnn.training import facts
 from fastcnn.training.feed import ArrayFeed
-from tests.ranks import on_ranks
+from tests.ranks import Death, on_ranks
 
 CLASSES = 5
 
@@ -235,6 +236,53 @@ def test_a_failure_on_one_rank_ends_all_and_is_named():
     for error in (errors[0], errors[2]):
         assert isinstance(error, RankError)
         assert str(error) == "rank 1 of 3 has failed: OSError: disk"
+
+
+class Counting(Callback):
+    """Notes how many exchanges there were before the second step."""
+
+    def __init__(self, ranks):
+        self.ranks, self.before = ranks, 0
+
+    def batch(self, run):
+        self.before = self.before or self.ranks.exchanges
+
+
+@functools.cache
+def exchanges(size):
+    """Return how many exchanges come before the second step of a fit, and before its end."""
+
+    def count(ranks):
+        counting = Counting(ranks)
+        fit(ranks, callbacks=[counting])
+        return counting.before, ranks.exchanges
+
+    return on_ranks(size, count)[0]
+
+
+@pytest.mark.filterwarnings("ignore:fit. rank")
+@pytest.mark.parametrize("place", [0.01, 0.35, 0.8, 1.0])
+def test_those_that_are_left_go_on_to_the_same_bits(place):
+    """Wherever a rank dies: in a step, in validation, when all else is done; then another one."""
+    expected, (first, last) = fit(), exchanges(3)
+    dead = int(3 * place) % 3
+    exchange = first + round(place * (last - first))
+    results = on_ranks(3, fit, {dead: exchange})
+    assert isinstance(results.pop(dead), Death)
+    assert results == [expected] * 2
+    results = on_ranks(3, fit, {dead: exchange, (dead + 1) % 3: exchange + 20})
+    assert results.count(expected) == 3 - sum(isinstance(one, Death) for one in results) >= 1
+
+
+def test_those_that_are_left_say_who_has_died():
+    with pytest.warns(RuntimeWarning, match=r"^fit: rank 1 of 3 has died; 2 went on from step \d+$") as said:
+        on_ranks(3, fit, {1: exchanges(3)[0] + 1})
+    assert len(said) == 1
+
+
+def test_a_death_before_the_first_step_ends_all():
+    results = on_ranks(3, fit, {1: 2})
+    assert [type(one) for one in results] == [RankLostError, Death, RankLostError]
 
 
 def test_a_loss_that_is_not_finite_is_everybodys():

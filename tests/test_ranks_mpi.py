@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import joblib
-import numpy as np
 import pytest
 
-from tests.processes import CLEAN, ROOT
+from tests.processes import ROOT
+from tests.rank_faults import MPIEXEC, finish, start, told, write_data
 
 pytest.importorskip("mpi4py", reason="needs the extra [mpi-bundled]")
-MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 if MPIEXEC is None:
     pytest.skip("needs mpiexec", allow_module_level=True)
 
 LIMIT = 150  # seconds
-# Containers have one user, root, which Open MPI takes only if told so.
-SETTINGS = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    generator = np.random.RandomState(0)
-    np.save(tmp_path / "X.npy", generator.randint(256, size=(50, 3, 8, 8)).astype(np.uint8))
-    np.save(tmp_path / "y.npy", generator.randint(5, size=50))
+    write_data(tmp_path)
     return tmp_path
 
 
-def on_ranks(size, module, *arguments):
+def on_ranks(size, module, *arguments, options=()):
     """Return exit status, output and errors of a module on so many ranks, more than there are processors too."""
-    cache = {} if "FASTCNN_CACHE_DIR" not in os.environ else {"FASTCNN_CACHE_DIR": os.environ["FASTCNN_CACHE_DIR"]}
-    command = [MPIEXEC, "--map-by", ":oversubscribe", "-n", str(size), sys.executable, "-m", "mpi4py", "-m", module]
-    ended = subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, env={**CLEAN, **SETTINGS, **cache, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=LIMIT, check=False,
-    )  # fmt: skip
-    return ended.returncode, ended.stdout, ended.stderr
+    return finish(start(size, module, *arguments, options=options))
 
 
 def trained(size, folder, *arguments):
     """Return what each rank tells of a training that has ended well."""
     status, output, errors = on_ranks(size, "tests.mpi_program", folder, *arguments)
     assert status == 0, errors
-    return [json.loads(line) for line in output.splitlines() if line.strip()]
+    return told(output)
 
 
 BITS = "digest", "average", "val_loss", "steps"
@@ -70,6 +56,29 @@ def test_one_two_and_four_ranks_have_the_same_bits_and_go_on_after_a_kill(folder
     assert "rank 1" in errors
     assert path.exists()
     assert bits(trained(4, folder)) == bits([alone]) * 4
+
+
+def test_those_that_are_left_after_a_kill_go_on_to_the_same_bits(folder):
+    """With Open MPI's fault tolerance; the first rank, who writes the checkpoint, is the one that dies."""
+    if "ftmpi" not in extensions():
+        pytest.skip("needs an Open MPI with fault tolerance")
+    (alone,) = trained(1, folder)
+    (folder / "run.safetensors").unlink()
+    arguments = folder, "--fail", "kill", "--rank", 0, "--step", 6
+    status, output, errors = on_ranks(3, "tests.mpi_program", *arguments, options=("--with-ft", "ulfm"))
+    assert status == 0, errors
+    assert errors.count("rank 0 of 3 has died; 2 went on from step ") == 1
+    assert bits(told(output)) == bits([alone]) * 2
+    assert bits(trained(4, folder)) == bits([alone]) * 4
+
+
+def extensions():
+    """Return the extensions of MPI that this Open MPI has; none of another MPI."""
+    path = Path(MPIEXEC).with_name("ompi_info")
+    if not path.exists():
+        return ""
+    found = subprocess.run([path], capture_output=True, text=True, timeout=LIMIT, check=True).stdout
+    return next((line for line in found.splitlines() if "MPI extensions" in line), "")
 
 
 def test_ranks_share_the_processors(folder):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .common import CommandError
 
@@ -24,6 +25,28 @@ def world() -> Any:
     return MPI.COMM_WORLD
 
 
+class _OfTheFirst(io.TextIOBase):
+    """Standard output of the first rank; what others write goes nowhere, until they are the first that is left."""
+
+    def __init__(self, ranks: Communicator, stream: TextIO) -> None:
+        self.ranks, self.stream = ranks, stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        return len(text) if self.ranks.rank else self.stream.write(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+
 @contextmanager
 def one_speaks() -> Iterator[Communicator | None]:
     """Give the ranks, None if there is one; only the first writes, and of those that fail alike the first complains."""
@@ -35,12 +58,8 @@ def one_speaks() -> Iterator[Communicator | None]:
         yield None
         return
     try:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, ranks.together():
-            if ranks.rank:
-                with redirect_stdout(nowhere):
-                    yield ranks
-            else:
-                yield ranks
+        with redirect_stdout(_OfTheFirst(ranks, sys.stdout)), ranks.together():
+            yield ranks
     except RankFailedError:
         raise SystemExit(1) from None  # who has failed says why
     except (CommandError, RankError) as error:

@@ -22,6 +22,10 @@ class RankFailedError(RankError):
     """Another rank has failed, for the reason that the message tells."""
 
 
+class RankLostError(RankFailedError):
+    """Another rank has died, and those that are left can go on without it: `Communicator.shrink`."""
+
+
 class Communicator(ABC):
     """A group of ranks, each a process with a whole copy of the network, that call the same methods in the same order.
 
@@ -31,10 +35,13 @@ class Communicator(ABC):
     ----------
     rank, size : int
         The number of this rank, from 0, and how many there are.
+    can_shrink : bool
+        Whether ranks outlive one that dies: then an exchange raises `RankLostError`, on all sooner or later.
     """
 
     rank: int
     size: int
+    can_shrink = False
 
     def __init__(self) -> None:
         self._undertakings, self._depth = 0, 0
@@ -56,6 +63,17 @@ class Communicator(ABC):
     def announce(self, error: BaseException) -> None:
         """Tell all others that this rank has failed; whoever waits for it, or will, raises `RankError`."""
 
+    def agree(self, done: bool) -> bool:
+        """Return whether all are done; all that are left get the same answer, whoever dies meanwhile."""
+        return done
+
+    def shrink(self) -> list[int]:
+        """Go on without the ranks that have died, whose numbers are returned; the others are numbered anew, in order.
+
+        Whatever an exchange had begun is void. All that are left call this when `agree` has returned False.
+        """
+        raise NotImplementedError
+
     def everybodys(self, error: AnyError) -> AnyError:
         """Return an error that all ranks raise by themselves, so that nobody needs to be told of it."""
         self._everybodys = error
@@ -64,6 +82,9 @@ class Communicator(ABC):
     def speaks(self, error: BaseException) -> bool:
         """Tell whether this rank is to say what has gone wrong: not if one before it says the same."""
         return self.rank == 0
+
+    def give_up(self) -> None:
+        """Come before this rank ends because another one has died."""
 
     @property
     def is_together(self) -> bool:
@@ -78,6 +99,10 @@ class Communicator(ABC):
         self._depth += 1
         try:
             yield
+        except RankLostError:
+            if self._depth == 1:
+                self.give_up()
+            raise
         except RankError:
             raise
         except BaseException as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..runtime.threads import available_cpus, limit_threads
 from ..typing import Array
-from .communicator import Communicator, RankError, RankFailedError
+from .communicator import Communicator, RankError, RankFailedError, RankLostError
 
 LOOKS = 64  # looks at an exchange between two at the other ranks' failures
 GRACE = 1.0  # seconds that a rank leaves to the one that has failed, so that it speaks first
@@ -39,7 +40,11 @@ class MPICommunicator(Communicator):
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self._persistent: dict[Any, list[Any]] = {}
         self._abandoned: list[Any] = []  # what MPI may still write to
+        self._void: list[Any] = []  # the same, of communicators from before a death
         self._failures: dict[int, tuple[int, str]] = {}  # by the number of the undertaking
+        # Of User-Level Failure Mitigation, which `mpiexec --with-ft ulfm` turns on; elsewhere MPI ends all ranks.
+        asked = os.environ.get("OMPI_MCA_mpi_ft_enable", "0")  # noqa: SIM112
+        self.can_shrink = hasattr(comm, "Shrink") and asked not in ("0", "false")
         limit_threads(self._share_of_processors())
 
     # Exchanges.
@@ -54,11 +59,11 @@ class MPICommunicator(Communicator):
 
     def exchange(self, matrix: Array, rows: Sequence[int], columns: Sequence[int]) -> None:
         key = matrix.ctypes.data, matrix.shape, matrix.dtype.char, tuple(rows), tuple(columns)
-        if key not in self._persistent:
-            self._persistent[key] = [matrix, [*self._messages(matrix, rows, columns)]]
-        requests = self._persistent[key][1]
-        if requests:
-            with self._unbroken(matrix):
+        with self._unbroken(matrix):
+            if key not in self._persistent:
+                self._persistent[key] = [matrix, [*self._messages(matrix, rows, columns)]]
+            requests = self._persistent[key][1]
+            if requests:
                 self._mpi.Prequest.Startall(requests)
                 self._wait(requests)
 
@@ -83,8 +88,10 @@ class MPICommunicator(Communicator):
             raise RankError("communicator: an exception has left an exchange in the middle: start the ranks anew")
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self._abandoned.append(buffers)
+            if self.can_shrink and isinstance(error, self._mpi.Exception):
+                raise self._loss(error) from None
             raise
 
     def _wait(self, requests: list[Any]) -> None:
@@ -106,20 +113,65 @@ class MPICommunicator(Communicator):
         message = json.dumps([self._undertakings, self.rank, _words(error)]).encode()
         data = np.frombuffer(message, np.uint8).copy()
         others = [rank for rank in range(self.size) if rank != self.rank]
-        requests = [self._control.Isend(data, rank, FAILURE) for rank in others]
-        end = time.monotonic() + SENDING
-        while not self._mpi.Request.Testall(requests) and time.monotonic() < end:
-            pass
-        self._sent = data, requests
+        with suppress(self._mpi.Exception):  # of a rank that has died
+            self._sent = data, [self._control.Isend(data, rank, FAILURE) for rank in others]
+            end = time.monotonic() + SENDING
+            while not self._mpi.Request.Testall(self._sent[1]) and time.monotonic() < end:
+                pass
 
     def speaks(self, error: BaseException) -> bool:
         end, own = time.monotonic() + SENDING, _words(error)
         while self.rank and time.monotonic() < end:
-            self._hear()
+            with suppress(self._mpi.Exception):  # of a rank that has died
+                self._hear()
             if any(rank < self.rank and text == own for rank, text in self._failures.values()):
                 time.sleep(GRACE)
                 return False
         return True
+
+    def give_up(self) -> None:
+        if self.rank:
+            time.sleep(GRACE)
+        self._end_all()
+
+    # Deaths.
+
+    def agree(self, done: bool) -> bool:
+        if not self.can_shrink:
+            return done
+        try:
+            return bool(self._data.Agree(int(done)))
+        except self._mpi.Exception:  # somebody has died; who is left hears of it here
+            return False
+
+    def shrink(self) -> list[int]:
+        before = self._data.Get_group()
+        self._void.append((self._persistent, self._abandoned))
+        self._persistent, self._abandoned = {}, []
+        self._failures.clear()
+        self._end_without_the_dead()
+        # The second is a duplicate that a further death cannot hang.
+        self._data = self._data.Shrink()
+        self._control = self._data.Shrink()
+        self.rank, self.size = self._data.Get_rank(), self._data.Get_size()
+        numbers = self._mpi.Group.Translate_ranks(before, [*range(before.size)], self._data.Get_group())
+        return [rank for rank, number in enumerate(numbers) if number == self._mpi.UNDEFINED]
+
+    def _end_without_the_dead(self) -> None:
+        """Let `MPI_Finalize` of Open MPI wait for nobody: its fence now and then waits for a rank that has died."""
+        with suppress(OSError, ValueError):  # another MPI
+            ctypes.c_bool.in_dll(ctypes.CDLL(self._mpi.__file__), "ompi_async_mpi_finalize").value = True
+
+    def _loss(self, error: Exception) -> Exception:
+        """Return the error that a rank has died, and let all hear of it, if that is why an exchange has failed."""
+        group, failed = self._data.Get_group(), self._data.Get_failed()
+        if not (failed.size or self._data.Is_revoked()):
+            return error
+        ranks = self._mpi.Group.Translate_ranks(failed, [*range(failed.size)], group)
+        for comm in (self._data, self._control):
+            comm.Revoke()
+        who = f"rank {', '.join(map(str, sorted(ranks)))}" if ranks else "a rank"
+        return RankLostError(f"{who} of {self.size} has died")
 
     def _look(self) -> None:
         """Raise if another rank has failed in what is done now."""

@@ -28,6 +28,10 @@ class Accord(Interrupts):
         self.wished = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    def begin_anew(self) -> None:
+        """Go back to before a meeting that not all may have come from; a wish stays one."""
+        self.wished, self.asked = self.wished or self.asked, False
+
     def meet(self, history: History) -> None:
         ranks = self.communicator
         flags = np.zeros((ranks.size, 2), np.uint8)

@@ -1,4 +1,8 @@
-"""Checkpoints: the state of a fit in a file, so that the same call goes on after whatever has ended it."""
+"""Checkpoints: the state of a fit in a file, so that the same call goes on after whatever has ended it.
+
+Ranks that can go on without one that dies keep the state in memory too, all of them: at the moments at which it is
+written, and at the beginning. A rank that has died may have been the only one to see the file.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ import numpy as np
 from .. import checks
 from ..layers.repr import ShownAsCall
 from ..optim.schedules import NamedSchedule
-from ..ranks.communicator import Communicator, check_alike
+from ..ranks.communicator import Communicator, RankFailedError, check_alike
 from ..storage import layout, network
 from ..storage.errors import StorageError, naming
 from ..storage.layout import Contents
@@ -66,7 +70,8 @@ class Checkpoint:
 
     Parameters
     ----------
-    path : str or path
+    path : str, path or None
+        None: it is kept in memory alone.
     every : int, str or None
         Epochs from file to file; or seconds, also within an epoch, as "30 s"; None: as often as takes a hundredth of
         the time, at the ends of epochs, and in epochs of more than a minute within them.
@@ -80,13 +85,16 @@ class Checkpoint:
     """
 
     def __init__(self, path: Any, every: Any, ranks: Communicator | None = None) -> None:
-        if not isinstance(path, str | os.PathLike):
+        if not isinstance(path, str | os.PathLike | None):
             raise TypeError(f"fit: checkpoint: expected a path; got {path!r}")
-        self.path, self.ranks = Path(path), ranks
+        self.path, self.ranks = None if path is None else Path(path), ranks
         self.epochs, self.seconds = _interval(every)
-        folder = Path(os.path.realpath(self.path)).parent
-        if self.speaks and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise OSError(f"fit: checkpoint: {self.path}: expected a file in a folder that can be written to")
+        self.moments: dict[int, bytes] = {}  # the last two, by their number: ranks may be one apart when one dies
+        self.moment = 0
+        if self.path is not None and self.speaks:
+            folder = Path(os.path.realpath(self.path)).parent
+            if not (folder.is_dir() and os.access(folder, os.W_OK)):
+                raise OSError(f"fit: checkpoint: {self.path}: expected a file in a folder that can be written to")
         self.written, self.cost = time.perf_counter(), 0.0
         self.identity: dict[str, Any] = {}
         self.token = secrets.token_hex(8)  # of the run; a trainer that has begun it in this process knows it
@@ -118,10 +126,25 @@ class Checkpoint:
             self.write(run, callbacks, None)
 
     def write(self, run: Run, callbacks: Sequence[Callback], tally: Tally | None) -> None:
-        """Write the file; `tally` is that of the epoch which is not over."""
-        if not self.speaks:
-            return
+        """Write the file, and keep what others may need; `tally` is that of the epoch which is not over."""
         began = time.perf_counter()
+        self.keep(run, callbacks, tally)
+        if self.speaks and self.path is not None:
+            layout.write(self._contents(run, callbacks, tally), self.path)
+        self.written = time.perf_counter()
+        self.cost = self.written - began
+
+    def keep(self, run: Run, callbacks: Sequence[Callback], tally: Tally | None) -> None:
+        """Keep the state in memory, where ranks may go back to it; of a model that is not built there is none."""
+        if self.ranks is None or not self.ranks.can_shrink or run.trainer.model.input_shape is None:
+            return
+        data = io.BytesIO()
+        layout.write(self._contents(run, callbacks, tally), data)
+        self.moments = {number: kept for number, kept in self.moments.items() if number == self.moment}
+        self.moment += 1
+        self.moments[self.moment] = data.getvalue()
+
+    def _contents(self, run: Run, callbacks: Sequence[Callback], tally: Tally | None) -> Contents:
         trainer, encoder = run.trainer, Encoder(network.TABLE)
         description = describe_trainer(trainer, encoder, whole=False)
         if tally is not None:
@@ -135,12 +158,22 @@ class Checkpoint:
             "tally": None if tally is None else encoder.encode([*astuple(tally)], "tally"),
             "callbacks": [encoder.encode(state, f"callbacks.{n}") for n, (_, state) in enumerate(states)],
         }
-        contents = Contents("Trainer", description, encoder.tensors, network.digest_of(trainer.model))
-        layout.write(contents, self.path)
-        self.written = time.perf_counter()
-        self.cost = self.written - began
+        return Contents("Trainer", description, encoder.tensors, network.digest_of(trainer.model))
 
     # Going on.
+
+    def go_back(self, run: Run, callbacks: Sequence[Callback]) -> Tally:
+        """Go back to the last moment that all ranks have kept; return what its epoch had come to."""
+        assert self.ranks is not None
+        numbers = np.zeros(self.ranks.size, np.int64)
+        numbers[self.ranks.rank] = self.moment
+        self.ranks.gather(numbers, range(self.ranks.size + 1))
+        self.moment = int(numbers.min())
+        if not self.moment:
+            raise RankFailedError("fit: a rank has died before the first step: start the ranks anew")
+        self.moments = {self.moment: self.moments[self.moment]}
+        contents = layout.read(io.BytesIO(self.moments[self.moment]))
+        return self._take_in(run, contents, callbacks)
 
     def resume(self, run: Run, feed: Feed, validation: Feed | None, callbacks: Sequence[Callback]) -> Tally:
         """Bring back what the file holds, if there is one; return what the epoch has come to in which it was written.
@@ -162,22 +195,27 @@ class Checkpoint:
             if contents.kind != "Trainer" or not isinstance(description, dict) or "run" not in description:
                 raise StorageError("fit: checkpoint: expected the file of a fit; it holds something else")
             self._compare(run.trainer, description)
-            decoder = Decoder(network.TABLE, {}, contents.tensors)
-            self._restore(run, description, decoder, callbacks)
-            network.check_digest(run.trainer.model, contents.digest)
-            kept = decoder.decode(field(description["run"], "tally", list | None, "run"), "tally")
-            if kept is not None and not (
-                len(kept) == len(fields(Tally)) and all(type(n) in (int, float) for n in kept)
-            ):
-                raise StorageError(f"run.tally: expected {len(fields(Tally))} numbers")
+            tally = self._take_in(run, contents, callbacks)
         assert isinstance(feed, ArrayFeed | BatchFeed)
         feed.seed = run.trainer._seed
         self.written, run.trainer._run = time.perf_counter(), self.token
-        return Tally(run.trainer.epochs) if kept is None else Tally(*kept)
+        return tally
+
+    def _take_in(self, run: Run, contents: Contents, callbacks: Sequence[Callback]) -> Tally:
+        """Bring a state back; return what its epoch had come to."""
+        decoder = Decoder(network.TABLE, {}, contents.tensors)
+        self._restore(run, contents.description, decoder, callbacks)
+        network.check_digest(run.trainer.model, contents.digest)
+        kept = decoder.decode(field(contents.description["run"], "tally", list | None, "run"), "tally")
+        if kept is None:
+            return Tally(run.trainer.epochs)
+        if len(kept) != len(fields(Tally)) or not all(type(n) in (int, float) for n in kept):
+            raise StorageError(f"run.tally: expected {len(fields(Tally))} numbers")
+        return Tally(*kept)
 
     def _read(self) -> Contents | None:
         """Return what the file holds, None if there is none; of several ranks the first one reads it for all."""
-        if not self._decided(os.path.lexists(self.path)):
+        if self.path is None or not self._decided(os.path.lexists(self.path)):
             return None
         if self.ranks is None:
             return layout.read(self.path)

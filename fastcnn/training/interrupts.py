@@ -39,6 +39,9 @@ class Interrupts:
     def meet(self, history: History) -> None:
         """Come after each step, and after each epoch: where there are ranks, they agree here."""
 
+    def begin_anew(self) -> None:
+        """Come where the ranks that are left go back to a step before."""
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)

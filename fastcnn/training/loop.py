@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -15,7 +16,7 @@ from ..data.augmentation import Augmentation
 from ..history import Epoch, History, line
 from ..losses import CrossEntropy
 from ..optim.schedules import NamedSchedule, Schedule
-from ..ranks.communicator import Communicator
+from ..ranks.communicator import Communicator, RankLostError
 from ..typing import Array, Shape
 from .accord import Accord
 from .callbacks import Callback, Run
@@ -84,7 +85,8 @@ def fit(
     if checkpoint is None and checkpoint_every is not None:
         raise ValueError(f"fit: checkpoint_every: expected None without a checkpoint; got {checkpoint_every!r}")
     ranks = trainer.communicator
-    file = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, ranks)
+    keeps = checkpoint is not None or (ranks is not None and ranks.can_shrink)
+    file = Checkpoint(checkpoint, checkpoint_every, ranks) if keeps else None
     feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation, drop_last)
     validation = _validation(trainer, X_val, y_val, batch_size)
     if validation is None:
@@ -97,39 +99,91 @@ def fit(
         trainer.schedule.begin(float(trainer.optimizer.learning_rate), trainer.steps, steps)
     if ranks is not None:
         check_fit(trainer, ranks, feed, validation, callbacks, epochs, checkpoint)
-    quiet = not verbose or (ranks is not None and ranks.rank > 0)
-    with _interrupts(ranks) as interrupts, progress(steps, quiet=quiet) as shown:
-        run._interrupts, run._kept = interrupts, file is not None
+    with _interrupts(ranks) as interrupts:
+        run._interrupts, run._kept = interrupts, checkpoint is not None
         for callback in callbacks:
             callback.begin(run)
         tally = Tally(trainer.epochs) if file is None else file.resume(run, feed, validation, callbacks)
-        for _ in range(run.step):
-            shown.advance()
-        done = len(run.history)
-        for run.epoch in range(done + 1, epochs + 1):
-            if _stopped(run, interrupts):
-                break
-            epoch, prepared = _train_epoch(run, feed, callbacks, interrupts, shown, tally, file)
-            if validation is not None and not _stopped(run, interrupts):
-                shown.say("validating")
-                loss, accuracy = _evaluate(trainer, validation, interrupts)
-                epoch = epoch._replace(val_loss=loss, val_accuracy=accuracy)
-            interrupted = _stopped(run, interrupts) and run.history.stopped == INTERRUPTED
-            if file is not None and interrupted:
-                file.write(run, callbacks, tally)  # the same call goes on within this epoch
-            run.history.epochs.append(epoch)
-            shown.write(line(epoch, prepared))
-            if isinstance(trainer.schedule, Schedule) and not _stopped(run, interrupts):
-                trainer.schedule.end_epoch(epoch)
-            for callback in callbacks:
-                callback.epoch(run, epoch)
-            interrupts.meet(run.history)
-            if file is not None and not interrupted:
-                file.epoch(run, callbacks, last=run.epoch == epochs or run.history.stopped is not None)
-            tally = Tally(trainer.epochs)
+
+        def go_on(tally: Tally) -> None:
+            quiet = not verbose or (ranks is not None and ranks.rank > 0)
+            with progress(steps, quiet=quiet) as shown:
+                _train_epochs(run, epochs, feed, validation, callbacks, interrupts, shown, tally, file)
+
+        if ranks is None or file is None or not ranks.can_shrink:
+            go_on(tally)
+        else:
+            _outlive(ranks, run, file, callbacks, interrupts, tally, go_on)
         for callback in callbacks:
             callback.end(run)
     return run.history
+
+
+def _outlive(
+    ranks: Communicator,
+    run: Run,
+    file: Checkpoint,
+    callbacks: Sequence[Callback],
+    interrupts: Interrupts,
+    tally: Tally,
+    go_on: Callable[[Tally], None],
+) -> None:
+    """Train; where a rank dies, the others go back to a moment that all have kept, and train from there."""
+    file.keep(run, callbacks, tally if tally.batches else None)
+    done = has_died = False
+    while not done:
+        try:
+            if has_died:
+                size, dead = ranks.size, ranks.shrink()
+                interrupts.begin_anew()
+                tally = file.go_back(run, callbacks)
+                if ranks.rank == 0:
+                    who = ", ".join(map(str, dead))
+                    words = f"fit: rank {who} of {size} has died; {ranks.size} went on from step {run.step}"
+                    warnings.warn(words, RuntimeWarning, stacklevel=6)
+            go_on(tally)
+            done = True
+        except RankLostError:
+            pass
+        has_died = not (done := ranks.agree(done))
+
+
+def _train_epochs(
+    run: Run,
+    epochs: int,
+    feed: Feed,
+    validation: Feed | None,
+    callbacks: Sequence[Callback],
+    interrupts: Interrupts,
+    shown: Progress,
+    tally: Tally,
+    file: Checkpoint | None,
+) -> None:
+    """Train the epochs that the history does not have yet; the first goes on where `tally` is."""
+    trainer, done = run.trainer, len(run.history)
+    for _ in range(run.step):
+        shown.advance()
+    for run.epoch in range(done + 1, epochs + 1):
+        if _stopped(run, interrupts):
+            break
+        epoch, prepared = _train_epoch(run, feed, callbacks, interrupts, shown, tally, file)
+        if validation is not None and not _stopped(run, interrupts):
+            shown.say("validating")
+            loss, accuracy = _evaluate(trainer, validation, interrupts)
+            epoch = epoch._replace(val_loss=loss, val_accuracy=accuracy)
+        interrupted = _stopped(run, interrupts) and run.history.stopped == INTERRUPTED
+        if file is not None and interrupted:
+            file.write(run, callbacks, tally)  # the same call goes on within this epoch
+        run.history.epochs.append(epoch)
+        shown.write(line(epoch, prepared))
+        if isinstance(trainer.schedule, Schedule) and not _stopped(run, interrupts):
+            trainer.schedule.end_epoch(epoch)
+        for callback in callbacks:
+            callback.epoch(run, epoch)
+        interrupts.meet(run.history)
+        if file is not None and not interrupted:
+            file.epoch(run, callbacks, last=run.epoch == epochs or run.history.stopped is not None)
+        tally = Tally(trainer.epochs)
 
 
 @_together
