@@ -7,6 +7,7 @@
 ``python -m bench.notebook_step``       the notebook's training step against ``reference``
 ``python -m bench.kernels``             single convolutions by shape and direction, and the share of the peak
 ``python -m bench.winograd_training``   whether Winograd's rounding changes what a network learns
+``python -m bench.scaling [net ...]``   a step on 1 to 128 workers, scheduled from the times of its tasks
 ``python -m bench.memory``              peak resident memory of a training step, each side in its own process
 ``python -m bench.startup``             import, compilation and loading: cold, warm and steady
 ``python -m bench.elementwise``         elementwise layers, poolings and optimizers as a share of a memory copy

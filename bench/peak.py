@@ -6,6 +6,7 @@ Run as ``python -m bench.peak``.
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -105,15 +106,17 @@ def conditions(before: float, after: float, others: float | None) -> str:
     return "\n".join(lines)
 
 
-def copy_bandwidth(megabytes: int = 128, repeats: int = 5) -> float:
-    """Return the GB/s, bytes read plus bytes written, of one thread copying an array far beyond the caches."""
+def copy_bandwidth(megabytes: int = 128, repeats: int = 5, threads: int = 1) -> float:
+    """Return the GB/s, bytes read plus bytes written, of threads copying an array far beyond the caches."""
     source = np.ones(megabytes << 18, np.float32)
     target = np.empty_like(source)
+    pieces = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
     best = float("inf")
-    for _ in range(repeats + 1):  # the first copy pays for the pages
-        start = time.perf_counter()
-        np.copyto(target, source)
-        best = min(best, time.perf_counter() - start)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(repeats + 1):  # the first copy pays for the pages
+            start = time.perf_counter()
+            list(pool.map(lambda piece: np.copyto(*piece), pieces))
+            best = min(best, time.perf_counter() - start)
     return 2 * source.nbytes / best / 1e9
 
 
