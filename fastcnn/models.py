@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from . import checks, exact
 from .layers.activation import GELU, ReLU
 from .layers.base import Layer
-from .layers.branches import Residual
+from .layers.branches import Concat, Residual
 from .layers.conv import Conv2D
 from .layers.dense import Dense
 from .layers.depthwise import DepthwiseConv2D
 from .layers.initializers import Dirac, HeNormal, Whitening
 from .layers.norm import BatchNorm
-from .layers.pool import GlobalAvgPool2D, MaxPool2D
+from .layers.pool import GlobalAvgPool2D, MaxPool2D, UpSample2D
 from .layers.scale import Scale
 from .layers.shape import Flatten
+from .layers.transpose import Conv2DTranspose
 from .model import Sequential
 from .typing import Array, Shape
 
+Upsampling = Literal["transposed", "bilinear", "nearest"]
+OF_PIXELS = ("unet",)  # networks whose output is a map, and no row of logits
 SAMPLED = 5000  # images that are looked at to normalise and to whiten
 
 
@@ -416,6 +419,92 @@ def mobilenet_small(input_shape: Shape = (3, 32, 32), num_classes: int = 10) -> 
         layers += [*_normalised(DepthwiseConv2D(3, stride=stride, padding=1, bias=False)), ReLU()]
         layers += [*_normalised(Conv2D(width, 1, bias=False)), ReLU()]
     return _network("mobilenet_small", [*layers, GlobalAvgPool2D()], [], input_shape, num_classes)
+
+
+def unet(
+    input_shape: Shape = (1, 64, 64),
+    num_classes: int = 2,
+    num_filters: int = 16,
+    depth: int = 3,
+    upsampling: Upsampling = "transposed",
+) -> Sequential:
+    """Return a U-Net, which says a class for each pixel: it makes images small and large again, with shortcuts.
+
+    On each level two 3 x 3 convolutions with batch normalisation and ReLU; then a pooling, the levels below with twice
+    as many filters, an upsampling, and beside its channels those from before the pooling; then two convolutions again.
+    A 1 x 1 convolution at the end gives the logits of each pixel.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (C, H, W), H and W multiples of 2^depth.
+    num_classes : int
+        Channels of the output; 1 for `BinaryCrossEntropy`.
+    num_filters : int
+        Of the first level.
+    depth : int
+        How often the image is halved.
+    upsampling : {"transposed", "bilinear", "nearest"}
+        A transposed 2 x 2 convolution of stride 2, or a 1 x 1 convolution and an `UpSample2D`.
+
+    Returns
+    -------
+    Sequential
+        Not built yet; from (N, C, H, W) to logits (N, num_classes, H, W). The class of a pixel is
+        `model.predict(x).argmax(axis=1)`.
+
+    See Also
+    --------
+    CrossEntropy : The loss, also of pixels.
+    UpSample2D : Upsampling.
+
+    Notes
+    -----
+    Here the convolutions are padded, so that the output is as large as the input, and have batch normalisation; in the
+    paper they have neither, and the image is halved four times, from 64 filters on.
+
+    References
+    ----------
+    Ronneberger, Fischer and Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015,
+    section 2; Ioffe and Szegedy, "Batch normalization", ICML 2015.
+
+    Examples
+    --------
+    >>> from fastcnn import models
+    >>> model = models.unet((3, 64, 48), num_classes=5).build((3, 64, 48), random_state=0)
+    >>> model.output_shape((3, 64, 48)), sum(array.size for array in model.parameters.values())
+    ((5, 64, 48), 483557)
+    """
+    shape = checks.check_input_shape(input_shape, "unet")
+    classes = checks.as_positive_int(num_classes, "unet", "num_classes")
+    width = checks.as_positive_int(num_filters, "unet", "num_filters")
+    levels = checks.as_positive_int(depth, "unet", "depth")
+    if upsampling not in ("transposed", "bilinear", "nearest"):
+        raise ValueError(f"unet: upsampling: expected 'transposed', 'bilinear' or 'nearest'; got {upsampling!r}")
+    step = 1 << levels
+    if len(shape) != 3 or shape[1] % step or shape[2] % step:
+        raise ValueError(
+            f"unet: input_shape: expected (C, H, W) with H and W multiples of {step} = 2^depth; got {shape}"
+        )
+    widths = [width << level for level in range(levels + 1)]
+    return Sequential([*_levels(widths, upsampling), Conv2D(classes, 1)])
+
+
+def _levels(widths: Sequence[int], upsampling: Upsampling) -> list[Layer]:
+    """Return a level of a U-Net, of so many filters, around those below it."""
+    width, *below = widths
+    there = [*_unit(width), *_unit(width)]
+    if not below:
+        return there
+    larger = [MaxPool2D(2), *_levels(below, upsampling), *_enlarging(width, upsampling)]
+    return [*there, Concat([[], larger]), *_unit(width), *_unit(width)]
+
+
+def _enlarging(width: int, upsampling: Upsampling) -> list[Layer]:
+    """Return layers that double the size of the image."""
+    if upsampling == "transposed":
+        return [Conv2DTranspose(width, 2, stride=2)]
+    return [Conv2D(width, 1), UpSample2D(2, upsampling)]
 
 
 def _identity_block(width: int, *, first: bool) -> list[Layer]:

@@ -17,7 +17,7 @@ from .estimators.classifier import CNNClassifier
 from .estimators.regressor import CNNRegressor
 from .jit.recorder import Rehearsal, rehearsing
 from .layers.dense import Dense
-from .losses import CrossEntropy, MeanSquaredError
+from .losses import CrossEntropy, Loss, MeanSquaredError
 from .model import Sequential
 from .optim.optimizers import OPTIMIZERS, SGD
 from .training.trainer import Trainer
@@ -31,7 +31,7 @@ ALL = (
 )
 
 
-NAMES = (*networks.NAMES, "estimators")
+NAMES = (*networks.NAMES, *models.OF_PIXELS, "estimators")
 
 
 def rehearse_networks(chosen: Iterable[str | Sequential]) -> Rehearsal:
@@ -40,7 +40,7 @@ def rehearse_networks(chosen: Iterable[str | Sequential]) -> Rehearsal:
     Parameters
     ----------
     chosen : iterable of str or Sequential
-        Ready networks by name and built models of your own, with momentum and cross-entropy, or the mean squared error
+        Ready networks by name and built models of your own, with momentum and cross-entropy, and the mean squared error
         where the output is no row of logits, on float32 and uint8 images; and "estimators": both estimators with
         defaults on images of 8, 28 and 32 pixels and on rows, and all optimizers and augmentations.
     """
@@ -62,17 +62,21 @@ def _network(model: Sequential) -> None:
     """Train, measure and predict."""
     assert model.input_shape is not None
     outputs = model.output_shape(model.input_shape)
-    loss = CrossEntropy() if len(outputs) == 1 and outputs[0] > 1 else MeanSquaredError()
-    trainer = Trainer(model, loss, SGD(0.01, momentum=0.9), threads=1, random_state=0)
-    for dtype in DTYPES:
-        _train(trainer, _zeros(model.input_shape, dtype))
+    losses: list[Loss] = [CrossEntropy()] if outputs[0] > 1 else []
+    if len(outputs) > 1 or outputs[0] == 1:
+        losses.append(MeanSquaredError())
+    for loss in losses:
+        trainer = Trainer(model, loss, SGD(0.01, momentum=0.9), threads=1, random_state=0)
+        for dtype in DTYPES:
+            _train(trainer, _zeros(model.input_shape, dtype))
 
 
 def _train(trainer: Trainer, x: Array, augmentation: Augmentation | None = None) -> None:
     model = trainer.model
     y: Array = np.arange(len(x)) % CLASSES
     if isinstance(trainer.loss, CrossEntropy) and model.input_shape is not None:
-        y %= model.output_shape(model.input_shape)[0]
+        classes, *size = model.output_shape(model.input_shape)
+        y = np.ascontiguousarray(np.broadcast_to((y % classes).reshape(-1, *[1] * len(size)), (len(x), *size)))
     elif model.input_shape is not None:
         y = _zeros(model.output_shape(model.input_shape), np.float32)
     trainer.fit(x, y, epochs=1, batch_size=len(x), verbose=False, augmentation=augmentation)

@@ -63,6 +63,11 @@ def whole(at_least: int) -> Setting[int]:
     return Setting(lambda value, owner, name: as_whole(value, owner, name, at_least))
 
 
+def optional_whole() -> Setting[int | None]:
+    """Return a setting that is None or any whole number."""
+    return Setting(lambda value, owner, name: None if value is None else as_whole(value, owner, name, -(1 << 63)))
+
+
 def flag() -> Setting[bool]:
     """Return a setting that is on or off."""
     return Setting(lambda value, owner, name: bool(value))

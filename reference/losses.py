@@ -106,10 +106,14 @@ class CrossEntropy(Loss):
         ε, in [0, 1).
     class_weight : array, (K,), optional
         w, at least 0.
+    ignore_index : int, optional
+        The label of what counts nowhere: there ℓ and m are 0.
 
     Notes
     -----
-    Targets are classes (N,) of integers, or one-hot or soft rows (N, K) that sum to 1. With class weights the mean is
+    Targets are classes (N,) of integers, or one-hot or soft rows (N, K) that sum to 1. For an output of maps
+    (N, K, H, W) they are classes (N, H, W), or (N, K, H, W); ℓ_n and m_n are sums over the pixels of an image. Where
+    nothing counts, L and its gradient are 0. With class weights the mean is
     divided by the sum of the weights of the targets, as PyTorch does for integer targets. For rows PyTorch divides by
     N; here a one-hot row counts as the integer that it stands for.
 
@@ -119,55 +123,81 @@ class CrossEntropy(Loss):
     architecture for computer vision", §7 (label smoothing).
     """
 
-    def __init__(self, label_smoothing: float = 0.0, class_weight: ArrayLike | None = None) -> None:
+    def __init__(
+        self, label_smoothing: float = 0.0, class_weight: ArrayLike | None = None, ignore_index: int | None = None
+    ) -> None:
         super().__init__()
         self.label_smoothing = real(self.name, "label_smoothing", label_smoothing, at_least=0, below=1)
         self.class_weight = None if class_weight is None else real_array(self.name, "class_weight", class_weight)
         if self.class_weight is not None and (self.class_weight.ndim != 1 or not (self.class_weight >= 0).all()):
             raise ValueError(f"{self.name}: class_weight: expected (K,) weights of at least 0, got {self.class_weight}")
+        self.ignore_index = ignore_index
 
-    def _weights(self, classes: int) -> Array:
-        return np.ones(classes) if self.class_weight is None else self.class_weight
+    def _weights(self, output: Array) -> Array:
+        """Return w, in a shape that goes with the output's."""
+        K = output.shape[1]
+        w = np.ones(K) if self.class_weight is None else self.class_weight
+        return np.asarray(w.reshape(K, *[1] * (output.ndim - 2)))
 
     def _smooth(self, target: Array) -> Array:
-        return np.asarray((1 - self.label_smoothing) * target + self.label_smoothing / target.shape[1])
+        counts = target.any(axis=1, keepdims=True)  # a target without a class is ignored
+        return np.asarray(counts * ((1 - self.label_smoothing) * target + self.label_smoothing / target.shape[1]))
 
     def _each(self, output: Array, target: Array) -> Array:
         shifted = output - output.max(axis=1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        wy = self._weights(output.shape[1]) * self._smooth(target)
-        return np.asarray(-np.sum(wy * log_p, axis=1))
+        wy = self._weights(output) * self._smooth(target)
+        return np.asarray(-np.sum((wy * log_p).reshape(len(output), -1), axis=1))
 
     def _each_gradient(self, output: Array, target: Array) -> Array:
-        wy = self._weights(output.shape[1]) * self._smooth(target)
+        wy = self._weights(output) * self._smooth(target)
         return np.asarray(softmax(output) * wy.sum(axis=1, keepdims=True) - wy)
 
     def _size(self, target: Array) -> Array:
-        return np.asarray(np.sum(self._weights(target.shape[1]) * target, axis=1))
+        return np.asarray(np.sum((self._weights(target) * target).reshape(len(target), -1), axis=1))
+
+    def _total(self, target: Array, sample_weight: Array) -> float:
+        has_unlabelled = target.ndim == 4 or self.ignore_index is not None
+        if has_unlabelled and sample_weight.any() and not np.any(sample_weight * self._size(target)):
+            return np.inf  # by which L and its gradient are 0
+        return super()._total(target, sample_weight)
 
     def _target(self, target: ArrayLike, shape: Shape) -> Array:
-        if len(shape) != 2:
-            raise ValueError(f"{self.name}: output: expected (N, K), got shape {shape}")
-        N, K = shape
+        if len(shape) not in (2, 4):
+            raise ValueError(f"{self.name}: output: expected (N, K) or (N, K, H, W), got shape {shape}")
+        N, K, *size = shape
         if self.class_weight is not None and len(self.class_weight) != K:
             raise ValueError(
                 f"{self.name}: class_weight: expected {K} weights, one a class, got {len(self.class_weight)}"
             )
         classes = np.asarray(target)
-        if classes.ndim != 1:
+        if classes.ndim != len(shape) - 1:
             y = super()._target(target, shape)
+            if self.ignore_index is not None:
+                raise ValueError(f"{self.name}: target: expected classes with ignore_index, got probabilities")
             if not ((y >= 0).all() and np.allclose(y.sum(axis=1), 1, atol=1e-3)):
                 raise ValueError(f"{self.name}: target: expected rows of probabilities that sum to 1, got {classes}")
             return y
         if classes.dtype.kind not in "bui":
             raise TypeError(f"{self.name}: target: expected classes (integers) or rows of K, got dtype {classes.dtype}")
-        if len(classes) != N:
-            raise ValueError(f"{self.name}: target: expected {N} classes, one for each output, got {len(classes)}")
-        if classes.min() < 0 or classes.max() >= K:
+        if classes.shape != (N, *size):
+            got = classes.shape if size else len(classes)
             raise ValueError(
-                f"{self.name}: target: expected classes 0 to {K - 1}, got {classes.min()} to {classes.max()}"
+                f"{self.name}: target: expected {(N, *size) if size else N} classes, one for each, got {got}"
             )
-        return np.eye(K)[classes.astype(np.intp)]
+        return self._one_hot(classes, K)
+
+    def _one_hot(self, classes: Array, K: int) -> Array:
+        """Return 1 at the class of each sample or pixel, along axis 1; nothing where it is ignored."""
+        counts = np.ones(classes.shape, bool) if self.ignore_index is None else classes != self.ignore_index
+        known = classes[counts]
+        if known.size and (known.min() < 0 or known.max() >= K):
+            raise ValueError(f"{self.name}: target: expected classes 0 to {K - 1}, got {known.min()} to {known.max()}")
+        y = np.zeros((len(classes), K, *classes.shape[1:]))
+        for place in np.argwhere(counts):
+            n, *pixel = place
+            y[(n, classes[tuple(place)], *pixel)] = 1
+        return y
 
 
 class _Elementwise(Loss):

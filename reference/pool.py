@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from fractions import Fraction
 from typing import final
 
 import numpy as np
@@ -244,14 +247,17 @@ class GlobalMaxPool2D(Layer):
 
 @final
 class UpSample2D(Layer):
-    """Nearest-neighbour upsampling: each pixel becomes a block of a×b, y[n,c,i,j] = x[n,c,⌊i/a⌋,⌊j/b⌋].
+    """Upsampling: each pixel becomes a block of a×b.
 
-    A pixel's gradient is the sum of its block's.
+    Nearest: y[n,c,i,j] = x[n,c,⌊i/a⌋,⌊j/b⌋]; a pixel's gradient is the sum of its block's. Bilinear: with
+    p = (i + ½)/a − ½ within [0, H−1], f = p − ⌊p⌋, and q, g likewise from j, b and W,
+    y[n,c,i,j] = Σ over r in {⌊p⌋, ⌊p⌋+1}, t in {⌊q⌋, ⌊q⌋+1} of (1 − |p−r|)·(1 − |q−t|)·x[n,c,r,t].
 
     Parameters
     ----------
     size : int or pair of int
         a and b.
+    mode : "nearest" or "bilinear"
 
     References
     ----------
@@ -260,9 +266,12 @@ class UpSample2D(Layer):
 
     ranks = (4,)
 
-    def __init__(self, size: Pair = 2) -> None:
+    def __init__(self, size: Pair = 2, mode: str = "nearest") -> None:
         super().__init__()
         self.size = pair(self.name, "size", size, at_least=1)
+        if mode not in ("nearest", "bilinear"):
+            raise ValueError(f"{self.name}: mode: expected 'nearest' or 'bilinear', got {mode!r}")
+        self.mode = mode
         self._window = Window(self.size, self.size)
 
     def _output_shape(self, input_shape: Shape) -> Shape:
@@ -270,13 +279,34 @@ class UpSample2D(Layer):
         return C, H * self.size[0], W * self.size[1]
 
     def _forward(self, input: Array) -> Array:
-        output = np.empty((len(input), *self._output_shape(input.shape[1:])))
+        output = np.zeros((len(input), *self._output_shape(input.shape[1:])))
+        if self.mode == "bilinear":
+            for i, j, r, t, weight in self._pairs(image_size(input)):
+                output[:, :, i, j] += weight * input[:, :, r, t]
+            return output
         for i, j, rows, columns in self._window.positions(image_size(input)):
             output[:, :, rows, columns] = input[:, :, i, j, None, None]
         return output
 
     def _backward(self, input: Array, dL_dout: Array) -> Array:
-        dL_dinput = np.empty_like(input)
+        dL_dinput = np.zeros_like(input)
+        if self.mode == "bilinear":
+            for i, j, r, t, weight in self._pairs(image_size(input)):
+                dL_dinput[:, :, r, t] += weight * dL_dout[:, :, i, j]
+            return dL_dinput
         for i, j, rows, columns in self._window.positions(image_size(input)):
             dL_dinput[:, :, i, j] = dL_dout[:, :, rows, columns].sum(axis=(2, 3))
         return dL_dinput
+
+    def _pairs(self, size: tuple[int, int]) -> Iterator[tuple[int, int, int, int, float]]:
+        """Yield output pixel (i, j), input pixel (r, t) beside its centre, and the weight between them."""
+        for i, j in np.ndindex(size[0] * self.size[0], size[1] * self.size[1]):
+            for r, vertical in _between(i, self.size[0], size[0]):
+                for t, horizontal in _between(j, self.size[1], size[1]):
+                    yield i, j, r, t, vertical * horizontal
+
+
+def _between(i: int, factor: int, size: int) -> list[tuple[int, float]]:
+    """Return the pixels on both sides of p, the centre of output i, and their weights 1 − |p − pixel|."""
+    p = min(max(Fraction(2 * i + 1, 2 * factor) - Fraction(1, 2), Fraction(0)), Fraction(size - 1))
+    return [(r, float(1 - abs(p - r))) for r in (math.floor(p), math.floor(p) + 1) if abs(p - r) < 1]

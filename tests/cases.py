@@ -393,6 +393,7 @@ LAYER_CASES = (
     LayerCase("GlobalAvgPool2D", (3, 5, 4, 3), lambda m: m.GlobalAvgPool2D()),
     LayerCase("GlobalMaxPool2D", (3, 5, 4, 3), lambda m: m.GlobalMaxPool2D()),
     LayerCase("UpSample2D", (3, 2, 4, 3), lambda m: m.UpSample2D((2, 3))),
+    LayerCase("UpSample2D-bilinear", (3, 2, 4, 3), lambda m: m.UpSample2D((2, 3), "bilinear")),
     LayerCase("Flatten", (3, 2, 4, 5), lambda m: m.Flatten()),
     LayerCase("Scale", (3, 3, 4, 5), lambda m: m.Scale((0.5, -2.0, 1.5), (0.1, 0.0, -0.3))),
     LayerCase("Scale-dense", (3, 7), lambda m: m.Scale(1 / 9)),

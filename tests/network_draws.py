@@ -320,7 +320,7 @@ class Draw:
         return "AvgPool2D", {**self._maxpool2d(shape, n, depth)[1], "count_include_pad": self.chance(0.5)}
 
     def _upsample2d(self, shape: Shape, n: int, depth: int) -> Spec:
-        return "UpSample2D", {"size": self.pick(1, 2, 3, (1, 2), (2, 3))}
+        return "UpSample2D", {"size": self.pick(1, 2, 3, (1, 2), (2, 3)), "mode": self.pick("nearest", "bilinear")}
 
     def _residual(self, shape: Shape, n: int, depth: int) -> Spec:
         layers, after = self.row(shape, self.pick(1, 2, 3), n, depth + 1)

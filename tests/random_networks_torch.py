@@ -118,7 +118,7 @@ LAYERS: dict[str, Callable[[Any, Tensor, Parameters], Tensor]] = {
     "AvgPool2D": average,
     "GlobalAvgPool2D": lambda layer, x, of: x.mean(dim=(2, 3)),
     "GlobalMaxPool2D": lambda layer, x, of: F.max_pool2d(x, x.shape[2:]).flatten(1),
-    "UpSample2D": lambda layer, x, of: F.interpolate(x, scale_factor=layer.size, mode="nearest"),
+    "UpSample2D": lambda layer, x, of: F.interpolate(x, scale_factor=layer.size, mode=layer.mode),
     "GroupNorm": group_norm,
     "LayerNorm": lambda layer, x, of: F.layer_norm(x, x.shape[1:], of("gamma"), of("beta"), layer.epsilon),
     "ReLU": lambda layer, x, of: F.relu(x),

@@ -288,6 +288,7 @@ def test_pytorch_agrees(name, dtype):
         (lambda: fastcnn.SpatialDropout2D(-0.1), ValueError, "SpatialDropout2D: rate"),
         (lambda: fastcnn.SpatialDropout2D().build((7,)), ValueError, r"SpatialDropout2D: input: expected images"),
         (lambda: fastcnn.UpSample2D(0), ValueError, "UpSample2D: size"),
+        (lambda: fastcnn.UpSample2D(2, "linear"), ValueError, "UpSample2D: mode: .* 'bilinear'; got 'linear'"),
         (lambda: fastcnn.GlobalAvgPool2D().build((7,)), ValueError, "GlobalAvgPool2D: input: expected images"),
         (lambda: fastcnn.AvgPool2D(2, padding=2), ValueError, "AvgPool2D: padding: expected less than the window"),
     ],

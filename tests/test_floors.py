@@ -18,10 +18,10 @@ from tests.processes import ROOT, run_python
 # and from the floors below.
 FLOORS = [
     "typing", "version", "lazy", "markup", "former_names", "history", "digest", "views", "exact", "draws", "checks",
-    "settings", "jit", "codegen", "kernels", "runtime", "ranks", "engine", "ops", "layers", "losses", "optim", "data",
-    "prediction", "maps", "measures", "drawing", "summary", "model", "kinks", "models", "storage", "training",
-    "gradient_check", "estimators", "inspection", "saving", "exchange", "explain", "live", "display", "rehearsals",
-    "report", "cli", "__main__",
+    "settings", "jit", "codegen", "kernels", "runtime", "ranks", "engine", "ops", "layers", "labels", "losses",
+    "optim", "data", "prediction", "maps", "measures", "drawing", "summary", "model", "kinks", "models", "storage",
+    "training", "gradient_check", "estimators", "inspection", "saving", "exchange", "explain", "live", "display",
+    "rehearsals", "report", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted((ROOT / "fastcnn").rglob("*.py"))
 ids = {"ids": lambda path: str(path.relative_to(ROOT))}

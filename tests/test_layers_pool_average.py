@@ -117,6 +117,7 @@ def test_global_maximum_gives_to_the_first(shape, numbers, dtype):
 def test_upsampling(shape, size, dtype):
     rows, columns = reference.UpSample2D(size).size
     check_sums(lambda m: m.UpSample2D(size), normal(*shape), dtype, 1, rows * columns)
+    check_sums(lambda m: m.UpSample2D(size, "bilinear"), normal(*shape), dtype, 4, 4 * rows * columns)
     x = normal(*shape, dtype=dtype)
     np.testing.assert_array_equal(fastcnn.UpSample2D(size).forward(x), reference.UpSample2D(size).forward(x))
 

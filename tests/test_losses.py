@@ -26,6 +26,9 @@ def probabilities(*shape, seed=0):
 W5 = np.array([0.5, 2.0, 1.0, 0.0, 3.0])
 CLASSES = np.array([4, 0, 2, 2, 1, 3, 0])
 LABELS = np.random.RandomState(1).randint(2, size=(6, 4))
+PIXELS = np.random.RandomState(4).randint(5, size=(4, 3, 2))
+SPARSE = np.where(np.random.RandomState(5).uniform(size=PIXELS.shape) < 0.4, 255, PIXELS)
+SPARSE[1] = 255  # an image without labels
 
 # name, from a module to a loss, output, target
 LOSSES = {
@@ -37,6 +40,19 @@ LOSSES = {
     "smoothed": (lambda m: m.CrossEntropy(0.2), normal(7, 5), CLASSES),
     "class weights": (lambda m: m.CrossEntropy(0.0, W5), normal(7, 5), CLASSES),
     "all": (lambda m: m.CrossEntropy(0.1, W5), normal(7, 5), probabilities(7, 5)),
+    "ignored classes": (lambda m: m.CrossEntropy(ignore_index=2), normal(7, 5), CLASSES),
+    "ignored and all": (lambda m: m.CrossEntropy(0.1, W5, -1), normal(7, 5), CLASSES - 3 * (CLASSES == 2)),
+    "nothing counts": (lambda m: m.CrossEntropy(0.1, None, 255), normal(4, 5, 3, 2), np.full_like(PIXELS, 255)),
+    "pixels": (lambda m: m.CrossEntropy(), normal(4, 5, 3, 2), PIXELS),
+    "pixels of 17 classes": (lambda m: m.CrossEntropy(0.1), normal(4, 17, 3, 2), 3 * PIXELS),
+    "pixels, all": (lambda m: m.CrossEntropy(0.1, W5, 255), normal(4, 5, 3, 2), SPARSE.astype(np.uint8)),
+    "pixels, a class ignored": (lambda m: m.CrossEntropy(ignore_index=0), normal(4, 5, 3, 2), PIXELS),
+    "one pixel": (lambda m: m.CrossEntropy(0.1, W5), normal(4, 5, 1, 1), PIXELS[:, :1, :1]),
+    "soft pixels": (
+        lambda m: m.CrossEntropy(0.1, W5),
+        normal(4, 5, 3, 2),
+        np.moveaxis(probabilities(4, 3, 2, 5), 3, 1),
+    ),
     "square of classes": (lambda m: m.CrossEntropy(0.1), normal(5, 5), probabilities(5, 5)),
     "binary": (lambda m: m.BinaryCrossEntropy(), 3 * normal(6, 4), LABELS),
     "binary soft": (lambda m: m.BinaryCrossEntropy(), normal(6), np.linspace(0, 1, 6)),
@@ -119,6 +135,14 @@ each_torch_case = pytest.mark.parametrize(
         (fastcnn.CrossEntropy(0.1, W5), ("CrossEntropyLoss", {"label_smoothing": 0.1, "weight": W5}),
          normal(7, 5), CLASSES),
         (fastcnn.CrossEntropy(), ("CrossEntropyLoss", {}), normal(7, 5), probabilities(7, 5)),
+        (fastcnn.CrossEntropy(0.0, None, 2), ("CrossEntropyLoss", {"ignore_index": 2}), normal(7, 5), CLASSES),
+        (fastcnn.CrossEntropy(0.1, W5, 255),
+         ("CrossEntropyLoss", {"label_smoothing": 0.1, "weight": W5, "ignore_index": 255}),
+         normal(4, 5, 3, 2), SPARSE),
+        (fastcnn.CrossEntropy(), ("CrossEntropyLoss", {}), normal(4, 5, 3, 2), PIXELS),
+        (fastcnn.CrossEntropy(0.2), ("CrossEntropyLoss", {"label_smoothing": 0.2}), normal(4, 5, 3, 2),
+         np.moveaxis(probabilities(4, 3, 2, 5), 3, 1)),
+        (fastcnn.BinaryCrossEntropy(), ("BCEWithLogitsLoss", {}), normal(3, 2, 4, 4), 1.0 * (normal(3, 2, 4, 4) > 0)),
         (fastcnn.BinaryCrossEntropy(), ("BCEWithLogitsLoss", {}), 3 * normal(6, 4), LABELS.astype(float)),
         (fastcnn.MeanSquaredError(), ("MSELoss", {}), normal(6, 4), normal(6, 4, seed=1)),
         (fastcnn.MeanAbsoluteError(), ("L1Loss", {}), normal(3, 2, 4, 4), normal(3, 2, 4, 4, seed=1)),
@@ -152,11 +176,17 @@ def maps(seed=0):
 
 x = normal(13, 1, 6, 6, seed=3)
 K = np.arange(13) % 5
+MASKS = np.random.RandomState(6).randint(2, size=(13, 6, 6))
 # name: layers, loss, y, what stands for the accuracy
 STEPS = {
     "classes": (rows, "cross_entropy", K),
     "weighted classes": (rows, fastcnn.CrossEntropy(0.1, W5), K),
     "one-hot": (rows, fastcnn.CrossEntropy(), np.eye(5)[K]),
+    "ignored": (rows, fastcnn.CrossEntropy(ignore_index=0), K),
+    "pixels": (maps, fastcnn.CrossEntropy(), MASKS),
+    "ignored pixels": (maps, fastcnn.CrossEntropy(0.1, [1, 3], 255), np.where(normal(13, 6, 6) > 1, 255, MASKS)),
+    "soft pixels": (maps, fastcnn.CrossEntropy(), np.moveaxis(probabilities(13, 6, 6, 2), 3, 1)),
+    "binary pixels": (maps, "binary_cross_entropy", normal(13, 2, 6, 6) > 0),
     "binary": (rows, "binary_cross_entropy", normal(13, 5) > 0),
     "squared": (rows, "mean_squared_error", normal(13, 5)),
     "absolute maps": (maps, "mean_absolute_error", normal(13, 2, 6, 6)),
@@ -331,7 +361,18 @@ def test_a_single_number_may_have_targets_without_an_axis():
         (lambda m: m.BinaryCrossEntropy()([0.0], [np.nan]), ValueError, r".*target: .* \[0, 1\]; got nan"),
         (lambda m: m.Huber(0), ValueError, "Huber: delta: .* got 0"),
         (lambda m: m.Huber("1"), TypeError, "Huber: delta: .* got '1'"),
-        (lambda m: Trainer(build(maps)).step(x, K), ValueError, r"cross_entropy: model: .*\(2, 6, 6\)"),
+        (lambda m: Trainer(build(maps)).step(x, K), ValueError,
+         r"cross_entropy: y: expected shape \(13, 6, 6\), .*got shape \(13,\), .* for one class an image, end it in D"),
+        (lambda m: Trainer(build(maps)).step(x, MASKS[:, :5]), ValueError, r".*y: .*\(13, 6, 6\).*got .*\(13, 5, 6\)$"),
+        (lambda m: Trainer(build(maps)).step(x, MASKS / 1), TypeError, ".*y: expected integer classes; got .*float64"),
+        (lambda m: Trainer(build(maps)).step(x, 2 * MASKS), ValueError, ".*y: expected classes from 0 to 1; got 2 and"),
+        (lambda m: Trainer(build(maps), m.CrossEntropy(ignore_index=3)).step(x, 2 * MASKS), ValueError,
+         ".*y: expected classes from 0 to 1, or ignore_index = 3; got 2 and "),
+        (lambda m: Trainer(build(maps), m.CrossEntropy(ignore_index=-1)).step(x, MASKS.astype(np.uint64) - 1),
+         ValueError, ".*y: .* or ignore_index = -1; got 18446744073709551615"),
+        (lambda m: m.CrossEntropy(ignore_index=0)(normal(2, 2), np.eye(2)), ValueError, ".*integer classes with ign"),
+        (lambda m: m.CrossEntropy(ignore_index=1.0), TypeError, "CrossEntropy: ignore_index: .* got 1.0"),
+        (lambda m: m.CrossEntropy(ignore_index=0)(normal(2, 2), [0, 0], [0, 0]), ValueError, ".* got a sum of 0"),
         (lambda m: Trainer(build(rows), m.CrossEntropy(0, [1, 1])).step(x, K), ValueError, ".*class_weight: .* got 2"),
         (lambda m: Trainer(build(rows), "huber").step(x, K), ValueError, r"huber: y: .*\(13, 5\).*got shape \(13,\)"),
         (lambda m: Trainer(build(rows)).step(x, K, sample_weight=K - 1), ValueError, ".*sample_weight: .*"),

@@ -127,7 +127,8 @@ def networks():
             Concat(nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.SiLU()), nn.AvgPool2d(3, 1, 1),
                    nn.Identity()),
             nn.GroupNorm(7, 14), nn.GELU("tanh"), nn.ConvTranspose2d(14, 6, 3, 2, 1, 1), nn.LeakyReLU(0.2), nn.ELU(),
-            nn.LayerNorm([6, 16, 16]), nn.Upsample(scale_factor=2), Call(lambda x: x * sigmoid(x)),
+            nn.LayerNorm([6, 16, 16]), nn.Upsample(scale_factor=2),
+            nn.Upsample(scale_factor=(1, 3), mode="bilinear"), Call(lambda x: x * sigmoid(x)),
             nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.BatchNorm1d(6), nn.Linear(6, 4, bias=False), nn.Sigmoid(),
         ),
     }  # fmt: skip

@@ -20,6 +20,7 @@ def probabilities(*shape, seed=0):
 
 WEIGHTS = np.array([0.5, 2.0, 1.0, 0.0, 3.0])
 CLASSES = np.array([4, 0, 2, 2, 1, 3, 0])
+PIXELS = np.random.RandomState(3).randint(5, size=(2, 3, 2))
 LABELS = np.random.RandomState(1).randint(2, size=(6, 4))
 
 # name, loss, output, target
@@ -31,6 +32,9 @@ LOSSES = [
     ("cross-entropy-smoothed", reference.CrossEntropy(0.2), normal(7, 5), CLASSES),
     ("cross-entropy-weighted", reference.CrossEntropy(0.0, WEIGHTS), normal(7, 5), CLASSES),
     ("cross-entropy-all", reference.CrossEntropy(0.1, WEIGHTS), normal(7, 5), probabilities(7, 5)),
+    ("cross-entropy-ignored", reference.CrossEntropy(0.1, WEIGHTS, 2), normal(7, 5), CLASSES),
+    ("cross-entropy-pixels", reference.CrossEntropy(), normal(2, 5, 3, 2), PIXELS),
+    ("cross-entropy-pixels-all", reference.CrossEntropy(0.1, WEIGHTS, -1), normal(2, 5, 3, 2), PIXELS - (PIXELS == 0)),
     ("binary-cross-entropy", reference.BinaryCrossEntropy(), 3 * normal(6, 4), LABELS),
     ("binary-cross-entropy-soft", reference.BinaryCrossEntropy(), normal(6), np.linspace(0, 1, 6)),
     ("mean-squared-error", reference.MeanSquaredError(), normal(6, 4), normal(6, 4, seed=1)),
@@ -87,6 +91,24 @@ def test_classes_are_one_hot_rows(label_smoothing, class_weight):
     s, rows = np.arange(7.0), np.eye(5)[CLASSES]
     assert loss(z, CLASSES, s) == loss(z, rows, s)
     np.testing.assert_array_equal(loss.gradient(z, CLASSES, s), loss.gradient(z, rows, s))
+
+
+def test_pixels_are_samples():
+    z, y = normal(2, 5, 3, 2), PIXELS
+    rows, classes = np.moveaxis(z, 1, 3).reshape(-1, 5), y.ravel()
+    for loss in (reference.CrossEntropy(0.1, WEIGHTS), reference.CrossEntropy(ignore_index=3)):
+        assert loss(z, y) == pytest.approx(loss(rows, classes), rel=1e-13)
+        gradient = np.moveaxis(loss.gradient(z, y), 1, 3).reshape(-1, 5)
+        np.testing.assert_allclose(gradient, loss.gradient(rows, classes), rtol=1e-13, atol=1e-16)
+
+
+def test_what_is_ignored_is_not_there():
+    loss, z, there = reference.CrossEntropy(0.1, WEIGHTS, ignore_index=2), normal(7, 5), CLASSES != 2
+    known = reference.CrossEntropy(0.1, WEIGHTS)
+    assert loss(z, CLASSES) == pytest.approx(known(z[there], CLASSES[there]), rel=1e-13)
+    np.testing.assert_array_equal(loss.gradient(z, CLASSES)[~there], 0)
+    assert loss(z, np.full(7, 2)) == 0
+    np.testing.assert_array_equal(loss.gradient(z, np.full(7, 2)), 0)
 
 
 def test_class_weights_are_sample_weights():
@@ -147,7 +169,7 @@ def test_regression_losses_are_their_formulas():
         (
             lambda: reference.CrossEntropy()(normal(3), [0]),
             ValueError,
-            r"CrossEntropy: output: .* \(N, K\), got shape \(3,\)",
+            r"CrossEntropy: output: .* \(N, K, H, W\), got shape \(3,\)",
         ),
         (
             lambda: reference.CrossEntropy()(normal(2, 3), [0, 3]),

@@ -173,6 +173,9 @@ def test_global_pools_and_up_sampling():
     assert_layer_equals(
         reference.UpSample2D((3, 2)), x, lambda x: F.interpolate(x, scale_factor=(3, 2), mode="nearest")
     )
+    assert_layer_equals(
+        reference.UpSample2D((3, 2), "bilinear"), x, lambda x: F.interpolate(x, scale_factor=(3, 2), mode="bilinear")
+    )
 
 
 ACTIVATIONS = {

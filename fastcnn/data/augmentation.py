@@ -160,6 +160,11 @@ class Augmentation(ShownAsCall):
         changes = self.rotation, self.scale, self.contrast, self.brightness, self.mixup, self.fill
         return np.dtype(np.uint8 if given == np.uint8 and not any(changes) else wanted)
 
+    @property
+    def _displaces(self) -> bool:
+        """Whether pixels come to lie elsewhere: targets that are maps would have to go with them."""
+        return any((self.horizontal_flip, self.vertical_flip, self.shift, self.rotation, self.scale))
+
     def _draw(self, indices: IntArray, key: tuple[int, int], shape: tuple[int, ...]) -> Chances:
         """Return what happens to the samples `indices` of a set of images of this shape."""
         if len(shape) != 4:

@@ -21,7 +21,9 @@ from ..typing import Shape
 NAMES = tuple(
     name
     for name, value in vars(models).items()
-    if inspect.isfunction(value) and [*inspect.signature(value).parameters][:2] == ["input_shape", "num_classes"]
+    if inspect.isfunction(value)
+    and [*inspect.signature(value).parameters][:2] == ["input_shape", "num_classes"]
+    and name not in models.OF_PIXELS
 )
 SMALLEST = 5  # pixels: with fewer on a side, samples are no images but numbers in a row
 SHORTEST = 16  # numbers in a signal, which shorter strips are not

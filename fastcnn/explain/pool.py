@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..ops.window import Window, resolve_window
+from ..ops.window_tables import interpolations
 from ..typing import Array, Shape
 from .conv import crop, pad, pixel, positions
 from .loop import Loop
@@ -147,7 +149,7 @@ class GlobalMaximum(Loop):
 
 
 class Enlarged(Loop):
-    """Upsampling: each pixel becomes a block."""
+    """Upsampling: each pixel becomes a block, or its pixels lie between those of the input."""
 
     def _blocks(self) -> Window:
         size = self.layer.size
@@ -155,20 +157,49 @@ class Enlarged(Loop):
             self.layer.name, (self.output_shape[1], self.output_shape[2]), size, size, (1, 1), "valid"
         )
 
+    def _between(self) -> Iterator[tuple[int, int, list[tuple[int, int, float]]]]:
+        """Yield the pixels (i, j) of the output; the pixels (r, t) that each is made of, with their weights."""
+        rows, columns = (
+            [
+                [(base + offset, weight) for offset, _, weight in reach.kinds[kind]]
+                for base, kind in zip(reach.base.tolist(), reach.kind.tolist(), strict=True)
+            ]
+            for reach in map(interpolations, self.input_shape[1:], self.layer.size)
+        )
+        for i, j in np.ndindex(len(rows), len(columns)):
+            yield i, j, [(r, t, a * b) for r, a in rows[i] for t, b in columns[j]]
+
     def _forward(self, x: Array) -> Array:
-        y = np.empty((len(x), *self.output_shape))
+        y = np.zeros((len(x), *self.output_shape))
+        if self.layer.mode == "bilinear":
+            for i, j, pixels in self._between():
+                for r, t, weight in pixels:
+                    y[:, :, i, j] += weight * x[:, :, r, t]
+            return y
         for i, j, rows, columns in positions(self._blocks(), (x.shape[2], x.shape[3])):
             y[:, :, rows, columns] = x[:, :, i, j, None, None]
         return y
 
     def _backward(self, x: Array, dL_dy: Array) -> Array:
-        dL_dx = np.empty_like(x)
+        dL_dx = np.zeros_like(x)
+        if self.layer.mode == "bilinear":
+            for i, j, pixels in self._between():
+                for r, t, weight in pixels:
+                    dL_dx[:, :, r, t] += weight * dL_dy[:, :, i, j]
+            return dL_dx
         for i, j, rows, columns in positions(self._blocks(), (x.shape[2], x.shape[3])):
             dL_dx[:, :, i, j] = dL_dy[:, :, rows, columns].sum(axis=(2, 3))
         return dL_dx
 
     def explain(self, at: Position) -> Step:
         (a, b), (c, i, j) = self.layer.size, at
+        if self.layer.mode == "bilinear":
+            pixels = next(pixels for k, m, pixels in self._between() if (k, m) == (i, j))
+            terms = [(float(self.x[0, c, r, t]), weight, (c, r, t)) for r, t, weight in pixels]
+            return self._step(
+                "sum", at, "y = Σ input · weight", labels=("input", "weight"), numbers={"sum": self._value(at)},
+                terms=tuple(Term((x, weight), x * weight, self.source, place) for x, weight, place in terms),
+            )  # fmt: skip
         return self._step(
             "copy", at, f"y = the pixel of its block of {a} x {b}", terms=(self._input((c, i // a, j // b)),)
         )

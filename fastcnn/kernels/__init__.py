@@ -90,6 +90,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "softmax",
         "softmax_cross_entropy",
         "soft_cross_entropy",
+        "label_cross_entropy",
         "binary_cross_entropy",
         "squared_error",
         "absolute_error",

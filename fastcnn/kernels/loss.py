@@ -105,6 +105,42 @@ def soft_cross_entropy(x, n, classes, weights, labels, t0, dx, totals):
     totals[0] += loss
 
 
+@kernel
+def label_cross_entropy(x, n, pixels, classes, target, weights, scale, t0, dx, totals):
+    """ℓ = -Σ_k w_k · log softmax(x)_k of each pixel, dx = scale[t0 + i] · dℓ; add scale · ℓ, and hits.
+
+    w_k = weights[k], at the label more by weights[classes + label]; weights[2 · classes] is the sum of the first ones.
+    A pixel whose label, in target[(t0 + i) · pixels:], is below 0 counts nowhere.
+    """
+    zero, smooth = splat(x.data, x.data.dtype.type(0)), weights[2 * classes]
+    for i in range(n):
+        loss, factor, t = 0.0, scale[t0 + i], (t0 + i) * pixels - i * pixels
+        for p in range(i * pixels, (i + 1) * pixels):
+            r, s, label = x.rows[p], dx.rows[p], target[t + p]
+            if label < 0:
+                for k in range(0, classes, lanes(x.data)):
+                    store(dx.data, s + k, zero)
+                continue
+            largest, total = _exponentials(x.data, r, classes, dx.data, s)
+            sharp = weights[classes + label]
+            inner = sharp * (x.data[r + label] - largest)
+            share = splat(x.data, factor * (smooth + sharp) / total)
+            for k in range(0, classes, lanes(x.data)):
+                store(dx.data, s + k, share * load(dx.data, s + k))
+            if smooth > 0:
+                for k in range(classes):
+                    inner += weights[k] * (x.data[r + k] - largest)
+                    dx.data[s + k] -= factor * weights[k]
+            dx.data[s + label] -= factor * sharp
+            loss += (smooth + sharp) * log_of_number(total) - inner
+            first = 0
+            while first < label and x.data[r + first] != largest:
+                first += 1
+            if first == label and x.data[r + label] == largest:
+                totals[1] += 1.0
+        totals[0] += factor * loss
+
+
 # Losses of each number by itself. y holds (N, pixels, channels) without gaps; weights (N,) are 1 / (N · numbers of one
 # example), or what sample weights make of it; they multiply loss and gradient.
 

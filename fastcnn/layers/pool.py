@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from .. import checks
 from ..engine.ir import Graph
 from ..ops.epilogue import Epilogue, Ties
 from ..ops.pool import GlobalAverageOp, GlobalMaximumOp, Pool2Op, Pool3Op, PoolOp, WindowSumOp
-from ..ops.window import Margins, Padding, Pair, Window, as_margins, as_padding, as_pair, resolve_window
-from ..ops.window_tables import inside
+from ..ops.window import Axis, Margins, Padding, Pair, Window, as_margins, as_padding, as_pair, resolve_window
+from ..ops.window_tables import Reach, inside, interpolations, owners, transposed, windows
 from ..typing import Array, Shape
 from .base import Layer
 
@@ -246,28 +246,40 @@ class AvgPool2D(Pooling):
     halves = False
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
-        axes = self.window(graph.shapes[x])
-        weights = tuple(
-            [1 / count for count in inside(axis, self.count_include_pad)] for axis in (axes.vertical, axes.horizontal)
+        window = self.window(graph.shapes[x])
+        down, across = (
+            (axis, [1 / count for count in inside(axis, self.count_include_pad)])
+            for axis in (window.vertical, window.horizontal)
         )
-        return graph.add(WindowSumOp(self, x, graph.value(self.output_shape(graph.shapes[x])), axes, weights))
+        sums, returned = ((side(*down), side(*across)) for side in (windows, owners))
+        return graph.add(WindowSumOp(self, x, graph.value(self.output_shape(graph.shapes[x])), sums, returned))
 
 
 class UpSample2D(Layer):
-    """Nearest-neighbour upsampling: each pixel becomes a block of pixels, `y[i, j] = x[i // size, j // size]`.
+    """Upsampling by whole factors: each pixel becomes a block of pixels.
 
-    A pixel's gradient is the sum of its block's.
+    "nearest": `y[i, j] = x[i // size, j // size]`; a pixel's gradient is the sum of its block's. "bilinear": along each
+    axis the centre of output i lies at `p = (i + 1/2) / size - 1/2` of the input, within [0, pixels - 1], and
+    `y[i] = (1 - f)·x[⌊p⌋] + f·x[⌊p⌋ + 1]`, `f = p - ⌊p⌋`; gradients go back by the same weights.
 
     Parameters
     ----------
     size : int or pair of int
         Rows and columns of a block.
+    mode : {"nearest", "bilinear"}
+        How pixels of the output are made.
     name : str, optional
         By which messages call the layer, and searches find it.
 
     See Also
     --------
     Conv2DTranspose : The input gradient of a convolution, as a layer.
+    models.unet : A network that makes images small and large again.
+
+    Notes
+    -----
+    "bilinear" is PyTorch's with `align_corners=False`, Keras's `interpolation="bilinear"`, and ONNX's linear `Resize`
+    with `half_pixel`.
 
     References
     ----------
@@ -279,11 +291,18 @@ class UpSample2D(Layer):
     >>> from fastcnn import UpSample2D
     >>> UpSample2D(2).forward(np.ones((4, 3, 8, 8))).shape
     (4, 3, 16, 16)
+    >>> UpSample2D((1, 2), "bilinear").forward([[[[0.0, 4.0]]]]).tolist()
+    [[[[0.0, 1.0, 3.0, 4.0]]]]
     """
 
-    def __init__(self, size: int | Pair = 2, *, name: str | None = None) -> None:
+    def __init__(
+        self, size: int | Pair = 2, mode: Literal["nearest", "bilinear"] = "nearest", *, name: str | None = None
+    ) -> None:
         super().__init__(name=name)
         self.size = as_pair(size, self.name, "size", 1)
+        if mode not in ("nearest", "bilinear"):
+            raise ValueError(f"{self.name}: mode: expected 'nearest' or 'bilinear'; got {mode!r}")
+        self.mode = mode
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (C, size · H, size · W)."""
@@ -291,10 +310,18 @@ class UpSample2D(Layer):
         return input_shape[0], input_shape[1] * self.size[0], input_shape[2] * self.size[1]
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
-        shape = self.output_shape(graph.shapes[x])
-        axes = resolve_window(self.name, (shape[1], shape[2]), self.size, self.size, (1, 1), "valid")
-        weights = [1.0] * axes.vertical.outputs, [1.0] * axes.horizontal.outputs
-        return graph.add(WindowSumOp(self, x, graph.value(shape), axes, weights, spreads=True))
+        _, height, width = graph.shapes[x]
+        down, across = self._reaches(height, self.size[0]), self._reaches(width, self.size[1])
+        y = graph.value(self.output_shape(graph.shapes[x]))
+        return graph.add(WindowSumOp(self, x, y, (down[0], across[0]), (down[1], across[1])))
+
+    def _reaches(self, size: int, factor: int) -> tuple[Reach, Reach]:
+        """Return what outputs read along an axis of so many pixels, and what gradients of the input read."""
+        if self.mode == "bilinear":
+            reach = interpolations(size, factor)
+            return reach, transposed(reach, size)
+        blocks, ones = Axis(size * factor, factor, factor, 1, 0, 0), [1.0] * size
+        return owners(blocks, ones), windows(blocks, ones)
 
 
 class _GlobalPooling(Layer):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 
 from ..engine.arrays import aligned_zeros, owned
@@ -20,6 +18,8 @@ from .window import Window, windows_of_2
 from .window_tables import Reach, Table, owners, windows
 
 NOBODY = 255  # the mark of no pixel
+NO_NUMBERS = 1  # of taps: sums need none
+Reaches = tuple[Reach, Reach]  # vertical, horizontal
 
 
 class Pool2Op(Op):
@@ -153,39 +153,25 @@ class Pool3Op(Op):
 
 
 class WindowSumOp(Op):
-    """Weighted sums over windows; or, if it `spreads`, the opposite: each output of the window goes to all its taps."""
+    """Weighted sums over windows: `sums` says what each output reads, `returned` what each gradient of the input."""
 
     traits = Traits(replayable=True)
 
-    def __init__(
-        self,
-        weights: Weights,
-        x: int,
-        y: int,
-        axes: Window,
-        factors: tuple[Sequence[float], ...],
-        spreads: bool = False,
-    ) -> None:
+    def __init__(self, weights: Weights, x: int, y: int, sums: Reaches, returned: Reaches) -> None:
         super().__init__(weights, x, y)
-        self.axes, self.factors, self.spreads = axes, factors, spreads
+        self.sums, self.returned = sums, returned
 
     def bind(self, plan: Plan) -> None:
         x, y = plan.values[self.x], plan.values[self.y]
         dx, dy = plan.gradients[self.x], plan.gradients[self.y]
         images, dtype = plan.images, plan.dtype
-        there, back = (owners, windows) if self.spreads else (windows, owners)
-        self.x_table = self._table(there, x, images, dtype)
+        self.x_table = Table.of(*self.sums, NO_NUMBERS, x, images, dtype)
         self.y_row, self.y_pixels, self.pitch = y.pixel_table(images), y.pixels, y.pitch
         self.stream = y.outlasts_cache(images, dtype)
         if dx and dy:
-            self.dy_table = self._table(back, dy, images, dtype)
+            self.dy_table = Table.of(*self.returned, NO_NUMBERS, dy, images, dtype)
             self.dx_row, self.dx_pixels = dx.pixel_table(images), dx.pixels
             self.dx_stream = dx.outlasts_cache(images, dtype)
-
-    def _table(self, side: Callable[..., Reach], layout: Layout, images: int, dtype: np.dtype) -> Table:
-        vertical, horizontal = self.axes.vertical, self.axes.horizontal
-        reaches = side(vertical, self.factors[0]), side(horizontal, self.factors[1])
-        return Table.of(*reaches, horizontal.taps, layout, images, dtype)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         table = self.x_table

@@ -53,11 +53,31 @@ def windows(axis: Axis, weights: Sequence[float]) -> Reach:
 
 def owners(axis: Axis, weights: Sequence[float]) -> Reach:
     """Return what each pixel reads in a gradient: the outputs whose windows it lies in, with their weights."""
-    members: list[list[tuple[int, int, float]]] = [[] for _ in range(axis.size)]
-    for output in range(axis.outputs):
-        for t in range(axis.taps):
-            if 0 <= _pixel(axis, output, t) < axis.size:
-                members[_pixel(axis, output, t)].append((output, t, weights[output]))
+    return transposed(windows(axis, weights), axis.size)
+
+
+def interpolations(size: int, factor: int) -> Reach:
+    """Return what each of `size · factor` pixels reads in linear interpolation: the two pixels that it lies between.
+
+    Centres of pixels keep their places, `(i + 1/2) / factor - 1/2` in pixels of the source; beyond the outermost
+    centres there is one pixel to read.
+    """
+    return Reach.of(_between(size, 2 * i + 1 - factor, 2 * factor) for i in range(size * factor))
+
+
+def _between(size: int, place: int, unit: int) -> tuple[int, tuple[Tap, ...]]:
+    """Return the base and the taps of a place, in units of so many to a pixel."""
+    pixel, rest = divmod(min(max(place, 0), (size - 1) * unit), unit)
+    taps = ((0, 0, (unit - rest) / unit), (1, 1, rest / unit))
+    return pixel, taps if rest else ((0, 0, 1.0),)
+
+
+def transposed(reach: Reach, size: int) -> Reach:
+    """Return the same pairs from the other side: what each of `size` sources reads in a gradient, in their order."""
+    members: list[list[tuple[int, int, float]]] = [[] for _ in range(size)]
+    for target, (base, kind) in enumerate(zip(reach.base.tolist(), reach.kind.tolist(), strict=True)):
+        for offset, t, weight in reach.kinds[kind]:
+            members[base + offset].append((target, t, weight))
     bases = [taps[0][0] if taps else 0 for taps in members]
     return Reach.of(
         (base, tuple((output - base, t, weight) for output, t, weight in taps))

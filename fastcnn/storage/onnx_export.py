@@ -190,6 +190,8 @@ def _global(operator: str) -> Write:
 
 def _upsample(writer: GraphWriter, layer: UpSample2D, x: str, shape: Shape, prefix: str) -> str:
     scales = writer.constant(f"{prefix}scales", [1, 1, *layer.size], np.float32)
+    if layer.mode == "bilinear":
+        return writer.node("Resize", [x, "", scales], mode="linear", coordinate_transformation_mode="half_pixel")
     return writer.node(
         "Resize", [x, "", scales], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
     )

@@ -179,12 +179,22 @@ def _resize(node: Node) -> Value:
         scales = np.asarray(sizes, float)[-2:] / np.array(place.shape[1:])
     elif scales is None:
         scales = node.get("scales")
-    if scales is None or node.get("mode", "nearest") != "nearest":
-        node.refuse("mode: expected 'nearest', with constant scales")
+    modes: dict[str, Any] = {"nearest": "nearest", "linear": "bilinear"}
+    mode = modes.get(node.get("mode", "nearest"))
+    if scales is None or mode is None:
+        node.refuse("mode: expected 'nearest' or 'linear', with constant scales")
     scales = np.asarray(scales, float).ravel()
-    if any(scales[:-2] != 1) or any(scales % 1) or min(scales) < 1 or not _repeats(node, scales[-2:], place.shape[1:]):
+    fits = _repeats(node, scales[-2:], place.shape[1:]) if mode == "nearest" else _keeps_centres(node)
+    if any(scales[:-2] != 1) or any(scales % 1) or min(scales) < 1 or not fits:
         node.refuse(f"expected each pixel to become a block of whole pixels; got scales {scales.tolist()}")
-    return Value.at(node.behind(place, UpSample2D((int(scales[-2]), int(scales[-1])))))
+    return Value.at(node.behind(place, UpSample2D((int(scales[-2]), int(scales[-1])), mode)))
+
+
+def _keeps_centres(node: Node) -> bool:
+    """Tell whether the centres of pixels keep their places."""
+    where = node.get("coordinate_transformation_mode", "half_pixel")
+    old = node.operator == "Upsample" or node.opset < 11
+    return not old and where in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
 
 
 def _repeats(node: Node, scales: Array, size: Any) -> bool:

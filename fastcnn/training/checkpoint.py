@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .stepper import Stepper
 
 SECONDS = re.compile(r"(\d+(?:\.\d+)?) ?s")
+COUNTED = 5  # the place of `Tally.images`
 PATIENCE = 60.0  # seconds within an epoch after which a file is written, if nothing else is said
 SHARE = 0.01  # of the time that may go into files, if nothing else is said
 
@@ -54,6 +55,8 @@ class Tally:
         Sums of losses and hits, and the weights that the losses are a mean by.
     images : int
     seconds : float
+    counted : int
+        Predictions that the hits are of; in files of 0.1.0 and before that is `images`.
     """
 
     number: int = 0
@@ -63,6 +66,7 @@ class Tally:
     total: float = 0.0
     images: int = 0
     seconds: float = 0.0
+    counted: int = 0
 
 
 class Checkpoint:
@@ -209,6 +213,8 @@ class Checkpoint:
         kept = decoder.decode(field(contents.description["run"], "tally", list | None, "run"), "tally")
         if kept is None:
             return Tally(run.trainer.epochs)
+        if len(kept) == len(fields(Tally)) - 1:
+            kept.append(kept[COUNTED])  # written when each sample had one prediction
         if len(kept) != len(fields(Tally)) or not all(type(n) in (int, float) for n in kept):
             raise StorageError(f"run.tally: expected {len(fields(Tally))} numbers")
         return Tally(*kept)

@@ -101,6 +101,7 @@ class ArrayFeed(Feed):
     ) -> None:
         self.X, self.y, self.weight, self.batch_size = X, y, weight, batch_size
         self.seed, self.augmentation, self.classes = seed, augmentation, classes
+        _check_displaced(augmentation, y, "fit: y")
         self.drop_last = drop_last
         self.count = len(X) // batch_size * batch_size if drop_last else len(X)  # samples of an epoch
         self.steps = -(-self.count // batch_size)
@@ -224,6 +225,7 @@ class BatchFeed(Feed):
                 continue
             x, y, weight = check_set(batch[0], batch[1], weight, f"{self.name}: batch {number}")
             if self.augmentation is not None:
+                _check_displaced(self.augmentation, y, f"{self.name}: batch {number}")
                 x = self._augmented(self.augmentation, x, np.arange(first, first + len(x)), epoch)
             first += len(x)
             yield Batch(x, y, weight)
@@ -260,6 +262,16 @@ def check_set(X: Any, y: Any, weight: Any, what: str = "fit", end: str = "") -> 
     if weights.min() < 0:
         raise ValueError(f"{what}: sample_weight: expected numbers of at least 0; got {weights.min()}")
     return x, targets, weights
+
+
+def _check_displaced(augmentation: Augmentation | None, y: Any, where: str) -> None:
+    """Raise ValueError if augmentation would displace the pixels of images, and not those of maps as targets."""
+    if augmentation is not None and augmentation._displaces and y.ndim > 2:
+        raise ValueError(
+            f"{where}: expected no maps with an augmentation that displaces pixels, for it would leave them where they "
+            f"are; got targets of shape {y.shape} and {augmentation!r}: change images and maps alike, in batches "
+            "of your own"
+        )
 
 
 def _as_array(value: Any, name: str) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from .. import checks
 from ..data.augmentation import Augmentation
 from ..history import Epoch, History, line
+from ..labels import check_range
 from ..losses import CrossEntropy
 from ..optim.schedules import NamedSchedule, Schedule
 from ..ranks.communicator import Communicator, RankLostError
@@ -41,7 +42,8 @@ class Evaluation(NamedTuple):
     Attributes
     ----------
     loss, accuracy : float
-        Means over the samples; of the loss by sample and class weights, where there are any.
+        Means over the samples, in segmentation over the pixels that are not ignored; of the loss by sample and class
+        weights, where there are any.
     """
 
     loss: float
@@ -228,7 +230,10 @@ def _train_epoch(
         run.step, run.accuracy = run.step + 1, trainer.accuracy
         run.images += len(batch.x)
         tally.loss, tally.total = tally.loss + trainer._weight * run.loss, tally.total + trainer._weight
-        tally.hits, tally.images = tally.hits + len(batch.x) * run.accuracy, tally.images + len(batch.x)
+        tally.images += len(batch.x)
+        counted = len(batch.x) if trainer._counted is None else trainer._counted
+        if counted:
+            tally.hits, tally.counted = tally.hits + counted * run.accuracy, tally.counted + counted
         shown.advance()
         if callbacks:
             before = time.perf_counter()
@@ -248,7 +253,7 @@ def _train_epoch(
     tally.seconds = seconds = max(before_now + time.perf_counter() - began - aside, 1e-9)
     trainer.epochs += 1
     rate, images = float(trainer.optimizer.learning_rate), tally.images
-    loss, hits = tally.loss / tally.total, tally.hits / images
+    loss, hits = _means(tally.loss, tally.total, tally.hits, tally.counted, "fit: y")
     speed = images / seconds
     if images > first_images and seconds > prepared:
         speed = (images - first_images) / (seconds - prepared)
@@ -276,16 +281,24 @@ def _stopped(run: Run, interrupts: Interrupts) -> bool:
 
 def _evaluate(trainer: Stepper, feed: Feed, interrupts: Interrupts | None) -> Evaluation:
     """Return loss and accuracy in prediction mode; NaN if Ctrl-C comes in between."""
-    loss, hits, total, images = 0.0, 0.0, 0.0, 0
+    loss, hits, total, answers, images = 0.0, 0.0, 0.0, 0, 0
     for batch in _weighty(feed.batches(0)):
-        mean, accuracy, weight = trainer._measure(batch.x, batch.y, batch.weight)
-        loss, total = loss + weight * mean, total + weight
-        hits, images = hits + len(batch.x) * accuracy, images + len(batch.x)
+        mean, accuracy, weight, counted = trainer._measure(batch.x, batch.y, batch.weight)
+        loss, total, images = loss + weight * mean, total + weight, images + len(batch.x)
+        if counted:
+            hits, answers = hits + counted * accuracy, answers + counted
         if interrupts is not None and interrupts.asked:
             return Evaluation(math.nan, math.nan)
     if not images:
         raise ValueError("evaluate: X: expected at least one batch, of some weight; got none")
-    return Evaluation(loss / total, hits / images)
+    return Evaluation(*_means(loss, total, hits, answers, "evaluate: y"))
+
+
+def _means(loss: float, total: float, hits: float, counted: int, where: str) -> tuple[float, float]:
+    """Return mean loss and accuracy from their sums."""
+    if not total:
+        raise ValueError(f"{where}: expected targets of which some count; got none that is not ignored")
+    return loss / total, hits / counted
 
 
 def _feed(
@@ -314,6 +327,7 @@ def _feed(
     x, targets, weight = check_set(X, y, sample_weight)
     trainer._build(x)
     classes = _check_classes(trainer, targets, "y")
+    _check_mixup(trainer, targets, augmentation)
     if drop_last and len(x) < size:
         raise ValueError(f"fit: drop_last: expected at least a batch of {size} samples; got {len(x)}")
     dtype = model._flat.dtype
@@ -340,15 +354,25 @@ def _validation(trainer: Stepper, X: Any, y: Any, batch_size: int | None) -> Fee
 
 def _check_classes(trainer: Stepper, y: Array, argument: str) -> int | None:
     """Return how many classes the model tells apart, None if `y` are no classes; raise if there are others in `y`."""
-    model = trainer.model
-    if not isinstance(trainer.loss, CrossEntropy) or y.ndim != 1 or y.dtype.kind not in "iu":
+    model, loss = trainer.model, trainer.loss
+    if not isinstance(loss, CrossEntropy) or y.ndim not in (1, 3) or y.dtype.kind not in "iu":
         return None
     assert model.input_shape is not None
     count = model.output_shape(model.input_shape)[0]
-    wrong = [value for value in (y.min(), y.max()) if not 0 <= value < count]
-    if wrong:
-        raise ValueError(f"fit: {argument}: expected classes from 0 to {count - 1}; got {wrong[0]}")
-    return count
+    check_range(y, count, loss.ignore_index, f"fit: {argument}")
+    return count if y.ndim == 1 else None
+
+
+def _check_mixup(trainer: Stepper, y: Array, augmentation: Augmentation | None) -> None:
+    """Raise for targets that cannot be mixed."""
+    loss = trainer.loss
+    if augmentation is None or not augmentation.mixup or not isinstance(loss, CrossEntropy):
+        return
+    if loss.ignore_index is not None or (y.ndim > 2 and y.dtype.kind in "iub"):
+        raise ValueError(
+            "fit: augmentation: mixup makes probabilities of classes: expected rows without ignore_index, or one class "
+            f"a sample; got y of shape {y.shape}, ignore_index={loss.ignore_index}"
+        )
 
 
 def _check_callbacks(callbacks: Sequence[Callback]) -> None:

@@ -264,8 +264,10 @@ class Step:
         totals, *others = self.totals.tolist()
         for other in others:
             totals = [mine + theirs for mine, theirs in zip(totals, other, strict=True)]
-        loss = self.plan.loss
-        return loss.mean(self.targets, totals), totals[1] / self.n if loss.has_accuracy else float("nan")
+        loss, counted = self.plan.loss, self.targets.counted
+        counted = self.n if counted is None else counted
+        accuracy = totals[1] / counted if loss.has_accuracy and counted else float("nan")
+        return loss.mean(self.targets, totals), accuracy
 
     def _is_recorded(self, threads: int) -> bool:
         """Tell whether every worker has recorded every shard."""

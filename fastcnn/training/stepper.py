@@ -70,6 +70,7 @@ class Stepper:
         self.accuracy = float("nan")
         self.steps = 0
         self._weight = float("nan")  # of the last batch: by it the means of batches add up to that of an epoch
+        self._counted: int | None = None  # predictions of the last batch; None for one a sample
         self.epochs = 0
         self.history: History | None = None
         self._drawn: int | None = None  # the seed
@@ -86,7 +87,8 @@ class Stepper:
         x : array of shape (N, C, H, W) or (N, D)
             Real numbers; uint8 is scaled to [0, 1].
         y : array
-            What the loss wants: integer classes (N,), or rows (N, K), or numbers in the shape of the output.
+            What the loss wants: integer classes (N,), of pixels (N, H, W), or rows (N, K), or numbers in the shape of
+            the output.
         sample_weight : array of shape (N,), optional
             At least 0. The loss is the weighted mean over the batch, see `Loss`.
 
@@ -107,7 +109,8 @@ class Stepper:
                 if schedule is not None:
                     optimizer._take_rate(float(schedule(self.steps)))
                 loss, self.accuracy = step.train(self.steps, optimizer, ema, threads or parallel.get_num_threads())
-                self.steps, self._weight = self.steps + 1, step.targets.weight
+                self.steps, targets = self.steps + 1, step.targets
+                self._weight, self._counted = targets.weight, targets.counted
                 step.plan.underway = None
                 return loss
             except BaseException:
@@ -123,12 +126,14 @@ class Stepper:
         if taken is not None:
             self.steps = taken
 
-    def _measure(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, float, float]:
-        """Return loss and accuracy of a batch in prediction mode, and the sum of weights that the loss is a mean by."""
+    def _measure(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, float, float, int]:
+        """Return loss and accuracy of a batch in prediction mode, and what both are means by: weights, predictions."""
         with self.model._lock:
             x = _as_batch(x)
             step = self._step(x, y, sample_weight)
-            return *step.measure(self.threads or parallel.get_num_threads()), step.targets.weight
+            loss, accuracy = step.measure(self.threads or parallel.get_num_threads())
+            counted = step.targets.counted
+            return loss, accuracy, step.targets.weight, len(x) if counted is None else counted
 
     def _take_in_statistics(self, x: Any, y: Any, sample_weight: Any = None) -> None:
         """Let batch norms take in the statistics of a batch, and change nothing else."""

@@ -46,7 +46,7 @@ class Trainer(Stepper):
     ----------
     accuracy : float
         Share of the last batch that the model had right before the step (sample weights do not count); of answers in
-        multi-label classification; NaN in regression.
+        multi-label classification, of the pixels that are not ignored in segmentation; NaN in regression.
     steps : int
         How many steps were taken; a part of the seed of each step's random numbers, and what a schedule goes by.
     epochs : int
