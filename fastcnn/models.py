@@ -473,7 +473,7 @@ def unet(
     >>> from fastcnn import models
     >>> model = models.unet((3, 64, 48), num_classes=5).build((3, 64, 48), random_state=0)
     >>> model.output_shape((3, 64, 48)), sum(array.size for array in model.parameters.values())
-    ((5, 64, 48), 483557)
+    ((5, 64, 48), 482805)
     """
     shape = checks.check_input_shape(input_shape, "unet")
     classes = checks.as_positive_int(num_classes, "unet", "num_classes")

@@ -11,7 +11,7 @@ import fastcnn
 import reference
 from bench.networks import NETWORKS
 from fastcnn import SGD, Trainer, check_gradients, models
-from fastcnn.layers.branches import Residual
+from fastcnn.layers.branches import Concat, Residual
 from tests.arrays import normal
 
 # Name, trained numbers at the default shapes (LeCun et al. and He et al. count so too), a small input.
@@ -27,6 +27,7 @@ READY = {
     "resnet20": (269_722, (3, 8, 8)),
     "mobilenet_small": (136_778, (3, 8, 8)),
 }
+UNETS = {"transposed": 482_466, "bilinear": 450_210, "nearest": 450_210}  # trained numbers, summed by hand
 each_network = pytest.mark.parametrize("name", READY)
 
 
@@ -39,8 +40,31 @@ def twin(layer):
     if isinstance(layer, Residual):
         shortcut = layer.shortcut if isinstance(layer.shortcut, str | None) else list(map(twin, layer.shortcut))
         return reference.Residual(list(map(twin, layer.layers)), shortcut)
+    if isinstance(layer, Concat):
+        return reference.Concat([list(map(twin, branch)) for branch in layer.branches])
     cls = getattr(reference, type(layer).__name__)
     return cls(*(getattr(layer, name) for name in inspect.signature(cls).parameters))
+
+
+@pytest.mark.parametrize("upsampling", UNETS)
+def test_unets(upsampling):
+    """The sizes; and three steps in float64 from the same weights, the loss of each pixel by the reference."""
+    model = models.unet(upsampling=upsampling).build((1, 64, 64), random_state=0)
+    assert model.output_shape((1, 64, 64)) == (2, 64, 64)
+    assert sum(array.size for array in model.parameters.values()) == UNETS[upsampling]
+    shape, (x, y) = (2, 4, 8), (normal(3, 2, 4, 8), targets(3 * 4 * 8, 3).reshape(3, 4, 8))
+    model = models.unet(shape, 3, 5, 2, upsampling).build(shape, random_state=0, dtype=np.float64)
+    row, loss = reference.Concat([[twin(layer) for layer in model.layers]]), reference.CrossEntropy(ignore_index=1)
+    row.build(shape)
+    for name, parameter in row.parameters.items():
+        parameter[...] = model.parameters[name.removeprefix("branches.0.")]
+    trainer = Trainer(model, fastcnn.CrossEntropy(ignore_index=1), SGD(0.05), threads=2)
+    for _ in range(3):
+        output = row.forward(x)
+        row.backward(loss.gradient(output, y))
+        for name, parameter in row.parameters.items():
+            parameter[...] = parameter - 0.05 * row.gradients[name]
+        assert trainer.step(x, y) == pytest.approx(loss(output, y), rel=1e-9)
 
 
 def targets(n: int, classes: int = 10) -> np.ndarray:

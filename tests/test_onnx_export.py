@@ -79,6 +79,18 @@ def test_every_ready_network(name):
         assert_close(found, model.predict(x))
 
 
+@pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
+def test_a_unet_gives_the_same_maps(upsampling):
+    model = awake(models.unet((3, 16, 24), 4, 8, 2, upsampling).build((3, 16, 24), random_state=0))
+    x = np.random.default_rng(1).random((2, 3, 16, 24), np.float32)
+    made = fastcnn.to_onnx(model)
+    for run in RUNS.values():
+        (found,) = run(made, x)
+        assert_close(found, model.predict(x))
+    again = fastcnn.from_onnx(made)
+    assert_close(again.predict(x), model.predict(x))
+
+
 def test_every_layer_of_the_table_has_a_row():
     from fastcnn.storage.network import LAYERS
     from fastcnn.storage.onnx_export import WRITERS
