@@ -21,7 +21,7 @@ PINNED = {
     "lenet, double": "38e8dc5cf1f8f432",
     "many classes": "83d0d1fba8669f0f",
     "many classes, double": "c93d5afaca9d8c04",
-    "first layers": "c9dc388a43e47fa8",
+    "first layers": "033497b1f1d7dff7",
     "residual": "7b06a58fbd55f0b3",
     "separable": "560274576d4afc78",
     "odd widths": "4d638d6fea312bc7",

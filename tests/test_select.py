@@ -38,6 +38,22 @@ def test_3x3_windows_take_what_was_measured_to_pay(channels, filters, size, expe
     assert select(problem(channels, filters, size)) is expected
 
 
+# With their transforms, for 1, 2 and 4 images: microseconds of direct, F(2 x 2) and F(4 x 4) are beside them.
+FEW_IMAGES = [
+    (240, 240, 8, 1, Winograd),  # 2192, 1763, 4149
+    (240, 240, 2, 2, Direct),
+    (77, 77, 6, 1, Direct),  # 172, 181, 287
+    (144, 144, 8, 2, Winograd),  # 1501, 946, 1100
+    (77, 77, 28, 1, Winograd4),  # 2714, 1457, 968
+    (144, 144, 8, 4, Winograd),  # 3020, 1684, 2022
+]
+
+
+@pytest.mark.parametrize(("channels", "filters", "size", "images", "expected"), FEW_IMAGES)
+def test_few_images_do_not_repay_the_transforms_of_many_filters(channels, filters, size, images, expected):
+    assert select(replace(problem(channels, filters, size), images=images)) is expected
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_images_are_convolved_directly(channels):
     assert select(problem(channels, 64, 32)) is Direct

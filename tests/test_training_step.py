@@ -295,3 +295,31 @@ def test_a_model_without_parameters_is_measured_but_not_trained():
     assert trainer.evaluate(x, x.reshape(3, 4) + 1).loss == pytest.approx(1)
     with pytest.raises(ValueError, match="Trainer: model: expected a model with parameters to train"):
         trainer.step(x, x.reshape(3, 4))
+
+
+def test_batches_of_few_images_have_plans_of_their_own_whichever_came_first():
+    """Their bits do not depend on the batches before, as after a checkpoint; and nothing is planned twice."""
+
+    def trainer():
+        layers = [Conv2D(32, 1), ReLU(), Conv2D(32, 3, padding=1), ReLU(), Flatten(), Dense(3)]
+        return Trainer(Sequential(layers).build((2, 6, 6), random_state=0), optimizer=SGD(0.1))
+
+    def implementations(one):
+        return [op.implementation for op in one._plan.graph.ops if hasattr(op, "implementation")]
+
+    x, y = np.random.default_rng(0).standard_normal((40, 2, 6, 6)).astype(np.float32), np.arange(40) % 3
+    going_on = trainer()
+    going_on.step(x, y)
+    many = implementations(going_on)
+    fresh = trainer()
+    for name, parameter in going_on.model.parameters.items():
+        fresh.model.parameters[name][...] = parameter
+    assert going_on.step(x[:1], y[:1]) == fresh.step(x[:1], y[:1])
+    assert implementations(going_on) != many
+    plans = list(going_on._plans)
+    assert len(plans) == 2
+    for n in (40, 1, 40, 1):
+        assert going_on.step(x[:n], y[:n]) == fresh.step(x[:n], y[:n])
+        assert np.shares_memory(going_on.model.gradients["0.filters"], going_on._plan.gradients)
+    assert set(going_on._plans) == set(plans)
+    assert going_on.model.digest() == fresh.model.digest()

@@ -206,7 +206,13 @@ class Op(ABC):
         raise NotImplementedError(f"{type(self).__name__}: it has no shared_backward, which ranks need")
 
 
+MANY = 16  # images: with so many, what is made of the parameters once takes little of what each image takes
 Store = dict[Hashable, Any]  # what the workspaces that are made with it have in common
+
+
+def images_as_planned(n: int) -> int:
+    """Return the number of images that a batch of `n` is planned for: 1, 2, 4, 8 or MANY."""
+    return min(1 << (n.bit_length() - 1), MANY)
 
 
 @dataclass
@@ -220,6 +226,8 @@ class Graph:
     dtype : dtype
     training : bool
         Whether there will be a backward pass.
+    images : int
+        How many images share what is made of the parameters, as far as that decides how a layer is computed.
     fuse : bool
         Whether runs of layers become one operation.
     watch : function of (graph, layer, value), optional
@@ -239,6 +247,7 @@ class Graph:
     input_shape: Shape
     dtype: np.dtype
     training: bool = True
+    images: int = MANY
     fuse: bool = True
     watch: Callable[[Graph, Any, int], int] | None = None
     ops: list[Op] = field(default_factory=list)

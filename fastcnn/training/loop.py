@@ -262,8 +262,7 @@ def _train_epoch(
 
 def _is_prepared(trainer: Stepper, shape: Shape) -> bool:
     """Tell whether batches of a shape are planned: the first step of a shape compiles or loads kernels."""
-    plan = trainer._plan
-    return plan is not None and shape in plan.shapes
+    return trainer._plan is not None and any(shape in plan.shapes for plan in trainer._plans)
 
 
 def _weighty(batches: Iterable[Batch]) -> Iterator[Batch]:

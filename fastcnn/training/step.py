@@ -29,7 +29,7 @@ import numpy as np
 from ..engine import schedule
 from ..engine.allocate import allocate
 from ..engine.arrays import aligned_zeros, owned
-from ..engine.ir import Graph, RunContext, Store
+from ..engine.ir import Graph, RunContext, Store, images_as_planned
 from ..engine.load import load_from
 from ..engine.planner import make_plan
 from ..engine.weights import Weights, gradient_places
@@ -57,13 +57,15 @@ COPIED = 1 << 14  # bytes of a batch that are copied in less time than it takes 
 class Plan:
     """A model's blocks for training with a loss, with memory for each worker and a row of gradients for each shard.
 
-    It serves any batch whose shards have room in its memory, as long as model and loss stay what they are.
+    It serves any batch whose shards have room in its memory, as long as model and loss stay what they are. Batches of
+    few images have plans of their own: what is made of the parameters once for a batch pays with many.
     """
 
     def __init__(self, model: Sequential, loss: Loss, n: int) -> None:
         assert model.input_shape is not None
         self.model, self.flat, self.loss = model, model._flat, loss
-        graph = Graph(model.input_shape, model._flat.dtype)
+        self.images_as_planned = images_as_planned(n)
+        graph = Graph(model.input_shape, model._flat.dtype, images=self.images_as_planned)
         graph.output = model._lower(graph, 0)
         loss.attach(graph)
         self.work = 6 * sum(op.work(graph) for op in graph.ops)
@@ -95,8 +97,11 @@ class Plan:
         return self.flat is model._flat and self.loss is loss
 
     def has_room(self, n: int) -> bool:
-        """Tell whether a batch of `n` fits its memory."""
-        return max(last - first for first, last in self.cuts(n)) <= self.graph.images
+        """Tell whether a batch of `n` is computed in its way, and fits its memory."""
+        return (
+            images_as_planned(n) == self.images_as_planned
+            and max(last - first for first, last in self.cuts(n)) <= self.graph.images
+        )
 
     def step(self, x: Array, targets: Targets) -> Step:
         """Return what there is for such batches, with this one in it."""

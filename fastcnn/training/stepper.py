@@ -75,7 +75,8 @@ class Stepper:
         self.history: History | None = None
         self._drawn: int | None = None  # the seed
         self._run = ""  # the fit whose checkpoint this trainer has begun
-        self._plan: Plan | None = None
+        self._plan: Plan | None = None  # that of the last batch
+        self._plans: list[Plan] = []  # it, and those before it for batches of other lengths
         if model.input_shape is not None:
             self._bind()
 
@@ -168,7 +169,7 @@ class Stepper:
                 for name, thing in (("optimizer", self.optimizer), ("ema", self.ema))
                 if thing is not None and thing._model is self.model
             }
-            return {**vars(self), "_plan": None, "communicator": None, "_remembered": remembered}
+            return {**vars(self), "_plan": None, "_plans": [], "communicator": None, "_remembered": remembered}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Let optimizer and average go on where those of the original were."""
@@ -241,7 +242,10 @@ class Stepper:
         """Return a plan with room for a batch of `n`; the model is built."""
         model, loss, plan = self.model, self.loss, self._plan
         if plan is None or not (plan.is_for(model, loss) and plan.has_room(n)):
-            plan = self._new_plan(n)
+            known = [] if plan is None else [one for one in self._plans if one.is_for(model, loss)]
+            plan = next((one for one in known if one.has_room(n)), None) or self._new_plan(n)
+            others = [one for one in known if one.images_as_planned != plan.images_as_planned]
+            self._plans = [*others, plan]
             model._keep(gradients=model._show(plan.gradients[: model._size]))
             self._bind()
             self._plan = plan

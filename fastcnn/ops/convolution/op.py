@@ -60,7 +60,7 @@ def lower_convolution(
     """
     problem = Problem(
         part.window, graph.shapes[x][0], part.num_filters, part.groups, graph.dtype, part.algorithm, epilogue,
-        _is_rectified(graph, x),
+        _is_rectified(graph, x), graph.images,
     )  # fmt: skip
     y = graph.value(output_shape or (part.num_filters, *part.window.outputs))
     return graph.add(ConvolutionOp(weights, part, problem, x, y))

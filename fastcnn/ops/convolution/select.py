@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...engine.ir import MANY
 from ...engine.layout import padded
 from ..epilogue import NOTHING, Epilogue
 from ..window import Window
@@ -23,7 +24,8 @@ class Cost(NamedTuple):
     """What Winograd's algorithm takes for each of its products, in products of the direct one, on C and F channels.
 
     A tile takes `product + transform · (1/C + 1/F)`: transforms take a number of a channel once, products with all
-    channels of the other side. Transforming the filters, and reading them, is worth `filters` tiles of each image.
+    channels of the other side. Transforming the filters, and reading them, is worth `filters` tiles, once for all
+    images of a batch.
     """
 
     product: float
@@ -33,8 +35,9 @@ class Cost(NamedTuple):
 
 # Fitted to 56 shapes of 5 to 100 channels and 3 to 30 pixels in shards of 16 images, forward and both gradients, with
 # AVX2: the logarithm of the ratio to direct is off by 0.14 and 0.19 in the root mean square, and what the model chooses
-# is in the geometric mean 1.39 times as fast as direct, where the best of all would be 1.40.
-COSTS = {2: Cost(1.1, 5.5, 1.0), 4: Cost(1.35, 7.5, 1.5)}
+# is in the geometric mean 1.39 times as fast as direct, where the best of all would be 1.40. On 1 to 8 images of 24 to
+# 240 channels and 3 to 28 pixels, transforming the filters is worth 12 to 17 and 15 to 30 tiles.
+COSTS = {2: Cost(1.1, 5.5, 16.0), 4: Cost(1.35, 7.5, 24.0)}
 POOLED = 0.7  # of direct's cost, where a max-pooling is behind it: `behind_max_pool` spares products of both gradients
 FEWEST = 5  # channels: with fewer, which a network's input has, there is little but transforms, and no input gradient
 
@@ -64,6 +67,8 @@ class Problem:
     epilogue : Epilogue
     rectified : bool
         Whether a ReLU is before it, so that many numbers of the input are zero.
+    images : int
+        As many share the filters' transforms, see `Graph`.
     """
 
     window: Window
@@ -74,6 +79,7 @@ class Problem:
     algorithm: str = "auto"
     epilogue: Epilogue = NOTHING
     rectified: bool = False
+    images: int = MANY
 
 
 def select(problem: Problem) -> type[Algorithm]:
@@ -116,7 +122,7 @@ def _quickest(problem: Problem) -> type[Algorithm]:
 
     def winograd(tile: int) -> float:
         cost, tiles = COSTS[tile], -(-rows // tile) * -(-columns // tile)
-        return points_of(tile) * (tiles * (cost.product + cost.transform * channels) + cost.filters)
+        return points_of(tile) * (tiles * (cost.product + cost.transform * channels) + cost.filters / problem.images)
 
     direct = 9.0 * rows * columns * (POOLED if problem.epilogue.pool == "first" else 1)
     costs = {Direct: direct, Winograd: winograd(2), Winograd4: winograd(4)}
