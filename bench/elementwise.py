@@ -49,6 +49,13 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "GELU": (lambda m: m.GELU(), "input"),
     "GELU, tanh": (lambda m: m.GELU("tanh"), "input"),
     "SiLU": (lambda m: m.SiLU(), "input"),
+    "CELU": (lambda m: m.CELU(1.5), "input"),
+    "Softplus": (lambda m: m.Softplus(), "input"),
+    "Mish": (lambda m: m.Mish(), "input"),
+    "ReLU6": (lambda m: m.ReLU6(), "output"),
+    "HardSigmoid": (lambda m: m.HardSigmoid(), "input"),
+    "HardSwish": (lambda m: m.HardSwish(), "input"),
+    "PReLU": (lambda m: m.PReLU(64), "input"),
     "Sigmoid": (lambda m: m.Sigmoid(), "output"),
     "Tanh": (lambda m: m.Tanh(), "output"),
     "SoftmaxActivation": (lambda m: m.SoftmaxActivation(), "output"),
@@ -62,6 +69,7 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "AvgPool2D 3/1/1": (lambda m: m.AvgPool2D(3, 1, 1), ""),
     "GlobalAvgPool2D": (lambda m: m.GlobalAvgPool2D(), ""),
     "GlobalMaxPool2D": (lambda m: m.GlobalMaxPool2D(), ""),
+    "Pad, reflect": (lambda m: m.Pad(1, "reflect"), ""),
     "UpSample2D": (lambda m: m.UpSample2D(), ""),
 }
 

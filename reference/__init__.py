@@ -1,6 +1,22 @@
 """The specification of fastcnn: its layers, losses and optimizers as plain NumPy loops over positions, in float64."""
 
-from reference.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, SoftmaxActivation, Tanh
+from reference.activation import (
+    CELU,
+    ELU,
+    GELU,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    SoftmaxActivation,
+    Softplus,
+    Tanh,
+)
 from reference.augmentation import Augmentation
 from reference.base import Layer
 from reference.conv import Conv2D, Conv2DTranspose
@@ -34,9 +50,10 @@ from reference.schedules import (
     Triangle,
     WarmUp,
 )
-from reference.shape import Flatten, Scale
+from reference.shape import Flatten, Pad, Scale
 
 __all__ = [
+    "CELU",
     "ELU",
     "GELU",
     "SGD",
@@ -61,6 +78,8 @@ __all__ = [
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
     "GroupNorm",
+    "HardSigmoid",
+    "HardSwish",
     "Huber",
     "Layer",
     "LayerNorm",
@@ -71,12 +90,16 @@ __all__ = [
     "MaxPool2D",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "Mish",
     "Muon",
     "OneCycle",
     "Optimizer",
+    "PReLU",
+    "Pad",
     "PowerDecay",
     "RMSprop",
     "ReLU",
+    "ReLU6",
     "ReduceOnPlateau",
     "Residual",
     "Scale",
@@ -86,6 +109,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "SoftmaxActivation",
+    "Softplus",
     "SpatialDropout2D",
     "StepDecay",
     "Tanh",

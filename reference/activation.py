@@ -7,7 +7,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from reference.base import Array, Layer, Shape, real
+from reference.base import Array, Layer, Parameter, Shape, integer, real
 
 
 class _Activation(Layer):
@@ -175,6 +175,175 @@ class Tanh(_Activation):
 
 
 @final
+class CELU(_Activation):
+    """Continuously differentiable ELU: y = x where x > 0 and α·(e^(x/α) − 1) elsewhere; dy/dx = 1 and e^(x/α).
+
+    Parameters
+    ----------
+    alpha : float
+        α > 0.
+
+    References
+    ----------
+    Barron 2017, "Continuously differentiable exponential linear units", eq. 3.
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = real(self.name, "alpha", alpha, above=0)
+
+    def _forward(self, input: Array) -> Array:
+        return np.where(input > 0, input, self.alpha * np.expm1(np.minimum(input, 0) / self.alpha))
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        return dL_dout * np.where(input > 0, 1, np.exp(np.minimum(input, 0) / self.alpha))
+
+
+@final
+class Softplus(_Activation):
+    """Smooth rectifier: y = log(1 + e^(β·x)) / β, and x itself where β·x > threshold; dy/dx = σ(β·x), and 1 there.
+
+    Parameters
+    ----------
+    beta : float
+        β > 0.
+    threshold : float
+        PyTorch's default.
+
+    References
+    ----------
+    Dugas et al. 2000, "Incorporating second-order functional knowledge for better option pricing", §2.
+    """
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__()
+        self.beta = real(self.name, "beta", beta, above=0)
+        self.threshold = real(self.name, "threshold", threshold)
+
+    def _forward(self, input: Array) -> Array:
+        return np.where(self.beta * input > self.threshold, input, softplus(self.beta * input) / self.beta)
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        return dL_dout * np.where(self.beta * input > self.threshold, 1, sigmoid(self.beta * input))
+
+
+@final
+class Mish(_Activation):
+    """Self-regularised rectifier: y = x·t with t = tanh(log(1 + eˣ)); dy/dx = t + x·(1 − t²)·σ(x).
+
+    References
+    ----------
+    Misra 2020, "Mish: a self regularized non-monotonic activation function", §3.
+    """
+
+    def _forward(self, input: Array) -> Array:
+        return input * np.tanh(softplus(input))
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        t = np.tanh(softplus(input))
+        return dL_dout * (t + input * (1 - t**2) * sigmoid(input))
+
+
+@final
+class ReLU6(_Activation):
+    """Rectifier of at most 6: y = min(max(x, 0), 6); dy/dx = 1 where 0 < x < 6 and 0 elsewhere (also at 0 and 6).
+
+    References
+    ----------
+    Krizhevsky 2010, "Convolutional deep belief networks on CIFAR-10", §3.
+    """
+
+    def _forward(self, input: Array) -> Array:
+        return np.clip(input, 0, 6)
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        return dL_dout * ((input > 0) & (input < 6))
+
+
+@final
+class HardSigmoid(_Activation):
+    """Logistic function of straight pieces: y = min(max(x + 3, 0), 6) / 6; dy/dx = 1/6 where −3 < x < 3, 0 elsewhere.
+
+    References
+    ----------
+    Howard et al. 2019, "Searching for MobileNetV3", §5.2.
+    """
+
+    def _forward(self, input: Array) -> Array:
+        return np.clip(input + 3, 0, 6) / 6
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        return dL_dout * ((input > -3) & (input < 3)) / 6
+
+
+@final
+class HardSwish(_Activation):
+    """Swish of straight pieces: y = x·min(max(x + 3, 0), 6) / 6; dy/dx = x/3 + 1/2 where −3 < x < 3, 0 below, 1 above.
+
+    References
+    ----------
+    Howard et al. 2019, "Searching for MobileNetV3", §5.2.
+    """
+
+    def _forward(self, input: Array) -> Array:
+        return input * np.clip(input + 3, 0, 6) / 6
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        return dL_dout * np.where(input <= -3, 0, np.where(input >= 3, 1, input / 3 + 0.5))
+
+
+@final
+class PReLU(_Activation):
+    """Parametric rectifier: y = x where x > 0 and a_c·x elsewhere; dy/dx = 1 where x > 0 and a_c elsewhere (also at 0).
+
+    dL/da_c = Σ min(x, 0)·dL/dy over all numbers of channel c, or of all channels where they share one slope.
+
+    Parameters
+    ----------
+    num_parameters : int
+        1, one slope for all channels, or one for each.
+    init : float
+        The slopes at the start.
+
+    References
+    ----------
+    He et al. 2015, "Delving deep into rectifiers", §2.1.
+    """
+
+    ranks = (2, 4)
+    negative_slope = Parameter()
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        super().__init__()
+        self.num_parameters = integer(self.name, "num_parameters", num_parameters, at_least=1)
+        self.init = real(self.name, "init", init)
+
+    def _output_shape(self, input_shape: Shape) -> Shape:
+        if self.num_parameters not in (1, input_shape[0]):
+            raise ValueError(
+                f"{self.name}: num_parameters: expected 1 or the number of channels, {input_shape[0]}, "
+                f"got {self.num_parameters}"
+            )
+        return input_shape
+
+    def _build(self, input_shape: Shape) -> None:
+        self._add("negative_slope", np.full(self.num_parameters, self.init))
+
+    def _slope(self, input: Array) -> Array:
+        """Return a as it meets the channels of the input."""
+        return self.negative_slope.reshape(-1, *[1] * (input.ndim - 2))
+
+    def _forward(self, input: Array) -> Array:
+        return np.where(input > 0, input, self._slope(input) * input)
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        below = np.minimum(input, 0) * dL_dout
+        others = tuple(axis for axis in range(input.ndim) if axis != 1 or self.num_parameters == 1)
+        self.gradients["negative_slope"][...] = below.sum(axis=others)
+        return dL_dout * np.where(input > 0, 1, self._slope(input))
+
+
+@final
 class SoftmaxActivation(_Activation):
     """Softmax over axis 1, features or channels: p_k = exp(x_k) / Σ_m exp(x_m).
 
@@ -205,6 +374,11 @@ def softmax(logits: Array) -> Array:
 def sigmoid(x: Array) -> Array:
     """1 / (1 + e⁻ˣ), as e^min(x,0) / (1 + e^−|x|), which overflows nowhere."""
     return np.asarray(np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))))
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + eˣ), as max(x, 0) + log(1 + e^−|x|), which overflows nowhere."""
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
 
 
 def _normal_distribution(x: Array) -> Array:

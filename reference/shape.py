@@ -1,14 +1,14 @@
-"""Layers without arithmetic or with constants alone: Flatten and Scale."""
+"""Layers without arithmetic or with constants alone: Flatten, Pad and Scale."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Iterator, Sequence
+from typing import Literal, final
 
 import numpy as np
 
-from reference.base import Array, Layer, Shape, real
+from reference.base import Array, Layer, Shape, integer, real
 
 
 @final
@@ -23,6 +23,83 @@ class Flatten(Layer):
 
     def _backward(self, input: Array, dL_dout: Array) -> Array:
         return dL_dout.reshape(input.shape)
+
+
+@final
+class Pad(Layer):
+    """Rows and columns around images: y[n,c,i,j] = x[n,c,s(i),t(j)], s and t the rows and columns that are repeated.
+
+    (N, C, H, W) to (N, C, top + H + bottom, left + W + right). With ``mode="constant"`` a pixel beyond the image is
+    ``value``; with ``"reflect"`` the one as far on the other side of the border's pixel, which is not repeated; with
+    ``"edge"`` the border's. dL/dx[n,c,h,w] is the sum of dL/dy over all pixels that are x[n,c,h,w].
+
+    Parameters
+    ----------
+    padding : int, (rows, columns) or (top, bottom, left, right)
+    mode : {"constant", "reflect", "edge"}
+    value : float
+        With ``mode="constant"``.
+    """
+
+    ranks = (4,)
+
+    def __init__(
+        self,
+        padding: int | tuple[int, ...],
+        mode: Literal["constant", "reflect", "edge"] = "constant",
+        value: float = 0.0,
+    ) -> None:
+        super().__init__()
+        given = tuple(padding) if isinstance(padding, tuple | list) else (padding, padding)
+        sides = (given[0], given[0], given[1], given[1]) if len(given) == 2 else given
+        if len(sides) != 4:
+            raise ValueError(f"{self.name}: padding: expected an integer, two or four of them, got {padding!r}")
+        self.padding = tuple(integer(self.name, "padding", side, at_least=0) for side in sides)
+        if mode not in ("constant", "reflect", "edge"):
+            raise ValueError(f"{self.name}: mode: expected 'constant', 'reflect' or 'edge', got {mode!r}")
+        self.mode, self.value = mode, real(self.name, "value", value)
+
+    def _output_shape(self, input_shape: Shape) -> Shape:
+        top, bottom, left, right = self.padding
+        channels, height, width = input_shape
+        if self.mode == "reflect" and not (max(top, bottom) < height and max(left, right) < width):
+            raise ValueError(
+                f"{self.name}: input: expected images larger than the padding {self.padding}, which are reflected, "
+                f"got {height} x {width}"
+            )
+        return channels, top + height + bottom, left + width + right
+
+    def _source(self, place: int, size: int) -> int | None:
+        """Which of ``size`` rows or columns the one at ``place``, counted from the image's first, repeats."""
+        if 0 <= place < size:
+            return place
+        if self.mode == "edge":
+            return 0 if place < 0 else size - 1
+        if self.mode == "reflect":
+            return -place if place < 0 else 2 * (size - 1) - place
+        return None
+
+    def _pixels(self, input: Array) -> Iterator[tuple[int, int, int, int]]:
+        """All pixels (i, j) of the output that repeat a pixel (h, w) of the input."""
+        top, _, left, _ = self.padding
+        _, height, width = self._output_shape(input.shape[1:])
+        for i in range(height):
+            for j in range(width):
+                h, w = self._source(i - top, input.shape[2]), self._source(j - left, input.shape[3])
+                if h is not None and w is not None:
+                    yield i, j, h, w
+
+    def _forward(self, input: Array) -> Array:
+        output = np.full((len(input), *self._output_shape(input.shape[1:])), self.value)
+        for i, j, h, w in self._pixels(input):
+            output[:, :, i, j] = input[:, :, h, w]
+        return output
+
+    def _backward(self, input: Array, dL_dout: Array) -> Array:
+        dL_dx = np.zeros_like(input)
+        for i, j, h, w in self._pixels(input):
+            dL_dx[:, :, h, w] += dL_dout[:, :, i, j]
+        return dL_dx
 
 
 @final

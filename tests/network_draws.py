@@ -24,9 +24,12 @@ IMAGES = (
     *("Conv2D",) * 9, "DepthwiseConv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose",
     "MaxPool2", "MaxPool2", "MaxPool2D", "MaxPool2D", "AvgPool2D", "UpSample2D", *("activation",) * 7, *("norm",) * 3,
     "Dropout", "SpatialDropout2D", "Residual", "Residual", "Concat", "Flatten", "GlobalAvgPool2D", "GlobalMaxPool2D",
-    "Scale",
+    "Scale", "Pad",
 )  # fmt: skip
-ACTIVATIONS = ("ReLU", "ReLU", "ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "SoftmaxActivation")
+ACTIVATIONS = (
+    "ReLU", "ReLU", "ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "SoftmaxActivation", "CELU",
+    "Softplus", "Mish", "ReLU6", "HardSigmoid", "HardSwish", "PReLU",
+)  # fmt: skip
 DROPOUTS = ("Dropout", "SpatialDropout2D")
 
 
@@ -101,7 +104,7 @@ class Case:
         for name, shape in shapes.items():
             numbers = rng.standard_normal(shape)
             kind = name.rpartition(".")[2]
-            if kind in ("biases", "beta"):
+            if kind in ("biases", "beta", "negative_slope"):
                 numbers *= 0.3
             elif kind == "gamma":
                 numbers = np.sign(numbers) * (0.5 + rng.random_sample(shape))
@@ -238,6 +241,9 @@ class Draw:
         arguments = {
             "LeakyReLU": {"negative_slope": self.pick(0.01, 0.3, -0.5)},
             "ELU": {"alpha": self.pick(1.0, 1.5, -0.7)},
+            "CELU": {"alpha": self.pick(1.0, 0.6)},
+            "Softplus": {"beta": self.pick(1.0, 2.5), "threshold": self.pick(20.0, 1.5)},
+            "PReLU": {"num_parameters": self.pick(1, shape[0]), "init": self.pick(0.25, -0.4)},
             "GELU": {"approximate": self.pick("none", "tanh")},
         }
         return name, arguments.get(name, {})
@@ -262,6 +268,11 @@ class Draw:
     def _scale(self, shape: Shape, n: int, depth: int) -> Spec:
         factors = self.rng.standard_normal(shape[0]).tolist()
         return "Scale", {"factor": self.pick(0.5, -2.0, tuple(factors)), "shift": self.pick(0.0, 0.3)}
+
+    def _pad(self, shape: Shape, n: int, depth: int) -> Spec:
+        mode = self.pick("constant", "reflect", "edge")
+        padding = self.pick(1, (2, 0), tuple(int(side) for side in self.rng.randint(3, size=4)))
+        return "Pad", {"padding": padding, "mode": mode, "value": self.pick(0.0, -0.5) if mode == "constant" else 0.0}
 
     def _dense(self, shape: Shape, n: int, depth: int) -> Spec:
         return "Dense", {"nodes": self.pick(1, 2, 5, 8, 9, 16, 17, 33), "bias": self.chance(0.8)}

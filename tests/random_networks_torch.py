@@ -107,6 +107,14 @@ def constants(value: Any, x: Tensor) -> Tensor:
     return tensor(np.broadcast_to(value, x.shape[1]).reshape(-1, *[1] * (x.ndim - 2)).astype(np.float64)).to(x.dtype)
 
 
+def pad(layer: Any, x: Tensor, of: Parameters) -> Tensor:
+    """Return the output of Pad: PyTorch names the last axis first."""
+    top, bottom, left, right = layer.padding
+    mode = {"edge": "replicate"}.get(layer.mode, layer.mode)
+    constant = {"value": layer.value} if mode == "constant" else {}
+    return F.pad(x, (left, right, top, bottom), mode, **constant)
+
+
 LAYERS: dict[str, Callable[[Any, Tensor, Parameters], Tensor]] = {
     "Conv2D": convolution,
     "DepthwiseConv2D": convolution,
@@ -126,10 +134,18 @@ LAYERS: dict[str, Callable[[Any, Tensor, Parameters], Tensor]] = {
     "ELU": lambda layer, x, of: F.elu(x, layer.alpha),
     "GELU": lambda layer, x, of: F.gelu(x, approximate=layer.approximate),
     "SiLU": lambda layer, x, of: F.silu(x),
+    "CELU": lambda layer, x, of: F.celu(x, layer.alpha),
+    "Softplus": lambda layer, x, of: F.softplus(x, layer.beta, layer.threshold),
+    "Mish": lambda layer, x, of: F.mish(x),
+    "ReLU6": lambda layer, x, of: F.relu6(x),
+    "HardSigmoid": lambda layer, x, of: F.relu6(x + 3) / 6,
+    "HardSwish": lambda layer, x, of: F.hardswish(x),
+    "PReLU": lambda layer, x, of: F.prelu(x, of("negative_slope")),
     "Sigmoid": lambda layer, x, of: torch.sigmoid(x),
     "Tanh": lambda layer, x, of: torch.tanh(x),
     "SoftmaxActivation": lambda layer, x, of: F.softmax(x, dim=1),
     "Flatten": lambda layer, x, of: x.flatten(1),
+    "Pad": pad,
     "Scale": lambda layer, x, of: constants(layer.factor, x) * x + constants(layer.shift, x),
     "Dropout": lambda layer, x, of: x,  # of rate 0
     "SpatialDropout2D": lambda layer, x, of: x,

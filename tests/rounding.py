@@ -34,9 +34,14 @@ LINEAR = {
     "Conv2D", "Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D", "Dense", "AvgPool2D", "GlobalAvgPool2D",
     "UpSample2D",
 }  # fmt: skip
-SMOOTH = {"ELU", "GELU", "SiLU", "Sigmoid", "Tanh"}
-KINKS = {"ReLU", "LeakyReLU", "ELU"}
-ALONE = SMOOTH | {"LeakyReLU", "Dropout", "Scale", "SpatialDropout2D"}
+SMOOTH = {"CELU", "ELU", "GELU", "HardSigmoid", "HardSwish", "Mish", "SiLU", "Sigmoid", "Softplus", "Tanh"}
+KINKS = {  # where the numbers of a layer's input are compared
+    **dict.fromkeys(("ReLU", "LeakyReLU", "ELU", "PReLU"), lambda layer: (0.0,)),
+    **dict.fromkeys(("HardSigmoid", "HardSwish"), lambda layer: (-3.0, 3.0)),
+    "ReLU6": lambda layer: (0.0, 6.0), "Softplus": lambda layer: (layer.threshold / layer.beta,),
+}  # fmt: skip
+EXACT = {"MaxPool2", "MaxPool2D", "GlobalMaxPool2D", "ReLU", "ReLU6", "Flatten", "Pad"}  # forward
+ALONE = SMOOTH | {"LeakyReLU", "PReLU", "Dropout", "Scale", "SpatialDropout2D"}
 MAXIMA = {"MaxPool2", "MaxPool2D", "GlobalMaxPool2D"}
 NORMS = {"BatchNorm", "GroupNorm", "LayerNorm"}
 
@@ -133,7 +138,8 @@ class _Forward:
     def __call__(self, x: Array) -> Array:
         name, layer, rounding = type(self.layer).__name__, self.layer, self.rounding
         if name in KINKS:
-            rounding.compare(name, x)
+            for bound in KINKS[name](layer):
+                rounding.compare(name, x, bound)
         elif name in MAXIMA:
             rounding.compare_all(name, _windows(layer, x))
         y = self.exact(x)
@@ -169,7 +175,7 @@ class _Forward:
             moved = np.abs(flat) @ np.abs(layer.weights) + np.abs(layer.biases)
             moved = LIKELY * np.sqrt(flat.shape[1] + 1) * moved.max(axis=1, keepdims=True)
             return y * (2 * moved + 8 * (1 + logits.max(axis=1, keepdims=True) - logits))
-        return 0.0 if name in MAXIMA | {"ReLU", "Flatten"} else 2 * np.abs(y)
+        return 0.0 if name in EXACT else 2 * np.abs(y)
 
 
 class _Backward:
@@ -183,8 +189,10 @@ class _Backward:
         rounding, name, layer = self.rounding, type(self.layer).__name__, self.layer
         if rounding.generator is None:
             return dx
-        if name in LINEAR | {"Softmax"}:
+        if name in LINEAR | {"Softmax", "Pad"}:
             return self.linear(x, dy, dx)
+        if name == "PReLU":
+            return self.slopes(x, dy, dx)
         if name in NORMS:
             return self.norm(x, dy, dx)
         if name in SMOOTH:
@@ -212,6 +220,14 @@ class _Backward:
         for name, gradient in layer.gradients.items():
             gradient[...] = self.rounding(gradient, sizes[name])
         return self.rounding(dx, size)
+
+    def slopes(self, x: Array, dy: Array, dx: Array) -> Array:
+        """Round the gradients of a layer with trained slopes."""
+        gradient, below = self.layer.gradients["negative_slope"], np.abs(np.minimum(x, 0) * dy)
+        others = tuple(axis for axis in range(x.ndim) if axis != 1 or gradient.size == 1)
+        terms = LIKELY * np.sqrt(x.size // gradient.size + 8)
+        gradient[...] = self.rounding(gradient, terms * below.sum(axis=others))
+        return self.rounding(dx, 2 * np.abs(dx))
 
     def norm(self, x: Array, dy: Array, dx: Array) -> Array:
         """Round all gradients of a normalisation."""

@@ -33,9 +33,19 @@ ACTIVATIONS = {
     "LeakyReLU-negative": lambda m: m.LeakyReLU(-0.5),
     "ELU": lambda m: m.ELU(),
     "ELU-negative": lambda m: m.ELU(-1.5),
+    "CELU": lambda m: m.CELU(),
+    "CELU-flat": lambda m: m.CELU(0.5),
     "GELU": lambda m: m.GELU(),
     "GELU-tanh": lambda m: m.GELU("tanh"),
     "SiLU": lambda m: m.SiLU(),
+    "Softplus": lambda m: m.Softplus(),
+    "Softplus-bent": lambda m: m.Softplus(2.5, 1.5),
+    "Mish": lambda m: m.Mish(),
+    "ReLU6": lambda m: m.ReLU6(),
+    "HardSigmoid": lambda m: m.HardSigmoid(),
+    "HardSwish": lambda m: m.HardSwish(),
+    "PReLU": lambda m: m.PReLU(),
+    "PReLU-negative": lambda m: m.PReLU(1, -0.5),
     "Sigmoid": lambda m: m.Sigmoid(),
     "Tanh": lambda m: m.Tanh(),
     "SoftmaxActivation": lambda m: m.SoftmaxActivation(),
@@ -186,7 +196,7 @@ def test_gelu_in_single_precision(exact, size):
 
 
 @both_dtypes
-@pytest.mark.parametrize("name", ["GELU", "GELU-tanh", "SiLU"])
+@pytest.mark.parametrize("name", ["GELU", "GELU-tanh", "SiLU", "Mish", "HardSwish"])
 def test_gates_are_open_or_shut_far_out(name, dtype):
     far = np.array([[100.0, 1e4, 1e30, -100.0, -1e4, -1e30, np.nan, 0.0]], dtype)
     layer = ACTIVATIONS[name](fastcnn)
@@ -261,9 +271,19 @@ def test_pytorch_agrees(name, dtype):
         "LeakyReLU-negative": functools.partial(functional.leaky_relu, negative_slope=-0.5),
         "ELU": functional.elu,
         "ELU-negative": functools.partial(functional.elu, alpha=-1.5),
+        "CELU": functional.celu,
+        "CELU-flat": functools.partial(functional.celu, alpha=0.5),
         "GELU": functional.gelu,
         "GELU-tanh": functools.partial(functional.gelu, approximate="tanh"),
         "SiLU": functional.silu,
+        "Softplus": functional.softplus,
+        "Softplus-bent": functools.partial(functional.softplus, beta=2.5, threshold=1.5),
+        "Mish": functional.mish,
+        "ReLU6": functional.relu6,
+        "HardSigmoid": lambda x: functional.relu6(x + 3) / 6,  # hardsigmoid has 1/6 in float32
+        "HardSwish": functional.hardswish,
+        "PReLU": lambda x: functional.prelu(x, torch.full((1,), 0.25, dtype=x.dtype)),
+        "PReLU-negative": lambda x: functional.prelu(x, torch.full((1,), -0.5, dtype=x.dtype)),
         "Sigmoid": torch.sigmoid,
         "Tanh": torch.tanh,
         "SoftmaxActivation": functools.partial(torch.softmax, dim=1),
@@ -283,6 +303,9 @@ def test_pytorch_agrees(name, dtype):
     [
         (lambda: fastcnn.LeakyReLU("steep"), TypeError, "LeakyReLU: negative_slope: expected a number; got 'steep'"),
         (lambda: fastcnn.ELU(math.nan), ValueError, "ELU: alpha: expected a finite number; got nan"),
+        (lambda: fastcnn.CELU(0), ValueError, "CELU: alpha: expected a finite number > 0; got 0"),
+        (lambda: fastcnn.Softplus(-1.0), ValueError, "Softplus: beta: expected a finite number > 0; got -1.0"),
+        (lambda: fastcnn.Softplus(1, "far"), TypeError, "Softplus: threshold: expected a number; got 'far'"),
         (lambda: fastcnn.GELU("sigmoid"), ValueError, "GELU: approximate: expected 'none' or 'tanh'; got 'sigmoid'"),
         (lambda: fastcnn.Dropout(1.0), ValueError, r"Dropout: rate: expected a number of \[0, 1\); got 1.0"),
         (lambda: fastcnn.SpatialDropout2D(-0.1), ValueError, "SpatialDropout2D: rate"),

@@ -328,6 +328,80 @@ def _log1p(x: Value) -> Value:
     return _log(whole) + (x - (whole - 1.0)) / whole
 
 
+# (artanh(s) / s - 1) / s² for 0 <= s <= 1/3: log(1 + e) = 2 · artanh(e / (2 + e)) for 0 <= e <= 1.
+ARTANH = (
+    (0.3333333366026371, 0.1999985316596486, 0.14296178997151418, 0.10853287900440187, 0.11612164612011674),
+    (
+        0.3333333333333333, 0.20000000000007292, 0.1428571428355438, 0.11111111358713932, 0.09090894718066429,
+        0.07692785032479312, 0.06657072104827468, 0.06000536404795356, 0.04400369243072337, 0.08082022805971766,
+    ),
+)  # fmt: skip
+
+
+def _softplus(x: Value, beta: Value, width: Value, threshold: Value) -> Value:
+    z = x * beta
+    e = _exp_negative(z.call("fabs") * -1.0)
+    s = e / (e + 2.0)
+    square = s * s
+    grown = square.polynomial(square.either(*ARTANH)).fma(square * s, s)
+    return z.where(">", threshold, x, grown.fma(2.0, z.at_least(0.0)) * width)
+
+
+def _softplus_slope(x: Value, beta: Value, width: Value, threshold: Value) -> Value:
+    z = x * beta
+    return z.where(">", threshold, 1.0, _logistic(z))
+
+
+def _celu(x: Value, alpha: Value, rate: Value) -> Value:
+    return x.where(">", 0.0, x, alpha * _expm1_negative(x * rate))
+
+
+def _celu_slope(x: Value, alpha: Value, rate: Value) -> Value:
+    return x.where(">", 0.0, 1.0, _exp_negative(x * rate))
+
+
+# x · tanh(log(1 + e^x)) = x · w / (w + 2) with w = e^x · (e^x + 2); beyond FLAT the quotient is 1 to the last bit.
+FLAT = 20.0
+
+
+def _mish(x: Value) -> Value:
+    e = _exp_negative(x.at_most(FLAT))
+    w = e * (e + 2.0)
+    return x * (w / (w + 2.0))
+
+
+def _mish_slope(x: Value) -> Value:
+    x = x.at_least(-GATE).at_most(FLAT)
+    e = _exp_negative(x)
+    w, d = e * (e + 2.0), 1.0 / e.fma(e + 2.0, 2.0)
+    return (x * e * (e + 1.0) * d).fma(4.0, w) * d
+
+
+def _gate(x: Value) -> Value:
+    """Return 6 · the hard sigmoid: x + 3 between 0 and 6."""
+    return (x + 3.0).at_least(0.0).at_most(6.0)
+
+
+def _hard_sigmoid(x: Value) -> Value:
+    return _gate(x) * (1 / 6)
+
+
+def _hard_sigmoid_slope(x: Value) -> Value:
+    return x.where("<", 3.0, x.where(">", -3.0, 1 / 6, 0.0), 0.0)
+
+
+def _hard_swish(x: Value) -> Value:
+    return x * (_gate(x) * (1 / 6))
+
+
+def _hard_swish_slope(x: Value) -> Value:
+    return x.where("<", 3.0, x.where(">", -3.0, x.fma(1 / 3, 0.5), 0.0), 1.0)
+
+
+def _keep_between(x: Value, y: Value, low: Value, high: Value) -> Value:
+    return y.where(">", low, y.where("<", high, x, 0.0), 0.0)
+
+
 def _where_positive(x: Value, y: Value, z: Value) -> Value:
     return x.where(">", 0.0, y, z)
 
@@ -352,7 +426,10 @@ def _function(emit: Callable[..., Value], formula: str) -> Any:
     def of_three(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
         return x(x, x, x), codegen
 
-    typed: Any = (of_one, of_two, of_three)[len(signature(emit).parameters) - 1]
+    def of_four(typingctx: Any, x: Any, y: Any, z: Any, w: Any) -> Any:
+        return x(x, x, x, x), codegen
+
+    typed: Any = (of_one, of_two, of_three, of_four)[len(signature(emit).parameters) - 1]
     typed.__name__, typed.__doc__ = emit.__name__.strip("_"), formula
     return intrinsic(typed)
 
@@ -392,3 +469,14 @@ normal_gated = _function(_normal_gated, "Return x · Φ(x); in single precision 
 normal_gated_slope = _function(_normal_gated_slope, "Return Φ(x) + x · φ(x); in single precision to 4e-7.")
 where_positive = _function(_where_positive, "Return y where x > 0, z elsewhere.")
 clamp = _function(_clamp, "Return x, between y and z; a NaN stays.")
+softplus = _function(_softplus, "Return x where x · y > w, else log(1 + e^(x · y)) · z; z is 1 / y.")
+softplus_slope = _function(_softplus_slope, "Return its derivative, 1 where x · y > w, else the logistic of x · y.")
+celu = _function(_celu, "Return x where x > 0, else y · (e^(x · z) - 1); z is 1 / y.")
+celu_slope = _function(_celu_slope, "Return its derivative, 1 where x > 0, else e^(x · z).")
+mish = _function(_mish, "Return x · tanh(log(1 + e^x)).")
+mish_slope = _function(_mish_slope, "Return its derivative.")
+hard_sigmoid = _function(_hard_sigmoid, "Return (x + 3) / 6, between 0 and 1.")
+hard_sigmoid_slope = _function(_hard_sigmoid_slope, "Return its derivative, 1/6 where -3 < x < 3, else 0.")
+hard_swish = _function(_hard_swish, "Return x · (x + 3) / 6 where -3 < x < 3; 0 below, x above.")
+hard_swish_slope = _function(_hard_swish_slope, "Return its derivative, x/3 + 1/2 where -3 < x < 3; 0 below, 1 above.")
+keep_between = _function(_keep_between, "Return x where z < y < w, else 0.")

@@ -22,6 +22,11 @@ def sigmoid(x: Array) -> Array:
     return np.asarray(np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))))
 
 
+def softplus(x: Array) -> Array:
+    """Return log(1 + eˣ)."""
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
+
+
 def normal_distribution(x: Array) -> Array:
     """Return Φ(x)."""
     return np.asarray(np.vectorize(math.erfc, otypes=[np.float64])(-x / math.sqrt(2)) / 2)
@@ -75,6 +80,116 @@ class Exponential(Function):
 
     def _backward(self, x: Array, dL_dy: Array) -> Array:
         return np.asarray(dL_dy * np.where(x > 0, 1, self.layer.alpha * np.exp(np.minimum(x, 0))))
+
+
+class Parametric(Function):
+    """PReLU: each channel has a slope of its own, or all have one."""
+
+    def _slopes(self) -> Array:
+        return self.parameters["negative_slope"].reshape(-1, *[1] * (len(self.input_shape) - 1))
+
+    def _formula(self) -> str:
+        return "y = x where x > 0, else slope · x"
+
+    def _forward(self, x: Array) -> Array:
+        return np.where(x > 0, x, self._slopes() * x)
+
+    def _backward(self, x: Array, dL_dy: Array) -> Array:
+        others = tuple(axis for axis in range(x.ndim) if axis != 1 or self.layer.num_parameters == 1)
+        self.gradients["negative_slope"] = np.asarray((np.minimum(x, 0) * dL_dy).sum(axis=others)).reshape(-1)
+        return np.asarray(dL_dy * np.where(x > 0, 1, self._slopes()))
+
+    def explain(self, at: Position) -> Step:
+        slope = float(self.parameters["negative_slope"][at[0] if self.layer.num_parameters > 1 else 0])
+        return self._step(
+            "function", at, self._formula(), terms=(self._input(at),), labels=("input",), numbers={"slope": slope}
+        )
+
+    def explain_gradient(self, name: str, at: Position) -> Step:
+        channels = range(self.input_shape[0]) if self.layer.num_parameters == 1 else at
+        places = [(c, *rest) for c in channels for rest in np.ndindex(self.input_shape[1:])]
+        terms = [self._slope_at(place, min(float(self.x[(0, *place)]), 0.0)) for place in places]
+        return self._gradient_step(
+            name, at, "dL/da = Σ dL/dy · min(x, 0)", terms, grid=(len(terms),), labels=("dL/dy", "min(x, 0)")
+        )
+
+
+class ContinuousExponential(Function):
+    """CELU."""
+
+    def _formula(self) -> str:
+        return f"y = x where x > 0, else {self.layer.alpha:g} · (e^(x / {self.layer.alpha:g}) − 1)"
+
+    def _forward(self, x: Array) -> Array:
+        return np.where(x > 0, x, self.layer.alpha * np.expm1(np.minimum(x, 0) / self.layer.alpha))
+
+    def _backward(self, x: Array, dL_dy: Array) -> Array:
+        return np.asarray(dL_dy * np.where(x > 0, 1, np.exp(np.minimum(x, 0) / self.layer.alpha)))
+
+
+class SmoothRectified(Function):
+    """Softplus."""
+
+    def _formula(self) -> str:
+        beta, threshold = self.layer.beta, self.layer.threshold
+        return f"y = log(1 + e^({beta:g} · x)) / {beta:g}, x itself where {beta:g} · x > {threshold:g}"
+
+    def _forward(self, x: Array) -> Array:
+        beta = self.layer.beta
+        return np.where(beta * x > self.layer.threshold, x, softplus(beta * x) / beta)
+
+    def _backward(self, x: Array, dL_dy: Array) -> Array:
+        beta = self.layer.beta
+        return np.asarray(dL_dy * np.where(beta * x > self.layer.threshold, 1, sigmoid(beta * x)))
+
+
+class Gated(Function):
+    """Mish."""
+
+    formula = "y = x · tanh(log(1 + e^x))"
+
+    def _forward(self, x: Array) -> Array:
+        return np.asarray(x * np.tanh(softplus(x)))
+
+    def _backward(self, x: Array, dL_dy: Array) -> Array:
+        t = np.tanh(softplus(x))
+        return np.asarray(dL_dy * (t + x * (1 - t**2) * sigmoid(x)))
+
+
+class Clipped(Function):
+    """ReLU6."""
+
+    formula = "y = min(max(x, 0), 6)"
+
+    def _forward(self, x: Array) -> Array:
+        return np.clip(x, 0, 6)
+
+    def _backward(self, x: Array, dL_dy: Array) -> Array:
+        return np.asarray(dL_dy * ((x > 0) & (x < 6)))
+
+
+class HardLogistic(Function):
+    """HardSigmoid."""
+
+    formula = "y = min(max(x + 3, 0), 6) / 6"
+
+    def _forward(self, x: Array) -> Array:
+        return np.asarray(np.clip(x + 3, 0, 6) / 6)
+
+    def _backward(self, x: Array, dL_dy: Array) -> Array:
+        return np.asarray(dL_dy * ((x > -3) & (x < 3)) / 6)
+
+
+class HardGated(Function):
+    """HardSwish."""
+
+    formula = "y = x · min(max(x + 3, 0), 6) / 6"
+
+    def _forward(self, x: Array) -> Array:
+        return np.asarray(x * np.clip(x + 3, 0, 6) / 6)
+
+    def _backward(self, x: Array, dL_dy: Array) -> Array:
+        return np.asarray(dL_dy * np.where(x <= -3, 0, np.where(x >= 3, 1, x / 3 + 0.5)))
 
 
 class Gaussian(Function):

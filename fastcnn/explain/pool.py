@@ -1,4 +1,4 @@
-"""Poolings and upsampling as loops."""
+"""Poolings, upsampling and padding as loops."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..layers.pad import sources_along
 from ..ops.window import Window, resolve_window
 from ..ops.window_tables import interpolations
 from ..typing import Array, Shape
@@ -203,3 +204,38 @@ class Enlarged(Loop):
         return self._step(
             "copy", at, f"y = the pixel of its block of {a} x {b}", terms=(self._input((c, i // a, j // b)),)
         )
+
+
+class Framed(Loop):
+    """Padding: each pixel repeats one of the input, or is a constant."""
+
+    def _sources(self) -> tuple[list[int | None], list[int | None]]:
+        (top, bottom, left, right), (_, height, width), mode = self.layer.padding, self.input_shape, self.layer.mode
+        return sources_along(height, top, bottom, mode), sources_along(width, left, right, mode)
+
+    def _pixels(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield all pixels (i, j) of the output that repeat a pixel (h, w) of the input."""
+        rows, columns = self._sources()
+        for i, h in enumerate(rows):
+            for j, w in enumerate(columns):
+                if h is not None and w is not None:
+                    yield i, j, h, w
+
+    def _forward(self, x: Array) -> Array:
+        y = np.full((len(x), *self.output_shape), self.layer.value)
+        for i, j, h, w in self._pixels():
+            y[:, :, i, j] = x[:, :, h, w]
+        return y
+
+    def _backward(self, x: Array, dL_dy: Array) -> Array:
+        dL_dx = np.zeros_like(x)
+        for i, j, h, w in self._pixels():
+            dL_dx[:, :, h, w] += dL_dy[:, :, i, j]
+        return dL_dx
+
+    def explain(self, at: Position) -> Step:
+        rows, columns = self._sources()
+        h, w = rows[at[1]], columns[at[2]]
+        if h is None or w is None:
+            return self._step("copy", at, f"y = {self.layer.value:g}, around the image")
+        return self._step("copy", at, "y = the pixel that it repeats", terms=(self._input((at[0], h, w)),))

@@ -37,6 +37,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "adjust",
         "cut",
     ),
+    "clipped": (
+        "clip",
+        "clip_backward",
+        "hard_sigmoid",
+        "hard_sigmoid_backward",
+        "hard_swish",
+        "hard_swish_backward",
+    ),
     "compare": ("note_change",),
     "conv_depthwise": (
         "forward",
@@ -133,6 +141,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "global_maximum",
         "global_maximum_backward",
     ),
+    "prelu": (
+        "spread",
+        "prelu",
+        "prelu_backward",
+        "slope_gradient",
+    ),
     "product": (
         "product",
         "gradient_product",
@@ -144,6 +158,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "add",
         "add_backward",
         "copy_channels",
+    ),
+    "smooth": (
+        "celu",
+        "celu_backward",
+        "softplus",
+        "softplus_backward",
+        "mish",
+        "mish_backward",
     ),
     "update": (
         "sgd",

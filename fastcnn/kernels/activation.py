@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 
-from numba.extending import register_jitable
-
 from ..codegen.blocking import SOFTMAX
 from ..codegen.vector import (
     first_lanes,
@@ -46,30 +44,42 @@ from ..codegen.vector_math import (
     where_positive,
 )
 from ..jit.source import kernel
+from .elementwise import apply, chain, inlined
 
 TANH_SCALE, TANH_CUBE = math.sqrt(8 / math.pi), 0.044715  # of the approximation of GELU: twice √(2/π)
 FAR = 9.0  # where the slope of that approximation is 0 or 1 to the last bit, and 2u is within GATE
 
 
-inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
+@inlined
+def _leaky(v, slope):
+    return where_positive(v, v, slope * v)
 
 
 @inlined
-def _apply(function, x, y, rows, length, stream):
-    """y = function(x)."""
-    for r in range(rows):
-        i, o = x.rows[r], y.rows[r]
-        for k in range(0, length, lanes(x.data)):
-            store_or_stream(y.data, o + k, function(load(x.data, i + k)), stream)
+def _leaky_slope(v, slope, one):
+    return where_positive(v, one, slope)
 
 
 @inlined
-def _chain(slope, x, dy, dx, rows, length, stream):
-    """dx = dy · slope(x)."""
-    for r in range(rows):
-        i, g, o = x.rows[r], dy.rows[r], dx.rows[r]
-        for k in range(0, length, lanes(dy.data)):
-            store_or_stream(dx.data, o + k, load(dy.data, g + k) * slope(load(x.data, i + k)), stream)
+def _elu(v, alpha):
+    return where_positive(v, v, alpha * expm1_negative(v))
+
+
+@inlined
+def _elu_slope(v, alpha, one):
+    return where_positive(v, one, alpha * exp_negative(v))
+
+
+@inlined
+def _gelu_tanh(v, scale, cube):
+    return over_one_plus_exp(v, v * fma(cube, v * v, scale))
+
+
+@inlined
+def _gelu_tanh_slope(v, scale, cube, triple, low, high):
+    v = clamp(v, low, high)
+    square = v * v
+    return gated_slope(v * fma(cube, square, scale), v * fma(triple, square, scale))
 
 
 @kernel
@@ -94,59 +104,39 @@ def relu_backward(y, dy, dx, rows, length, stream):
 @kernel
 def leaky_relu(x, y, rows, length, parameter, stream):
     """y = x where x > 0, else slope · x."""
-    slope = splat(x.data, parameter)
-    for r in range(rows):
-        i, o = x.rows[r], y.rows[r]
-        for k in range(0, length, lanes(x.data)):
-            v = load(x.data, i + k)
-            store_or_stream(y.data, o + k, where_positive(v, v, slope * v), stream)
+    apply(_leaky, (splat(x.data, parameter),), x, y, rows, length, stream)
 
 
 @kernel
 def leaky_relu_backward(x, dy, dx, rows, length, parameter, stream):
     """dx = dy where x > 0, else slope · dy."""
-    slope = splat(x.data, parameter)
-    for r in range(rows):
-        i, g, o = x.rows[r], dy.rows[r], dx.rows[r]
-        for k in range(0, length, lanes(dy.data)):
-            d = load(dy.data, g + k)
-            store_or_stream(dx.data, o + k, where_positive(load(x.data, i + k), d, slope * d), stream)
+    constants = splat(x.data, parameter), splat(x.data, x.data.dtype.type(1))
+    chain(_leaky_slope, constants, x, dy, dx, rows, length, stream)
 
 
 @kernel
 def elu(x, y, rows, length, parameter, stream):
     """y = x where x > 0, else alpha · (e^x - 1)."""
-    alpha = splat(x.data, parameter)
-    for r in range(rows):
-        i, o = x.rows[r], y.rows[r]
-        for k in range(0, length, lanes(x.data)):
-            v = load(x.data, i + k)
-            below = alpha * expm1_negative(v)
-            store_or_stream(y.data, o + k, where_positive(v, v, below), stream)
+    apply(_elu, (splat(x.data, parameter),), x, y, rows, length, stream)
 
 
 @kernel
 def elu_backward(x, dy, dx, rows, length, parameter, stream):
     """dx = dy where x > 0, else alpha · e^x · dy."""
-    alpha = splat(x.data, parameter)
-    for r in range(rows):
-        i, g, o = x.rows[r], dy.rows[r], dx.rows[r]
-        for k in range(0, length, lanes(dy.data)):
-            v, d = load(x.data, i + k), load(dy.data, g + k)
-            below = alpha * exp_negative(v) * d
-            store_or_stream(dx.data, o + k, where_positive(v, d, below), stream)
+    constants = splat(x.data, parameter), splat(x.data, x.data.dtype.type(1))
+    chain(_elu_slope, constants, x, dy, dx, rows, length, stream)
 
 
 @kernel
 def gelu(x, y, rows, length, stream):
     """y = x · Φ(x)."""
-    _apply(normal_gated, x, y, rows, length, stream)
+    apply(normal_gated, (), x, y, rows, length, stream)
 
 
 @kernel
 def gelu_backward(x, dy, dx, rows, length, stream):
     """dx = dy · (Φ(x) + x · φ(x))."""
-    _chain(normal_gated_slope, x, dy, dx, rows, length, stream)
+    chain(normal_gated_slope, (), x, dy, dx, rows, length, stream)
 
 
 @kernel
@@ -154,11 +144,7 @@ def gelu_tanh(x, y, rows, length, stream):
     """y = x · (1 + tanh(u)) / 2 = x / (1 + e^(-2u)), u = √(2/π) · (x + 0.044715 · x³)."""
     scale = splat(x.data, x.data.dtype.type(-TANH_SCALE))
     cube = splat(x.data, x.data.dtype.type(-TANH_SCALE * TANH_CUBE))
-    for r in range(rows):
-        i, o = x.rows[r], y.rows[r]
-        for k in range(0, length, lanes(x.data)):
-            v = load(x.data, i + k)
-            store_or_stream(y.data, o + k, over_one_plus_exp(v, v * fma(cube, v * v, scale)), stream)
+    apply(_gelu_tanh, (scale, cube), x, y, rows, length, stream)
 
 
 @kernel
@@ -169,49 +155,43 @@ def gelu_tanh_backward(x, dy, dx, rows, length, stream):
     triple = splat(x.data, x.data.dtype.type(3 * TANH_SCALE * TANH_CUBE))
     low = splat(x.data, x.data.dtype.type(-FAR))
     high = splat(x.data, x.data.dtype.type(FAR))
-    for r in range(rows):
-        i, g, o = x.rows[r], dy.rows[r], dx.rows[r]
-        for k in range(0, length, lanes(dy.data)):
-            v = clamp(load(x.data, i + k), low, high)
-            square = v * v
-            slope = gated_slope(v * fma(cube, square, scale), v * fma(triple, square, scale))
-            store_or_stream(dx.data, o + k, load(dy.data, g + k) * slope, stream)
+    chain(_gelu_tanh_slope, (scale, cube, triple, low, high), x, dy, dx, rows, length, stream)
 
 
 @kernel
 def silu(x, y, rows, length, stream):
     """y = x · σ(x)."""
-    _apply(self_gated, x, y, rows, length, stream)
+    apply(self_gated, (), x, y, rows, length, stream)
 
 
 @kernel
 def silu_backward(x, dy, dx, rows, length, stream):
     """dx = dy · (σ(x) + x · σ'(x))."""
-    _chain(self_gated_slope, x, dy, dx, rows, length, stream)
+    chain(self_gated_slope, (), x, dy, dx, rows, length, stream)
 
 
 @kernel
 def sigmoid(x, y, rows, length, stream):
     """y = σ(x)."""
-    _apply(logistic, x, y, rows, length, stream)
+    apply(logistic, (), x, y, rows, length, stream)
 
 
 @kernel
 def sigmoid_backward(y, dy, dx, rows, length, stream):
     """dx = dy · y · (1 - y)."""
-    _chain(logistic_slope, y, dy, dx, rows, length, stream)
+    chain(logistic_slope, (), y, dy, dx, rows, length, stream)
 
 
 @kernel
 def hyperbolic_tangent(x, y, rows, length, stream):
     """y = tanh(x)."""
-    _apply(tanh, x, y, rows, length, stream)
+    apply(tanh, (), x, y, rows, length, stream)
 
 
 @kernel
 def hyperbolic_tangent_backward(y, dy, dx, rows, length, stream):
     """dx = dy · (1 - y²)."""
-    _chain(tanh_slope, y, dy, dx, rows, length, stream)
+    chain(tanh_slope, (), y, dy, dx, rows, length, stream)
 
 
 @kernel

@@ -12,15 +12,19 @@ from ..data.augmentation import Augmentation
 from ..layers import (
     activation,
     branches,
+    clipped,
     conv,
     dense,
     depthwise,
     dropout,
     initializers,
     norm,
+    pad,
     pool,
+    prelu,
     scale,
     shape,
+    smooth,
     transpose,
 )
 from ..layers.base import Layer
@@ -39,7 +43,8 @@ LAYERS = (
     pool.GlobalMaxPool2D, norm.GroupNorm, norm.LayerNorm, activation.LeakyReLU, pool.MaxPool2, pool.MaxPool2D,
     activation.ReLU, branches.Residual, scale.Scale, depthwise.SeparableConv2D, Sequential, activation.SiLU,
     activation.Sigmoid, dense.Softmax, activation.SoftmaxActivation, dropout.SpatialDropout2D, activation.Tanh,
-    pool.UpSample2D,
+    pool.UpSample2D, smooth.CELU, smooth.Mish, smooth.Softplus, clipped.HardSigmoid, clipped.HardSwish, clipped.ReLU6,
+    prelu.PReLU, pad.Pad,
 )  # fmt: skip
 SETTINGS = (
     optimizers.Adam, optimizers.AdamW, optimizers.Lion, muon.Muon, optimizers.RMSprop, optimizers.SGD,
