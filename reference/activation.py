@@ -240,7 +240,7 @@ class Mish(_Activation):
         return input * np.tanh(softplus(input))
 
     def _backward(self, input: Array, dL_dout: Array) -> Array:
-        t = np.tanh(softplus(input))
+        t: Array = np.tanh(softplus(input))
         return dL_dout * (t + input * (1 - t**2) * sigmoid(input))
 
 

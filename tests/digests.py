@@ -13,6 +13,7 @@ import numpy as np
 
 import fastcnn
 from fastcnn import (
+    CELU,
     ELU,
     GELU,
     SGD,
@@ -40,6 +41,8 @@ from fastcnn import (
     GlobalAvgPool2D,
     GlobalMaxPool2D,
     GroupNorm,
+    HardSigmoid,
+    HardSwish,
     HeNormal,
     Huber,
     Layer,
@@ -52,13 +55,17 @@ from fastcnn import (
     MaxPool2D,
     MeanAbsoluteError,
     MeanSquaredError,
+    Mish,
     Muon,
     OneCycle,
     Optimizer,
     Orthogonal,
+    Pad,
     PowerDecay,
+    PReLU,
     ReduceOnPlateau,
     ReLU,
+    ReLU6,
     Residual,
     RMSprop,
     Scale,
@@ -68,6 +75,7 @@ from fastcnn import (
     SiLU,
     Softmax,
     SoftmaxActivation,
+    Softplus,
     SpatialDropout2D,
     StepDecay,
     Tanh,
@@ -181,6 +189,14 @@ def groups() -> str:
     return train(layers, (5, 2, 8, 9), BinaryCrossEntropy(), Adam(0.01))
 
 
+def rectified() -> str:
+    """Train rectifiers of every form, slopes that are trained, and padding."""
+    layers = [Pad((1, 0, 2, 1), "reflect"), Conv2D(9, 3), PReLU(), CELU(1.5), Pad(1, value=-0.5), Conv2D(17, 3)]
+    layers += [PReLU(17), Pad(1, "edge"), Conv2D(6, 3, 2), Softplus(1.5), Mish(), Flatten(), Dense(21), HardSwish()]
+    layers += [Dense(9), ReLU6(), Dense(8), HardSigmoid(), Dense(5)]
+    return train(layers, (7, 3, 7, 6), CrossEntropy(), SGD(0.02, 0.9))
+
+
 def recipe() -> str:
     """Train what records on small images are made of: whitening, frozen filters, groups of parameters, slow weights."""
     x = np.random.RandomState(3).random_sample((24, 3, 9, 9)).astype(np.float32)
@@ -275,6 +291,7 @@ TRAININGS: dict[str, Callable[[], str]] = {
     "odd widths": odd_widths,
     "image to image": image_to_image,
     "groups": groups,
+    "rectified": rectified,
     "recipe": recipe,
     "augmented": augmented,
     "mixed": mixed,

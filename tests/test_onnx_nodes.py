@@ -17,9 +17,10 @@ import onnx  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 
 OPERATORS = {
-    "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "Dropout", "Elu", "Flatten", "Gelu", "Gemm",
-    "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LayerNormalization",
-    "LeakyRelu", "MatMul", "MaxPool", "PRelu", "Relu", "Resize", "Sigmoid", "Softmax", "Swish", "Tanh",
+    "AveragePool", "BatchNormalization", "Celu", "Conv", "ConvTranspose", "Dropout", "Elu", "Flatten", "Gelu", "Gemm",
+    "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "HardSigmoid", "HardSwish", "InstanceNormalization",
+    "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool", "Mish", "PRelu", "Relu", "Resize", "Sigmoid", "Softmax",
+    "Softplus", "Swish", "Tanh",
 }  # fmt: skip
 
 
@@ -68,7 +69,7 @@ OUT = (
     ("the batch is mixed", r"flatten_.*axis.*|gemm_transposeA|gemm_all_attributes|gemm_default_matrix_bias",
      r"axis: expected 1|x not transposed|the same for each sample"),
     ("axes of a sample, not all of it", r"layer_normalization_.*", r"all numbers of a sample"),
-    ("a slope for each channel", r"prelu_.*", r"slope: expected one"),
+    ("a slope for each pixel", r"prelu_.*", r"slope: expected one"),
     ("images between pixels", r"resize_.*", r"'nearest'|a block of whole pixels|height and width"),
 )  # fmt: skip
 PASSING = 87  # of onnx 1.23; a newer one may have more

@@ -189,7 +189,7 @@ ACTIVATIONS = {
     "Softplus-2.5": (lambda: reference.Softplus(2.5, 1.5), lambda x: F.softplus(x, 2.5, 1.5)),
     "Mish": (reference.Mish, F.mish),
     "ReLU6": (reference.ReLU6, F.relu6),
-    "HardSigmoid": (reference.HardSigmoid, lambda x: F.relu6(x + 3) / 6)  # hardsigmoid has 1/6 in float32,
+    "HardSigmoid": (reference.HardSigmoid, lambda x: F.relu6(x + 3) / 6),  # hardsigmoid has 1/6 in float32
     "HardSwish": (reference.HardSwish, F.hardswish),
     "GELU": (reference.GELU, F.gelu),
     "GELU-tanh": (lambda: reference.GELU("tanh"), lambda x: F.gelu(x, approximate="tanh")),

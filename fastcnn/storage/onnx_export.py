@@ -11,15 +11,19 @@ import numpy as np
 from ..layers.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, SoftmaxActivation, Tanh
 from ..layers.base import Layer
 from ..layers.branches import Concat, Residual
+from ..layers.clipped import HardSigmoid, HardSwish, ReLU6
 from ..layers.container import row_shapes
 from ..layers.conv import Conv2D
 from ..layers.dense import Dense, Softmax
 from ..layers.depthwise import DepthwiseConv2D, SeparableConv2D
 from ..layers.dropout import Dropout, SpatialDropout2D
 from ..layers.norm import BatchNorm, GroupNorm, LayerNorm
+from ..layers.pad import Pad
 from ..layers.pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2, MaxPool2D, Pooling, UpSample2D
+from ..layers.prelu import PReLU
 from ..layers.scale import Scale
 from ..layers.shape import Flatten
+from ..layers.smooth import CELU, Mish, Softplus
 from ..layers.transpose import Conv2DTranspose
 from ..model import Sequential
 from ..ops.branches import strides_between
@@ -197,6 +201,13 @@ def _upsample(writer: GraphWriter, layer: UpSample2D, x: str, shape: Shape, pref
     )
 
 
+def _pad(writer: GraphWriter, layer: Pad, x: str, shape: Shape, prefix: str) -> str:
+    top, bottom, left, right = layer.padding
+    pads = writer.constant(f"{prefix}pads", [0, 0, top, left, 0, 0, bottom, right], np.int64)
+    value = writer.constant(f"{prefix}value", layer.value, np.float32)
+    return writer.node("Pad", [x, pads, value], mode=layer.mode)
+
+
 # Dense layers and shapes.
 
 
@@ -292,6 +303,40 @@ def _gelu(writer: GraphWriter, layer: GELU, x: str, shape: Shape, prefix: str) -
     return writer.node("Mul", [half, writer.node("Add", [inside, number("one", 1)])])
 
 
+def _mish(writer: GraphWriter, layer: Mish, x: str, shape: Shape, prefix: str) -> str:
+    """Write the formula: the operator Mish came with opset 18."""
+    return writer.node("Mul", [x, writer.node("Tanh", [writer.node("Softplus", [x])])])
+
+
+def _softplus(writer: GraphWriter, layer: Softplus, x: str, shape: Shape, prefix: str) -> str:
+    """Write ONNX's Softplus, which has neither beta nor threshold; from 20 on a threshold makes no difference."""
+    z, usual = x, layer.beta == 1
+    if not usual:
+        z = writer.node("Mul", [x, writer.constant(f"{prefix}beta", layer.beta, np.float32)])
+    y = writer.node("Softplus", [z])
+    if not usual:
+        y = writer.node("Mul", [y, writer.constant(f"{prefix}width", 1 / layer.beta, np.float32)])
+    if layer.threshold >= 20:
+        return y
+    far = writer.node("Greater", [z, writer.constant(f"{prefix}threshold", layer.threshold, np.float32)])
+    return writer.node("Where", [far, x, y])
+
+
+def _relu6(writer: GraphWriter, layer: ReLU6, x: str, shape: Shape, prefix: str) -> str:
+    return writer.node(
+        "Clip", [x, *(writer.constant(prefix + name, n, np.float32) for name, n in (("low", 0), ("high", 6)))]
+    )
+
+
+def _hard_sigmoid(writer: GraphWriter, layer: HardSigmoid, x: str, shape: Shape, prefix: str) -> str:
+    return writer.node("HardSigmoid", [x], alpha=1 / 6, beta=0.5)
+
+
+def _prelu(writer: GraphWriter, layer: PReLU, x: str, shape: Shape, prefix: str) -> str:
+    slopes = as_float(layer.negative_slope).reshape(-1, *[1] * (len(shape) - 1))
+    return writer.node("PRelu", [x, writer.constant(f"{prefix}negative_slope", slopes)])
+
+
 def _softmax(writer: GraphWriter, layer: Layer, x: str, shape: Shape, prefix: str) -> str:
     return writer.node("Softmax", [x], axis=1)
 
@@ -340,6 +385,8 @@ def _sequential(writer: GraphWriter, layer: Sequential, x: str, shape: Shape, pr
 
 
 WRITERS: dict[type, Write] = {
+    CELU: _plain("Celu", alpha="alpha"), HardSigmoid: _hard_sigmoid, HardSwish: _plain("HardSwish"), Mish: _mish,
+    PReLU: _prelu, Pad: _pad, ReLU6: _relu6, Softplus: _softplus,
     AvgPool2D: _average_pool, BatchNorm: _batch_norm, Concat: _concat, Conv2D: _convolution,
     Conv2DTranspose: _transposed, Dense: _dense, DepthwiseConv2D: _depthwise, Dropout: _dropout,
     ELU: _plain("Elu", alpha="alpha"), Flatten: _flatten, GELU: _gelu, GlobalAvgPool2D: _global("GlobalAveragePool"),

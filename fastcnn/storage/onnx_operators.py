@@ -10,12 +10,17 @@ import numpy as np
 
 from ..layers.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, SoftmaxActivation, Tanh
 from ..layers.base import Layer
+from ..layers.clipped import HardSigmoid, HardSwish, ReLU6
 from ..layers.conv import Conv2D
 from ..layers.dense import Dense
 from ..layers.depthwise import DepthwiseConv2D
 from ..layers.dropout import Dropout
 from ..layers.norm import BatchNorm, GroupNorm, LayerNorm
+from ..layers.pad import Pad
 from ..layers.pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D, UpSample2D
+from ..layers.prelu import PReLU
+from ..layers.scale import Scale
+from ..layers.smooth import CELU, Mish, Softplus
 from ..layers.transpose import Conv2DTranspose
 from ..typing import Array
 from .onnx_nodes import Node, flat, layer_padding, resolve_pads
@@ -344,17 +349,33 @@ def _activation(kind: type, function: Any = None, **attributes: tuple[str, Any])
 def _clip(node: Node) -> Value:
     low = node.get("min", node.number(1, "min", -math.inf))
     high = node.get("max", node.number(2, "max", math.inf))
+    if low == 0 and high == 6:
+        return _activation(ReLU6, lambda x: np.clip(x, 0, 6))(node)
     if low != 0 or high < np.finfo(np.float32).max:
-        node.refuse(f"expected numbers from 0 on, a ReLU; got from {low} to {high}")
+        node.refuse(f"expected numbers from 0 on, a ReLU, or from 0 to 6, a ReLU6; got from {low} to {high}")
     return _activation(ReLU)(node)
 
 
-def _prelu(node: Node) -> Value:
-    slopes = np.asarray(node.constant(1, "slope"))
-    if not slopes.size or (slopes != slopes.ravel()[0]).any():
-        node.refuse("slope: expected one for all channels, a LeakyReLU")
+def _hard_sigmoid(node: Node) -> Value:
+    """Read max(0, min(1, alpha · x + beta)): a scale, where it is not the usual one, before our hard sigmoid."""
+    alpha, beta = float(node.get("alpha", 0.2)), float(node.get("beta", 0.5))
     value = node.value()
-    return Value(node.behind(value.place, LeakyReLU(float(slopes.ravel()[0]))), value.index)
+    place, factor, shift = value.place, 6 * alpha, 6 * (beta - 0.5)
+    if not np.allclose([factor, shift], [1, 0], rtol=0, atol=1e-6):
+        place = node.behind(place, Scale(factor, shift), lambda x: factor * x + shift)
+    return Value(node.behind(place, HardSigmoid(), lambda x: np.clip(x + 3, 0, 6) / 6), value.index)
+
+
+def _prelu(node: Node) -> Value:
+    value, slopes = node.value(), np.asarray(node.constant(1, "slope"))
+    try:
+        by_channel = value.spread(slopes).reshape(value.place.shape[0], -1)
+    except ValueError:
+        node.refuse(f"slope: expected one for samples of shape {value.index.shape}; got shape {slopes.shape}")
+    if (by_channel != by_channel[:, :1]).any():
+        node.refuse("slope: expected one for all channels, or one for each; got others for pixels of a channel")
+    slopes = slopes.ravel() if slopes.size == 1 else by_channel[:, 0]
+    return Value(node.behind(value.place, PReLU(slopes.size), negative_slope=slopes), value.index)
 
 
 def _softmax(node: Node) -> Value:
@@ -404,8 +425,17 @@ def _erf(x: Array) -> Array:
 
 
 GRID = np.linspace(-4, 4, 33)
+
+
+def _softplus(x: Array) -> Array:
+    values = [math.log1p(math.exp(-abs(value))) + max(value, 0.0) for value in np.ravel(x).tolist()]
+    return np.array(values).reshape(np.shape(x))
+
+
 KNOWN: tuple[tuple[Callable[[], Layer], Array], ...] = (
     (SiLU, GRID / (1 + np.array([math.exp(-x) for x in GRID.tolist()]))),
+    (Mish, GRID * np.array([math.tanh(value) for value in _softplus(GRID).tolist()])),
+    (HardSwish, GRID * np.clip(GRID + 3, 0, 6) / 6),
     (GELU, GRID * (1 + _erf(GRID * math.sqrt(0.5))) / 2),
     (
         lambda: GELU("tanh"),
@@ -468,8 +498,8 @@ def _sum_of_values(node: Node, left: Value, right: Value) -> Value:
 
 
 def _difference(node: Node) -> Value:
-    if not isinstance(node.inputs[0], Value):
-        node.refuse("expected a value of the network less a constant")
+    if not isinstance(node.inputs[0], Value):  # a constant less a value
+        return _affine(node, node.value(1), 1, scale=-1.0, shift=node.constant(0, "what is subtracted from"))
     return _affine(node, node.value(), 0, shift=-np.asarray(node.constant(1, "what is subtracted")))
 
 
@@ -491,7 +521,7 @@ def _quotient(node: Node) -> Value:
 
 
 def _affine(node: Node, value: Value, place: int, scale: Any = 1.0, shift: Any = 0.0) -> Value:
-    """Return what stands behind a scale and a shift: a part of the layer before, or a batch normalisation."""
+    """Return what stands behind a scale and a shift: a part of the layer before, or a layer of constants."""
     scale, shift = np.asarray(scale, float), np.asarray(shift, float)
     try:
         scales, shifts = value.spread(scale), value.spread(shift)
@@ -509,12 +539,16 @@ def _affine(node: Node, value: Value, place: int, scale: Any = 1.0, shift: Any =
     columns = scales.reshape(len(scales), -1), shifts.reshape(len(shifts), -1)
     if any((column != column[:, :1]).any() for column in columns):
         node.refuse("expected the same constant for all pixels of a channel")
-    weights = {
-        "gamma": columns[0][:, 0], "beta": columns[1][:, 0], "running_mean": np.zeros(len(scales)),
-        "running_var": np.ones(len(scales)),
-    }  # fmt: skip
-    behind = node.behind(before, BatchNorm(epsilon=0.0), function, **weights)
+    behind = node.behind(before, _scale(columns[0][:, 0], columns[1][:, 0]), function)
     return Value(_recognised(node, behind) if function else behind, value.index)
+
+
+def _scale(factors: Array, shifts: Array) -> Scale:
+    """Return a layer of constants, one for all channels where they are the same."""
+    factor, shift = (
+        float(each[0]) if (each == each[0]).all() else tuple(map(float, each.tolist())) for each in (factors, shifts)
+    )
+    return Scale(factor, shift)
 
 
 def _absorb(place: Place, scales: Array, shifts: Array) -> bool:
@@ -530,6 +564,10 @@ def _absorb(place: Place, scales: Array, shifts: Array) -> bool:
     if isinstance(layer, BatchNorm | GroupNorm):
         weights["gamma"], weights["beta"] = weights["gamma"] * scale, weights["beta"] * scale + shift
         return True
+    if isinstance(layer, Scale):
+        place.layer = _scale(np.multiply(layer.factor, scale), np.multiply(layer.shift, scale) + shift)
+        place.function = _behind(place.function, scale, shift)
+        return True
     if isinstance(layer, Conv2D | DepthwiseConv2D):
         weights["filters"] = weights["filters"] * scale[:, None, None, None]
     elif isinstance(layer, Dense):
@@ -542,6 +580,13 @@ def _absorb(place: Place, scales: Array, shifts: Array) -> bool:
         weights["biases"] = weights.get("biases", 0.0) * scale + shift
         place.layer = type(layer)(**{**layer._arguments(), "bias": True})
     return True
+
+
+def _behind(function: Callable[..., Array] | None, scale: Array, shift: Array) -> Callable[..., Array] | None:
+    """Return a function times a number, plus a number; None where these differ by channel."""
+    if function is None or (scale != scale[0]).any() or (shift != shift[0]).any():
+        return None
+    return lambda x: function(x) * scale[0] + shift[0]
 
 
 # Branches.
@@ -644,14 +689,20 @@ def _pad(node: Node) -> Value:
             full[axis], full[4 + axis] = pads[k], pads[len(axes) + k]
         pads = full
     value = node.get("value", 0.0) if node.opset < 11 else node.number(2, "value", 0.0)
-    if node.get("mode", "constant") != "constant" or value != 0 or min(pads) < 0 or len(pads) != 8:
-        node.refuse(f"expected zeros around images, or behind their channels; got {pads}")
+    mode = node.get("mode", "constant")
+    if min(pads) < 0 or len(pads) != 8:
+        node.refuse(f"pads: expected at least 0 on both sides of four axes; got {pads}")
     (_, front, top, left), (_, behind, bottom, right) = pads[:4], pads[4:]
     channels, height, width = place.shape
     if not any(pads):
         return node.value()
     if pads[0] or pads[4] or front or (behind and (top or left or bottom or right)):
         node.refuse(f"pads: expected zeros around images, or behind their channels; got {pads}")
+    if mode != "constant" or value:
+        if behind:
+            node.refuse(f"mode, value: expected zeros behind channels; got {mode!r}, {value}")
+        constant = value if mode == "constant" else 0.0
+        return Value.at(node.behind(place, node.make(Pad, (top, bottom, left, right), mode, constant)))
     if behind:
         shape = (channels + behind, height, width)
         return Value.at(Place("channels", [place], shape, str(node), amount=(behind,)))
@@ -689,6 +740,8 @@ def _tanh(x: Array) -> Array:
 
 
 OPERATORS: dict[str, Read] = {
+    "Celu": _activation(CELU, alpha=("alpha", 1.0)), "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _activation(HardSwish), "Mish": _activation(Mish), "Softplus": _activation(Softplus, _softplus),
     "Add": _sum, "AveragePool": _pool(AvgPool2D), "BatchNormalization": _batch_norm, "Cast": _cast, "Clip": _clip,
     "Concat": _concat, "Conv": _convolution, "ConvTranspose": _transposed, "Div": _quotient, "Dropout": _dropout,
     "Elu": _activation(ELU, alpha=("alpha", 1.0)), "Erf": _formula(_erf), "Flatten": _flatten,

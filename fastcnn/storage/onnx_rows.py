@@ -16,6 +16,7 @@ import numpy as np
 
 from ..layers.base import Layer
 from ..layers.branches import Concat, Residual
+from ..layers.pad import Pad
 from ..ops.branches import strides_between
 from ..typing import Array, IntArray, Shape
 from .errors import StorageError
@@ -117,6 +118,9 @@ def row_between(first: Place, last: Place) -> list[Any]:
             row.append(_residual(last))
         elif last.kind == "concat":
             row.append(Concat([_plain(row_between(last.dominator, each), last) for each in last.inputs]))
+        elif last.kind == "padded":  # and no convolution follows, which would have taken it
+            top, left, bottom, right = last.amount
+            row.append(Pad((top, bottom, left, right)))
         elif last.kind in ("subsample", "channels"):
             row.append(_Marker(last))
         else:
