@@ -8,7 +8,8 @@ from typing import Literal, final
 
 import numpy as np
 
-from reference.base import Array, Layer, Shape, integer, real
+from reference.base import Array, Layer, Shape, real
+from reference.windows import Margins, Padding, as_padding
 
 
 @final
@@ -35,7 +36,7 @@ class Pad(Layer):
 
     Parameters
     ----------
-    padding : int, (rows, columns) or (top, bottom, left, right)
+    padding : int, pair of int or ((top, bottom), (left, right))
     mode : {"constant", "reflect", "edge"}
     value : float
         With ``mode="constant"``.
@@ -45,22 +46,20 @@ class Pad(Layer):
 
     def __init__(
         self,
-        padding: int | tuple[int, ...],
+        padding: Padding,
         mode: Literal["constant", "reflect", "edge"] = "constant",
         value: float = 0.0,
     ) -> None:
         super().__init__()
-        given = tuple(padding) if isinstance(padding, tuple | list) else (padding, padding)
-        sides = (given[0], given[0], given[1], given[1]) if len(given) == 2 else given
-        if len(sides) != 4:
-            raise ValueError(f"{self.name}: padding: expected an integer, two or four of them, got {padding!r}")
-        self.padding = tuple(integer(self.name, "padding", side, at_least=0) for side in sides)
+        if isinstance(padding, str):
+            raise TypeError(f"{self.name}: padding: expected an integer or pairs of them, got {padding!r}")
+        self.padding = as_padding(self.name, padding)
         if mode not in ("constant", "reflect", "edge"):
             raise ValueError(f"{self.name}: mode: expected 'constant', 'reflect' or 'edge', got {mode!r}")
         self.mode, self.value = mode, real(self.name, "value", value)
 
     def _output_shape(self, input_shape: Shape) -> Shape:
-        top, bottom, left, right = self.padding
+        (top, bottom), (left, right) = self._margins()
         channels, height, width = input_shape
         if self.mode == "reflect" and not (max(top, bottom) < height and max(left, right) < width):
             raise ValueError(
@@ -68,6 +67,12 @@ class Pad(Layer):
                 f"got {height} x {width}"
             )
         return channels, top + height + bottom, left + width + right
+
+    def _margins(self) -> Margins:
+        """Return (top, bottom), (left, right)."""
+        assert not isinstance(self.padding, str)
+        rows, columns = ((sides, sides) if isinstance(sides, int) else sides for sides in self.padding)
+        return rows, columns
 
     def _source(self, place: int, size: int) -> int | None:
         """Which of ``size`` rows or columns the one at ``place``, counted from the image's first, repeats."""
@@ -81,7 +86,7 @@ class Pad(Layer):
 
     def _pixels(self, input: Array) -> Iterator[tuple[int, int, int, int]]:
         """All pixels (i, j) of the output that repeat a pixel (h, w) of the input."""
-        top, _, left, _ = self.padding
+        (top, _), (left, _) = self._margins()
         _, height, width = self._output_shape(input.shape[1:])
         for i in range(height):
             for j in range(width):

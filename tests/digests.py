@@ -191,7 +191,7 @@ def groups() -> str:
 
 def rectified() -> str:
     """Train rectifiers of every form, slopes that are trained, and padding."""
-    layers = [Pad((1, 0, 2, 1), "reflect"), Conv2D(9, 3), PReLU(), CELU(1.5), Pad(1, value=-0.5), Conv2D(17, 3)]
+    layers = [Pad(((1, 0), (2, 1)), "reflect"), Conv2D(9, 3), PReLU(), CELU(1.5), Pad(1, value=-0.5), Conv2D(17, 3)]
     layers += [PReLU(17), Pad(1, "edge"), Conv2D(6, 3, 2), Softplus(1.5), Mish(), Flatten(), Dense(21), HardSwish()]
     layers += [Dense(9), ReLU6(), Dense(8), HardSigmoid(), Dense(5)]
     return train(layers, (7, 3, 7, 6), CrossEntropy(), SGD(0.02, 0.9))

@@ -271,7 +271,7 @@ class Draw:
 
     def _pad(self, shape: Shape, n: int, depth: int) -> Spec:
         mode = self.pick("constant", "reflect", "edge")
-        padding = self.pick(1, (2, 0), tuple(int(side) for side in self.rng.randint(3, size=4)))
+        padding = self.pick(1, (2, 0), ((1, 0), (0, 2)), ((0, 2), (1, 2)))
         return "Pad", {"padding": padding, "mode": mode, "value": self.pick(0.0, -0.5) if mode == "constant" else 0.0}
 
     def _dense(self, shape: Shape, n: int, depth: int) -> Spec:

@@ -30,6 +30,7 @@ import torch
 
 import fastcnn
 import reference
+from fastcnn.ops.window import as_margins
 from tests.network_draws import DROPOUTS, Case, draw_case
 from tests.random_networks import Expected, Results, batches, build, compare, expectations, last, norms
 from tests.rounding import walk
@@ -109,7 +110,7 @@ def constants(value: Any, x: Tensor) -> Tensor:
 
 def pad(layer: Any, x: Tensor, of: Parameters) -> Tensor:
     """Return the output of Pad: PyTorch names the last axis first."""
-    top, bottom, left, right = layer.padding
+    (top, bottom), (left, right) = as_margins(layer.padding)
     mode = {"edge": "replicate"}.get(layer.mode, layer.mode)
     constant = {"value": layer.value} if mode == "constant" else {}
     return F.pad(x, (left, right, top, bottom), mode, **constant)

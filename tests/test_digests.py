@@ -27,6 +27,7 @@ PINNED = {
     "odd widths": "4d638d6fea312bc7",
     "image to image": "6a0b7ac9bf5b9ec7",
     "groups": "b7123d2b8fae9d13",
+    "rectified": "32e70692cc226816",
     "recipe": "94fa14866a88d296",
     "augmented": "eb12d3d0c44e3a82",
     "mixed": "d44019afd0c252f9",

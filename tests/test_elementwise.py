@@ -19,7 +19,7 @@ from fastcnn.codegen import vector_math
 from fastcnn.codegen.blocking import SOFTMAX
 from fastcnn.codegen.vector import lanes, load, store, store_or_stream
 from fastcnn.jit.target import COMMON, vector_set
-from fastcnn.kernels import activation
+from fastcnn.kernels import activation, clipped, smooth
 from fastcnn.kernels.maps import Maps
 from tests.arrays import both_dtypes, normal
 from tests.bounds import gamma
@@ -333,7 +333,14 @@ KERNELS = {
     "silu": (),
     "sigmoid": (),
     "hyperbolic_tangent": (),
+    "celu": (0.7, 1 / 0.7),
+    "softplus": (2.0, 0.5, 3.0),
+    "mish": (),
+    "clip": (0.0, 0.5),
+    "hard_sigmoid": (),
+    "hard_swish": (),
 }
+FAMILY = {name: family for family in (activation, smooth, clipped) for name in KERNELS if name in dir(family)}
 
 
 @both_dtypes
@@ -349,8 +356,8 @@ def test_past_the_caches_the_same_is_written_and_no_more(name, dtype):
         x, y, dy, dx = arrays
         x[...], dy[...], y[...], dx[...] = normal(x.size), normal(x.size, seed=1), 7, 7
         maps = [Maps(array, row) for array in arrays]
-        getattr(activation, name)(maps[0], maps[1], rows, length, *constants, stream)
-        getattr(activation, name + "_backward")(maps[0], maps[2], maps[3], rows, length, *constants, stream)
+        getattr(FAMILY[name], name)(maps[0], maps[1], rows, length, *constants, stream)
+        getattr(FAMILY[name], name + "_backward")(maps[0], maps[2], maps[3], rows, length, *constants, stream)
         for array in (y, dx):
             gap = array.reshape(rows, 3 * width)[:, length:]
             np.testing.assert_array_equal(gap, 7)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..layers.pad import sources_along
 from ..ops.window import Window, resolve_window
 from ..ops.window_tables import interpolations
 from ..typing import Array, Shape
@@ -209,13 +208,9 @@ class Enlarged(Loop):
 class Framed(Loop):
     """Padding: each pixel repeats one of the input, or is a constant."""
 
-    def _sources(self) -> tuple[list[int | None], list[int | None]]:
-        (top, bottom, left, right), (_, height, width), mode = self.layer.padding, self.input_shape, self.layer.mode
-        return sources_along(height, top, bottom, mode), sources_along(width, left, right, mode)
-
     def _pixels(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield all pixels (i, j) of the output that repeat a pixel (h, w) of the input."""
-        rows, columns = self._sources()
+        rows, columns = self.layer._sources(self.input_shape[1:])
         for i, h in enumerate(rows):
             for j, w in enumerate(columns):
                 if h is not None and w is not None:
@@ -234,7 +229,7 @@ class Framed(Loop):
         return dL_dx
 
     def explain(self, at: Position) -> Step:
-        rows, columns = self._sources()
+        rows, columns = self.layer._sources(self.input_shape[1:])
         h, w = rows[at[1]], columns[at[2]]
         if h is None or w is None:
             return self._step("copy", at, f"y = {self.layer.value:g}, around the image")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from .. import checks
 from ..engine.ir import Graph
-from ..ops.pad import PadOp
+from ..ops.pad import PadOp, Sources
+from ..ops.window import Margins, Pair, as_margins, as_padding
 from ..typing import Shape
 from .base import Layer
 
 Mode = Literal["constant", "reflect", "edge"]
 MODES = ("constant", "reflect", "edge")
-Sides = tuple[int, int, int, int]
 
 
 class Pad(Layer):
@@ -26,10 +24,9 @@ class Pad(Layer):
 
     Parameters
     ----------
-    padding : int, (rows, columns) or (top, bottom, left, right)
-        At least 0. An int counts for all sides. The order is that of the axes, in each first before, then behind, as
-        in NumPy and Keras, whose pair of pairs, ((top, bottom), (left, right)), is taken as well; PyTorch's functions
-        begin with the last axis, (left, right, top, bottom).
+    padding : int, pair of int or ((top, bottom), (left, right))
+        At least 0: for all sides, for (vertical, horizontal), or for each side, in the order of NumPy and Keras;
+        PyTorch's functions begin with the last axis, (left, right, top, bottom).
     mode : {"constant", "reflect", "edge"}
         What stands there, as in `numpy.pad`: `value`; the image mirrored at the border's pixels, which are not
         repeated; the border's pixels. (PyTorch says "replicate" for "edge".)
@@ -52,7 +49,7 @@ class Pad(Layer):
     --------
     >>> import numpy as np
     >>> from fastcnn import Pad
-    >>> Pad((1, 0, 2, 1), mode="reflect").forward(np.arange(6.0).reshape(1, 1, 2, 3))[0, 0]
+    >>> Pad(((1, 0), (2, 1)), mode="reflect").forward(np.arange(6.0).reshape(1, 1, 2, 3))[0, 0]
     array([[5., 4., 3., 4., 5., 4.],
            [2., 1., 0., 1., 2., 1.],
            [5., 4., 3., 4., 5., 4.]])
@@ -60,14 +57,16 @@ class Pad(Layer):
 
     def __init__(
         self,
-        padding: int | tuple[int, int] | Sides | tuple[tuple[int, int], tuple[int, int]],
+        padding: int | Pair | Margins,
         mode: Mode = "constant",
         value: float = 0.0,
         *,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
-        self.padding = _as_sides(padding, self.name)
+        if isinstance(padding, str):
+            raise TypeError(f"{self.name}: padding: expected an int or pairs of ints; got {padding!r}")
+        self.padding = as_padding(padding, self.name)
         if mode not in MODES:
             raise ValueError(f"{self.name}: mode: expected 'constant', 'reflect' or 'edge'; got {mode!r}")
         self.mode, self.value = mode, checks.as_number(value, self.name, "value")
@@ -77,7 +76,7 @@ class Pad(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (C, top + H + bottom, left + W + right)."""
         checks.check_maps(input_shape, self.name)
-        top, bottom, left, right = self.padding
+        (top, bottom), (left, right) = self._margins()
         channels, height, width = input_shape
         if self.mode == "reflect" and not (max(top, bottom) < height and max(left, right) < width):
             raise ValueError(
@@ -88,12 +87,20 @@ class Pad(Layer):
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         _, height, width = graph.shapes[x]
-        top, bottom, left, right = self.padding
-        sources = sources_along(height, top, bottom, self.mode), sources_along(width, left, right, self.mode)
+        sources = self._sources((height, width))
         return graph.add(PadOp(self, x, graph.value(self.output_shape(graph.shapes[x])), sources, self.value))
 
+    def _margins(self) -> Margins:
+        assert not isinstance(self.padding, str)
+        return as_margins(self.padding)
 
-def sources_along(size: int, before: int, after: int, mode: str) -> list[int | None]:
+    def _sources(self, size: Pair) -> tuple[Sources, Sources]:
+        """Return which rows and columns of images of this size those of the output repeat."""
+        rows, columns = (_sources(n, *sides, self.mode) for n, sides in zip(size, self._margins(), strict=True))
+        return rows, columns
+
+
+def _sources(size: int, before: int, after: int, mode: str) -> Sources:
     """Return for each row or column of the output which one of the input it repeats; None for a constant."""
     places = range(-before, size + after)
     if mode == "constant":
@@ -101,20 +108,3 @@ def sources_along(size: int, before: int, after: int, mode: str) -> list[int | N
     if mode == "edge":
         return [min(max(place, 0), size - 1) for place in places]
     return [size - 1 - abs(size - 1 - abs(place)) for place in places]
-
-
-def _as_sides(value: Any, owner: str) -> Sides:
-    """Return (top, bottom, left, right)."""
-    given = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
-    if len(given) == 2 and all(isinstance(pair, Sequence) and not isinstance(pair, str) for pair in given):
-        sides = tuple(side for pair in given for side in pair) if all(len(pair) == 2 for pair in given) else ()
-    else:
-        sides = (given[0], given[0], given[1], given[1]) if len(given) == 2 else given
-    if len(sides) != 4 or not all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in sides):
-        raise TypeError(
-            f"{owner}: padding: expected an int, (rows, columns) or (top, bottom, left, right); got {value!r}"
-        )
-    if min(sides) < 0:
-        raise ValueError(f"{owner}: padding: expected at least 0; got {value!r}")
-    top, bottom, left, right = (int(side) for side in sides)
-    return top, bottom, left, right

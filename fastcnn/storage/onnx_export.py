@@ -202,7 +202,7 @@ def _upsample(writer: GraphWriter, layer: UpSample2D, x: str, shape: Shape, pref
 
 
 def _pad(writer: GraphWriter, layer: Pad, x: str, shape: Shape, prefix: str) -> str:
-    top, bottom, left, right = layer.padding
+    (top, bottom), (left, right) = layer._margins()
     pads = writer.constant(f"{prefix}pads", [0, 0, top, left, 0, 0, bottom, right], np.int64)
     value = writer.constant(f"{prefix}value", layer.value, np.float32)
     return writer.node("Pad", [x, pads, value], mode=layer.mode)

@@ -702,7 +702,7 @@ def _pad(node: Node) -> Value:
         if behind:
             node.refuse(f"mode, value: expected zeros behind channels; got {mode!r}, {value}")
         constant = value if mode == "constant" else 0.0
-        return Value.at(node.behind(place, node.make(Pad, (top, bottom, left, right), mode, constant)))
+        return Value.at(node.behind(place, node.make(Pad, ((top, bottom), (left, right)), mode, constant)))
     if behind:
         shape = (channels + behind, height, width)
         return Value.at(Place("channels", [place], shape, str(node), amount=(behind,)))

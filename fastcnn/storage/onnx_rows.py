@@ -120,7 +120,7 @@ def row_between(first: Place, last: Place) -> list[Any]:
             row.append(Concat([_plain(row_between(last.dominator, each), last) for each in last.inputs]))
         elif last.kind == "padded":  # and no convolution follows, which would have taken it
             top, left, bottom, right = last.amount
-            row.append(Pad((top, bottom, left, right)))
+            row.append(Pad(((top, bottom), (left, right))))
         elif last.kind in ("subsample", "channels"):
             row.append(_Marker(last))
         else:
