@@ -241,7 +241,7 @@ class Draw:
         arguments = {
             "LeakyReLU": {"negative_slope": self.pick(0.01, 0.3, -0.5)},
             "ELU": {"alpha": self.pick(1.0, 1.5, -0.7)},
-            "CELU": {"alpha": self.pick(1.0, 0.6)},
+            "CELU": {"alpha": self.pick(1.0, 0.5)},
             "Softplus": {"beta": self.pick(1.0, 2.5), "threshold": self.pick(20.0, 1.5)},
             "PReLU": {"num_parameters": self.pick(1, shape[0]), "init": self.pick(0.25, -0.4)},
             "GELU": {"approximate": self.pick("none", "tanh")},
