@@ -94,6 +94,23 @@ def networks():
 
             return cat([branch(x) for branch in self.branches], 1)
 
+    class Joined(nn.Module):
+        """A dense block as torchvision writes it: each layer reads all that is before it, joined anew."""
+
+        def __init__(self, inputs, growth, count):
+            super().__init__()
+            sizes = [inputs + k * growth for k in range(count)]
+            rows = [(nn.BatchNorm2d(size), nn.ReLU(), nn.Conv2d(size, growth, 3, padding=1)) for size in sizes]
+            self.rows = nn.ModuleList(nn.Sequential(*row) for row in rows)
+
+        def forward(self, x):
+            from torch import cat
+
+            found = [x]
+            for row in self.rows:
+                found.append(row(cat(found, 1)))
+            return cat(found, 1)
+
     def separable(inputs, outputs, stride):
         return nn.Sequential(
             nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False), nn.BatchNorm2d(inputs), nn.ReLU(),
@@ -131,10 +148,21 @@ def networks():
             nn.Upsample(scale_factor=(1, 3), mode="bilinear"), Call(lambda x: x * sigmoid(x)),
             nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.BatchNorm1d(6), nn.Linear(6, 4, bias=False), nn.Sigmoid(),
         ),
+        "densenet": (
+            (3, 8, 8), nn.Conv2d(3, 4, 3, padding=1), Joined(4, 3, 3), nn.AvgPool2d(2), Joined(13, 2, 2),
+            nn.AdaptiveAvgPool2d(2), flat, nn.Linear(68, 3),
+        ),
+        "poolings": (
+            (3, 16, 16), nn.Conv2d(3, 4, 4, padding="same"), nn.MaxPool2d(3, 2, ceil_mode=True), nn.ReLU(),
+            nn.MaxPool2d(3, 1, 1, dilation=2), nn.AvgPool2d(3, 2, 1, ceil_mode=True), nn.ZeroPad2d((0, 1, 2, 0)),
+            nn.Conv2d(4, 5, 2, 2), nn.AvgPool2d(2, 1, ceil_mode=True, count_include_pad=False),
+            Call(lambda x: x.mean(3).mean(2)), nn.Linear(5, 3),
+        ),
+        "means": ((3, 6, 7), nn.Conv2d(3, 4, 2), Call(lambda x: x.flatten(2).mean(2)), nn.Linear(4, 3)),
     }  # fmt: skip
 
 
-NETWORKS = ("lenet", "vgg", "resnet", "option-a", "mobilenet", "many")
+NETWORKS = ("lenet", "vgg", "resnet", "option-a", "mobilenet", "many", "densenet", "poolings", "means")
 
 
 def of_torch(name):
@@ -255,6 +283,7 @@ def test_sizes_that_a_graph_leaves_open():
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
+        ([("LogSoftmax", ["x"], ["y"], {"axis": 1})], r"node 'the LogSoftmax' .* export the network without it"),
         ([("LRN", ["x"], ["y"], {"size": 3})], r"node 'the LRN' \(LRN\): no layer computes it"),
         ([("Relu", ["x"], ["a"]), ("Mul", ["x", "a"], ["y"])], r"node 'the Mul' \(Mul\): no layer computes it"),
         ([("Add", ["x", "x"], ["y"])], r"node 'the Add' \(Add\): a value and itself"),
@@ -272,6 +301,28 @@ def test_what_no_layer_computes(nodes, words):
     constants = {"w": random(2, 3, 9, 9), "s": np.array([4, -1])}
     with pytest.raises(StorageError, match=words):
         fastcnn.from_onnx(graph(nodes, constants, [2, 3, 8, 8]))
+
+
+def test_two_outputs_are_named():
+    made = graph([("Relu", ["x"], ["y"]), ("Tanh", ["x"], ["z"])], {}, [2, 3, 8, 8])
+    made.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    with pytest.raises(StorageError, match="one input and one output; got inputs x; outputs y, z"):
+        fastcnn.from_onnx(made)
+
+
+@pytest.mark.parametrize(("kind", "function"), [("ReduceMean", np.mean), ("ReduceMax", np.max)])
+@pytest.mark.parametrize("axes", [(1, 2), (1,), (2,), (-2,), (2, 1)], ids=str)
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_reductions_of_images_with_channels_last(kind, function, axes, keepdims):
+    x = random(2, 3, 4, 5)
+    reduced = function(x.transpose(0, 2, 3, 1), axis=axes).reshape(2, -1)
+    weights = random(reduced.shape[1], 3)
+    nodes = [
+        ("Transpose", ["x"], ["a"], {"perm": [0, 2, 3, 1]}), (kind, ["a"], ["b"], {"axes": axes, "keepdims": keepdims}),
+        ("Flatten", ["b"], ["c"]), ("MatMul", ["c", "weights"], ["y"]),
+    ]  # fmt: skip
+    made = graph(nodes, {"weights": weights}, [2, 3, 4, 5])
+    assert_close(fastcnn.from_onnx(made).predict(x), reduced @ weights)
 
 
 def test_branches_within_branches_are_found_at_once():

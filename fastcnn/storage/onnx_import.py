@@ -20,7 +20,7 @@ MOST = 1 << 24  # numbers of a constant that a small node may make
 FOLDED = {
     "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Floor", "Gather",
     "Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Reciprocal", "ReduceProd",
-    "Reshape", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "Pow", "Reshape", "Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 OLDEST, DEFAULT_DOMAINS = 7, ("", "ai.onnx")
 
@@ -119,6 +119,8 @@ def _read_node(onnx: Any, proto: Any, values: dict[str, Any], uses: Counter[str]
         values[proto.output[0]] = whole[attributes.get("start", 0) : attributes.get("end", len(whole))]
     elif not any(isinstance(each, Value) for each in inputs):
         values.update(zip(proto.output, _folded(onnx, proto, node), strict=False))
+    elif proto.op_type == "LogSoftmax":
+        node.refuse("no layer computes it: export the network without it, for the losses of fastcnn take logits")
     elif proto.op_type not in OPERATORS:
         node.refuse(f"no layer computes it; known operators: {', '.join(OPERATORS)}")
     elif any(each and uses[each] for each in proto.output[1:]):

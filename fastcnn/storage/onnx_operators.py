@@ -24,7 +24,7 @@ from ..layers.smooth import CELU, Mish, Softplus
 from ..layers.transpose import Conv2DTranspose
 from ..typing import Array
 from .onnx_nodes import Node, flat, layer_padding, resolve_pads
-from .onnx_rows import Place, Value
+from .onnx_rows import Place, Value, concatenated
 
 Read = Callable[[Node], Value]
 
@@ -157,33 +157,50 @@ def _global_pool(kind: type) -> Read:
     return read
 
 
-def _reduce(kind: type) -> Read:
-    """Return what reads a mean or maximum over both axes of images, wherever those stand."""
+def _reduce(whole: type, part: type) -> Read:
+    """Return what reads a mean or maximum over axes of images, wherever those stand: over both, or over one of them."""
 
     def read(node: Node) -> Value:
         value = node.value()
-        axes, order = node.axes(1, value.index.ndim + 1), value.axes
-        if axes is None or 0 in axes or order is None or {order[axis - 1] for axis in axes} != {1, 2}:
+        axes, rank = node.axes(1, value.index.ndim + 1), value.index.ndim + 1
+        if axes is None or 0 in axes or len(value.place.shape) != 3 or len(set(axes)) != len(axes):
             node.refuse(f"axes: expected height and width of images; got {axes} of shape {value.index.shape}")
-        place = node.behind(value.place, kind())
-        index = np.arange(place.shape[0])
-        if node.get("keepdims", 1):
-            index = index.reshape([1 if axis + 1 in axes else place.shape[0] for axis in range(3)])
-        return Value(place, index)
+        kept = [axis for axis in range(1, rank) if axis not in axes]
+        rows = np.sort(value.index.transpose([axis - 1 for axis in (*kept, *axes)]).reshape(-1, _size(value, axes)))
+        shape = [1 if axis in axes else value.index.shape[axis - 1] for axis in range(1, rank)]
+        if not node.get("keepdims", 1):
+            shape = [value.index.shape[axis - 1] for axis in kept]
+        _, height, width = value.place.shape
+        first, pixels = rows[:, 0], np.arange(height * width).reshape(height, width)
+        for taken, index, layer in (
+            (pixels.ravel(), first // pixels.size, whole()),
+            (pixels[0], first // width, part((1, width))),
+            (pixels[:, 0], first // pixels.size * width + first % width, part((height, 1))),
+        ):
+            if np.array_equal(rows, first[:, None] + taken):
+                return Value(node.behind(value.place, layer), index.reshape(shape))
+        node.refuse(f"axes: expected height and width of images; got {axes} of shape {value.index.shape}")
 
     return read
+
+
+def _size(value: Value, axes: list[int]) -> int:
+    return math.prod(value.index.shape[axis - 1] for axis in axes)
 
 
 def _resize(node: Node) -> Value:
     place = node.images()
     scales = node.constant(1 if node.operator == "Upsample" or node.opset < 11 else 2, "scales")
     sizes = node.constant(3, "sizes") if len(node.inputs) > 3 else None
-    if node.get("axes") not in (None, [2, 3]):
-        node.refuse(f"axes: expected height and width; got {node.get('axes')}")
+    axes = [int(axis) % 4 for axis in node.get("axes", [2, 3])]
+    if sorted(axes) != [2, 3]:
+        node.refuse(f"axes: expected height and width; got {axes}")
     if sizes is not None:
-        scales = np.asarray(sizes, float)[-2:] / np.array(place.shape[1:])
+        scales = np.asarray(sizes, float)[-2:] / np.array(place.shape)[[axis - 1 for axis in axes]]
     elif scales is None:
         scales = node.get("scales")
+    if scales is not None and axes == [3, 2]:
+        scales = np.ravel(scales)[::-1]
     modes: dict[str, Any] = {"nearest": "nearest", "linear": "bilinear"}
     mode = modes.get(node.get("mode", "nearest"))
     if scales is None or mode is None:
@@ -605,7 +622,7 @@ def _concat(node: Node) -> Value:
     if len({shape[1:] for shape in shapes}) > 1:
         node.refuse(f"expected images of one size; got {shapes}")
     shape = (sum(each[0] for each in shapes), *shapes[0][1:])
-    place = Place("concat", [value.place for value in values], shape, str(node))
+    place = concatenated([value.place for value in values], shape, str(node))
     if len(shape) == 3:
         return Value.at(place, order)
     starts = np.cumsum([0, *(value.index.size for value in values)])
@@ -750,8 +767,9 @@ OPERATORS: dict[str, Read] = {
     "GroupNormalization": _group_norm, "Identity": _same, "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm, "LeakyRelu": _activation(LeakyReLU, negative_slope=("alpha", 0.01)),
     "MatMul": _matmul, "MaxPool": _pool(MaxPool2D), "Mul": _product, "PRelu": _prelu, "Pad": _pad, "Pow": _power,
-    "ReduceMax": _reduce(GlobalMaxPool2D), "ReduceMean": _reduce(GlobalAvgPool2D), "Relu": _activation(ReLU),
-    "Reshape": _reshape, "Resize": _resize, "Sigmoid": _activation(Sigmoid, _sigmoid), "Slice": _slice,
-    "Softmax": _softmax, "Squeeze": _squeeze, "Sub": _difference, "Sum": _sum, "Swish": _activation(SiLU),
+    "ReduceMax": _reduce(GlobalMaxPool2D, MaxPool2D), "ReduceMean": _reduce(GlobalAvgPool2D, AvgPool2D),
+    "Relu": _activation(ReLU), "Reshape": _reshape, "Resize": _resize, "Sigmoid": _activation(Sigmoid, _sigmoid),
+    "Slice": _slice, "Softmax": _softmax, "Squeeze": _squeeze, "Sub": _difference, "Sum": _sum,
+    "Swish": _activation(SiLU),
     "Tanh": _activation(Tanh, _tanh), "Transpose": _transpose, "Unsqueeze": _unsqueeze, "Upsample": _resize,
 }  # fmt: skip

@@ -41,6 +41,8 @@ class Place:
         Of elementwise places: the numbers here by those of the inputs.
     dominator : Place
         The nearest place before this one that all ways to it pass.
+    joins : list of (list of Place, Place)
+        What has been concatenated with this one as the first, and the places behind.
     amount : tuple of int
         Of "subsample" the strides, of "channels" how many zeros come behind, of "padded" top, left, bottom, right.
     """
@@ -54,6 +56,7 @@ class Place:
     function: Callable[..., Array] | None = None
     amount: tuple[int, ...] = ()
     taken: bool = False
+    joins: list[tuple[list[Place], Place]] = field(default_factory=list, repr=False)
     number: int = field(default_factory=lambda: next(_numbers))
 
     def __post_init__(self) -> None:
@@ -66,6 +69,20 @@ def _common(a: Place, b: Place) -> Place:
             a, b = b, a
         a = a.dominator
     return a
+
+
+def concatenated(places: list[Place], shape: Shape, node: str) -> Place:
+    """Return the place behind the channels of several, side by side.
+
+    A network that joins all that it has computed so far, again and again, joins here what it has joined before.
+    """
+    joins = places[0].joins
+    known = [each for each in joins if len(each[0]) < len(places) and places[: len(each[0])] == each[0]]
+    longest = max(known, key=lambda each: len(each[0]), default=None)
+    inputs = [longest[1], *places[len(longest[0]) :]] if longest else places
+    place = Place("concat", inputs, shape, node)
+    joins.append((places, place))
+    return place
 
 
 @dataclass
