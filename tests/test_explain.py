@@ -188,6 +188,24 @@ def test_what_does_not_fit_is_an_error(given, words):
         explain(MODEL_CASES[0].build(), **arguments)
 
 
+@pytest.mark.parametrize("ignored", [255, None])
+def test_the_gradient_of_pixels_is_that_of_the_engine(ignored):
+    model = fastcnn.models.unet((1, 4, 4), 3, 2, 1, "bilinear").build((1, 4, 4), random_state=0, dtype=np.float64)
+    model.eval()
+    x, y = np.random.RandomState(0).standard_normal((1, 1, 4, 4)), np.arange(16).reshape(1, 4, 4) % 3
+    if ignored:
+        y[0, 1:3] = ignored
+    loss = fastcnn.CrossEntropy(0.1, [1, 2, 0.5], ignored)
+    model.backward(loss.gradient(model.forward(x), y))
+    for name, at in (("0.filters", (1, 0, 2, 0)), ("6.branches.1.1.filters", (3, 1, 0, 0))):
+        found = explain_gradient(model, x[0], y[0], name, at, loss)
+        assert found.value == pytest.approx(model.gradients[name][at], rel=1e-9, abs=1e-12)
+    with pytest.raises(ValueError, match="y: expected a class from 0 to 2; got 7"):
+        explain_gradient(model, x[0], np.full((4, 4), 7), "0.filters", (0, 0, 0, 0), loss)
+    with pytest.raises(ValueError, match=r"y: expected classes of shape \(4, 4\), or \(3, 4, 4\) prob.*got shape \(\)"):
+        explain_gradient(model, x[0], 1, "0.filters", (0, 0, 0, 0), loss)
+
+
 def test_what_does_not_fit_a_gradient_is_an_error():
     model, x = MODEL_CASES[0].build(), np.zeros((1, 8, 8))
     with pytest.raises(ValueError, match=r"parameter: expected one of 0.filters, 0.biases, 3.weights"):

@@ -2,8 +2,9 @@
 A class for each pixel
 ======================
 
-A U-Net makes an image small, to see the whole of a shape, and large again, with shortcuts that bring the details back. Here
-it tells discs, squares and background apart, after a look at 160 noisy images in which only half of the pixels are labelled.
+A U-Net makes an image small, to see the whole of a shape, and large again, with shortcuts that bring the details back.
+Here it tells discs, squares and background apart, after a look at 160 noisy images in which half of the pixels are
+labelled.
 """
 
 import matplotlib.pyplot as plt

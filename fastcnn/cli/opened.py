@@ -84,7 +84,8 @@ class Opened:
     def expect_classes(self) -> list[str]:
         """Return the classes; raise if it has none."""
         if self.classes is None:
-            raise CommandError(f"{self.path}: expected a model of classes; this one gives numbers", status=1)
+            given = "maps" if len(self.model.output_shape(self.shape)) > 1 else "numbers"
+            raise CommandError(f"{self.path}: expected a model of classes; this one gives {given}", status=1)
         return self.classes
 
     def outputs(self, X: Any, threads: int | None, views: str | None = None) -> Array:
