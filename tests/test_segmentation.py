@@ -19,6 +19,8 @@ from fastcnn import (
     Trainer,
     models,
 )
+from fastcnn.data.label_maps import moved
+from fastcnn.labels import checked_labels
 from fastcnn.training import checkpoint
 from tests.ranks import on_ranks
 
@@ -138,6 +140,27 @@ def test_uint8_images_and_every_kind_of_label():
     assert all(each == found[0] for each in found)
 
 
+class Meddler:
+    """An ignored label that overwrites the labels when it is compared with them."""
+
+    __array_ufunc__ = None
+    __hash__ = None
+
+    def __init__(self, y):
+        self.y = y
+
+    def __eq__(self, other):
+        self.y[...] = 7
+        return np.zeros(other.shape, bool)
+
+
+def test_labels_are_copied_before_anything_is_asked_of_them():
+    y = np.arange(6, dtype=np.int32).reshape(1, 2, 3) % KINDS
+    before = y.copy()
+    np.testing.assert_array_equal(checked_labels(y, KINDS, Meddler(y), "y"), before)
+    assert (y == 7).all()
+
+
 def test_labels_are_copied_before_they_are_checked():
     """Another thread may overwrite them: what is used was in range."""
     X, y = shapes(2)
@@ -245,10 +268,14 @@ def test_maps_as_targets_of_regression():
 
 
 @pytest.mark.parametrize(("call", "words"), [
-    (lambda X, y: trainer().fit(X, y, epochs=1, batch_size=2, augmentation=Augmentation(shift=1)),
-     r"fit: y: expected no maps with an augmentation that displaces pixels.*shape \(4, 24, 24\).*shift=1"),
-    (lambda X, y: trainer().fit([(X, y)], epochs=1, augmentation=Augmentation(horizontal_flip=True)),
+    (lambda X, y: trainer().fit(X, y, epochs=1, batch_size=2, augmentation=Augmentation(rotation=9)),
+     r"fit: y: expected no maps with an augmentation that displaces pixels.*shape \(4, 24, 24\).*rotation=9"),
+    (lambda X, y: trainer().fit([(X, y)], epochs=1, augmentation=Augmentation(scale=0.1)),
      "fit: X: batch 1: expected no maps with an augmentation"),
+    (lambda X, y: trainer(loss=MeanSquaredError()).fit(X, y[:, None] + np.zeros((1, KINDS, 1, 1)), epochs=1,
+     batch_size=2, augmentation=Augmentation(horizontal_flip=True)), "fit: y: expected no maps with .*float64"),
+    (lambda X, y: trainer(loss=CrossEntropy()).fit(X, y, epochs=1, batch_size=2, augmentation=Augmentation(shift=1)),
+     "fit: y: expected a loss with ignore_index, the label of what a shift brings in, or padding='edge'"),
     (lambda X, y: trainer().fit(X, y, epochs=1, batch_size=2, augmentation=Augmentation(mixup=0.1)),
      r"fit: augmentation: mixup makes probabilities of classes.*ignore_index=255"),
     (lambda X, y: trainer(loss=CrossEntropy()).fit(X, y, epochs=1, batch_size=2, augmentation=Augmentation(mixup=0.1)),
@@ -265,6 +292,36 @@ def test_maps_as_targets_of_regression():
 def test_what_does_not_fit_is_an_error(call, words):
     with pytest.raises(ValueError, match=words):
         call(*shapes(4))
+
+
+@pytest.mark.parametrize("padding", ["constant", "edge", "reflect"])
+@pytest.mark.parametrize("size", [(5, 4), (1, 3)])
+def test_labels_go_where_their_pixels_go(padding, size):
+    """As images of one channel they are changed by the kernel; nothing else changes them."""
+    rng, n = np.random.RandomState(0), 40
+    y = rng.randint(KINDS, size=(n, *size)).astype(np.uint8)
+    change = Augmentation(horizontal_flip=True, vertical_flip=True, shift=7, padding=padding, fill=300)
+    expected = change(y[:, None].astype(np.float64), seed=3, epoch=5)[:, 0]
+    moves = change._draw(np.arange(n), (3, 5), (n, 1, *size)).moves
+    np.testing.assert_array_equal(moved(change, y, moves, 300), expected)
+    assert (expected == 300).any() == (padding == "constant")
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_a_fit_takes_labels_along(monkeypatch, batches):
+    """The images are their own labels: whatever augmentation does, that stays so."""
+    y = np.random.RandomState(0).randint(KINDS, size=(12, 24, 24))
+    one = trainer(loss=CrossEntropy(ignore_index=7))
+    seen, step = [], one._step
+    monkeypatch.setattr(one, "_step", lambda x, y, weight: (seen.append((x.copy(), y)), step(x, y, weight))[1])
+    change = Augmentation(horizontal_flip=True, vertical_flip=True, shift=3, fill=7)
+    X = y[:, None].astype(np.float32)
+    given = {"X": [(X[:5], y[:5]), (X[5:], y[5:])]} if batches else {"X": X, "y": y, "batch_size": 5}
+    one.fit(**given, epochs=2, augmentation=change, verbose=0)
+    assert len(seen) == (4 if batches else 6)
+    for images, labels in seen:
+        np.testing.assert_array_equal(images[:, 0], labels)
+    assert any((labels == 7).any() for _, labels in seen)
 
 
 def test_light_and_cutout_leave_maps_where_they_are():

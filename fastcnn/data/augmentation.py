@@ -84,6 +84,11 @@ class Augmentation(ShownAsCall):
     Trainer : Trains a model step by step.
     CNNClassifier : Classifier with the interface of scikit-learn.
 
+    Notes
+    -----
+    In segmentation, labels (N, H, W) are flipped and shifted with their images; what a shift brings in has the loss's
+    `ignore_index` as its label, or that of the pixel which `padding` shows. Rotation and scale are refused there.
+
     References
     ----------
     Krizhevsky, Sutskever and Hinton, NeurIPS 2012, §4.1 (flips, crops, light); Jordan, arXiv:2404.00498, §3.6

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import checks
 from ..data.augmentation import Augmentation, Chances, epoch_order
+from ..data.label_maps import check_movable, moved
 from ..jit.target import COMMON
 from ..typing import Array, IntArray
 
@@ -85,6 +86,8 @@ class ArrayFeed(Feed):
         How many there are, if `y` are classes: mixup makes soft targets of them.
     drop_last : bool
         Whether the samples of an epoch that fill no batch are left out.
+    unknown : int or None
+        The label of pixels that augmentation brings in from beyond the edge, if `y` are labels of pixels.
     """
 
     def __init__(
@@ -98,10 +101,13 @@ class ArrayFeed(Feed):
         dtype: Any = np.float32,
         classes: int | None = None,
         drop_last: bool = False,
+        unknown: int | None = None,
     ) -> None:
         self.X, self.y, self.weight, self.batch_size = X, y, weight, batch_size
         self.seed, self.augmentation, self.classes = seed, augmentation, classes
-        _check_displaced(augmentation, y, "fit: y")
+        self.unknown = unknown
+        if augmentation is not None:
+            check_movable(augmentation, X.shape[2:], y, unknown, "fit: y")
         self.drop_last = drop_last
         self.count = len(X) // batch_size * batch_size if drop_last else len(X)  # samples of an epoch
         self.steps = -(-self.count // batch_size)
@@ -165,6 +171,8 @@ class ArrayFeed(Feed):
         assert self.seed is not None
         key, batch = (self.seed, epoch), self._images[0, : len(x)]
         images = augmentation._write(x[own], chances.of(own.start, own.stop), batch[own])
+        if y.ndim == 3 and augmentation._displaces:
+            y = moved(augmentation, y, chances.moves, self.unknown)
         if not augmentation.mixup:
             return batch, y
         partner, share = augmentation._partners(chosen, key, len(self.X))
@@ -199,6 +207,7 @@ class BatchFeed(Feed):
         dtype: Any = np.float32,
         what: str = "fit",
         argument: str = "X",
+        unknown: int | None = None,
     ) -> None:
         self.what, self.name = what, f"{what}: {argument}"
         if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
@@ -212,6 +221,7 @@ class BatchFeed(Feed):
         if augmentation is not None and augmentation.mixup:
             raise ValueError("fit: augmentation: mixup needs arrays: its partners come from the whole set")
         self.source, self.seed, self.augmentation, self.dtype = batches, seed, augmentation, dtype
+        self.unknown = unknown
         self.steps = len(batches) if isinstance(batches, Sized) else None
 
     def batches(self, epoch: int, begin: int = 0) -> Iterator[Batch]:
@@ -225,14 +235,19 @@ class BatchFeed(Feed):
                 continue
             x, y, weight = check_set(batch[0], batch[1], weight, f"{self.name}: batch {number}")
             if self.augmentation is not None:
-                _check_displaced(self.augmentation, y, f"{self.name}: batch {number}")
-                x = self._augmented(self.augmentation, x, np.arange(first, first + len(x)), epoch)
+                check_movable(self.augmentation, x.shape[2:], y, self.unknown, f"{self.name}: batch {number}")
+                x, y = self._augmented(self.augmentation, x, y, np.arange(first, first + len(x)), epoch)
             first += len(x)
             yield Batch(x, y, weight)
 
-    def _augmented(self, augmentation: Augmentation, x: Array, places: IntArray, epoch: int) -> Array:
+    def _augmented(
+        self, augmentation: Augmentation, x: Array, y: Array, places: IntArray, epoch: int
+    ) -> tuple[Array, Array]:
         out = np.empty(x.shape, augmentation._dtype(x.dtype, self.dtype))
-        return augmentation._write(x, augmentation._draw(places, (self.seed, epoch), x.shape), out)
+        chances = augmentation._draw(places, (self.seed, epoch), x.shape)
+        if y.ndim == 3 and augmentation._displaces:
+            y = moved(augmentation, y, chances.moves, self.unknown)
+        return augmentation._write(x, chances, out), y
 
 
 def check_set(X: Any, y: Any, weight: Any, what: str = "fit", end: str = "") -> tuple[Array, Array, Array | None]:
@@ -262,16 +277,6 @@ def check_set(X: Any, y: Any, weight: Any, what: str = "fit", end: str = "") -> 
     if weights.min() < 0:
         raise ValueError(f"{what}: sample_weight: expected numbers of at least 0; got {weights.min()}")
     return x, targets, weights
-
-
-def _check_displaced(augmentation: Augmentation | None, y: Any, where: str) -> None:
-    """Raise ValueError if augmentation would displace the pixels of images, and not those of maps as targets."""
-    if augmentation is not None and augmentation._displaces and y.ndim > 2:
-        raise ValueError(
-            f"{where}: expected no maps with an augmentation that displaces pixels, for it would leave them where they "
-            f"are; got targets of shape {y.shape} and {augmentation!r}: change images and maps alike, in batches "
-            "of your own"
-        )
 
 
 def _as_array(value: Any, name: str) -> Any:

@@ -319,7 +319,7 @@ def _feed(
         if drop_last:
             raise ValueError("fit: drop_last: expected False with batches, which are taken as they come; got True")
         dtype = np.float32 if model.input_shape is None else model._flat.dtype
-        return BatchFeed(X, trainer._seed, augmentation, dtype)
+        return BatchFeed(X, trainer._seed, augmentation, dtype, unknown=_unknown(trainer))
     if batch_size is None:
         raise ValueError("fit: batch_size: expected a positive int with arrays X and y; got None")
     size = checks.as_positive_int(batch_size, "fit", "batch_size")
@@ -330,7 +330,9 @@ def _feed(
     if drop_last and len(x) < size:
         raise ValueError(f"fit: drop_last: expected at least a batch of {size} samples; got {len(x)}")
     dtype = model._flat.dtype
-    feed = ArrayFeed(x, targets, weight, size, trainer._seed, augmentation, dtype, classes, bool(drop_last))
+    feed = ArrayFeed(
+        x, targets, weight, size, trainer._seed, augmentation, dtype, classes, bool(drop_last), _unknown(trainer)
+    )
     if trainer.communicator is not None:
         feed.own = trainer._own_images
     return feed
@@ -360,6 +362,11 @@ def _check_classes(trainer: Stepper, y: Array, argument: str) -> int | None:
     count = model.output_shape(model.input_shape)[0]
     check_range(y, count, loss.ignore_index, f"fit: {argument}")
     return count if y.ndim == 1 else None
+
+
+def _unknown(trainer: Stepper) -> int | None:
+    """Return the label of what does not count."""
+    return trainer.loss.ignore_index if isinstance(trainer.loss, CrossEntropy) else None
 
 
 def _check_mixup(trainer: Stepper, y: Array, augmentation: Augmentation | None) -> None:
