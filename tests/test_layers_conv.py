@@ -12,7 +12,8 @@ import reference
 from fastcnn.engine.ir import Graph
 from fastcnn.engine.layout import Halo
 from fastcnn.engine.planner import make_plan
-from fastcnn.ops.convolution import direct
+from fastcnn.ops.convolution import by_taps
+from fastcnn.ops.convolution.by_taps import ByTaps
 from fastcnn.ops.convolution.select import ALGORITHMS
 from tests.arrays import DTYPES, ORDERS, both_dtypes, normal, pairs, sweep
 from tests.bounds import TRANSFORMS, Expected, expect_convolution, expect_winograd
@@ -25,6 +26,7 @@ LARGE_CONV_CASES = (
     ConvCase("many-taps", (1, 150, 4, 5), 24, 3, padding=1),
     ConvCase("many-taps-strided", (1, 60, 7, 7), 8, 5, stride=2),
     ConvCase("many-small-maps", (12, 17, 7, 7), 20, 5),
+    ConvCase("many-small-images", (12, 2, 7, 6), 9, 3),
     ConvCase("many-tiles", (2, 32, 27, 26), 48, 3, padding="same"),
 )
 
@@ -88,10 +90,11 @@ def test_convolution(algorithm, case, dtype):
 def test_input_gradient_by_taps_has_the_bits_of_products_with_zeros(case, dtype, monkeypatch):
     """Between guard words, for every shape without padding, whatever pays."""
     guards = guard_all_buffers(monkeypatch)
+    monkeypatch.setattr(by_taps, "FEW", 0)
     x, dL_dout, parameters = conv_problem(case, dtype)
     gradients = []
-    for by_taps in (True, False):
-        monkeypatch.setattr(direct, "_adds_by_taps", lambda convolution, by_taps=by_taps: by_taps)
+    for pays in (True, False):
+        monkeypatch.setattr(ByTaps, "pays", lambda convolution, pays=pays: pays)
         layer = fast_conv(case, "direct", parameters, dtype)
         layer.forward(x)
         gradients.append(layer.backward(dL_dout))
@@ -105,6 +108,8 @@ def test_input_gradient_by_taps_has_the_bits_of_products_with_zeros(case, dtype,
     ((16, 30, 30), 16, 1, 2, True),
     ((16, 60, 60), 5, 3, 1, False),
     ((16, 30, 30), 16, 1, 1, False),
+    ((1, 8, 8), 16, 3, 1, True),
+    ((3, 8, 8), 16, 1, 1, False),
 ])  # fmt: skip
 def test_input_gradient_by_taps_is_chosen_where_most_products_are_with_zeros(shape, filters, size, stride, expected):
     layer = fastcnn.Conv2D(filters, size, stride, algorithm="direct").build(shape, dtype=np.float32)

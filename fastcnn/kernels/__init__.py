@@ -58,6 +58,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "conv_direct": (
         "forward_pool",
         "input_gradient_by_taps",
+        "input_gradient_of_few",
         "clear_columns",
         "filter_gradient_pool",
     ),

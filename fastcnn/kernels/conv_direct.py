@@ -9,6 +9,8 @@ padded to whole vectors.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..codegen.blocking import BAND
 from ..codegen.gemm import panel_product
 from ..codegen.gemm_tile import tile_sums
@@ -77,6 +79,31 @@ def input_gradient_by_taps(dy, P, w, taps, dx, N, size, zeros):
                     dy.data, dy.rows, p0, p1, dy.columns, 0, F, w, (c0 * taps.size + t * step) * F, dx.data, dx.rows,
                     c0 + taps[t], step // L, zeros, True, none, zeros, 0, 0,
                 )  # fmt: skip
+
+
+@kernel
+def input_gradient_of_few(dy, P, w, places, dx, N, size, sums, zeros):
+    """Compute the same for few channels: one product has all taps of all channels as columns of w (F, N).
+
+    `sums` has its sums for some pixels at a time; those of column k are added to dx, `places[k]` from `dx.rows[p]` on.
+    Each tap by itself, filled up to a whole register, would take several times as many products.
+    """
+    width, F, L = 2 * lanes(dy.data), dy.columns.size, lanes(dy.data)
+    none = dy.data.dtype.type(-float("inf"))
+    zero = splat(dy.data, dy.data.dtype.type(0))
+    for i in range(0, size, L):
+        store(dx.data, i, zero)
+    for p0 in range(0, P, BAND):
+        p1 = min(p0 + BAND, P)
+        for c0 in range(0, N, width):
+            step = min(N - c0, width)
+            panel_product(
+                dy.data, dy.rows[p0:], 0, p1 - p0, dy.columns, 0, F, w, c0 * F, sums.data, sums.rows, c0, step // L,
+                zeros, False, none, zeros, 0, 0,
+            )  # fmt: skip
+        for k in range(places.size):
+            for p in range(p0, p1):
+                dx.data[np.uint64(dx.rows[p] + places[k])] += sums.data[np.uint64((p - p0) * N + k)]
 
 
 @kernel

@@ -388,7 +388,7 @@ class Layer(Weights, Exclusive):
                 f"got shape {gradient.shape}"
             )
         dL_dinput = session.backward(gradient)
-        if self._size:
+        if session.gradient.size:
             self._flat_gradients = session.gradient.copy()
             self._keep(gradients=self._show(self._flat_gradients))
             if learning_rate is not None:

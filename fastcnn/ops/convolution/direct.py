@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,7 @@ from ...kernels.maps import Maps, Matrix, PooledGradient, Pooling, PostOps
 from ...typing import Array, IntArray
 from ..window import Window
 from .algorithm import WHOLE, Algorithm, Convolution, MicroBatch
-
-TILE = 5  # products of a pixel that loading and storing its sums takes as long as
+from .by_taps import ByTaps
 
 
 class Direct(Algorithm):
@@ -32,7 +30,11 @@ class Direct(Algorithm):
 
     @property
     def scratch_key(self) -> Hashable:
-        return self.convolution.columns_of_y
+        return self._room()
+
+    def _room(self) -> int:
+        """Return the numbers of scratch: of a panel of the output's gradient, or of a band of what is pooled."""
+        return max(max(PIXELS, BAND) * self.convolution.columns_of_y, self.by_taps.room if self.by_taps else 0)
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
@@ -70,14 +72,14 @@ class Direct(Algorithm):
         self.panels: list[_Panel] = []
         self.lane_row = as_table(np.full(c.columns_of_dx, -1))
         self.lane_row[: c.channels] = np.arange(min(c.channels, self.lane_row.size)) * c.columns_of_y
-        self.by_taps: _Taps | None = None
+        self.by_taps: ByTaps | None = None
         self.phases: list[_Phase] = []
-        if c.dy and c.dx and not self.transposes and _adds_by_taps(c):
-            self.by_taps = self._plan_taps(c, c.dy, c.dx)
+        if c.dy and c.dx and not self.transposes and ByTaps.pays(c):
+            self.by_taps = ByTaps(c, c.dy, c.dx)
         elif c.dy and c.dx:
             self.phases = self._plan_phases(c, c.dy, c.dx)
         self.halves = self._plan_halves(c)
-        self.copies = bool(self.panels) or not is_panel(c.columns_of_y, c.dtype)
+        self.copies = bool(self.panels or self.by_taps) or not is_panel(c.columns_of_y, c.dtype)
 
     @staticmethod
     def _plan_halves(c: Convolution) -> IntArray:
@@ -117,22 +119,6 @@ class Direct(Algorithm):
                 )
         return phases
 
-    def _plan_taps(self, c: Convolution, dy: Layout, dx: Layout) -> _Taps:
-        """Return the tables of the input gradient that each tap adds to by itself."""
-        vertical, horizontal = c.window.vertical, c.window.horizontal
-        oh, ow = np.arange(c.window.outputs[0])[:, None], np.arange(c.window.outputs[1])[None, :]
-        r, s = np.arange(vertical.taps), np.arange(horizontal.taps)
-        places = r[:, None] * vertical.dilation * dx.row_size + s[None, :] * horizontal.dilation * dx.pitch
-        return _Taps(
-            pixels=oh.size * ow.size,
-            dy_row=dy.table(c.images, oh, ow),
-            dy_col=as_table(np.arange(c.filters)),
-            dx_row=dx.table(c.images, oh * vertical.stride, ow * horizontal.stride),
-            places=as_table(places),
-            dx_size=dx.image_size,
-            panel=self._panel(c, r, s),
-        )
-
     def _panel(self, c: Convolution, rows: IntArray, columns: IntArray) -> int:
         """Return the number of the panel for the filters of these taps, the same for the same taps."""
         blocks = (rows[:, None] * c.window.horizontal.taps + columns).ravel() * c.channels * c.columns_of_y
@@ -144,15 +130,15 @@ class Direct(Algorithm):
         return len(self.panels) - 1
 
     def allocate(self) -> Array:
-        # A panel of the output's gradient, or a band of the convolution that is pooled at once.
-        c = self.convolution
-        return aligned_zeros(max(PIXELS, BAND) * c.columns_of_y, c.dtype)
+        return aligned_zeros(self._room(), self.convolution.dtype)
 
     def pack(self, filters: Array) -> None:
         self._pack_forward(filters)
         c = self.convolution
         for panel in self.panels:
             product.pack_transposed(Matrix(filters, panel.blocks, self.lane_row), c.filters, panel.packed)
+        if self.by_taps:
+            self.by_taps.pack(filters)
 
     def _pack_forward(self, filters: Array) -> None:
         """Take new filters for `forward`."""
@@ -186,14 +172,10 @@ class Direct(Algorithm):
         return micro_batch.prefetch[place] if place < len(micro_batch.prefetch) else self.no_post.biases[:0]
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
-        taps = self.by_taps
-        if taps is None:
+        if self.by_taps:
+            self.by_taps.input_gradient(n, dy, dx, scratch)
+        else:
             self.transposed(n, dy, self.no_post, dx, micro_batch)
-            return
-        conv_direct.input_gradient_by_taps(
-            Matrix(dy, taps.dy_row, taps.dy_col), n * taps.pixels, self.panels[taps.panel].packed, taps.places,
-            Maps(dx, taps.dx_row), self.lane_row.size, n * taps.dx_size, self.no_post.biases,
-        )  # fmt: skip
 
     def transposed(self, n: int, x: Array, post: PostOps, y: Array, micro_batch: MicroBatch = WHOLE) -> None:
         """y = max(clamp_min, biases + the input gradient for the gradient x): the transposed convolution."""
@@ -226,30 +208,6 @@ class Direct(Algorithm):
             Matrix(x, self.x_row, self.x_col), n * c.pixels // 4, dy, c.y.pitch, self.pixels, scratch,
             Maps(dw, self.w_row), self.no_post.biases, dbias,
         )  # fmt: skip
-
-
-def _adds_by_taps(c: Convolution) -> bool:
-    """Tell whether the input gradient takes less as a sum of what each tap adds than with products with zeros."""
-    axes = c.window.vertical, c.window.horizontal
-    if c.columns or c.dy_panels or any(axis.before or axis.after for axis in axes):
-        return False
-    vertical, horizontal = ([(pixels.size, taps.size) for pixels, taps in axis.phases()] for axis in axes)
-    with_zeros = sum(h * w * (r * s * c.filters + TILE) for h, r in vertical for w, s in horizontal)
-    taps = math.prod(axis.outputs * axis.taps for axis in axes)
-    return taps * (c.filters + TILE) + math.prod(axis.size for axis in axes) < with_zeros
-
-
-@dataclass(frozen=True)
-class _Taps:
-    """Tables of the input gradient by taps: those of all output pixels, and where each tap adds to the input."""
-
-    pixels: int
-    dy_row: IntArray
-    dy_col: IntArray
-    dx_row: IntArray
-    places: IntArray
-    dx_size: int
-    panel: int
 
 
 @dataclass(frozen=True)
