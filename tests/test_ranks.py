@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fastcnn
 from fastcnn import (
@@ -28,6 +29,7 @@ from fastcnn import (
     Sequential,
     Trainer,
 )
+from fastcnn.data import images, load_images
 from fastcnn.ranks.communicator import RankError, RankLostError
 from fastcnn.training import facts
 from fastcnn.training.feed import ArrayFeed
@@ -138,6 +140,58 @@ def test_a_fit_on_ranks_has_the_bits_of_one(change):
     assert on_ranks(size, lambda ranks: fit(ranks, augmentation=change())) == [expected] * size
 
 
+@pytest.mark.parametrize("size", [2, 3, 4, 8])
+def test_a_folder_of_images_on_ranks(size, tmp_path):
+    """Each rank decodes its share; all have the bits of one."""
+    write_images(tmp_path)
+    read = []
+
+    def train(ranks=None):
+        found = load_images(tmp_path, communicator=ranks)
+        read.append(found.X.tobytes())
+        one = trainer(ranks)
+        one.fit(found.X, found.y, epochs=1, batch_size=16, augmentation=CHANGES["mixed"](), verbose=0)
+        return one.model.digest()
+
+    expected = train()
+    assert on_ranks(size, train) == [expected] * size
+    assert read == [read[0]] * (size + 1)
+
+
+def write_images(folder, n=40):
+    """Write images of five classes."""
+    for number, image in enumerate(samples(n)[0]):
+        (folder / str(number % CLASSES)).mkdir(exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / str(number % CLASSES) / f"{number}.png")
+
+
+def test_each_rank_decodes_its_own_images(tmp_path, monkeypatch):
+    write_images(tmp_path)
+    decoded, pixels = [], images._pixels
+
+    def noting(pillow, header, *others):
+        decoded.append(header.path.name)
+        return pixels(pillow, header, *others)
+
+    monkeypatch.setattr(images, "_pixels", noting)
+    on_ranks(3, lambda ranks: load_images(tmp_path, communicator=ranks))
+    assert sorted(decoded) == sorted(path.name for path in tmp_path.rglob("*.png"))
+
+
+def test_folders_that_differ_and_images_that_one_rank_cannot_read(tmp_path):
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+        write_images(folder)
+    next(folders[1].rglob("7.png")).rename(folders[1] / "2" / "another.png")
+    for error in on_ranks(2, lambda ranks: load_images(folders[ranks.rank], communicator=ranks)):
+        assert "load_images: names and sizes of the images: expected the same on all ranks; got" in str(error)
+    last = max(folders[0].rglob("*.png"))
+    last.write_bytes(last.read_bytes()[:60])
+    errors = on_ranks(2, lambda ranks: load_images(folders[0], communicator=ranks))
+    assert all(last.name in str(error) for error in errors), errors
+
+
 @pytest.mark.parametrize("kind", ["memory map", "other order"])
 def test_other_sources_of_images(kind, tmp_path):
     X, _ = samples()
@@ -149,10 +203,10 @@ def test_other_sources_of_images(kind, tmp_path):
             "other order": lambda: np.asfortranarray(X),
         }[kind]()
 
-    assert (
-        on_ranks(2, lambda ranks: fit(ranks, source(), augmentation=CHANGES["mixed"]()))
-        == [fit(augmentation=CHANGES["mixed"]())] * 2
-    )
+    expected = fit(augmentation=CHANGES["mixed"](), epochs=1)
+    for size in (2, 3, 4, 8) if kind == "memory map" else (2,):
+        results = on_ranks(size, lambda ranks: fit(ranks, source(), augmentation=CHANGES["mixed"](), epochs=1))
+        assert results == [expected] * size
 
 
 def test_each_rank_reads_its_own_images(monkeypatch):
@@ -395,7 +449,7 @@ def test_a_pickle_has_no_communicator():
 
 @pytest.mark.parametrize("wrong", [4, "world", object()])
 def test_what_is_no_communicator_is_refused(wrong):
-    with pytest.raises(TypeError, match=r"communicator: expected a communicator of mpi4py, such as MPI\.COMM_WORLD"):
+    with pytest.raises(TypeError, match=r"^communicator: expected a communicator of mpi4py, such as MPI\.COMM_WORLD"):
         Trainer(network(), communicator=wrong)
 
 

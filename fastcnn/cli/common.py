@@ -175,16 +175,16 @@ def source(name: str, recipe: str = "default") -> str:
     )
 
 
-def dataset(path: str, size: tuple[int, int] | None, max_bytes: int | None) -> Any:
-    """Return the data set of a name or path; images of folders are brought to a size."""
+def dataset(path: str, size: tuple[int, int] | None, max_bytes: int | None, ranks: Any = None) -> Any:
+    """Return the data set of a name or path; images of folders are brought to a size, and shared out among ranks."""
     from ..data import sets
 
     try:
         if size is None:
-            return sets.load(path, max_bytes)
+            return sets.load(path, max_bytes, ranks)
         if path in sets.LOADERS or not Path(path).is_dir() or any(Path(path).glob("*idx*ubyte*")):
             raise CommandError(f"--size: only the images of a folder are brought to a size; got {path}")
-        return sets.load_images(path, size, max_bytes)
+        return sets.load_images(path, size, max_bytes, ranks)
     except (sets.DataError, OSError) as error:
         words = str(error)
         if " pixels, as " in words:

@@ -240,7 +240,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 def _train_by_plan(options: argparse.Namespace, path: str, began: float) -> None:
     """Train by `Trainer.fit`, in a browser too where that is asked for."""
     plan = _plan(options)
-    found = dataset(path, options.size, options.max_bytes)
+    found = dataset(path, options.size, options.max_bytes, ranks=options.ranks)
     parts = split(found, options.validation)
     if (parts[1] == parts[1][0]).all():
         print(f"fastcnn train: {path}: all images are of one class: there is nothing to tell apart", file=sys.stderr)

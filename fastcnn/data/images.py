@@ -7,6 +7,7 @@ damaged file is a DataError with the file's name.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import threading
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..ranks.communicator import Communicator, check_alike
 from ..typing import Array, IntArray
 from .files import DataError, check_claim, opened, shown
 
@@ -44,14 +46,17 @@ class Header(NamedTuple):
 
 
 def read_images(
-    folder: Path, size: tuple[int, int] | None = None, max_bytes: int | None = None
+    folder: Path,
+    size: tuple[int, int] | None = None,
+    max_bytes: int | None = None,
+    ranks: Communicator | None = None,
 ) -> tuple[Array, IntArray, list[str]]:
     """Return images (N, C, H, W), classes (N,) and their names: a folder for each class.
 
     Grey if all are, else RGB; a palette counts as colour, transparency is left out, of an animation the first frame
     is taken. uint8 if all images have eight bits at most. Else float32: eight bits divided by 255, sixteen by 65535,
     and floats and 32-bit or signed integers, whose range nothing tells, as they are. All have one size, or are brought
-    to `size`, (H, W).
+    to `size`, (H, W). Of several ranks each decodes its share, and all get all.
     """
     try:
         from PIL import Image
@@ -71,8 +76,15 @@ def read_images(
             )
     grey, deep = all(header.mode in GREY for header in headers), any(header.mode in DEEP for header in headers)
     X = _room(folder, headers, (1 if grey else 3, *(size or first[3:])), deep, max_bytes)
-    for target, header in zip(X, headers, strict=True):
-        target[...] = _pixels(Image, header, grey, deep, (target.shape[2], target.shape[1]))
+    if ranks is not None:
+        files = str([(header.path.name, *header[1:]) for header in headers])
+        digest = hashlib.sha256(files.encode(errors="surrogateescape")).hexdigest()
+        check_alike(ranks, "load_images", {"images": str(X.shape), "names and sizes of the images": digest})
+    own = range(len(X)) if ranks is None else ranks.share(len(X), ranks.rank)
+    for n in own:
+        X[n] = _pixels(Image, headers[n], grey, deep, (X.shape[3], X.shape[2]))
+    if ranks is not None:
+        ranks.gather(X.reshape(-1), [bound * X[0].size for bound in ranks.bounds(len(X))])
     return X, np.array([header.number for header in headers]), classes
 
 

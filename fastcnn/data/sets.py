@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import markup
+from ..ranks.communicator import Communicator
 from ..typing import Array, IntArray
 from . import formats
 from .files import DataError, check_kind, check_max_bytes, shown
@@ -91,7 +93,7 @@ def _shape_words(array: Array) -> str:
     return f"{array.dtype} {array.shape}"
 
 
-def load(source: str | PathLike[str], max_bytes: int | None = None) -> Dataset:
+def load(source: str | PathLike[str], max_bytes: int | None = None, communicator: Any = None) -> Dataset:
     """Return a data set by its name or path.
 
     Parameters
@@ -103,6 +105,8 @@ def load(source: str | PathLike[str], max_bytes: int | None = None) -> Dataset:
     max_bytes : int, optional
         The most bytes that what is packed in one file, or in a folder of images, may take in memory. Default: 1000 for
         each byte of the file, and a MiB in any case; for images 256 MiB. A file that is not packed has no such limit.
+    communicator : mpi4py.MPI.Comm, optional
+        As in `load_images`; of other data sets each rank reads all.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def load(source: str | PathLike[str], max_bytes: int | None = None) -> Dataset:
         return load_cifar(path)
     if path.is_file() or _idx_images(path, "*idx*ubyte*"):
         return load_idx(path, max_bytes)
-    return load_images(path, max_bytes=max_bytes)
+    return load_images(path, max_bytes=max_bytes, communicator=communicator)
 
 
 def load_idx(source: str | PathLike[str], max_bytes: int | None = None) -> Dataset:
@@ -261,7 +265,10 @@ def load_npz(source: str | PathLike[str], max_bytes: int | None = None) -> Datas
 
 
 def load_images(
-    source: str | PathLike[str], size: tuple[int, int] | None = None, max_bytes: int | None = None
+    source: str | PathLike[str],
+    size: tuple[int, int] | None = None,
+    max_bytes: int | None = None,
+    communicator: Any = None,
 ) -> Dataset:
     """Return the data set of a folder of images, a folder for each class; Pillow reads them (extra `[images]`).
 
@@ -278,6 +285,13 @@ def load_images(
         Height and width that all images are brought to; without it they must have one size.
     max_bytes : int, optional
         As in `load`.
+    communicator : mpi4py.MPI.Comm, optional
+        The ranks of a `Trainer`, all of which call this: each decodes its share of the images, and all get all.
+
+    Raises
+    ------
+    RankError
+        If the folders of the ranks differ.
 
     See Also
     --------
@@ -297,12 +311,22 @@ def load_images(
     ['cats', 'dogs']
     """
     check_max_bytes(max_bytes)
-    path = Path(source)
+    if communicator is None:
+        return _of_images(Path(source), size, max_bytes, None)
+    from ..ranks.mpi import as_communicator
+
+    ranks = as_communicator(communicator)
+    with nullcontext() if ranks is None else ranks.together():
+        return _of_images(Path(source), size, max_bytes, ranks)
+
+
+def _of_images(path: Path, size: tuple[int, int] | None, max_bytes: int | None, ranks: Communicator | None) -> Dataset:
+    """Return the data set of a folder of images; see `load_images`."""
     if not path.is_dir():
         raise DataError(path, "expected a folder with a folder of images for each class")
     if (path / "train").is_dir() and (path / "test").is_dir():
-        X, y, classes = read_images(path / "train", size, max_bytes)
-        X_test, y_test, others = read_images(path / "test", size or (X.shape[2], X.shape[3]), max_bytes)
+        X, y, classes = read_images(path / "train", size, max_bytes, ranks)
+        X_test, y_test, others = read_images(path / "test", size or (X.shape[2], X.shape[3]), max_bytes, ranks)
         if others != classes:
             raise DataError(
                 path / "test", f"expected the classes of train, {', '.join(classes)}; got {', '.join(others)}"
@@ -313,7 +337,7 @@ def load_images(
             bits = "eight" if X.dtype == np.uint8 else "sixteen"
             raise DataError(path / "test", f"expected images as those of train: all of {bits} bits")
         return Dataset(X, y, X_test, y_test, classes)
-    X, y, classes = read_images(path, size, max_bytes)
+    X, y, classes = read_images(path, size, max_bytes, ranks)
     return Dataset(X, y, None, None, classes)
 
 

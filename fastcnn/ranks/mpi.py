@@ -244,8 +244,7 @@ def as_communicator(value: Any) -> Communicator | None:
     if not isinstance(value, Communicator):
         if not (hasattr(value, "Get_rank") and hasattr(value, "Iallgatherv")):
             raise TypeError(
-                "Trainer: communicator: expected a communicator of mpi4py, such as MPI.COMM_WORLD, or None; "
-                f"got {value!r}"
+                f"communicator: expected a communicator of mpi4py, such as MPI.COMM_WORLD, or None; got {value!r}"
             )
         value = mpi_communicator(value) if value.Get_size() > 1 else None
     return value if value is not None and value.size > 1 else None
