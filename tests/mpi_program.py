@@ -33,6 +33,7 @@ from fastcnn import (
     Sequential,
     Trainer,
 )
+from fastcnn.ranks.communicator import RankError
 
 COMM = MPI.COMM_WORLD
 RANK = COMM.rank
@@ -48,7 +49,24 @@ class Fail(Callback):
         if (run.step, RANK) == (self.step, self.rank):
             if self.kind == "exception":
                 raise OSError("the disk is full")
+            if self.kind == "fork":
+                fork(run.trainer)
+                return
             os.kill(os.getpid(), {"interrupt": signal.SIGINT, "kill": signal.SIGKILL}[self.kind])
+
+
+def fork(trainer: Trainer) -> None:
+    """Fork, and see that the child cannot train with the other ranks."""
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0, "a fork was taken for a rank"
+        return
+    try:
+        trainer.step(np.zeros((1, 3, 8, 8), "f"), [0])
+    except RankError as error:
+        os._exit(0 if "forked from a rank" in str(error) else 1)
+    finally:
+        os._exit(2)
 
 
 class Slow(Callback):
@@ -77,9 +95,10 @@ def be_known(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--fail", choices=("exception", "interrupt", "kill"))
+    parser.add_argument("--fail", choices=("exception", "fork", "interrupt", "kill"))
     parser.add_argument("--rank", type=int, default=0)
     parser.add_argument("--step", type=int, default=0)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--slow", choices=("from the start", "from the first step"), help="when its number is told")
     options = parser.parse_args()
     if options.slow == "from the start":
@@ -89,7 +108,7 @@ def main() -> None:
     layers = [Conv2D(8, 3, padding=1), BatchNorm(), ReLU(), Dropout(0.2), Flatten(), Dense(5)]
     trainer = Trainer(
         Sequential(layers), optimizer=Adam(0.01, clip_norm=1.0), random_state=0, schedule="cosine",
-        ema=ExponentialMovingAverage(0.9), communicator=COMM,
+        ema=ExponentialMovingAverage(0.9), communicator=COMM, threads=options.threads,
     )  # fmt: skip
     failing = [Fail(options.fail, options.rank, options.step)] if options.fail else []
     failing += [Slow(options.folder)] if options.slow else []

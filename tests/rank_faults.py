@@ -46,7 +46,8 @@ def start(size: int, module: str, *arguments: object, options: tuple[str, ...] =
     """Start a module on so many ranks, more than there are processors too."""
     cache = {} if "FASTCNN_CACHE_DIR" not in os.environ else {"FASTCNN_CACHE_DIR": os.environ["FASTCNN_CACHE_DIR"]}
     assert MPIEXEC is not None
-    command = [MPIEXEC, *options, "--map-by", ":oversubscribe", "-n", str(size), sys.executable, "-m", "mpi4py", "-m"]
+    mapping = () if "--map-by" in options else ("--map-by", ":oversubscribe")
+    command = [MPIEXEC, *options, *mapping, "-n", str(size), sys.executable, "-m", "mpi4py", "-m"]
     return subprocess.Popen(
         [*command, module, *map(str, arguments)], cwd=ROOT,
         env={**CLEAN, **SETTINGS, **cache, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -421,6 +421,12 @@ def test_fits_that_differ_are_refused(what):
         assert str(error).startswith(f"fit: {what}: expected the same on all ranks; got ")
 
 
+def test_of_many_ranks_one_writes(capsys):
+    on_ranks(3, lambda ranks: fit(ranks, verbose=1))
+    written = capsys.readouterr()
+    assert [line.split("|")[0].strip() for line in written.out.splitlines()] == ["Epoch 1", "Epoch 2"]
+
+
 def test_without_a_seed_all_have_that_of_the_first():
     X, y = samples()
 

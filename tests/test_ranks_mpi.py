@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,10 +82,23 @@ def extensions():
     return next((line for line in found.splitlines() if "MPI extensions" in line), "")
 
 
-def test_ranks_share_the_processors(folder):
+def test_ranks_share_the_processors_and_forks_of_them_are_no_ranks(folder):
     cpus = joblib.cpu_count()
-    told = trained(2, folder)
+    told = trained(2, folder, "--fail", "fork", "--rank", 1, "--step", 2)
     assert sum(one["threads"] for one in told) <= max(2, cpus)
+    assert bits(told)[0] == bits(told)[1]
+    assert told[0]["steps"] == 12
+
+
+def test_a_rank_that_is_bound_to_fewer_cores_than_it_is_asked_for_threads_warns(folder):
+    """Open MPI does so where there are two ranks or fewer, or if it is told so; one of them says it."""
+    cores = os.cpu_count()
+    if cores == 1:
+        pytest.skip("needs two processors")
+    options = "--map-by", "core:oversubscribe", "--bind-to", "core:overload-allowed"
+    status, _, errors = on_ranks(2, "tests.mpi_program", folder, "--threads", cores, options=options)
+    assert status == 0, errors
+    assert errors.count(f"rank 0 of 2 is bound to 1 of {cores} processors, and is asked for {cores} threads") == 1
 
 
 def test_an_exception_on_one_rank_ends_all_with_its_words(folder):

@@ -74,6 +74,9 @@ class Communicator(ABC):
         """
         raise NotImplementedError
 
+    def expect_processors(self, threads: int | None) -> None:
+        """Warn if this rank has fewer processors of its own than the threads that it was asked for."""
+
     def everybodys(self, error: AnyError) -> AnyError:
         """Return an error that all ranks raise by themselves, so that nobody needs to be told of it."""
         self._everybodys = error

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -40,6 +41,7 @@ class MPICommunicator(Communicator):
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self._persistent: dict[Any, list[Any]] = {}
         self._abandoned: list[Any] = []  # what MPI may still write to
+        self._warned = self.is_a_fork = False
         self._void: list[Any] = []  # the same, of communicators from before a death
         self._failures: dict[int, tuple[int, str]] = {}  # by the number of the undertaking
         # Of User-Level Failure Mitigation, which `mpiexec --with-ft ulfm` turns on; elsewhere MPI ends all ranks.
@@ -84,6 +86,10 @@ class MPICommunicator(Communicator):
     @contextmanager
     def _unbroken(self, *buffers: Array) -> Iterator[None]:
         """Keep buffers alive if an exception leaves an exchange in the middle; there is no other one then."""
+        if self.is_a_fork:
+            raise RankError(
+                "communicator: this process was forked from a rank: only the rank itself can train with others"
+            )
         if self._abandoned:
             raise RankError("communicator: an exception has left an exchange in the middle: start the ranks anew")
         try:
@@ -110,6 +116,8 @@ class MPICommunicator(Communicator):
     # Failures.
 
     def announce(self, error: BaseException) -> None:
+        if self.is_a_fork:
+            return
         message = json.dumps([self._undertakings, self.rank, _words(error)]).encode()
         data = np.frombuffer(message, np.uint8).copy()
         others = [rank for rank in range(self.size) if rank != self.rank]
@@ -201,6 +209,20 @@ class MPICommunicator(Communicator):
 
     # Processors.
 
+    def expect_processors(self, threads: int | None) -> None:
+        all_there_are = os.cpu_count() or 1
+        own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else all_there_are
+        if self.rank or threads is None or self._warned or not own < min(threads, all_there_are):
+            return
+        self._warned = True
+        warnings.warn(
+            f"rank 0 of {self.size} is bound to {own} of {all_there_are} processors, and is asked for {threads} threads, "
+            f"which share them; Open MPI binds each of one or two ranks to one core: mpiexec --bind-to none, or "
+            f"--map-by slot:PE={threads}",
+            RuntimeWarning,
+            stacklevel=8,
+        )
+
     def _share_of_processors(self) -> int:
         """Return the processors of this rank's own; a share of those that it has in common with others."""
         near = self._data.Split_type(self._mpi.COMM_TYPE_SHARED)
@@ -220,6 +242,16 @@ def _words(error: BaseException) -> str:
 
 
 _known: list[tuple[Any, MPICommunicator]] = []  # duplicates are made once for each communicator
+
+
+def _mark_forks() -> None:
+    """Let no forked process speak for the rank that it was forked from: MPI would mix up their messages."""
+    for _, known in _known:
+        known.is_a_fork = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forks)
 
 
 def mpi_communicator(comm: Any) -> MPICommunicator:

@@ -121,8 +121,19 @@ def _default_threads() -> int:
         if not own.isdecimal() or int(own) < 1:
             raise ValueError(f"{VARIABLE}: expected a positive int; got {own!r}")
         return int(own)
-    limits = [limit for name in LIMITS if (limit := _limit(name)) is not None]
-    return min([available_cpus(), *limits, *([] if _share is None else [_share])])
+    return min([available_cpus(), *_limits(), *([] if _share is None else [_share])])
+
+
+def asked_threads() -> int | None:
+    """Return how many threads a person has asked for where `threads` is not given; None if nobody has."""
+    if _chosen or os.environ.get(VARIABLE, "").strip():
+        return get_num_threads()
+    return min(_limits(), default=None)
+
+
+def _limits() -> list[int]:
+    """Return the limits that the environment sets."""
+    return [limit for name in LIMITS if (limit := _limit(name)) is not None]
 
 
 def limit_threads(share: int) -> None:

@@ -264,6 +264,7 @@ class Stepper:
         from .ranked import RankedPlan
 
         parts = {name: getattr(self, name) for name in ("loss", "optimizer", "schedule", "ema")}
+        self.communicator.expect_processors(self.threads or parallel.asked_threads())
         check_parts(self.communicator, self.model, {**parts, "steps": [self.steps, self.epochs]})
         return RankedPlan(self.model, self.loss, n, self.communicator)
 
