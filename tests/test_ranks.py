@@ -469,5 +469,7 @@ def test_estimators_on_ranks(kind):
         return found.model_.digest(), found.loss_curve_, found.validation_scores_
 
     assert on_ranks(2, train) == [train()] * 2
+    # A worker of joblib's that read a communicator would begin MPI, in the name of its rank.
+    assert on_ranks(2, lambda ranks: pickle.loads(pickle.dumps(kind(communicator=ranks))).communicator) == [None] * 2
     with pytest.raises(ValueError, match="random_state: expected an int with a communicator"):
         kind(communicator=object()).fit(X, y)

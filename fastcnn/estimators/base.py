@@ -557,8 +557,11 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         return outputs
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the trainer, whose plans belong to this process, but not what it remembers."""
-        state: dict[str, Any] = {**super().__getstate__()}
+        """Leave out the trainer, whose plans belong to this process, but not what it remembers; and the ranks.
+
+        A worker of joblib's that read a communicator would begin MPI, as the rank that has started it.
+        """
+        state: dict[str, Any] = {**super().__getstate__(), "communicator": None}
         if isinstance(state.get("_trainer"), Trainer):
             state["_trainer"] = Paused(state["_trainer"])
         return state

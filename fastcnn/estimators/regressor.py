@@ -88,6 +88,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     communicator : mpi4py.MPI.Comm, optional
         The ranks that `fit` trains on together, with the bits of one, such as `MPI.COMM_WORLD`; see `Trainer`. All make
         the same calls, with an int as `random_state`. A clone has it too: cross-validation then runs on all ranks.
+        A copy, a pickle and a saved file have none.
 
     Attributes
     ----------

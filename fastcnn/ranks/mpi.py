@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import multiprocessing
 import os
 import time
 import warnings
@@ -216,8 +217,8 @@ class MPICommunicator(Communicator):
             return
         self._warned = True
         warnings.warn(
-            f"rank 0 of {self.size} is bound to {own} of {all_there_are} processors, and is asked for {threads} threads, "
-            f"which share them; Open MPI binds each of one or two ranks to one core: mpiexec --bind-to none, or "
+            f"rank 0 of {self.size} is bound to {own} of {all_there_are} processors, and is asked for {threads} "
+            f"threads; Open MPI binds each of one or two ranks to one core: mpiexec --bind-to none, or "
             f"--map-by slot:PE={threads}",
             RuntimeWarning,
             stacklevel=8,
@@ -277,6 +278,11 @@ def as_communicator(value: Any) -> Communicator | None:
         if not (hasattr(value, "Get_rank") and hasattr(value, "Iallgatherv")):
             raise TypeError(
                 f"communicator: expected a communicator of mpi4py, such as MPI.COMM_WORLD, or None; got {value!r}"
+            )
+        if multiprocessing.parent_process() is not None:
+            raise RankError(
+                "communicator: this process was started by a rank, for n_jobs or a pool, and is none itself: leave "
+                "n_jobs at 1 on ranks"
             )
         value = mpi_communicator(value) if value.Get_size() > 1 else None
     return value if value is not None and value.size > 1 else None
