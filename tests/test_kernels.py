@@ -223,6 +223,40 @@ def test_softmax_and_cross_entropy(guards, classes, dtype):
 
 
 @both_dtypes
+@pytest.mark.parametrize("smooth", [0.0, 0.25])
+@pytest.mark.parametrize("classes", [1, 2, 8, 10, 17])
+def test_cross_entropy_of_labels(guards, classes, smooth, dtype):
+    """The last two of three images of four pixels, a third without labels; zeros are written behind the classes."""
+    n, pixels, rng = 2, 4, np.random.RandomState(classes)
+    whole = -(-classes // lanes(dtype)) * lanes(dtype)
+    pitch = whole + lanes(dtype)
+    X = rng.standard_normal((n * pixels, classes)).astype(dtype)
+    labels = np.where(np.arange(12) % 3 == 1, -1, rng.randint(classes, size=12)).astype(np.int32)
+    row = table(guards, np.arange(n * pixels) * pitch + lanes(dtype))
+    x, dx = (guards.empty(n * pixels * pitch + lanes(dtype), dtype) for _ in range(2))
+    x[row[:, None] + np.arange(classes)] = X
+    low, high = np.full(classes, smooth), rng.uniform(0.5, 2, size=classes).astype(dtype)
+    weights = guards.array(np.array([*low, *high, low.sum()], dtype))
+    scale, totals = guards.array(np.array([9, 0.5, 0.25], dtype)), guards.zeros(2, np.float64)
+    gradient = Maps(dx, row)
+    loss.label_cross_entropy(
+        Maps(x, row), n, pixels, classes, guards.array(labels), weights, scale, 1, gradient, totals
+    )
+    assert_only(dx, row, whole)
+    np.testing.assert_array_equal(gather(dx, row, whole)[:, classes:], 0)
+    exact, label = np.exp(X.astype(np.float64)), labels[pixels:]
+    exact /= exact.sum(axis=1, keepdims=True)
+    counts, factor = label >= 0, np.repeat([0.5, 0.25], pixels)
+    w = (low + high * np.eye(classes)[label]) * counts[:, None]
+    tolerance = gamma(8 * classes + 80, dtype) * (1 + w.sum(axis=1).max())
+    expected = factor[:, None] * (exact * w.sum(axis=1, keepdims=True) - w)
+    np.testing.assert_allclose(gather(dx, row, classes), expected, rtol=0, atol=tolerance)
+    each = -(w * np.log(exact)).sum(axis=1)
+    np.testing.assert_allclose(totals[0], (factor * each).sum(), rtol=0, atol=n * pixels * 8 * tolerance)
+    assert totals[1] == (X.argmax(axis=1) == label)[counts].sum()
+
+
+@both_dtypes
 def test_of_equal_logits_the_first_is_the_answer(guards, dtype):
     n, pitch = 4, -(-6 // lanes(dtype)) * lanes(dtype)
     x, dx = guards.zeros(n * pitch, dtype), guards.zeros(n * pitch, dtype)
