@@ -113,7 +113,7 @@ def train(
     model = Sequential(layers).build(shape[1:], random_state=1, dtype=dtype)
     output = model.output_shape(shape[1:])
     if isinstance(loss, CrossEntropy):
-        y = generator.randint(output[0], size=len(x))
+        y = generator.randint(output[0], size=(len(x), *output[1:]))
     else:
         y = generator.randint(2, size=(len(x), *output)).astype(dtype)
     trainer = Trainer(model, loss, optimizer, random_state=2, schedule=schedule)
@@ -180,6 +180,14 @@ def image_to_image() -> str:
     layers = [Concat([[Conv2D(5, 3, padding=1)], [AvgPool2D(3, 1, 1)]]), LeakyReLU(), MaxPool2D(3, 2, 1), UpSample2D(2)]
     layers += [Conv2DTranspose(21, 3, 2, 1, 1), SoftmaxActivation(), Conv2D(4, 3), SiLU()]
     return train(layers, (3, 2, 6, 5), Huber(), RMSprop(0.01, centered=True, clip_norm=0.1))
+
+
+def pixels() -> str:
+    """Train a class for each pixel, some of them ignored, on maps that are made small and large again."""
+    below = [MaxPool2D(2), Conv2D(7, 3, padding=1), ReLU(), UpSample2D(2, "bilinear")]
+    layers = [Conv2D(6, 3, padding=1), BatchNorm(), ReLU(), Concat([[], below]), Conv2D(5, 1)]
+    loss = CrossEntropy(0.1, [0.5, 2.0, 1.0, 1.5, 0.25], ignore_index=2)
+    return train(layers, (6, 2, 8, 6), loss, Adam(0.01))
 
 
 def groups() -> str:
@@ -290,6 +298,7 @@ TRAININGS: dict[str, Callable[[], str]] = {
     "separable": separable,
     "odd widths": odd_widths,
     "image to image": image_to_image,
+    "pixels": pixels,
     "groups": groups,
     "rectified": rectified,
     "recipe": recipe,

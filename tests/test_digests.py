@@ -26,6 +26,7 @@ PINNED = {
     "separable": "560274576d4afc78",
     "odd widths": "4d638d6fea312bc7",
     "image to image": "6a0b7ac9bf5b9ec7",
+    "pixels": "958098bce7b24909",
     "groups": "b7123d2b8fae9d13",
     "rectified": "32e70692cc226816",
     "recipe": "94fa14866a88d296",
