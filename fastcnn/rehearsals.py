@@ -28,6 +28,8 @@ DTYPES = (np.float32, np.uint8)
 ALL = (
     Augmentation(True, True, 1, rotation=5.0, scale=0.1, contrast=0.1, brightness=0.1, cutout=2, mixup=0.2),
     Augmentation(shift=1),
+    Augmentation(crop=0.5, color_jitter=0.1, cutmix=0.2),
+    Augmentation(cutmix=0.2),
 )
 
 

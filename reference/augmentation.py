@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from colorsys import hsv_to_rgb, rgb_to_hsv
+from itertools import permutations
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +14,7 @@ GOLDEN = 0x9E3779B97F4A7C15
 
 
 class Augmentation:
-    """Flip, turn and scale, shift; contrast and brightness; cutout; mixup: see `fastcnn.Augmentation`."""
+    """Crop, flip, turn and scale, shift; light and colours; cutout; mixup or cutmix: see `fastcnn.Augmentation`."""
 
     def __init__(
         self,
@@ -27,10 +29,15 @@ class Augmentation:
         mixup: float = 0.0,
         padding: str = "constant",
         fill: float = 0.0,
+        cutmix: float = 0.0,
+        crop: tuple[float, float] | None = None,
+        crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        color_jitter: tuple[float, float, float, float] | None = None,
     ) -> None:
         self.horizontal_flip, self.vertical_flip, self.shift = horizontal_flip, vertical_flip, shift
         self.rotation, self.scale, self.contrast, self.brightness = rotation, scale, contrast, brightness
         self.cutout, self.mixup, self.padding, self.fill = cutout, mixup, padding, fill
+        self.cutmix, self.crop, self.crop_ratio, self.color_jitter = cutmix, crop, crop_ratio, color_jitter
 
     def __call__(self, x: Any, *, seed: int = 0, epoch: int = 0, indices: Any = None) -> np.ndarray:
         """Return the changed images (N, C, H, W); uint8 is scaled to [0, 1]."""
@@ -42,14 +49,26 @@ class Augmentation:
     def mixed(self, x: Any, y: Any, *, seed: int = 0, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return changed samples (N, C, H, W) of a whole set, and targets (N, K), each mixed with a partner's.
 
-        With λ of Beta(α, α), α = `mixup`: λ · sample + (1 - λ) · partner.
+        With λ of Beta(α, α), α = `mixup`: λ · sample + (1 - λ) · partner. With `cutmix` the sample, but for a box of
+        1 - λ of its area, of its proportions, about a random pixel and cut off at the edge; targets by the areas.
         """
         changed, y = self(x, seed=seed, epoch=epoch), np.asarray(y, np.float64)
         images, targets = np.zeros_like(changed), np.zeros_like(y)
         for i in range(len(changed)):
             partner = int(uniform(seed, epoch, i, 10) * len(changed))
-            share = beta_quantile(self.mixup, uniform(seed, epoch, i, 11))
+            share = beta_quantile(self.mixup or self.cutmix, uniform(seed, epoch, i, 11))
             images[i] = share * changed[i] + (1 - share) * changed[partner]
+            if self.cutmix:
+                _, _, height, width = changed.shape
+                row, column = int(uniform(seed, epoch, i, 13) * height), int(uniform(seed, epoch, i, 14) * width)
+                down, right = (int(0.5 * math.sqrt(1 - share) * side) for side in (height, width))
+                rows = range(max(0, row - down), min(height, row + down))
+                columns = range(max(0, column - right), min(width, column + right))
+                images[i] = changed[i]
+                for h in rows:
+                    for w in columns:
+                        images[i, :, h, w] = changed[partner, :, h, w]
+                share = 1 - len(rows) * len(columns) / (height * width)
             targets[i] = share * y[i] + (1 - share) * y[partner]
         return images, targets
 
@@ -67,6 +86,7 @@ class Augmentation:
         angle = math.radians(self.rotation) * (2 * chance(4) - 1)
         size = 1 + self.scale * (2 * chance(5) - 1)
 
+        image = self._cropped(image, chance)
         image = image[:, ::-1] if upset else image
         image = image[:, :, ::-1] if mirrored else image
         changed = np.zeros_like(image)
@@ -82,11 +102,69 @@ class Augmentation:
         contrast = 1 + self.contrast * (2 * chance(6) - 1)
         mean = changed.mean()
         changed = mean + contrast * (changed - mean) + self.brightness * (2 * chance(7) - 1)
+        changed = self._coloured(changed, chance)
         if self.cutout:
             top = int(chance(8) * height) - self.cutout // 2
             left = int(chance(9) * width) - self.cutout // 2
             changed[:, max(0, top) : max(0, top + self.cutout), max(0, left) : max(0, left + self.cutout)] = self.fill
         return changed
+
+    def _cropped(self, image: np.ndarray, chance: Any) -> Any:
+        """Return a part of the image, as large as the image: torchvision's RandomResizedCrop."""
+        if self.crop is None:
+            return image
+        _, height, width = image.shape
+        top, left, h, w = self._crop_box(height, width, chance)
+        part, grown = image[:, top : top + h, left : left + w], np.zeros_like(image)
+        for row in range(height):
+            for column in range(width):
+                # Middles of pixels lie at halves; beyond the part's own middles, its border goes on.
+                y = min(max((row + 0.5) * h / height - 0.5, 0), h - 1)
+                x = min(max((column + 0.5) * w / width - 0.5, 0), w - 1)
+                i, j = math.floor(y), math.floor(x)
+                below, beside = min(i + 1, h - 1), min(j + 1, w - 1)
+                f, g = y - i, x - j
+                upper = (1 - g) * part[:, i, j] + g * part[:, i, beside]
+                lower = (1 - g) * part[:, below, j] + g * part[:, below, beside]
+                grown[:, row, column] = (1 - f) * upper + f * lower
+        return grown
+
+    def _crop_box(self, height: int, width: int, chance: Any) -> tuple[int, int, int, int]:
+        assert self.crop is not None
+        low, high = self.crop_ratio
+        for number in range(20, 60, 4):
+            area = height * width * (self.crop[0] + (self.crop[1] - self.crop[0]) * chance(number))
+            aspect = math.exp(math.log(low) + (math.log(high) - math.log(low)) * chance(number + 1))
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                return int(chance(number + 2) * (height - h + 1)), int(chance(number + 3) * (width - w + 1)), h, w
+        h, w = height, width
+        if width / height < low:
+            h = max(1, round(width / low))
+        elif width / height > high:
+            w = max(1, round(height * high))
+        return (height - h) // 2, (width - w) // 2, h, w
+
+    def _coloured(self, image: np.ndarray, chance: Any) -> Any:
+        """Return the image in other colours: torchvision's ColorJitter."""
+        if self.color_jitter is None:
+            return image
+        channels = len(image)
+        factors = []
+        for number, strength in enumerate(self.color_jitter):
+            low, high = (-strength, strength) if number == 3 else (max(0.0, 1 - strength), 1 + strength)
+            factors.append(low + (high - low) * chance(15 + number))
+        order = [*permutations(range(4))][int(chance(19) * 24)]
+        for what in order:
+            if not self.color_jitter[what] or (channels == 1 and what > 1):
+                continue
+            grey = image[0] if channels == 1 else 0.2989 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+            if what == 3:
+                image = turned_hue(image, factors[3])
+                continue
+            other = (np.zeros_like(grey), np.full_like(grey, grey.mean()), grey)[what]
+            image = np.clip(factors[what] * image + (1 - factors[what]) * other, 0, 1)
+        return image
 
     def _between(self, image: np.ndarray, row: float, column: float) -> Any:
         """Return the bilinear mean of the four pixels around a place."""
@@ -107,6 +185,16 @@ class Augmentation:
         if self.padding == "edge":
             return image[:, min(max(h, 0), height - 1), min(max(w, 0), width - 1)]
         return image[:, reflected(h, height), reflected(w, width)]
+
+
+def turned_hue(image: np.ndarray, turn: float) -> np.ndarray:
+    """Return the image (3, H, W) with its hues turned by a part of the circle: by way of HSV, pixel after pixel."""
+    turned = image.copy()
+    for h in range(image.shape[1]):
+        for w in range(image.shape[2]):
+            hue, saturation, value = rgb_to_hsv(*image[:, h, w].tolist())
+            turned[:, h, w] = hsv_to_rgb((hue + turn) % 1.0, saturation, value)
+    return turned
 
 
 def reflected(i: int, size: int) -> int:

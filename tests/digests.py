@@ -249,6 +249,16 @@ def mixed() -> str:
     return outcome(model, losses=history["loss"])
 
 
+def cropped() -> str:
+    """Train on crops in other colours, of which parts are others'."""
+    X = np.random.RandomState(8).randint(0, 256, (60, 3, 12, 10)).astype(np.uint8)
+    model = Sequential([Conv2D(8, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(6)])
+    changes = Augmentation(True, crop=(0.2, 1.0), crop_ratio=1.5, color_jitter=(0.4, 0.4, 0.4, 0.1), cutmix=0.7)
+    trainer = Trainer(model, CrossEntropy(), SGD(0.05, 0.9), random_state=6)
+    history = trainer.fit(X, np.arange(60) % 6, epochs=2, batch_size=16, augmentation=changes, verbose=0)
+    return outcome(model, losses=history["loss"])
+
+
 def muon() -> str:
     """Train matrices of more rows than columns and of fewer, and of more than a band, beside what is no matrix."""
     layers = [Conv2D(20, 3, bias=False), BatchNorm(), GELU(), Conv2D(9, 3), ReLU(), Flatten(), Dense(100), Dense(41)]
@@ -304,6 +314,7 @@ TRAININGS: dict[str, Callable[[], str]] = {
     "recipe": recipe,
     "augmented": augmented,
     "mixed": mixed,
+    "cropped": cropped,
     "muon": muon,
     "classifier": classifier,
     "regressor": regressor,

@@ -30,6 +30,10 @@ CHANGES = {
     "brightness": {"brightness": 0.4},
     "cutout": {"cutout": 4},
     "cutout, odd": {"cutout": 3, "fill": 1.0},
+    "crop": {"crop": (0.2, 0.9)},
+    "crop, always too wide": {"crop": (0.9, 1.0), "crop_ratio": (5.0, 6.0), "horizontal_flip": True},
+    "crop, always too high": {"crop": (0.9, 1.0), "crop_ratio": (0.1, 0.2), "shift": 1},
+    "crop and more": {"crop": (0.3, 1.0), "crop_ratio": (0.5, 2.0), "rotation": 10.0, "cutout": 2, "fill": 0.3},
     "all": {
         "horizontal_flip": True, "vertical_flip": True, "shift": 2, "rotation": 15.0, "scale": 0.2, "contrast": 0.3,
         "brightness": 0.2, "cutout": 3, "padding": "reflect",
@@ -76,6 +80,78 @@ def test_every_change_is_its_twins(change, shape, dtype):
         expected = reference.Augmentation(**CHANGES[change])(x, seed=7, epoch=epoch, indices=indices)
         check_alike(x, actual, expected, 1e-12 if dtype == np.float64 else 2e-6)
         assert actual.dtype == (np.float64 if dtype == np.float64 else np.float32)
+
+
+COLOURS = {
+    "brightness": (0.8, 0.0, 0.0, 0.0), "contrast": (0.0, 0.9, 0.0, 0.0), "saturation": (0.0, 0.0, 1.5, 0.0),
+    "hue": (0.0, 0.0, 0.0, 0.5), "all": (0.4, 0.4, 0.4, 0.1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+@pytest.mark.parametrize("shape", [(1, 5, 6), (3, 6, 5)], ids=str)
+@pytest.mark.parametrize("strengths", COLOURS.values(), ids=COLOURS)
+def test_colours_are_their_twins(strengths, shape, dtype):
+    x = image_set(8, shape, dtype)
+    x[0] = x[0, :1]  # grey pixels have no hue
+    changes = {"color_jitter": strengths, "horizontal_flip": True, "crop": (0.5, 1.0)}
+    actual = Augmentation(**changes)(x, seed=3, epoch=1)
+    expected = reference.Augmentation(**changes)(x, seed=3, epoch=1)
+    check_alike(x, actual, expected, 1e-12 if dtype == np.float64 else 1e-5)
+    changed = np.abs(actual - Augmentation(horizontal_flip=True, crop=0.5)(x, seed=3, epoch=1)).max() > 0.01
+    assert changed == (shape[0] == 3 or any(strengths[:2]))
+
+
+def test_crops_are_spread_as_torchvisions():
+    """Areas and ratios in their bounds, places anywhere; an image of one column has a crop too."""
+    keys = augmentation.sample_keys(1, 0, np.arange(4000))
+    boxes = augmentation.resized_crops(lambda k: augmentation.uniform(keys, k), 20, 4000, (64, 64), (0.1, 1), (0.5, 2))
+    top, left, height, width = boxes.T
+    area = height * width / 64**2
+    assert ((top >= 0) & (top + height <= 64) & (left >= 0) & (left + width <= 64)).all()
+    assert area.min() > 0.08
+    assert 0.4 < area.mean() < 0.55
+    inner = (width / height)[area < 0.3]
+    assert 0.45 < inner.min() < 0.55
+    assert 1.8 < inner.max() < 2.2
+    assert np.log(inner).mean() == pytest.approx(0, abs=0.05)
+    assert np.isfinite(Augmentation(crop=0.08)(image_set(9, (1, 2, 1)))).all()
+
+
+def test_torchvision_agrees():
+    """With its functions on the same boxes and factors, where it is there."""
+    functional = pytest.importorskip("torchvision.transforms.v2.functional")
+    torch = pytest.importorskip("torch")
+    x = image_set(20, (3, 9, 7))
+    chances = Augmentation(crop=(0.3, 0.8))._draw(np.arange(20), (0, 0), x.shape)
+    for image, box, mine in zip(x, chances.crops.tolist(), Augmentation(crop=(0.3, 0.8))(x), strict=True):
+        theirs = functional.resized_crop(torch.tensor(image), *box, [9, 7], antialias=True)
+        np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-6)
+    jitter = Augmentation(color_jitter=(0.4, 0.4, 0.4, 0.2))
+    chances = jitter._draw(np.arange(20), (0, 0), x.shape)
+    steps = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation,
+             functional.adjust_hue)  # fmt: skip
+    for image, factors, order, mine in zip(x, chances.factors, chances.order, jitter(x), strict=True):
+        theirs = torch.tensor(image)
+        for what in order.tolist():
+            theirs = steps[what](theirs, float(factors[what]))
+        np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8])
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 6.0])
+def test_cutmix_is_its_twin(dtype, alpha):
+    x, y, classes = image_set(12, (2, 9, 8), dtype), np.arange(12) % 3, 3
+    options = {"horizontal_flip": True, "shift": 1, "cutmix": alpha}
+    wanted = reference.Augmentation(**options).mixed(x, np.eye(classes)[y], seed=5, epoch=1)
+    order = epoch_order(5, 1, 12)
+    source = ArrayFeed(x, y, None, 5, 5, Augmentation(**options), np.float64, classes)
+    batches = [(batch.x.copy(), batch.y) for batch in source.batches(1)]
+    images, targets = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    assert images.dtype == dtype  # where pixels only move, bytes stay bytes
+    check_alike(x[order], images / (255 if dtype == np.uint8 else 1), wanted[0][order], 1e-6)
+    np.testing.assert_allclose(targets, wanted[1][order], atol=1e-12)
+    assert ((targets > 0) & (targets < 1)).any()
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
@@ -160,9 +236,9 @@ def test_alternating_flips_show_both_sides_in_two_epochs():
 def test_chances_are_even():
     """All moves of a shift are equally frequent, coins are fair, and no number of a sample leans on another."""
     keys = augmentation.sample_keys(3, 1, np.arange(20000))
-    numbers = np.stack([augmentation.uniform(keys, number) for number in range(12)])
+    numbers = np.stack([augmentation.uniform(keys, number) for number in [*range(12), *range(13, 60)]])
     assert np.abs(numbers.mean(axis=1) - 0.5).max() < 0.01
-    assert np.abs(np.corrcoef(numbers) - np.eye(12)).max() < 0.03
+    assert np.abs(np.corrcoef(numbers) - np.eye(len(numbers))).max() < 5 / 20000**0.5
     counts = np.bincount(augmentation.below(keys, 2, 7), minlength=7)
     assert np.abs(counts / 20000 - 1 / 7).max() < 0.01
 
@@ -184,6 +260,15 @@ def test_mixup_draws_from_beta(alpha):
         ({"rotation": np.nan}, ValueError, "rotation"),
         ({"scale": 1.0}, ValueError, r"scale: expected a number of \[0, 1\); got 1.0"),
         ({"mixup": "much"}, TypeError, "mixup"),
+        ({"mixup": 1, "cutmix": 0.5}, ValueError, "cutmix: expected 0 with mixup=1; got 0.5"),
+        ({"crop": 0}, ValueError, "crop: expected shares above 0, rising, of at most 1; got 0"),
+        ({"crop": (0.5, 1.5)}, ValueError, r"crop: expected shares .* got \(0.5, 1.5\)"),
+        ({"crop": (0.5, 0.6, 0.7)}, ValueError, r"crop: expected a number or 2; got \(0.5, 0.6, 0.7\)"),
+        ({"crop": "0.5"}, ValueError, "crop: expected a number or 2; got '0.5'"),
+        ({"crop_ratio": (2, 1)}, ValueError, r"crop_ratio: expected numbers above 0, rising; got \(2, 1\)"),
+        ({"color_jitter": (0.1, 0.2, 0.3, 0.6)}, ValueError, "color_jitter: expected a hue of at most 0.5; got 0.6"),
+        ({"color_jitter": (1, 2, 3, 4, 5)}, ValueError, "color_jitter: expected a number or up to 4"),
+        ({"color_jitter": (-0.1,)}, ValueError, r"color_jitter\[0\]: expected a number of \[0, inf\); got -0.1"),
         ({"horizontal_flip": "often"}, ValueError, "'alternating'; got 'often'"),
         ({"padding": "wrap"}, ValueError, "padding: expected one of constant, edge, reflect; got 'wrap'"),
     ],
@@ -191,6 +276,18 @@ def test_mixup_draws_from_beta(alpha):
 def test_nonsense_is_refused(arguments, error, words):
     with pytest.raises(error, match=words):
         Augmentation(**arguments)
+
+
+def test_colours_are_those_of_one_channel_or_three():
+    words = "Augmentation: color_jitter: expected images of 1 or 3 channels; got 2"
+    with pytest.raises(ValueError, match=words):
+        Augmentation(color_jitter=0.1)(np.ones((3, 2, 4, 4)))
+
+
+def test_single_numbers_stand_for_several():
+    changes = Augmentation(crop=0.25, crop_ratio=2, color_jitter=0.5)
+    assert (changes.crop, changes.crop_ratio) == ((0.25, 1.0), (0.5, 2.0))
+    assert changes.color_jitter == (0.5, 0.5, 0.5, 0.0)
 
 
 def test_features_are_no_images():

@@ -67,7 +67,9 @@ def fit(one: Trainer, path=None, *, stop: int = 0, every=None, **options):
 
 @pytest.mark.parametrize("stop", [5, 7, 10, 12])
 @pytest.mark.parametrize("every", [1, "0.0000001 s"])
-@pytest.mark.parametrize("augmentation", [None, Augmentation(shift=1, mixup=0.3)])
+@pytest.mark.parametrize(
+    "augmentation", [None, Augmentation(shift=1, mixup=0.3), Augmentation(crop=0.5, color_jitter=0.2, cutmix=0.3)]
+)
 def test_the_same_call_goes_on(tmp_path, stop, every, augmentation):
     path, options = tmp_path / "run", {"augmentation": augmentation}
     one = trainer()

@@ -150,6 +150,10 @@ def test_a_known_data_set_that_is_not_there(tmp_path, monkeypatch, capsys):
 
 def test_words_of_augmentations():
     assert plans.augmentation("none") is None
+    made = plans.augmentation("crop=0.25,crop_ratio=0.5:2,color_jitter=0.4:0.3:0.2:0.1,cutmix=1")
+    assert made is not None
+    assert (made.crop, made.crop_ratio, made.cutmix) == ((0.25, 1.0), (0.5, 2.0), 1.0)
+    assert made.color_jitter == (0.4, 0.3, 0.2, 0.1)
     made = plans.augmentation("alternating-flip,shift=2,rotation=7.5,padding=reflect,mixup=0.2")
     assert repr(made) == (
         "Augmentation(horizontal_flip='alternating', shift=2, rotation=7.5, mixup=0.2, padding='reflect')"

@@ -32,6 +32,7 @@ PINNED = {
     "recipe": "94fa14866a88d296",
     "augmented": "eb12d3d0c44e3a82",
     "mixed": "d44019afd0c252f9",
+    "cropped": "196662e753140ca3",
     "muon": "cd950f21114cdf85",
     "classifier": "eb43e4b9ffb1e7c9",
     "regressor": "cf1891a8a9319629",

@@ -129,6 +129,7 @@ CHANGES = {
     "plain": lambda: None,
     "moved": lambda: Augmentation(True, shift=1),
     "mixed": lambda: Augmentation(rotation=10, cutout=2, contrast=0.1, mixup=0.3),
+    "cut": lambda: Augmentation(crop=0.3, color_jitter=0.2, cutmix=0.5),
 }
 
 

@@ -126,7 +126,8 @@ OneCycle(learning_rate, total_steps, warmup=0.3, div_factor=25.0, final_div_fact
 WarmUp(schedule, steps, start_factor=0.3333333333333333)
 ReduceOnPlateau(learning_rate, factor=0.1, patience=10, threshold=0.0001, cooldown=0, minimum=0.0, mode='min')
 Augmentation(horizontal_flip=False, vertical_flip=False, shift=0, rotation=0.0, scale=0.0, contrast=0.0, \
-brightness=0.0, cutout=0, mixup=0.0, padding='constant', fill=0.0)
+brightness=0.0, cutout=0, mixup=0.0, padding='constant', fill=0.0, cutmix=0.0, crop=None, crop_ratio=(0.75, \
+1.3333333333333333), color_jitter=None)
 """
 
 

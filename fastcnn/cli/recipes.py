@@ -191,7 +191,8 @@ def augmentation(text: str) -> Augmentation | None:
         elif name == "padding":
             chosen[name] = value
         elif name in known and value:
-            chosen[name] = _number(name, value)
+            row = [_number(name, one) for one in value.split(":")]
+            chosen[name] = row if len(row) > 1 else row[0]
         else:
             words = ", ".join([*FLAGS, *(f"{name}=" for name in known)])
             raise ValueError(f"expected words of {words}; got {word!r}")

@@ -96,7 +96,8 @@ def add(verbs: Any) -> None:
     completes(schedule, "SCHEDULES")
     parser.add_argument(
         "--augment", metavar="WORDS",
-        help="changes of the images, such as flip,shift=2,rotation=10,scale=0.1,cutout=8,mixup=0.2; none (the default)",
+        help="changes of the images, such as flip,shift=2,rotation=10,scale=0.1,cutout=8,mixup=0.2, "
+        "crop=0.25,color_jitter=0.4:0.4:0.4:0.1,cutmix=1; none (the default)",
     )  # fmt: skip
     share = between(0, 1)
     parser.add_argument(

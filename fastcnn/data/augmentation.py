@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple, final
 
@@ -12,11 +13,13 @@ from .. import checks, exact
 from ..kernels import augment as kernels
 from ..layers.repr import ShownAsCall
 from ..typing import Array, IntArray
+from .crops import boxes_of, jitters, resized_crops
 
 PADDINGS = ("constant", "edge", "reflect")
 GOLDEN = 0x9E3779B97F4A7C15
 # Which of a sample's random numbers is whose.
 MIRROR, UPSET, DOWN, RIGHT, TURN, SIZE, CONTRAST, BRIGHTNESS, CUT_ROW, CUT_COLUMN, PARTNER, SHARE, ORDER = range(13)
+BOX_ROW, BOX_COLUMN, COLOURS, CROP = 13, 14, 15, 20  # of the latter two, five numbers and forty
 
 
 class Chances(NamedTuple):
@@ -32,12 +35,19 @@ class Chances(NamedTuple):
         Contrast and brightness.
     middles : int64 array of shape (n, 2), optional
         Row and column of the middle of what is cut out.
+    crops : int64 array of shape (n, 4), optional
+        Top, left, height and width of what is made as large as the image.
+    factors, order : arrays of shape (n, 4), optional
+        How colours are changed, and in which order.
     """
 
     moves: IntArray
     matrices: Array | None
     light: Array | None
     middles: IntArray | None
+    crops: IntArray | None = None
+    factors: Array | None = None
+    order: IntArray | None = None
 
     def of(self, first: int, last: int) -> Chances:
         """Return those of some of the samples."""
@@ -47,7 +57,7 @@ class Chances(NamedTuple):
 
 @final
 class Augmentation(ShownAsCall):
-    """Changes images by chance, in this order: flip, turn and scale, shift; contrast and brightness; cutout; mixup.
+    """Changes images by chance: crops, flips, turns, shifts, light and colours, cutout, mixup or cutmix; in this order.
 
     Every random number is a function of the seed, the epoch, the sample's place in the set, and what it is for. So
     neither threads nor the size of the batches change an image.
@@ -78,6 +88,18 @@ class Augmentation(ShownAsCall):
         What comes in from beyond the edge: `fill`, the nearest pixel, or the mirror image.
     fill : float
         What a number beyond the edge, or in a cut-out square, is.
+    cutmix : float
+        With alpha = cutmix: a box of an image is the partner's, of about 1 - λ of its area, and the targets are mixed
+        by the areas; λ and partner as for mixup. In `Trainer.fit` only, and without mixup.
+    crop : float or (float, float), optional
+        A random part of the image is made as large as the image, bilinear: with a share of its area between these two
+        numbers, or between this one and 1 (torchvision: `RandomResizedCrop(scale=...)`).
+    crop_ratio : float or (float, float)
+        Bounds of the crop's width by its height; of one number and its inverse.
+    color_jitter : float or sequence of up to four floats, optional
+        Strengths of brightness, contrast, saturation and hue, each at least 0, the last at most 0.5; one number is that
+        of the first three. Changes come in a random order, and clip to [0, 1] (torchvision: `ColorJitter`). For images
+        of three channels, red, green and blue; of one, brightness and contrast alone.
 
     See Also
     --------
@@ -93,8 +115,10 @@ class Augmentation(ShownAsCall):
     ----------
     Krizhevsky, Sutskever and Hinton, NeurIPS 2012, §4.1 (flips, crops, light); Jordan, arXiv:2404.00498, §3.6
     (alternating flip); DeVries and Taylor, arXiv:1708.04552 (cutout); Zhang, Cisse, Dauphin and Lopez-Paz, ICLR 2018
-    (mixup, there with a partner from the same batch). The generator is SplitMix64's finalizer (Steele, Lea and Flood,
-    OOPSLA 2014) over a counter.
+    (mixup, there with a partner from the same batch); Yun et al., ICCV 2019 (cutmix, there with one box for all of a
+    batch); Szegedy et al., CVPR 2015, §6 (resized crops); Howard, arXiv:1312.5402 (colours). Crops, boxes and colours
+    are by torchvision's formulas on numbers of [0, 1]; on bytes, torchvision rounds after each of them. The generator
+    is SplitMix64's finalizer (Steele, Lea and Flood, OOPSLA 2014) over a counter.
 
     Examples
     --------
@@ -117,6 +141,11 @@ class Augmentation(ShownAsCall):
         mixup: float = 0.0,
         padding: str = "constant",
         fill: float = 0.0,
+        *,
+        cutmix: float = 0.0,
+        crop: float | Sequence[float] | None = None,
+        crop_ratio: float | Sequence[float] = (3 / 4, 4 / 3),
+        color_jitter: float | Sequence[float] | None = None,
     ) -> None:
         if horizontal_flip not in (False, True, "alternating"):
             raise ValueError(
@@ -132,10 +161,21 @@ class Augmentation(ShownAsCall):
         self.brightness, self.mixup = _number("brightness", brightness), _number("mixup", mixup)
         self.scale = _number("scale", scale, below=1.0)
         self.fill = _number("fill", fill, least=-math.inf)
-        self._beta = _beta_quantiles(self.mixup) if self.mixup else (np.zeros(2), np.zeros(2))
+        self.cutmix = _number("cutmix", cutmix)
+        if self.mixup and self.cutmix:
+            raise ValueError(f"Augmentation: cutmix: expected 0 with mixup={self.mixup:g}; got {self.cutmix:g}")
+        self.crop = None if crop is None else _shares(crop)
+        self.crop_ratio, self.color_jitter = _ratios(crop_ratio), _strengths(color_jitter)
+        alpha = self.mixup or self.cutmix
+        self._beta = _beta_quantiles(alpha) if alpha else (np.zeros(2), np.zeros(2))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether samples are mixed with partners, which `Trainer.fit` alone does."""
+        return bool(self.mixup or self.cutmix)
 
     def __call__(self, x: Any, *, seed: int = 0, epoch: int = 0, indices: Any = None) -> Array:
-        """Return the changed images; all but mixup.
+        """Return the changed images; all but mixup and cutmix.
 
         Parameters
         ----------
@@ -163,12 +203,14 @@ class Augmentation(ShownAsCall):
         Bytes stay bytes where pixels only move, and what comes in is black: a fourth of the memory to write and read.
         """
         changes = self.rotation, self.scale, self.contrast, self.brightness, self.mixup, self.fill
-        return np.dtype(np.uint8 if given == np.uint8 and not any(changes) else wanted)
+        changed = any(changes) or self.crop is not None or self.color_jitter is not None
+        return np.dtype(np.uint8 if given == np.uint8 and not changed else wanted)
 
     @property
     def _displaces(self) -> bool:
         """Whether pixels come to lie elsewhere: targets that are maps would have to go with them."""
-        return any((self.horizontal_flip, self.vertical_flip, self.shift, self.rotation, self.scale))
+        parts = self.horizontal_flip, self.vertical_flip, self.shift, self.rotation, self.scale, self.cutmix
+        return any(parts) or self.crop is not None
 
     def _draw(self, indices: IntArray, key: tuple[int, int], shape: tuple[int, ...]) -> Chances:
         """Return what happens to the samples `indices` of a set of images of this shape."""
@@ -182,7 +224,15 @@ class Augmentation(ShownAsCall):
                               self._between(keys, BRIGHTNESS, self.brightness)], axis=1)  # fmt: skip
         if self.cutout:
             middles = np.stack([below(keys, CUT_ROW, shape[2]), below(keys, CUT_COLUMN, shape[3])], axis=1)
-        return Chances(self._moves(keys, key, indices), matrices, light, middles)
+        crops = factors = order = None
+        if self.crop is not None:
+            size = shape[2], shape[3]
+            crops = resized_crops(lambda k: uniform(keys, k), CROP, len(keys), size, self.crop, self.crop_ratio)
+        if self.color_jitter is not None:
+            if shape[1] not in (1, 3):
+                raise ValueError(f"Augmentation: color_jitter: expected images of 1 or 3 channels; got {shape[1]}")
+            factors, order = jitters(lambda k: uniform(keys, k), COLOURS, self.color_jitter)
+        return Chances(self._moves(keys, key, indices), matrices, light, middles, crops, factors, order)
 
     def _write(self, x: Array, chances: Chances, out: Array) -> Array:
         """Write changed images to `out`, each with its own chances."""
@@ -190,6 +240,10 @@ class Augmentation(ShownAsCall):
         y, source = out.reshape(-1), np.ascontiguousarray(x if x.dtype == np.uint8 else x.astype(out.dtype, copy=False))
         one, scales = out.dtype.type, x.dtype == np.uint8 and out.dtype != np.uint8
         unit, fill = one(1 / 255 if scales else 1), one(self.fill)
+        if chances.crops is not None:
+            cropped = np.empty(out.size, out.dtype)
+            kernels.crop(source.reshape(-1), n, channels, height, width, unit, chances.crops, cropped)
+            source, unit = cropped, one(1)
         common = (source.reshape(-1), n, channels, height, width, unit, chances.moves)
         mode = PADDINGS.index(self.padding)
         if chances.matrices is not None:
@@ -198,6 +252,8 @@ class Augmentation(ShownAsCall):
             kernels.move(*common, mode, fill, y)
         if chances.light is not None:
             kernels.adjust(y, n, channels * height * width, chances.light)
+        if chances.factors is not None:
+            kernels.jitter(y, n, channels, height * width, chances.factors, chances.order)
         if chances.middles is not None:
             kernels.cut(y, n, channels, height, width, chances.middles, self.cutout, fill)
         return out
@@ -231,8 +287,17 @@ class Augmentation(ShownAsCall):
         """Return for each sample its partner in the set of so many, and its own share λ."""
         keys = sample_keys(key[0], key[1], indices)
         u, (quantiles, values) = uniform(keys, SHARE), self._beta
-        smaller = exact.power(_interpolated(np.minimum(u, 1 - u), quantiles, values), 1 / min(self.mixup, 1.0))
+        smaller = exact.power(
+            _interpolated(np.minimum(u, 1 - u), quantiles, values), 1 / min(self.mixup or self.cutmix, 1.0)
+        )
         return below(keys, PARTNER, samples), np.where(u < 0.5, smaller, 1 - smaller)
+
+    def _boxes(
+        self, indices: IntArray, key: tuple[int, int], share: Array, size: tuple[int, int]
+    ) -> tuple[IntArray, Array]:
+        """Return the box of each image that is its partner's, and the image's own share of its targets."""
+        keys, (height, width) = sample_keys(key[0], key[1], indices), size
+        return boxes_of(share, below(keys, BOX_ROW, height), below(keys, BOX_COLUMN, width), size)
 
 
 def mix(z: Array) -> Array:
@@ -299,6 +364,50 @@ def _interpolated(x: Array, places: Array, values: Array) -> Array:
     slope = (values[right] - values[left]) / (places[right] - places[left])
     found: Array = values[left] + slope * (x - places[left])
     return found
+
+
+def _shares(crop: Any) -> tuple[float, float]:
+    """Return the least and the largest share of a crop."""
+    low, high = _row("crop", crop, 2) if isinstance(crop, Sequence) else (_number("crop", crop), 1.0)
+    if not 0 < low <= high <= 1:
+        raise ValueError(f"Augmentation: crop: expected shares above 0, rising, of at most 1; got {crop!r}")
+    return low, high
+
+
+def _ratios(ratio: Any) -> tuple[float, float]:
+    """Return the least and the largest ratio of a crop."""
+    if isinstance(ratio, Sequence):
+        low, high = _row("crop_ratio", ratio, 2)
+    else:
+        low = high = _number("crop_ratio", ratio)
+        if low > 0:
+            low, high = min(low, 1 / low), max(low, 1 / low)
+    if not 0 < low <= high:
+        raise ValueError(f"Augmentation: crop_ratio: expected numbers above 0, rising; got {ratio!r}")
+    return low, high
+
+
+def _strengths(jitter: Any) -> tuple[float, float, float, float] | None:
+    """Return how much brightness, contrast, saturation and hue change; None for none."""
+    if jitter is None:
+        return None
+    given = (
+        _row("color_jitter", jitter, 4)
+        if isinstance(jitter, Sequence)
+        else [*[_number("color_jitter", jitter)] * 3, 0.0]
+    )
+    brightness, contrast, saturation, hue = given
+    if hue > 0.5:
+        raise ValueError(f"Augmentation: color_jitter: expected a hue of at most 0.5; got {hue:g}")
+    return brightness, contrast, saturation, hue
+
+
+def _row(name: str, values: Any, most: int) -> list[float]:
+    """Return numbers of at least 0, so many; of colours, those that are not given are 0."""
+    if isinstance(values, str) or not (len(values) == most or (name == "color_jitter" and 0 < len(values) < most)):
+        wanted = f"a number or {'up to ' if name == 'color_jitter' else ''}{most}"
+        raise ValueError(f"Augmentation: {name}: expected {wanted}; got {values!r}")
+    return [_number(f"{name}[{place}]", value) for place, value in enumerate(values)] + [0.0] * (most - len(values))
 
 
 def _whole(name: str, value: Any) -> int:

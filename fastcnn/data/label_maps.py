@@ -26,7 +26,13 @@ def check_movable(augmentation: Augmentation, size: Shape, y: Array, unknown: in
     if y.ndim < 3 or not augmentation._displaces:
         return
     is_fit = y.ndim == 3 and y.dtype.kind in "iub" and y.shape[1:] == size
-    if not is_fit or augmentation.rotation or augmentation.scale:
+    if (
+        not is_fit
+        or augmentation.rotation
+        or augmentation.scale
+        or augmentation.crop is not None
+        or augmentation.cutmix
+    ):
         raise ValueError(
             f"{where}: expected no maps with an augmentation that displaces pixels, but for flips and shifts of labels "
             f"(N, H, W): it would leave maps where they are; got targets of shape {y.shape}, dtype {y.dtype} and "

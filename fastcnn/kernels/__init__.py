@@ -36,6 +36,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "turn",
         "adjust",
         "cut",
+        "crop",
+        "jitter",
+        "paste",
     ),
     "clipped": (
         "clip",

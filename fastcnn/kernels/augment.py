@@ -133,3 +133,100 @@ def cut(y, n, C, H, W, middles, side, fill):
             for h in range(max(0, top), min(H, top + side)):
                 for w in range(max(0, left), min(W, left + side)):
                     y[((i * C + c) * H + h) * W + w] = fill
+
+
+@kernel
+def crop(x, n, C, H, W, scale, crops, y):
+    """y = the crops of x, at the size of x: `crops` (n, 4) of top, left, height, width; bilinear.
+
+    Places are those of middles of pixels; a crop's border is that of what is read, as in torchvision.
+    """
+    for i in range(n):
+        top, left, height, width = crops[i, 0], crops[i, 1], crops[i, 2], crops[i, 3]
+        for h in range(H):
+            row = max((h + 0.5) * height / H - 0.5, 0.0)
+            upper = min(int(row), height - 1)
+            lower = min(upper + 1, height - 1)
+            row -= upper
+            for w in range(W):
+                col = max((w + 0.5) * width / W - 0.5, 0.0)
+                first = min(int(col), width - 1)
+                second = min(first + 1, width - 1)
+                col -= first
+                for c in range(C):
+                    k = (i * C + c) * H
+                    a, b = (k + top + upper) * W + left, (k + top + lower) * W + left
+                    over = (1.0 - col) * x[a + first] + col * x[a + second]
+                    under = (1.0 - col) * x[b + first] + col * x[b + second]
+                    y[(k + h) * W + w] = scale * ((1.0 - row) * over + row * under)
+
+
+@kernel
+def jitter(y, n, C, size, factors, order):
+    """Change brightness, contrast, saturation and hue of images of one channel or three, in place, as torchvision does.
+
+    `factors` (n, 4), `order` (n, 4): 0 to 3 for each of these, -1 for none; after each, numbers are clipped to [0, 1].
+    """
+    for i in range(n):
+        image = i * C * size
+        for k in range(4):
+            what = order[i, k]
+            if what < 0 or (what > 1 and C == 1):
+                continue
+            factor, mean = factors[i, what], 0.0
+            if what == 1:
+                for p in range(image, image + size):
+                    mean += _grey(y, p, C, size)
+                mean /= size
+            for p in range(image, image + size):
+                if what == 3:
+                    _turn_hue(y, p, size, factor)
+                    continue
+                other = 0.0 if what == 0 else mean if what == 1 else _grey(y, p, C, size)
+                for c in range(C):
+                    value = factor * y[p + c * size] + (1.0 - factor) * other
+                    y[p + c * size] = min(max(value, 0.0), 1.0)
+
+
+@kernel
+def _grey(y, p, C, size):
+    """Return how light a pixel is."""
+    if C == 1:
+        return np.float64(y[p])
+    return 0.2989 * y[p] + 0.587 * y[p + size] + 0.114 * y[p + 2 * size]
+
+
+@kernel
+def _turn_hue(y, p, size, turn):
+    """Turn the hue of a pixel by so much of the circle, at the same saturation and value."""
+    r, g, b = np.float64(y[p]), np.float64(y[p + size]), np.float64(y[p + 2 * size])
+    value, least = max(r, g, b), min(r, g, b)
+    width = value - least
+    if width <= 0.0:
+        return
+    if value == r:
+        sixth = (g - b) / width
+    elif value == g:
+        sixth = 2.0 + (b - r) / width
+    else:
+        sixth = 4.0 + (r - g) / width
+    hue = sixth / 6.0 + 1.0 + turn
+    hue = 6.0 * (hue - np.floor(hue))
+    part = int(hue)
+    rest = hue - part
+    falling, rising = value - width * rest, value - width * (1.0 - rest)
+    part = part % 6
+    y[p] = value if part in (0, 5) else falling if part == 1 else rising if part == 4 else least
+    y[p + size] = value if part in (1, 2) else falling if part == 3 else rising if part == 0 else least
+    y[p + 2 * size] = value if part in (3, 4) else falling if part == 5 else rising if part == 2 else least
+
+
+@kernel
+def paste(y, x, n, C, H, W, boxes):
+    """y = x inside of `boxes` (n, 4) of top, left, bottom, right, in place."""
+    for i in range(n):
+        for c in range(C):
+            for h in range(boxes[i, 0], boxes[i, 2]):
+                begin = ((i * C + c) * H + h) * W
+                for w in range(boxes[i, 1], boxes[i, 3]):
+                    y[begin + w] = x[begin + w]

@@ -14,6 +14,7 @@ from .. import checks
 from ..data.augmentation import Augmentation, Chances, epoch_order
 from ..data.label_maps import check_movable, moved
 from ..jit.target import COMMON
+from ..kernels import augment as kernels
 from ..typing import Array, IntArray
 
 CHUNK = 1 << 20  # numbers that are looked at in one go, for instance of a memory map
@@ -83,7 +84,7 @@ class ArrayFeed(Feed):
     dtype : dtype
         Of augmented images.
     classes : int or None
-        How many there are, if `y` are classes: mixup makes soft targets of them.
+        How many there are, if `y` are classes: mixup and cutmix make soft targets of them.
     drop_last : bool
         Whether the samples of an epoch that fill no batch are left out.
     unknown : int or None
@@ -173,11 +174,16 @@ class ArrayFeed(Feed):
         images = augmentation._write(x[own], chances.of(own.start, own.stop), batch[own])
         if y.ndim == 3 and augmentation._displaces:
             y = moved(augmentation, y, chances.moves, self.unknown)
-        if not augmentation.mixup:
+        if not augmentation.mixes:
             return batch, y
         partner, share = augmentation._partners(chosen, key, len(self.X))
         chances = augmentation._draw(partner[own], key, self.X.shape)
         others = augmentation._write(self._gather(partner, 1, own)[own], chances, self._images[1, : len(images)])
+        if augmentation.cutmix:
+            n, channels, *size = images.shape
+            boxes, share = augmentation._boxes(chosen, key, share, (size[0], size[1]))
+            kernels.paste(images.reshape(-1), others.reshape(-1), n, channels, size[0], size[1], boxes[own])
+            return batch, _mixed(y, self.y[partner], share, self.classes)
         factor = share[own].astype(images.dtype).reshape(-1, *[1] * (images.ndim - 1))
         images -= others
         images *= factor
@@ -218,8 +224,9 @@ class BatchFeed(Feed):
                 f"{self.name}: expected arrays, or batches that can be iterated once for each epoch (a list, or an "
                 f"object whose __iter__ begins anew); got a {type(batches).__name__}, which ends after one pass"
             )
-        if augmentation is not None and augmentation.mixup:
-            raise ValueError("fit: augmentation: mixup needs arrays: its partners come from the whole set")
+        if augmentation is not None and augmentation.mixes:
+            which = "mixup" if augmentation.mixup else "cutmix"
+            raise ValueError(f"fit: augmentation: {which} needs arrays: its partners come from the whole set")
         self.source, self.seed, self.augmentation, self.dtype = batches, seed, augmentation, dtype
         self.unknown = unknown
         self.steps = len(batches) if isinstance(batches, Sized) else None

@@ -372,11 +372,12 @@ def _unknown(trainer: Stepper) -> int | None:
 def _check_mixup(trainer: Stepper, y: Array, augmentation: Augmentation | None) -> None:
     """Raise for targets that cannot be mixed."""
     loss = trainer.loss
-    if augmentation is None or not augmentation.mixup or not isinstance(loss, CrossEntropy):
+    if augmentation is None or not augmentation.mixes or not isinstance(loss, CrossEntropy):
         return
+    which = "mixup" if augmentation.mixup else "cutmix"
     if loss.ignore_index is not None or (y.ndim > 2 and y.dtype.kind in "iub"):
         raise ValueError(
-            "fit: augmentation: mixup makes probabilities of classes: expected rows without ignore_index, or one class "
+            f"fit: augmentation: {which} makes probabilities of classes: expected rows without ignore_index, or one class "
             f"a sample; got y of shape {y.shape}, ignore_index={loss.ignore_index}"
         )
 
