@@ -104,6 +104,57 @@ class Sequential(Container):
             super().build(input_shape, dtype, random_state)
         return self
 
+    def resize(self, input_shape: Shape) -> Sequential:
+        """Let a built model take images of another height and width, with all its weights, and return it.
+
+        Parameters, running statistics and what a `Trainer` remembers of them, momentum for instance, stay as they are.
+        For another model of the other size, which leaves this one alone: `model.copy().resize(shape)`.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            (C, H, W), the batch axis left out.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not built, or is a part of another one.
+        ValueError
+            If a layer does not take the shape that comes to it, or has parameters whose shapes depend on it, as `Dense`
+            behind `Flatten`; nothing is changed then.
+
+        Examples
+        --------
+        >>> from fastcnn import Conv2D, Dense, GlobalAvgPool2D, Sequential
+        >>> model = Sequential([Conv2D(8, 3), GlobalAvgPool2D(), Dense(10)]).build((3, 16, 16), random_state=0)
+        >>> before = model.digest()
+        >>> model.resize((3, 32, 32)).input_shape
+        (3, 32, 32)
+        >>> model.digest() == before
+        True
+        """
+        shape = checks.check_input_shape(input_shape, self.name)
+        self._expect_built("resize")
+        if self._owner is not None:
+            raise RuntimeError(f"{self.name}: resize: it is a part of a model: resize that, or a copy of it")
+        with self._lock:
+            self._expect_resize(shape)
+            self._resize(shape)
+            self._predictors = self._seen = None
+            vars(self).pop("_maps", None)
+        return self
+
+    def _expect_resize(self, shape: Shape) -> None:
+        """Raise unless the model can be resized to inputs of this shape."""
+        try:
+            self.output_shape(shape)
+            self._check_resize(shape)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.name}: resize: expected a shape that all layers take with the weights that they have; "
+                f"got {shape}: {str(error).removeprefix(f'{self.name}: ')}"
+            ) from None
+
     def forward(self, input: Any) -> Array:
         """Return the model's output for a batch, as a layer does; uint8 is scaled to [0, 1], as in training.
 

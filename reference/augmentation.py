@@ -197,6 +197,27 @@ def turned_hue(image: np.ndarray, turn: float) -> np.ndarray:
     return turned
 
 
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return the image (C, H, W) at another size: means weighted by a triangle about each pixel's middle."""
+    _, rows, columns = image.shape
+    out = np.zeros((len(image), height, width))
+    for h in range(height):
+        for w in range(width):
+            down, right = triangle(h, rows, height), triangle(w, columns, width)
+            for i, a in down.items():
+                for j, b in right.items():
+                    out[:, h, w] += a * b * image[:, i, j]
+    return out
+
+
+def triangle(place: int, size: int, length: int) -> dict[int, float]:
+    """Return by which weights `size` numbers make up number `place` of `length`: twice as wide as what it covers."""
+    middle, support = (place + 0.5) * size / length - 0.5, max(size / length, 1.0)
+    weights = {i: max(1 - abs(i - middle) / support, 0.0) for i in range(size)}
+    total = sum(weights.values())
+    return {i: weight / total for i, weight in weights.items() if weight}
+
+
 def reflected(i: int, size: int) -> int:
     """Where `i` comes to lie when the line is mirrored at the middles of its first and last pixel, again and again."""
     if size == 1:

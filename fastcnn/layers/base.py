@@ -301,6 +301,21 @@ class Layer(Weights, Exclusive):
         for name, spec in self._specs.items():
             self.parameters[name][...] = spec.draw(generator)
 
+    def _check_resize(self, shape: Shape) -> None:
+        """Raise unless the parameters for inputs of another shape are of the shapes that they have."""
+        for name, spec in self._parameters(shape).items():
+            own = self._specs[name].shape
+            if spec.shape != own:
+                raise ValueError(
+                    f"{self.name}: {name} have the shape {own}, and would have {spec.shape} for inputs of {shape}: "
+                    "they depend on the size of the maps; with GlobalAvgPool2D in place of Flatten, Dense is free of it"
+                )
+
+    def _resize(self, shape: Shape) -> None:
+        """Take inputs of another shape from now on; `_check_resize` has agreed."""
+        self._keep(input_shape=shape)
+        self._sessions = Sessions()
+
     def _check_trainable(self) -> None:
         """Raise if a name of `trainable` is that of no parameter."""
         names = () if isinstance(self._trainable, bool) else self._trainable

@@ -55,6 +55,18 @@ class Container(Layer):
         self._gather(dtype)
         self._flat_gradients = np.zeros(0, dtype)
 
+    def _check_resize(self, shape: Shape) -> None:
+        for (place, _), (layer, inside) in zip(self._children(), self._inner_shapes(shape), strict=True):
+            try:
+                layer._check_resize(inside)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: layer {place}: {error}") from None
+
+    def _resize(self, shape: Shape) -> None:
+        super()._resize(shape)
+        for layer, inside in [*self._inner_shapes(shape)]:
+            layer._resize(inside)
+
     def _freeze(self) -> None:
         """Let no parameter inside be trained; a layer is told so anew whenever it joins a model."""
         for layer in self._modes():

@@ -281,7 +281,7 @@ def _identity(trainer: Stepper, feed: Feed, validation: Feed | None, callbacks: 
     watching = [
         [type(one).__name__, repr(one) if isinstance(one, ShownAsCall) else ""] for one, _ in _states(callbacks)
     ]
-    augmentation = getattr(feed, "augmentation", None)
+    augmentation, resolution = getattr(feed, "augmentation", None), getattr(feed, "resolution", None)
     return {
         "architecture": spelt(model),
         "dtype": model._flat.dtype.name if built else None,
@@ -292,7 +292,8 @@ def _identity(trainer: Stepper, feed: Feed, validation: Feed | None, callbacks: 
         "ema": spelt(trainer.ema),
         "augmentation": spelt(augmentation),
         "callbacks": watching,
-        "batch_size": getattr(feed, "batch_size", None),
+        "batch_size": feed.batch_sizes.spelt() if isinstance(feed, ArrayFeed) else None,
+        "resolution": None if resolution is None else resolution.spelt(),
         "drop_last": getattr(feed, "drop_last", None) or None,
         "data": _digest(feed),
         "validation": None if validation is None else _digest(validation),

@@ -13,9 +13,11 @@ import numpy as np
 from .. import checks
 from ..data.augmentation import Augmentation, Chances, epoch_order
 from ..data.label_maps import check_movable, moved
+from ..data.resizing import resized
 from ..jit.target import COMMON
 from ..kernels import augment as kernels
 from ..typing import Array, IntArray
+from .by_epoch import ByEpoch, batch_sizes
 
 CHUNK = 1 << 20  # numbers that are looked at in one go, for instance of a memory map
 DRAWN = (
@@ -61,6 +63,14 @@ class Feed(ABC):
 
     steps: int | None
     own: Callable[[int], slice] | None = None
+    size: tuple[int, int] | None = None  # of the images of this epoch, where they are resized
+
+    def begin(self, epoch: int) -> None:
+        """Get ready for an epoch of the fit, counted from 0: batch size and resolution may be others."""
+
+    def steps_of(self, epochs: int) -> int | None:
+        """Return the batches of so many epochs, if known."""
+        return None if self.steps is None else epochs * self.steps
 
     @abstractmethod
     def batches(self, epoch: int, begin: int = 0) -> Iterator[Batch]:
@@ -77,7 +87,7 @@ class ArrayFeed(Feed):
         A memory map stays one: only what a batch needs is read.
     y : array
     weight : array or None
-    batch_size : int
+    batch_size : int or ByEpoch
     seed : int or None
         Of the order: a permutation for each epoch. None: the order of the arrays.
     augmentation : Augmentation or None
@@ -89,30 +99,36 @@ class ArrayFeed(Feed):
         Whether the samples of an epoch that fill no batch are left out.
     unknown : int or None
         The label of pixels that augmentation brings in from beyond the edge, if `y` are labels of pixels.
+    resolution : ByEpoch, optional
+        Height and width that images are brought to.
     """
+
+    steps: int
 
     def __init__(
         self,
         X: Array | Rows,
         y: Array,
         weight: Array | None,
-        batch_size: int,
+        batch_size: int | ByEpoch[int],
         seed: int | None = None,
         augmentation: Augmentation | None = None,
         dtype: Any = np.float32,
         classes: int | None = None,
         drop_last: bool = False,
         unknown: int | None = None,
+        resolution: ByEpoch[tuple[int, int]] | None = None,
     ) -> None:
-        self.X, self.y, self.weight, self.batch_size = X, y, weight, batch_size
+        self.X, self.y, self.weight = X, y, weight
+        self.batch_sizes = batch_size if isinstance(batch_size, ByEpoch) else batch_sizes(batch_size)
+        self.resolution = resolution
         self.seed, self.augmentation, self.classes = seed, augmentation, classes
         self.unknown = unknown
         if augmentation is not None:
             check_movable(augmentation, X.shape[2:], y, unknown, "fit: y")
         self.drop_last = drop_last
-        self.count = len(X) // batch_size * batch_size if drop_last else len(X)  # samples of an epoch
-        self.steps = -(-self.count // batch_size)
-        shape = (min(batch_size, len(X)), *X.shape[1:])
+        self.begin(0)
+        shape = (min(max(self.batch_sizes.rows.values()), len(X)), *X.shape[1:])
         # np.take copies an array whole unless it is laid out like this.
         self._array = X.array if isinstance(X, Rows) else X
         self._places: IntArray | None = X.places if isinstance(X, Rows) else None
@@ -121,7 +137,26 @@ class ArrayFeed(Feed):
         self._buffers = [np.zeros(shape, X.dtype) if self._simple else None for _ in range(2)]
         self._images = np.zeros((2, *shape), augmentation._dtype(X.dtype, dtype)) if augmentation else None
 
+    def begin(self, epoch: int) -> None:
+        self.batch_size, n = self.batch_sizes.at(epoch), len(self.X)
+        self.count = n // self.batch_size * self.batch_size if self.drop_last else n  # samples of an epoch
+        self.steps = -(-self.count // self.batch_size)
+        self.size = None if self.resolution is None else self.resolution.at(epoch)
+
+    def steps_of(self, epochs: int) -> int:
+        total = 0
+        for epoch in range(epochs) if len(self.batch_sizes.rows) > 1 else (0,):
+            self.begin(epoch)
+            total += self.steps
+        self.begin(0)
+        return total if len(self.batch_sizes.rows) > 1 else epochs * total
+
     def batches(self, epoch: int, begin: int = 0) -> Iterator[Batch]:
+        for batch in self._batches(epoch, begin):
+            yield batch if self.size is None else batch._replace(x=resized(batch.x, self.size))
+
+    def _batches(self, epoch: int, begin: int) -> Iterator[Batch]:
+        """Yield the batches as they are in the arrays, or augmented."""
         n = len(self.X)
         order = None if self.seed is None else epoch_order(self.seed, epoch, n)
         chances = self._chances(order, epoch)

@@ -20,6 +20,7 @@ from ..optim.schedules import NamedSchedule, Schedule
 from ..ranks.communicator import Communicator, RankLostError
 from ..typing import Array, Shape
 from .accord import Accord
+from .by_epoch import ByEpoch, batch_sizes, resolutions
 from .callbacks import Callback, Run
 from .checkpoint import Checkpoint, Tally, check_fit
 from .feed import ArrayFeed, Batch, BatchFeed, Feed, check_set
@@ -70,7 +71,7 @@ def fit(
     y: Any,
     *,
     epochs: int,
-    batch_size: int | None,
+    batch_size: Any,
     X_val: Any,
     y_val: Any,
     sample_weight: Any,
@@ -80,6 +81,7 @@ def fit(
     checkpoint: Any = None,
     checkpoint_every: Any = None,
     drop_last: bool = False,
+    resolution: Any = None,
 ) -> History:
     """Train; see `Trainer.fit`."""
     epochs = checks.as_positive_int(epochs, "fit", "epochs")
@@ -89,14 +91,14 @@ def fit(
     ranks = trainer.communicator
     keeps = checkpoint is not None or (ranks is not None and ranks.can_shrink)
     file = Checkpoint(checkpoint, checkpoint_every, ranks) if keeps else None
-    feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation, drop_last)
-    validation = _validation(trainer, X_val, y_val, batch_size)
+    feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation, drop_last, resolution)
+    validation = _validation(trainer, X_val, y_val, feed)
     if validation is None:
         _check_monitors(callbacks, trainer.schedule)
     trainer.model._enter_mode(False)  # of its own; a step trains whatever it says
     run = Run(trainer, History())
     trainer.history = run.history
-    steps = None if feed.steps is None else epochs * feed.steps
+    steps = feed.steps_of(epochs)
     if isinstance(trainer.schedule, NamedSchedule):
         trainer.schedule.begin(float(trainer.optimizer.learning_rate), trainer.steps, steps)
     if ranks is not None:
@@ -168,6 +170,7 @@ def _train_epochs(
     for run.epoch in range(done + 1, epochs + 1):
         if _stopped(run, interrupts):
             break
+        _begin_epoch(run, feed, validation)
         epoch, prepared = _train_epoch(run, feed, callbacks, interrupts, shown, tally, file)
         if validation is not None and not _stopped(run, interrupts):
             shown.say("validating")
@@ -199,6 +202,23 @@ def evaluate(trainer: Stepper, X: Any, y: Any, *, batch_size: int | None, sample
 
 def _interrupts(ranks: Communicator | None) -> Interrupts:
     return Interrupts() if ranks is None else Accord(ranks)
+
+
+def _begin_epoch(run: Run, feed: Feed, validation: Feed | None) -> None:
+    """Get ready for the batch size and the resolution of an epoch."""
+    for source in (feed, validation):
+        if source is not None:
+            source.begin(run.epoch - 1)
+    if feed.size is not None:
+        _resize(run.trainer, feed.size)
+
+
+def _resize(trainer: Stepper, size: tuple[int, int]) -> None:
+    """Let the model take images of this size, unless it does."""
+    model = trainer.model
+    assert model.input_shape is not None
+    if model.input_shape[1:] != size:
+        model.resize((model.input_shape[0], *size))
 
 
 def _train_epoch(
@@ -304,10 +324,11 @@ def _feed(
     trainer: Stepper,
     X: Any,
     y: Any,
-    batch_size: int | None,
+    batch_size: Any,
     sample_weight: Any,
     augmentation: Augmentation | None,
     drop_last: bool,
+    resolution: Any = None,
 ) -> Feed:
     """Return the source of the batches; the model is built where it is not yet."""
     if augmentation is not None and not isinstance(augmentation, Augmentation):
@@ -318,39 +339,65 @@ def _feed(
             raise ValueError("fit: batch_size, sample_weight: expected none with batches; a batch is (x, y, weight)")
         if drop_last:
             raise ValueError("fit: drop_last: expected False with batches, which are taken as they come; got True")
+        if resolution is not None:
+            raise ValueError("fit: resolution: expected None with batches, which are taken as they come")
         dtype = np.float32 if model.input_shape is None else model._flat.dtype
         return BatchFeed(X, trainer._seed, augmentation, dtype, unknown=_unknown(trainer))
     if batch_size is None:
         raise ValueError("fit: batch_size: expected a positive int with arrays X and y; got None")
-    size = checks.as_positive_int(batch_size, "fit", "batch_size")
+    sizes = batch_sizes(batch_size)
+    size = max(sizes.rows.values())
     x, targets, weight = check_set(X, y, sample_weight)
     trainer._build(x)
+    by_epoch = None if resolution is None else _resolutions(trainer, resolution, x.shape[1:])
     classes = _check_classes(trainer, targets, "y")
     _check_mixup(trainer, targets, augmentation)
     if drop_last and len(x) < size:
         raise ValueError(f"fit: drop_last: expected at least a batch of {size} samples; got {len(x)}")
     dtype = model._flat.dtype
     feed = ArrayFeed(
-        x, targets, weight, size, trainer._seed, augmentation, dtype, classes, bool(drop_last), _unknown(trainer)
-    )
+        x, targets, weight, sizes, trainer._seed, augmentation, dtype, classes, bool(drop_last), _unknown(trainer),
+        by_epoch,
+    )  # fmt: skip
     if trainer.communicator is not None:
         feed.own = trainer._own_images
     return feed
 
 
-def _validation(trainer: Stepper, X: Any, y: Any, batch_size: int | None) -> Feed | None:
-    """Return the source of the validation's batches, in their order."""
+def _resolutions(trainer: Stepper, resolution: Any, shape: Shape) -> ByEpoch[tuple[int, int]]:
+    """Return the resolution of each epoch, all of which the model can take; it takes the images' own now."""
+    by_epoch = resolutions(resolution)
+    model = trainer.model
+    if len(shape) != 3:
+        raise ValueError(f"fit: resolution: expected images (N, C, H, W) with it; got samples of shape {shape}")
+    if len(model.output_shape(shape)) != 1:
+        raise ValueError("fit: resolution: expected a model with one row of outputs an image; got one with maps")
+    for size in by_epoch.rows.values():
+        try:
+            model._expect_resize((shape[0], *size))
+        except ValueError as error:
+            raise ValueError(f"fit: resolution: {error}") from None
+    _resize(trainer, (shape[1], shape[2]))
+    return by_epoch
+
+
+def _validation(trainer: Stepper, X: Any, y: Any, feed: Feed) -> Feed | None:
+    """Return the source of the validation's batches, in their order; at the resolution of training."""
+    resolution = feed.resolution if isinstance(feed, ArrayFeed) else None
     if X is None:
         if y is not None:
             raise ValueError("fit: X_val: expected the samples of y_val; got None")
         return None
     if y is None:
+        if resolution is not None:
+            raise ValueError("fit: X_val: expected arrays X_val and y_val with a resolution; got batches")
         return BatchFeed(X, 0, argument="X_val")
     x, targets, weight = check_set(X, y, None, end="_val")
     if trainer.model.input_shape is not None:
         trainer.model._check_input(x)
         _check_classes(trainer, targets, "y_val")
-    return ArrayFeed(x, targets, weight, batch_size or 256)
+    size = max(feed.batch_sizes.rows.values()) if isinstance(feed, ArrayFeed) else 256
+    return ArrayFeed(x, targets, weight, size, resolution=resolution)
 
 
 def _check_classes(trainer: Stepper, y: Array, argument: str) -> int | None:
@@ -377,8 +424,8 @@ def _check_mixup(trainer: Stepper, y: Array, augmentation: Augmentation | None) 
     which = "mixup" if augmentation.mixup else "cutmix"
     if loss.ignore_index is not None or (y.ndim > 2 and y.dtype.kind in "iub"):
         raise ValueError(
-            f"fit: augmentation: {which} makes probabilities of classes: expected rows without ignore_index, or one class "
-            f"a sample; got y of shape {y.shape}, ignore_index={loss.ignore_index}"
+            f"fit: augmentation: {which} makes probabilities of classes: expected rows without ignore_index, or one "
+            f"class a sample; got y of shape {y.shape}, ignore_index={loss.ignore_index}"
         )
 
 

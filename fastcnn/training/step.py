@@ -63,7 +63,7 @@ class Plan:
 
     def __init__(self, model: Sequential, loss: Loss, n: int) -> None:
         assert model.input_shape is not None
-        self.model, self.flat, self.loss = model, model._flat, loss
+        self.model, self.flat, self.loss, self.input_shape = model, model._flat, loss, model.input_shape
         self.images_as_planned = images_as_planned(n)
         graph = Graph(model.input_shape, model._flat.dtype, images=self.images_as_planned)
         graph.output = model._lower(graph, 0)
@@ -94,7 +94,7 @@ class Plan:
 
     def is_for(self, model: Sequential, loss: Loss) -> bool:
         """Tell whether it was made for these very parameters and this loss."""
-        return self.flat is model._flat and self.loss is loss
+        return self.flat is model._flat and self.loss is loss and self.input_shape is model.input_shape
 
     def has_room(self, n: int) -> bool:
         """Tell whether a batch of `n` is computed in its way, and fits its memory."""

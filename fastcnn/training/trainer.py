@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .stepper import Stepper
@@ -93,7 +93,7 @@ class Trainer(Stepper):
         y: Any = None,
         *,
         epochs: int,
-        batch_size: int | None = None,
+        batch_size: int | Mapping[int, int] | None = None,
         X_val: Any = None,
         y_val: Any = None,
         sample_weight: Any = None,
@@ -103,6 +103,7 @@ class Trainer(Stepper):
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int | str | None = None,
         drop_last: bool = False,
+        resolution: int | tuple[int, int] | Mapping[int, int | tuple[int, int]] | None = None,
     ) -> History:
         """Train for some epochs.
 
@@ -115,8 +116,9 @@ class Trainer(Stepper):
             As `step` takes it.
         epochs : int
             How often all samples are trained on.
-        batch_size : int
-            The last batch of an epoch may be smaller.
+        batch_size : int, or dict of int to int
+            The last batch of an epoch may be smaller. A dict says from which epoch of this fit on, counted from 0:
+            `{0: 64, 5: 256}`.
         X_val, y_val : array, or X_val alone an iterable of batches
             Measured after every epoch; they choose nothing, unless a callback does.
         sample_weight : array of shape (N,), optional
@@ -135,6 +137,10 @@ class Trainer(Stepper):
             a hundredth of the time, and when the fit ends.
         drop_last : bool
             Whether the samples of an epoch that fill no batch are left out: other ones in each epoch.
+        resolution : int, (int, int), or dict of int to these, optional
+            Height and width that the images are brought to before a step, behind augmentation, those of validation too;
+            one number for both. `{0: 16, 6: 32}` trains the first six epochs on images of 16 x 16 pixels (progressive
+            resizing). The model takes the size of the last epoch then, see `Sequential.resize`.
 
         Returns
         -------
@@ -144,7 +150,8 @@ class Trainer(Stepper):
         Raises
         ------
         ValueError
-            If the data hold NaN or infinity: before the first step, or in batches of one's own, before that batch's.
+            If the data hold NaN or infinity: before the first step, or in batches of one's own, before that batch's. If
+            the model's weights depend on the size of the images, and there is a `resolution`.
         FloatingPointError
             If the loss or a weight is not finite after a step; the weights are those from before it.
         StorageError
@@ -169,7 +176,7 @@ class Trainer(Stepper):
         return fit(
             self, X, y, epochs=epochs, batch_size=batch_size, X_val=X_val, y_val=y_val, sample_weight=sample_weight,
             augmentation=augmentation, callbacks=callbacks, verbose=verbose, checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every, drop_last=drop_last,
+            checkpoint_every=checkpoint_every, drop_last=drop_last, resolution=resolution,
         )  # fmt: skip
 
     def evaluate(
