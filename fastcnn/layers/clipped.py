@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..kernels import clipped as kernels
-from ..ops.activation import Formula
+from ..ops.epilogue import Formula
 from .activation import Elementwise
 
 
@@ -36,6 +36,7 @@ class ReLU6(Elementwise):
     [[0.0, 3.0, 6.0]]
     """
 
+    fuses_as = "activation"  # 0.93 to 1.01 of the time, see `LeakyReLU`
     formula = Formula(kernels.clip, kernels.clip_backward, of_output=True)
 
     def _constants(self) -> tuple[float, ...]:

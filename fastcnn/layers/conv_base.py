@@ -16,7 +16,7 @@ from .base import Layer
 from .initializers import USUAL, Initializer, as_initializer
 
 # What a convolution computes in the same pass, the longest row first.
-CONVOLUTION_ABSORBS = (("relu", "max_pool_2"), ("relu",), ("max_pool_2",))
+CONVOLUTION_ABSORBS = (("relu", "max_pool_2"), ("relu",), ("max_pool_2",), ("activation",))
 # Without a backward pass a batch normalisation behind it is a part of the filters and biases.
 CONVOLUTION_ABSORBS_IN_PREDICTION = (
     *(("batch_norm", *row) for row in (*CONVOLUTION_ABSORBS, ())),

@@ -78,7 +78,7 @@ class Dense(Layer):
     """
 
     fuses_as = "dense"
-    absorbs = (("relu",),)
+    absorbs = (("relu",), ("activation",))
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ class Flatten(Layer):
     (4, 192)
     """
 
-    absorbs = (("dense", "relu"), ("dense",), ("softmax",))
+    absorbs = (("dense", "relu"), ("dense", "activation"), ("dense",), ("softmax",))
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (C · H · W,)."""

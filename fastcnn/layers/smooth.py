@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import checks
 from ..kernels import smooth as kernels
-from ..ops.activation import Formula
+from ..ops.epilogue import Formula
 from .activation import Elementwise
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..codegen.blocking import SOFTMAX
@@ -15,25 +14,7 @@ from ..engine.workspace import Workspace
 from ..kernels import activation as kernels
 from ..kernels.maps import Maps
 from ..typing import Array, Gradients
-
-
-@dataclass(frozen=True)
-class Formula:
-    """The kernels of an elementwise function.
-
-    Attributes
-    ----------
-    forward, backward : callable
-    of_output : bool
-        Whether the slope is computed from the output and not from the input.
-    link : str
-        See `Traits`.
-    """
-
-    forward: Callable[..., None]
-    backward: Callable[..., None]
-    of_output: bool = False
-    link: str = ""
+from .epilogue import Formula
 
 
 class ElementwiseOp(Op):

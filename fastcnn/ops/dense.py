@@ -19,13 +19,14 @@ from ..kernels import product
 from ..kernels.maps import Maps, Matrix, PostOps
 from ..typing import Array, Gradients
 from .epilogue import NOTHING, Epilogue
+from .fused_activation import FusedActivation
 
 NEAR = COMMON.first // 8 // 4  # features that stay in the first-level cache, beside those of a tile's other examples
 FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones
 
 
 class DenseOp(Op):
-    """`x · weights + biases` [+ ReLU]; maps are read in the public order C, H, W wherever their numbers lie."""
+    """`x · weights + biases` [+ activation]; maps are read in the public order C, H, W wherever their numbers lie."""
 
     traits = Traits(reads_any_pitch=True, replayable=True)
 
@@ -56,6 +57,9 @@ class DenseOp(Op):
         self.no_biases = aligned_zeros(y.pitch, plan.dtype)
         self.nothing = np.zeros(0, plan.dtype)  # to prefetch
         self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
+        self.x_size, self.fused = x.image_size, None
+        if self.epilogue.activation:
+            self.fused = FusedActivation(self.epilogue.activation, plan, self.y)
         self.dx_size = 0
         if dy:
             self.dy_row = dy.pixel_table(images)
@@ -71,8 +75,9 @@ class DenseOp(Op):
             self.packed_transposed = aligned_zeros(self.nodes * dx.image_size, plan.dtype)
             self.no_post = PostOps(aligned_zeros(dx.image_size, plan.dtype), plan.dtype.type(-np.inf))
 
-    def allocate(self, plan: Plan) -> tuple[Array, Array]:
-        return aligned_zeros(PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
+    def allocate(self, plan: Plan) -> tuple[Array, Array, Array | None]:
+        panel, unused = aligned_zeros(PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
+        return panel, unused, self.fused.allocate() if self.fused else None
 
     def copied(self) -> list[Array]:
         return [] if self.few or self.is_panel else super().copied()
@@ -93,14 +98,25 @@ class DenseOp(Op):
             product.pack_transposed(Matrix(weights, self.block, self.lane_row), self.nodes, self.packed_transposed)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        x, y = Matrix(workspace.values[self.x], self.x_row, self.x_col), Maps(workspace.values[self.y], self.y_row)
+        x, y = workspace.values[self.x], workspace.values[self.y]
+        if self.fused is None:
+            self._multiply(n, x, y)
+            return
+
+        def compute(first: int, count: int, out: Array) -> None:
+            self._multiply(count, x[first * self.x_size :], out)
+
+        self.fused.forward(n, y, workspace.saved[self.index][2], compute)
+
+    def _multiply(self, n: int, features: Array, output: Array) -> None:
+        x, y = Matrix(features, self.x_row, self.x_col), Maps(output, self.y_row)
         if self.few:
             kernels.few_rows(x, n, Maps(self.packed, self.w_row), y, self.pitch, self.post)
         else:
             product.product(x, 0, n, self.packed, 0, y, self.pitch, self.post, self.nothing)
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        panel, unused = workspace.saved[self.index]
+        panel, unused, before = workspace.saved[self.index]
         dy, dx = workspace.gradients[self.y], workspace.gradients[self.x]
         assert dy is not None
         if self.epilogue.rectifies:
@@ -108,6 +124,8 @@ class DenseOp(Op):
             activation_kernels.relu_backward(
                 y, Maps(dy, self.dy_row), Maps(dy, self.dy_row), n, self.pitch, False
             )  # fmt: skip
+        if self.fused:
+            self.fused.backward(n, workspace.values[self.y], before, dy)
         if self.trains:
             x, weights = (
                 Matrix(workspace.values[self.x], self.x_row, self.x_col),

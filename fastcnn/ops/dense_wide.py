@@ -20,6 +20,7 @@ from ..kernels.maps import Maps, Matrix, PostOps
 from ..typing import Array, Gradients
 from .dense import FEW, NEAR, DenseOp
 from .epilogue import NOTHING, Epilogue
+from .fused_activation import FusedActivation
 
 PACKED = 1 << 14  # numbers of packed weights, or gradients, at a time: they stay in the second-level cache
 ROWS = 48  # lines of the weights' gradient that are written at a time, for the same reason
@@ -47,6 +48,10 @@ class WideDenseOp(DenseOp):
         self.w_row = as_table(np.arange(self.inputs) * y.pitch)
         self.no_biases = aligned_zeros(y.pitch, plan.dtype)
         self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
+        self.fused = None
+        if self.epilogue.activation:
+            self.fused = FusedActivation(self.epilogue.activation, plan, self.y)
+            self.fused.at_once = images  # the features of all are saved
         self.size = -(-self.inputs // LANES) * LANES
         self.order = None if x.pixels == 1 or x.is_public else Order(x, images)
         self.col = as_table(np.arange(self.inputs))
@@ -70,7 +75,8 @@ class WideDenseOp(DenseOp):
         panels = max(PACKED, 2 * LANES * self.pitch)  # two vectors of each line, at least
         back = room if self.dx_size and self.back else 0
         sizes = room if self.order else 0, back, panels, self.pitch
-        return Scratch(*(aligned_zeros(size, self.dtype) for size in sizes))
+        features, gradients, packed, unused = (aligned_zeros(size, self.dtype) for size in sizes)
+        return Scratch(features, gradients, packed, unused, self.fused.allocate() if self.fused else None)
 
     def copied(self) -> list[Array]:
         return []
@@ -86,6 +92,12 @@ class WideDenseOp(DenseOp):
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         scratch, x, y = workspace.saved[self.index], workspace.values[self.x], workspace.values[self.y]
+        if self.fused:
+            self.fused.forward(n, y, scratch.before, lambda _, count, out: self._multiply_wide(count, x, out, scratch))
+        else:
+            self._multiply_wide(n, x, y, scratch)
+
+    def _multiply_wide(self, n: int, x: Array, y: Array, scratch: Scratch) -> None:
         if self.order:
             order = self.order
             kernels.features(
@@ -108,6 +120,8 @@ class WideDenseOp(DenseOp):
             activation_kernels.relu_backward(
                 y, Maps(dy, self.dy_row), Maps(dy, self.dy_row), n, self.pitch, False
             )  # fmt: skip
+        if self.fused:
+            self.fused.backward(n, workspace.values[self.y], scratch.before, dy)
         x = scratch.features if self.order else workspace.values[self.x]
         kernels.weight_gradient(
             Matrix(x, self.a_row, self.col), n, Maps(dy, self.dy_row), self.pitch, ROWS, scratch.panels,
@@ -134,6 +148,7 @@ class Scratch(NamedTuple):
     gradients: Array
     panels: Array
     unused: Array
+    before: Array | None  # what a fused activation reads
 
 
 class Order:

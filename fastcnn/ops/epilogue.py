@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,12 +22,41 @@ class FoldedNorm:
 
 
 @dataclass(frozen=True)
+class Formula:
+    """The kernels of an elementwise function.
+
+    Attributes
+    ----------
+    forward, backward : callable
+    of_output : bool
+        Whether the slope is computed from the output and not from the input.
+    link : str
+        See `Traits`.
+    """
+
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+    of_output: bool = False
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function of single numbers, with the constants that its kernels take."""
+
+    formula: Formula
+    constants: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Epilogue:
     """The operations behind a result, in this order.
 
     Attributes
     ----------
     norm : FoldedNorm or None
+    activation : Activation or None
+        Any but the ReLU, see `fused_activation`.
     clamp_min : float
         The least number of the output: 0 for a ReLU, minus infinity for nothing.
     pool : "first", "all" or None
@@ -34,6 +64,7 @@ class Epilogue:
     """
 
     norm: FoldedNorm | None = None
+    activation: Activation | None = None
     clamp_min: float = -np.inf
     pool: Ties | None = None
 

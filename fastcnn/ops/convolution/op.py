@@ -19,6 +19,7 @@ from ...kernels import pool as pool_kernels
 from ...kernels.maps import Lines, Maps, PooledGradient, PostOps
 from ...typing import Array, Gradients, Shape
 from ..epilogue import NOTHING, Epilogue
+from ..fused_activation import FusedActivation
 from ..norm import fold
 from ..window import Window
 from .algorithm import Convolution, MicroBatch
@@ -80,13 +81,17 @@ class ConvolutionOp(Op):
         self.conv, self.problem, self.epilogue = part, problem, problem.epilogue
         self.implementation = select(problem)
         alone = self.epilogue.pool is None
+        activation = self.epilogue.activation
+        self.fused: FusedActivation | None = None
         blocked = alone and self.implementation.reads_panels(part.window)
         self.traits = Traits(
             reads_any_pitch=self.implementation.reads_any_pitch,
             replayable=self.implementation.replayable,
-            micro_batches=self.implementation.accumulates and alone,
+            micro_batches=self.implementation.accumulates
+            and alone
+            and (activation is None or activation.formula.of_output),
             reads_blocked=blocked,
-            reads_blocked_gradient=blocked and not (part.bias or self.epilogue.rectifies),
+            reads_blocked_gradient=blocked and not (part.bias or self.epilogue.rectifies or activation),
             rectifies=self.epilogue.rectifies,
             skips_zeros=self.implementation is Pointwise,
         )
@@ -132,6 +137,9 @@ class ConvolutionOp(Op):
         self.no_taps = np.zeros(0, np.int32)
         self.gradient_line = self.gradient.line_table(plan.images) if self.frozen and self.gradient else self.no_taps
         self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
+        self.x_size = plan.values[self.x].image_size
+        if self.epilogue.activation:
+            self.fused = FusedActivation(self.epilogue.activation, plan, self.y)
         self.lines = None
         if self.epilogue.pool and dy and self.gradient:
             self.dy_row = dy.pixel_table(plan.images)
@@ -141,6 +149,8 @@ class ConvolutionOp(Op):
 
     def allocate(self, plan: Plan) -> Saved:
         kept = Saved(aligned_zeros(self.pitch, self.dtype))
+        if self.fused:
+            kept.before = self.fused.allocate()
         if self.epilogue.pool:
             # Only a backward pass asks which pixel was the largest.
             kept.argmax = aligned_zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
@@ -179,6 +189,12 @@ class ConvolutionOp(Op):
         scratch = workspace.scratchpad[self.index]
         if self.epilogue.pool:
             self.algorithm.forward_pool(n, x, self.post, y, self.epilogue.pool == "all", kept.argmax, scratch)
+        elif self.fused:
+
+            def compute(first: int, count: int, out: Array) -> None:
+                self.algorithm.forward(count, x[first * self.x_size :], self.post, out, scratch)
+
+            self.fused.forward(n, y, kept.before, compute)
         else:
             self.algorithm.forward(n, x, self.post, y, scratch, MicroBatch(prefetch=workspace.prefetch))
 
@@ -208,6 +224,8 @@ class ConvolutionOp(Op):
             activation_kernels.relu_backward(
                 Maps(workspace.values[self.y], y_row), Maps(dy, dy_row), Maps(dy, dy_row), n * lines, length, False
             )
+        elif self.fused:
+            self.fused.backward(n, workspace.values[self.y], kept.before, dy)
         micro_batch = MicroBatch(workspace.done > 0, workspace.prefetch)
         if self.frozen:
             self._backward_frozen(n, dy, dx, dbias, scratch, micro_batch)
@@ -240,6 +258,7 @@ class Saved:
     """What a convolution saves for backward."""
 
     dbias: Array
+    before: Array | None = None  # a fused activation
     argmax: Array | None = None
     gradient: Array | None = None
     entries: Scratch | None = None
