@@ -43,7 +43,7 @@ def twin(layer):
     if isinstance(layer, Concat):
         return reference.Concat([list(map(twin, branch)) for branch in layer.branches])
     cls = getattr(reference, type(layer).__name__)
-    return cls(*(getattr(layer, name) for name in inspect.signature(cls).parameters))
+    return cls(**{name: getattr(layer, name) for name in inspect.signature(cls).parameters})
 
 
 @pytest.mark.parametrize("upsampling", UNETS)
