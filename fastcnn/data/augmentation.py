@@ -109,7 +109,8 @@ class Augmentation(ShownAsCall):
     Notes
     -----
     In segmentation, labels (N, H, W) are flipped and shifted with their images; what a shift brings in has the loss's
-    `ignore_index` as its label, or that of the pixel which `padding` shows. Rotation and scale are refused there.
+    `ignore_index` as its label, or that of the pixel which `padding` shows. Rotation, scale and crops are
+    refused there.
 
     References
     ----------
