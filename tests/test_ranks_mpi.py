@@ -11,7 +11,7 @@ import joblib
 import pytest
 
 from tests.processes import ROOT
-from tests.rank_faults import MPIEXEC, finish, start, told, write_data
+from tests.rank_faults import FILES, MPIEXEC, digests, finish, hurt, start, told, write_data
 
 pytest.importorskip("mpi4py", reason="needs the extra [mpi-bundled]")
 if MPIEXEC is None:
@@ -71,6 +71,13 @@ def test_those_that_are_left_after_a_kill_go_on_to_the_same_bits(folder):
     assert errors.count("rank 0 of 3 has died; 2 went on from step ") == 1
     assert bits(told(output)) == bits([alone]) * 2
     assert bits(trained(4, folder)) == bits([alone]) * 4
+
+
+def test_an_exception_at_any_moment_ends_all(folder):
+    """From outside, and with one message; see `python -m tests.rank_faults`."""
+    assert hurt(folder, 3, "exception", 2, 0.7, ()) == "ended"
+    assert {path.name for path in folder.iterdir()} <= FILES
+    assert len(digests(2, folder)) == 1
 
 
 def extensions():

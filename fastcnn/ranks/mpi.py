@@ -20,7 +20,7 @@ from ..typing import Array
 from .communicator import Communicator, RankError, RankFailedError, RankLostError
 
 LOOKS = 64  # looks at an exchange between two at the other ranks' failures
-GRACE = 1.0  # seconds that a rank leaves to the one that has failed, so that it speaks first
+GRACE = 4.0  # seconds that a rank leaves to the one that has failed, so that it alone speaks, on a busy machine too
 SENDING = 0.5  # seconds in which a rank that has failed tries to say so
 FAILURE = 1  # tag of a message
 

@@ -7,7 +7,8 @@ process:
   every rank reduces all of it, in the order of the shards;
 - *gradients*: a rank owns a piece of the flat vector. It gets that piece of all shards' rows, sums it up in the order
   of the shards, and all sums are gathered;
-- *update*: every rank takes the optimizer's step with the same gradient;
+- *update*: every rank takes the optimizer's step with the same gradient. To divide the optimizer's state would spare
+  memory, but then no rank alone could show it, write it, or go on when another one dies;
 - *loss and accuracy*: the shards' totals are gathered.
 """
 
