@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 
@@ -335,6 +336,60 @@ def test_branches_within_branches_are_found_at_once():
     model = fastcnn.from_onnx(made)
     assert len(model.layers) == 42
     assert_close(model.predict(x), run_onnxruntime(made, x)[0])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape", "words"),
+    [
+        ([("Relu", ["x"], ["y"])], [2, 3, 1 << 40, 4], "the input: expected 1 to 33554432 numbers a sample"),
+        (
+            [("Conv", ["x", "w"], ["y"], {"pads": [1 << 20] * 4})], [2, 3, 9, 9],
+            r"node 'the Conv' \(Conv\): expected 1 to 33554432 numbers a sample",
+        ),
+        ([("Resize", ["x", "", "s"], ["y"])], [2, 3, 9, 9], "scales: expected at most 33554432 numbers a sample"),
+        (
+            [("MaxPool", ["x"], ["y"], {"kernel_shape": [2, 2], "dilations": [1 << 30] * 2, "pads": [1 << 29] * 4})],
+            [2, 3, 9, 9], "node 'the MaxPool'",
+        ),
+    ],
+)  # fmt: skip
+def test_sizes_that_nobody_has(nodes, shape, words):
+    constants = {"w": random(2, 3, 3, 3), "s": np.array([1, 1, 1 << 20, 1 << 20], np.float32)}
+    with pytest.raises(StorageError, match=words):
+        fastcnn.from_onnx(graph(nodes, constants, shape))
+
+
+def test_branches_in_branches_without_end():
+    """The layers of branches are asked for their shapes at each level: 100 levels would take for ever."""
+    last = "r0"
+    nodes = [("Relu", ["x"], ["r0"]), *(("Relu", [f"r{k}"], [f"r{k + 1}"]) for k in range(100))]
+    for k in range(100):
+        nodes += [("Tanh", [last], [f"t{k}"]), ("Add", [f"t{k}", f"r{99 - k}"], [f"a{k}"])]
+        last = f"a{k}"
+    nodes.append(("Relu", [last], ["y"]))
+    with pytest.raises(StorageError, match="branches within branches at most 12 deep"):
+        fastcnn.from_onnx(graph(nodes, {}, [2, 3, 4, 4]))
+
+
+def test_mutated_files_are_an_error_or_a_model():
+    """Bytes of a graph changed at random: no other error than ours, and little memory, which sizes are checked for."""
+    whole = fastcnn.to_onnx(models.lenet5((1, 12, 12)).build((1, 12, 12), random_state=0)).SerializeToString()
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data) // 50, 3):  # the nodes come first; weights are most of a file
+            data[place] = rng.integers(256)
+        try:
+            fastcnn.from_onnx(io.BytesIO(bytes(data)))
+        except StorageError:
+            continue
+
+
+def test_names_that_are_no_text():
+    made = graph([("Identity", ["c"], ["d"]), ("Relu", ["x"], ["y"])], {"c": random(2)}, [2, 3])
+    data = made.SerializeToString().replace(b"the Identity", b"the Ident\xd4ty")
+    with contextlib.suppress(StorageError):
+        fastcnn.from_onnx(io.BytesIO(data))
 
 
 def test_constants_that_are_none():

@@ -65,8 +65,7 @@ class Pooling(Layer):
         window = resolve_window(
             self.name, size, self.pool_size, self.stride, self.dilation, self.padding, self.ceil_mode
         )
-        # Without gaps every window reaches the image, for its padding is less than the window.
-        if self.dilation != (1, 1) and not all(inside(window.vertical) + inside(window.horizontal)):
+        if window.vertical.misses or window.horizontal.misses:
             raise ValueError(
                 f"{self.name}: padding: expected that each window sees the image of {size[0]} x {size[1]}; "
                 f"got {self.padding}"

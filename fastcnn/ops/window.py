@@ -11,6 +11,8 @@ import numpy as np
 from ..engine.layout import Halo
 from ..typing import IntArray
 
+MOST_STARTS = 1 << 16  # windows that begin before the image: no image has more of them
+
 Pair = tuple[int, int]
 Margins = tuple[Pair, Pair]  # (top, bottom), (left, right)
 Padding = int | Pair | Margins | str  # what a layer is given
@@ -82,6 +84,12 @@ class Axis:
     def input_halo(self) -> Pair:
         """Padding that windows really touch, before and after."""
         return self.before, max(0, (self.outputs - 1) * self.stride + self.span - self.before - self.size)
+
+    @property
+    def misses(self) -> bool:
+        """Whether a window, of more span than padding before it, sees no pixel: its gaps are wider than the image."""
+        starts = -self.before + self.stride * np.arange(min(self.outputs, -(-self.before // self.stride), MOST_STARTS))
+        return self.dilation > self.size and bool((starts % self.dilation >= self.size).any())
 
     def rounded_up(self) -> Axis:
         """Return the axis with one more output pixel where windows do not end with the padding.

@@ -13,7 +13,7 @@ from ..typing import Array, Shape
 from .errors import StorageError
 from .onnx_nodes import Node, flat
 from .onnx_operators import OPERATORS
-from .onnx_rows import Place, Value, places_before, row_between
+from .onnx_rows import Place, Value, forget, places_before, row_between
 
 ANY_BATCH = 7919  # stands for a number of samples that is not said: a prime that no other size is
 MOST = 1 << 24  # numbers of a constant that a small node may make
@@ -33,6 +33,13 @@ def read_model(onnx: Any, proto: Any, input_shape: Shape | None) -> Sequential:
     StorageError
         If the graph has what no layer computes; the message names the node.
     """
+    try:
+        return _read_model(onnx, proto, input_shape)
+    finally:
+        forget()
+
+
+def _read_model(onnx: Any, proto: Any, input_shape: Shape | None) -> Sequential:
     graph, opset = proto.graph, _opset(proto)
     constants = {each.name: _array(onnx, each, f"constant {each.name!r}") for each in graph.initializer}
     inputs = [each for each in graph.input if each.name not in constants]
@@ -63,7 +70,8 @@ def _input(onnx: Any, graph: Any, given: Any, input_shape: Shape | None) -> tupl
     """Return the value of the input, and what stands for the number of samples in constant shapes."""
     tensor = given.type.tensor_type
     if tensor.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
-        name = onnx.TensorProto.DataType.Name(tensor.elem_type)
+        names = dict(zip(onnx.TensorProto.DataType.values(), onnx.TensorProto.DataType.keys(), strict=True))
+        name = names.get(tensor.elem_type, f"type {tensor.elem_type}")
         raise StorageError(f"input {given.name!r}: expected floating-point numbers; got {name}")
     sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in tensor.shape.dim]
     shape = tuple(sizes[1:])
@@ -163,17 +171,17 @@ def _folded(onnx: Any, proto: Any, node: Node) -> list[Array]:
             node.refuse(f"expected at most {MOST} numbers; got {size}")
     from onnx.reference import ReferenceEvaluator
 
-    names = [each for each in proto.input if each]
-    types = [
-        onnx.helper.make_tensor_value_info(each, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-        for each, array in zip(proto.input, node.inputs, strict=True)
-        if each
-    ]
-    outputs = [onnx.helper.make_tensor_value_info(each, onnx.TensorProto.UNDEFINED, None) for each in proto.output]
-    graph = onnx.helper.make_graph([proto], "constants", types, outputs)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", node.opset)])
-    arrays = [array for each, array in zip(proto.input, node.inputs, strict=True) if each]
     try:
+        names = [each for each in proto.input if each]
+        types = [
+            onnx.helper.make_tensor_value_info(each, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+            for each, array in zip(proto.input, node.inputs, strict=True)
+            if each
+        ]
+        outputs = [onnx.helper.make_tensor_value_info(each, onnx.TensorProto.UNDEFINED, None) for each in proto.output]
+        graph = onnx.helper.make_graph([proto], "constants", types, outputs)
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", node.opset)])
+        arrays = [array for each, array in zip(proto.input, node.inputs, strict=True) if each]
         return [
             np.asarray(array) for array in ReferenceEvaluator(model).run(None, dict(zip(names, arrays, strict=True)))
         ]

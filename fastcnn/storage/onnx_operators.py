@@ -24,7 +24,7 @@ from ..layers.smooth import CELU, Mish, Softplus
 from ..layers.transpose import Conv2DTranspose
 from ..typing import Array
 from .onnx_nodes import Node, flat, layer_padding, resolve_pads
-from .onnx_rows import Place, Value, concatenated
+from .onnx_rows import MOST, Place, Value, concatenated
 
 Read = Callable[[Node], Value]
 
@@ -206,6 +206,8 @@ def _resize(node: Node) -> Value:
     if scales is None or mode is None:
         node.refuse("mode: expected 'nearest' or 'linear', with constant scales")
     scales = np.asarray(scales, float).ravel()
+    if not math.prod(scales.tolist()) * math.prod(place.shape) <= MOST:
+        node.refuse(f"scales: expected at most {MOST} numbers a sample; got scales {scales.tolist()}")
     fits = _repeats(node, scales[-2:], place.shape[1:]) if mode == "nearest" else _keeps_centres(node)
     if any(scales[:-2] != 1) or any(scales % 1) or min(scales) < 1 or not fits:
         node.refuse(f"expected each pixel to become a block of whole pixels; got scales {scales.tolist()}")
@@ -461,6 +463,9 @@ KNOWN: tuple[tuple[Callable[[], Layer], Array], ...] = (
 )
 
 
+LONGEST = 16  # nodes of a formula: GELU by tanh has nine
+
+
 def _recognised(node: Node, place: Place) -> Place:
     """Return the place, or one behind an activation that a formula of several nodes computes."""
     inner = _formula_of(place)
@@ -477,9 +482,12 @@ def _recognised(node: Node, place: Place) -> Place:
 
 
 def _formula_of(place: Place) -> list[Place]:
-    """Return the elementwise places that a place is computed by."""
-    found, waiting = [], [place]
+    """Return the elementwise places that a place is computed by; none if there are more than any known formula has."""
+    found: list[Place] = []
+    waiting = [place]
     while waiting:
+        if len(found) > LONGEST:
+            return []
         each = waiting.pop()
         if each.function is not None and each not in found:
             found.append(each)

@@ -6,9 +6,10 @@ in the network and an array that tells, for each of its numbers, which number of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import count, permutations
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ from .errors import StorageError
 
 Kind = Literal["input", "layer", "add", "concat", "subsample", "channels", "padded", "other"]
 _numbers = count()
+DEEPEST = 12  # branches within branches: shapes are asked for again at each level
+MOST = 1 << 25  # numbers of a sample anywhere in a network: sixteen channels of 1,448 x 1,448 pixels
 
 
 @dataclass(eq=False)
@@ -60,6 +63,8 @@ class Place:
     number: int = field(default_factory=lambda: next(_numbers))
 
     def __post_init__(self) -> None:
+        if not 0 < math.prod(self.shape) <= MOST:
+            raise StorageError(f"{self.node or 'the input'}: expected 1 to {MOST} numbers a sample; got {self.shape}")
         self.dominator: Place = reduce(_common, self.inputs) if self.inputs else self
 
 
@@ -95,15 +100,18 @@ class Value:
     @staticmethod
     def at(place: Place, axes: tuple[int, ...] | None = None) -> Value:
         """Return the value that is a place itself, or that with its axes in another order."""
-        index = np.arange(int(np.prod(place.shape))).reshape(place.shape)
+        index = _in_order(place.shape)
         return Value(place, index if axes is None else index.transpose(axes))
 
     @property
     def axes(self) -> tuple[int, ...] | None:
         """In which order the place's axes are here: (0, 1, 2) for images with channels first; None if no order fits."""
-        own = np.arange(self.index.size).reshape(self.place.shape)
-        for axes in permutations(range(len(self.place.shape))):
-            if np.array_equal(own.transpose(axes), self.index):
+        if self.index.size != math.prod(self.place.shape):
+            return None
+        own = _in_order(self.place.shape)
+        orders = {axes: own.transpose(axes) for axes in permutations(range(own.ndim))}
+        for axes, view in orders.items():
+            if _is_same_view(view, self.index) or np.array_equal(view, self.index):
                 return axes
         return None
 
@@ -118,6 +126,31 @@ class Value:
         return own.reshape(self.place.shape)
 
 
+def _in_order(shape: Shape) -> IntArray:
+    """Return 0, 1, 2, ... in a shape: a view of an array that values share."""
+    size = math.prod(shape)
+    return _counting(1 << (size - 1).bit_length())[:size].reshape(shape)
+
+
+@lru_cache(maxsize=MOST.bit_length())
+def _counting(size: int) -> IntArray:
+    """Return 0, 1, ..., size - 1 for a power of two."""
+    numbers = np.arange(size) if size >= 1 << 12 else _counting(1 << 12)[:size]
+    numbers.flags.writeable = False
+    return numbers
+
+
+def forget() -> None:
+    """Let go of what values share, when a graph has been read."""
+    _counting.cache_clear()
+
+
+def _is_same_view(a: IntArray, b: IntArray) -> bool:
+    """Tell, without reading them, whether two arrays are the same numbers of memory, which nobody writes."""
+    places = (each.__array_interface__["data"][0] for each in (a, b))
+    return len(set(places)) == 1 and a.shape == b.shape and a.strides == b.strides
+
+
 @dataclass
 class _Marker:
     """A part of a "pad" shortcut."""
@@ -125,16 +158,18 @@ class _Marker:
     place: Place
 
 
-def row_between(first: Place, last: Place) -> list[Any]:
+def row_between(first: Place, last: Place, depth: int = 0) -> list[Any]:
     """Return the layers that lead from a place to one behind it, all of whose ways pass the first."""
     row: list[Any] = []
+    if depth > DEEPEST:
+        raise StorageError(f"{last.node}: expected branches within branches at most {DEEPEST} deep")
     while last is not first:
         if last.kind == "layer":
             row.append(_take(last))
         elif last.kind == "add":
-            row.append(_residual(last))
+            row.append(_residual(last, depth + 1))
         elif last.kind == "concat":
-            row.append(Concat([_plain(row_between(last.dominator, each), last) for each in last.inputs]))
+            row.append(Concat([_plain(row_between(last.dominator, each, depth + 1), last) for each in last.inputs]))
         elif last.kind == "padded":  # and no convolution follows, which would have taken it
             top, left, bottom, right = last.amount
             row.append(Pad(((top, bottom), (left, right))))
@@ -161,9 +196,9 @@ def _plain(row: list[Any], place: Place) -> list[Any]:
     return row
 
 
-def _residual(place: Place) -> Residual:
+def _residual(place: Place, depth: int) -> Residual:
     """Return the layer of a sum: the longer of its rows, and the other as the shortcut."""
-    rows = [row_between(place.dominator, each) for each in place.inputs]
+    rows = [row_between(place.dominator, each, depth) for each in place.inputs]
     marked = [row for row in rows if row and all(isinstance(layer, _Marker) for layer in row)]
     if marked:
         (other,) = [row for row in rows if row is not marked[0]]
