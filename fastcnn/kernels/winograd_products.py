@@ -38,8 +38,11 @@ def point_gradients(points, v, tiles, w, FP, du, accumulate, zeros):
 
 
 @kernel
-def transpose_points(points, u, C, F, FP, CP, transposed):
-    """U, channels and filters exchanged; its rows [panel of F][CP] are those of channels, negative beyond C."""
+def transpose_points(points, u, C, F, FP, CP, transposed, plane):
+    """U, channels and filters exchanged; its rows [panel of F][CP] are those of channels, negative beyond C.
+
+    They may be some of the channels: what is written for a point begins `plane` numbers after that of the last one.
+    """
     width = 2 * lanes(u.data)
     for p in range(points):
         for c0 in range(0, CP, width):
@@ -48,5 +51,5 @@ def transpose_points(points, u, C, F, FP, CP, transposed):
                 panel = f // width
                 for c in range(0, row, lanes(u.data)):
                     source = p * C * FP + f - panel * width
-                    target = p * F * CP + c0 * F + f * row + c
+                    target = p * plane + c0 * F + f * row + c
                     store_transposed(u.data, source, u.rows, panel * CP + c0 + c, transposed, target, row, F - f)

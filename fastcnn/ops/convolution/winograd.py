@@ -73,8 +73,8 @@ class Winograd(Algorithm):
         if c.dy and c.dx:
             origin = v.before - 2, h.before - 2
             self.back = Tiles(tile, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
-            self.u_row = _panel_rows(c)
-            self.u_flipped = aligned_zeros(self.u.size, c.dtype)
+            self.u_rows = _panel_rows(c)
+            self.u_flipped = aligned_zeros(points * _panel_width(c) * c.y.pitch, c.dtype)
             self.u_back = aligned_zeros(points * c.filters * c.dx.pitch, c.dtype)
 
     @property
@@ -94,10 +94,17 @@ class Winograd(Algorithm):
         shape = c.channels, c.y.pitch
         conv_winograd.transform_filters(self.tile, Maps(filters, self.tap), *shape, self.u)
         if c.dx and self.back:
-            conv_winograd.transform_filters(self.tile, Maps(filters, self.flipped_tap), *shape, self.u_flipped)
+            self._pack_back(filters, c.dx.pitch)
+
+    def _pack_back(self, filters: Array, pitch: int) -> None:
+        """Transform the flipped filters, a panel of channels at a time: all at once would take as much memory as U."""
+        c, points = self.convolution, points_of(self.tile)
+        for first, channels, rows in self.u_rows:
+            taps = Maps(filters[first * c.y.pitch :], self.flipped_tap)
+            conv_winograd.transform_filters(self.tile, taps, channels, c.y.pitch, self.u_flipped)
             winograd_products.transpose_points(
-                points_of(self.tile), Maps(self.u_flipped, self.u_row), c.channels, c.filters, c.y.pitch, c.dx.pitch,
-                self.u_back,
+                points, Maps(self.u_flipped, rows), channels, c.filters, c.y.pitch,
+                min(pitch - first, _panel_width(c)), self.u_back[first * c.filters :], c.filters * pitch,
             )  # fmt: skip
 
     def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
@@ -207,11 +214,23 @@ def _windows(pooled: Layout, tile: int, images: int) -> IntArray:
     return as_table(np.where(window < 0, -1, image + window))
 
 
-def _panel_rows(c: Convolution) -> IntArray:
-    """Return where the row of a channel begins in each panel of U, -1 beyond the channels."""
+def _panel_width(c: Convolution) -> int:
+    """Return how many numbers a panel has."""
+    return 2 * vector_set().lanes(c.dtype)
+
+
+def _panel_rows(c: Convolution) -> list[tuple[int, int, IntArray]]:
+    """Return for each panel of channels the first of them, how many there are, and where the rows begin in those of U.
+
+    Rows are those of a panel's channels in each panel of filters, -1 beyond the channels.
+    """
     assert c.dx is not None
-    width = 2 * vector_set().lanes(c.dtype)
-    panels, channel = np.arange(0, c.y.pitch, width)[:, None], np.arange(c.dx.pitch)[None, :]
-    wide = np.minimum(c.y.pitch - panels, width)
-    rows = np.where(channel < c.channels, panels * c.channels + channel * wide, -1)
-    return as_table(rows)
+    width = _panel_width(c)
+    filters, found = np.arange(0, c.y.pitch, width)[:, None], []
+    wide = np.minimum(c.y.pitch - filters, width)
+    for first in range(0, c.channels, width):
+        channels = min(c.channels - first, width)
+        channel = np.arange(min(c.dx.pitch - first, width))[None, :]
+        rows = np.where(channel < channels, filters * channels + channel * wide, -1)
+        found.append((first, channels, as_table(rows)))
+    return found
