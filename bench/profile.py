@@ -78,6 +78,9 @@ def _calls(plan: Plan, step: Step) -> Iterator[Call]:
             method = op.sync_forward if direction == "meet_forward" else op.sync_backward
             yield Call(op, method, (plan.meeting(step.cuts),))
             continue
+        if direction == "sum":
+            yield from (call for task in step.stage_sums[stage].tasks for call in task)
+            continue
         for shard in range(len(step.cuts)):
             yield from step._calls(direction, stage, shard, 0)
     update = step.update

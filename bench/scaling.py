@@ -103,6 +103,9 @@ def _tapes(step: Step) -> list[tuple[str, list[Tape], float]]:
         if meeting is not None:
             found.append((f"{direction} {stage}", [meeting], 0.0))
             continue
+        if direction == "sum":
+            found.append((f"sum {stage}", step.stage_sums[stage].tapes, 0.0))
+            continue
         shards = step._order(stage)
         traffic = sum(_traffic(step, direction, stage, shard) for shard in shards)
         found.append((f"{direction} {stage}", [step.tapes[direction, stage, shard, 0] for shard in shards], traffic))

@@ -12,6 +12,7 @@ import fastcnn
 import reference
 from fastcnn import SGD, Conv2D, CosineDecay, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer
 from fastcnn.runtime import threads as parallel
+from fastcnn.training import stage_sums
 from tests.arrays import both_dtypes
 from tests.models import MODEL_CASES, labels
 
@@ -203,6 +204,33 @@ def test_the_same_digest_for_up_to_128_threads(norm):
         assert isinstance(step.whole[threads], parallel.Jobs) == (threads > 1)
         digests.add(trainer.model.digest())
     assert len(digests) == 1
+
+
+@pytest.mark.usefixtures("many_shards")
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5}, {"frozen": True}])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_stages_are_summed_in_less_memory(threads, options, monkeypatch):
+    """Channels that fill registers share places, others (10 of the head) have their own; what is frozen stays."""
+    x, y = np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32), np.arange(16) % 10
+    digests, sizes, frozen = [], [], options.get("frozen", False)
+    for least in (1 << 60, 0):
+        monkeypatch.setattr(stage_sums, "LEAST", least)
+        layers = [
+            *(Conv2D(16, 3, padding=1, trainable=not frozen), fastcnn.BatchNorm(), ReLU()),
+            *(fastcnn.SeparableConv2D(16, 3, padding=1), fastcnn.BatchNorm(trainable=("beta",)), ReLU()),
+            fastcnn.Residual([Conv2D(16, 3, padding=1), fastcnn.BatchNorm(), ReLU(), Conv2D(16, 3, padding=1)]),
+            *(fastcnn.BatchNorm(), ReLU(), fastcnn.GlobalAvgPool2D(), Dense(10)),
+        ]
+        model = Sequential(layers).build((3, 8, 8), random_state=0)
+        optimizer = SGD(0.1, 0.9, clip_norm=options.get("clip_norm"))
+        trainer = Trainer(model, optimizer=optimizer, ema=fastcnn.ExponentialMovingAverage(), threads=threads)
+        losses = [trainer.step(x, y) for _ in range(6)]
+        gradients = [gradient.tobytes() for gradient in model.gradients.values()]
+        digests.append((losses, model.digest(), gradients))
+        plan = trainer._plan
+        sizes.append(plan.gradients.nbytes + (plan.stage_sums.rows.nbytes if plan.stage_sums else 0))
+    assert digests[0] == digests[1]
+    assert sizes[1] < 0.8 * sizes[0]
 
 
 @pytest.mark.usefixtures("many_shards")

@@ -179,6 +179,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "rmsprop_with_means",
         "lion",
         "momentum_direction",
+        "add_rows",
         "sum_squares",
         "blend",
         "look_ahead",

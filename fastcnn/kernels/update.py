@@ -168,6 +168,16 @@ def momentum_direction(theta, g, shards, first, last, momentum, direction, rates
 
 
 @kernel
+def add_rows(total, rows, pitch, count, first, place, size):
+    """total[first : first + size] += the same many numbers from `place` on, of row after row."""
+    for i in range(0, size, lanes(total)):
+        summed = load(total, first + i)
+        for s in range(count):
+            summed = summed + load(rows, s * pitch + place + i)
+        store(total, first + i, summed)
+
+
+@kernel
 def sum_squares(g, shards, size, begin, rows, pitch, first, last, squares):
     """Sum the shards of the chunks from `first` to `last` into the first row, and their squares into squares[chunk].
 

@@ -36,6 +36,8 @@ from .step import SHARDS, SWEEP, Plan, Step, Update
 class RankedPlan(Plan):
     """A plan for the shards of one rank; of the others there is only what a meeting needs."""
 
+    sums_by_stage = False  # ranks exchange rows of all parameters
+
     def __init__(self, model: Sequential, loss: Loss, n: int, communicator: Communicator) -> None:
         super().__init__(model, loss, n)
         self.communicator = communicator

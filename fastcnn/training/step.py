@@ -46,6 +46,7 @@ from ..runtime.rehearsal import rehearse
 from ..runtime.tape import Tape
 from ..typing import Array, Gradients, IntArray
 from .snapshot import Snapshot
+from .stage_sums import StageSums, stage_sums
 
 SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
 SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
@@ -61,6 +62,8 @@ class Plan:
     few images have plans of their own: what is made of the parameters once for a batch pays with many.
     """
 
+    sums_by_stage = True  # where rows of all parameters take much memory
+
     def __init__(self, model: Sequential, loss: Loss, n: int) -> None:
         assert model.input_shape is not None
         self.model, self.flat, self.loss, self.input_shape = model, model._flat, loss, model.input_shape
@@ -75,11 +78,8 @@ class Plan:
         self.graph = make_plan(graph, max(last - first for first, last in self.cuts(n)))
         loss.check_end(self.graph.values[self.graph.output])
         self.end = End(self.graph)
-        self.gradients = aligned_zeros(SHARDS * model._size, model._flat.dtype)
-        rows = self.gradients.reshape(SHARDS, -1)
-        self.gradients_by_layer: list[dict[Weights, Gradients]] = [
-            gradient_places(model._gradients_by_layer(row)) for row in rows
-        ]
+        self.gradients, self.stage_sums, places = self._rows()
+        self.gradients_by_layer: list[dict[Weights, Gradients]] = [gradient_places(named) for named in places]
         self.totals = aligned_zeros((SHARDS, 2), np.float64)  # of each shard: loss, hits
         self.number = aligned_zeros(1, np.int64)  # of the step; inverted when the step is taken, see `Underway`
         self.underway: Underway | None = None
@@ -91,6 +91,15 @@ class Plan:
         self.is_fed = False  # whether batches come from a feed whose data is known
         self.meetings: dict[tuple[str, int, int], Tape] = {}  # by direction, stage, length of the batch
         self.rehearsed = False  # whether all kernels of a step are there
+
+    def _rows(self) -> tuple[Array, StageSums | None, list[dict[Weights, Gradients]]]:
+        """Return rows of gradients, what sums them up before the update, and where each shard leaves its own."""
+        model, size, dtype = self.model, self.model._size, self.model._flat.dtype
+        offsets = model._gradients_by_layer(np.arange(size))
+        sums = stage_sums(self.graph, offsets, size, SHARDS) if self.sums_by_stage else None
+        gradients = aligned_zeros((SHARDS if sums is None else 1) * size, dtype)
+        rows = [model._gradients_by_layer(row) for row in gradients.reshape(-1, size)]
+        return gradients, sums, rows if sums is None else rows + [sums.gradients(s, rows[0]) for s in range(1, SHARDS)]
 
     def is_for(self, model: Sequential, loss: Loss) -> bool:
         """Tell whether it was made for these very parameters and this loss."""
@@ -187,6 +196,7 @@ class Step:
         self.totals = plan.totals[: len(self.cuts)]
         self.shards = range(len(self.cuts))  # those that are computed in this process
         self.preparation = parallel.Tasks([[call] for call in schedule.prepare_calls(plan.graph)])
+        self.stage_sums = plan.stage_sums.tasks(plan.gradients, len(self.cuts)) if plan.stage_sums else []
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
         self.jobs: dict[tuple[str, int, int], parallel.Jobs | None] = {}
         self.turns: dict[tuple[str, int, int], int] = {}
@@ -243,7 +253,7 @@ class Step:
         return self._means()
 
     def _new_update(self, optimizer: Optimizer, ema: Average | None) -> Update:
-        return Update(self.plan, len(self.cuts), optimizer, ema)
+        return Update(self.plan, 1 if self.stage_sums else len(self.cuts), optimizer, ema)
 
     def _reduce(self, threads: int) -> None:
         """Come before the update, which sums up the rows of all shards."""
@@ -276,7 +286,7 @@ class Step:
 
     def _is_recorded(self, threads: int) -> bool:
         """Tell whether every worker has recorded every shard."""
-        parts = [part for part in self._parts() if not part[0].startswith("meet")]
+        parts = [part for part in self._parts() if part[0] in {"forward", "backward"}]
         return all((*part, min(threads, len(self.cuts))) in self.jobs for part in parts)
 
     def _join(self, update: Update, threads: int) -> Tape | parallel.Jobs | None:
@@ -287,7 +297,9 @@ class Step:
         return _one_call([self.preparation.part(min(threads, len(self.cuts))), *stages, *update.parts(threads)])
 
     def _part(self, direction: str, stage: int, threads: int) -> Tape | IntArray | None:
-        """Return the record of a stage, or of a meeting, as a part of `Jobs`, if it is nothing but kernels."""
+        """Return the record of a stage, of a meeting or of a sum, as a part of `Jobs`, if it is nothing but kernels."""
+        if direction == "sum":
+            return self.stage_sums[stage].part(threads)
         meeting = self.plan.meetings.get((direction, stage, self.n))
         if meeting is not None:
             return parallel.part_of_jobs([[meeting]])
@@ -301,9 +313,13 @@ class Step:
         last = len(self.plan.graph.sync_points)
         for stage in range(last):
             yield from [("forward", stage), ("meet_forward", stage)]
-        yield "forward", last
+        yield from [("forward", last), *self._sum(last)]
         for stage in range(last - 1, -1, -1):
-            yield from [("meet_backward", stage), ("backward", stage)]
+            yield from [("meet_backward", stage), ("backward", stage), *self._sum(stage)]
+
+    def _sum(self, stage: int) -> list[tuple[str, int]]:
+        """Return the part that sums up the gradients of a stage, if there is one before the update."""
+        return [("sum", stage)] if self.stage_sums and self.stage_sums[stage].tasks else []
 
     def _forward_and_backward(self, threads: int) -> None:
         """Run the blocks on all shards, stage by stage."""
@@ -313,6 +329,8 @@ class Step:
         for direction, stage in self._parts():
             if direction.startswith("meet"):
                 self._meet(direction, stage)
+            elif direction == "sum":
+                self.stage_sums[stage].run(threads)
             else:
                 self.run(direction, stage, threads)
 
@@ -341,6 +359,8 @@ class Step:
         for direction, stage in self._parts():
             if direction.startswith("meet"):
                 yield from self._meeting_calls(direction, stage)
+            elif direction == "sum":
+                yield from self.stage_sums[stage].tasks[0]
             else:
                 yield from self._calls(direction, stage, self.shards[0] if self.shards else 0, 0)
         for each in ([update.norm] if update.clips else []) + update.passes:
