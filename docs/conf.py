@@ -60,7 +60,7 @@ GROUPS = {
     "Estimators": ["estimators"],
     "Models": ["model", "models"],
     "Convolutions and dense layers": ["layers.conv", "layers.transpose", "layers.depthwise", "layers.dense"],
-    "Activations": ["layers.activation", "layers.prelu"],
+    "Activations": ["layers.activation", "layers.smooth", "layers.clipped", "layers.prelu"],
     "Normalisation and dropout": ["layers.norm", "layers.scale", "layers.dropout"],
     "Pooling and shapes": ["layers.pool", "layers.upsample", "layers.pad", "layers.shape"],
     "Branches, and layers of your own": ["layers", "engine"],

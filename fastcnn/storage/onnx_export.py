@@ -385,14 +385,13 @@ def _sequential(writer: GraphWriter, layer: Sequential, x: str, shape: Shape, pr
 
 
 WRITERS: dict[type, Write] = {
-    CELU: _plain("Celu", alpha="alpha"), HardSigmoid: _hard_sigmoid, HardSwish: _plain("HardSwish"), Mish: _mish,
-    PReLU: _prelu, Pad: _pad, ReLU6: _relu6, Softplus: _softplus,
-    AvgPool2D: _average_pool, BatchNorm: _batch_norm, Concat: _concat, Conv2D: _convolution,
-    Conv2DTranspose: _transposed, Dense: _dense, DepthwiseConv2D: _depthwise, Dropout: _dropout,
+    AvgPool2D: _average_pool, BatchNorm: _batch_norm, CELU: _plain("Celu", alpha="alpha"), Concat: _concat,
+    Conv2D: _convolution, Conv2DTranspose: _transposed, Dense: _dense, DepthwiseConv2D: _depthwise, Dropout: _dropout,
     ELU: _plain("Elu", alpha="alpha"), Flatten: _flatten, GELU: _gelu, GlobalAvgPool2D: _global("GlobalAveragePool"),
-    GlobalMaxPool2D: _global("GlobalMaxPool"), GroupNorm: _group_norm, LayerNorm: _layer_norm,
-    LeakyReLU: _plain("LeakyRelu", alpha="negative_slope"), MaxPool2: _max_pool, MaxPool2D: _max_pool,
-    ReLU: _plain("Relu"), Residual: _residual, Scale: _scale, SeparableConv2D: _separable, Sequential: _sequential,
+    GlobalMaxPool2D: _global("GlobalMaxPool"), GroupNorm: _group_norm, HardSigmoid: _hard_sigmoid,
+    HardSwish: _plain("HardSwish"), LayerNorm: _layer_norm, LeakyReLU: _plain("LeakyRelu", alpha="negative_slope"),
+    MaxPool2: _max_pool, MaxPool2D: _max_pool, Mish: _mish, PReLU: _prelu, Pad: _pad, ReLU: _plain("Relu"),
+    ReLU6: _relu6, Residual: _residual, Scale: _scale, SeparableConv2D: _separable, Sequential: _sequential,
     SiLU: _silu, Sigmoid: _plain("Sigmoid"), Softmax: _notebook_softmax, SoftmaxActivation: _softmax,
-    SpatialDropout2D: _nothing, Tanh: _plain("Tanh"), UpSample2D: _upsample,
+    Softplus: _softplus, SpatialDropout2D: _nothing, Tanh: _plain("Tanh"), UpSample2D: _upsample,
 }  # fmt: skip
