@@ -111,6 +111,7 @@ def layer_work(name: str, threads: int) -> dict[str, list[Work]]:
     graph.output = layer._lower(graph, 0)
     plan = make_plan(graph, n, input_gradient=True)
     (op,) = plan.ops
+    op.prepare()
     rng = np.random.default_rng(0)
     for index in range(threads):
         workspace, context = allocate(plan), RunContext(first=index * n)
