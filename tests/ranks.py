@@ -16,7 +16,7 @@ class Death(BaseException):
 
 
 class Group:
-    """What the ranks have in common; `deaths` are their numbers at the start, and before which exchange each dies."""
+    """What the ranks have in common; `deaths` tell before which exchange each dies, or, below 0, in whose end."""
 
     def __init__(self, size: int, deaths: dict[int, int]) -> None:
         self.deaths, self.living = deaths, [*range(size)]
@@ -68,7 +68,7 @@ class ThreadCommunicator(Communicator):
             if rank != self.rank:
                 array[bounds[rank] : bounds[rank + 1]] = other[bounds[rank] : bounds[rank + 1]]
                 self.messages, self.numbers = self.messages + 1, self.numbers + bounds[rank + 1] - bounds[rank]
-        self._wait()
+        self._leave()
 
     def exchange(self, matrix, rows, columns):
         others = self._meet(matrix)
@@ -105,6 +105,15 @@ class ThreadCommunicator(Communicator):
         self.group.places[self.rank] = thing
         self._wait()
         return self.group.places
+
+    def _leave(self) -> None:
+        """End an exchange; where a rank dies in its end, some of the others have come through, and some have not."""
+        self._wait()
+        if self.exchanges == -self.group.deaths.get(self.who, 0):
+            self.group.die(self.who)
+            raise Death
+        if self.who % 2 and -self.exchanges in self.group.deaths.values():
+            raise RankLostError("a rank has died")
 
     def _wait(self) -> None:
         try:

@@ -312,7 +312,16 @@ def exchanges(size):
         fit(ranks, callbacks=[counting])
         return counting.before, ranks.exchanges
 
-    return on_ranks(size, count)[0]
+    return on_ranks(size, count, {size: 1})[0]  # ranks that could outlive others: they keep their state
+
+
+@pytest.mark.filterwarnings("ignore:fit. rank")
+def test_who_has_kept_more_than_others_goes_back_to_what_all_have():
+    """A rank dies while all hear that the state is kept now: one has heard it, another one has not."""
+    expected, (_, last) = fit(), exchanges(3)
+    *left, dead = on_ranks(3, fit, {2: -last})
+    assert isinstance(dead, Death)
+    assert left == [expected] * 2
 
 
 @pytest.mark.filterwarnings("ignore:fit. rank")
