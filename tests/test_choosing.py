@@ -5,7 +5,16 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 
-from fastcnn import BatchNorm, CNNClassifier, CNNRegressor, Conv2D, CrossEntropy, GlobalAvgPool2D, ReLU
+from fastcnn import (
+    Augmentation,
+    BatchNorm,
+    CNNClassifier,
+    CNNRegressor,
+    Conv2D,
+    CrossEntropy,
+    GlobalAvgPool2D,
+    ReLU,
+)
 from fastcnn.estimators import choosing
 from fastcnn.estimators.samples import Samples
 
@@ -155,8 +164,10 @@ def test_rows_without_a_shape_and_short_strips_are_features():
 
 
 def test_a_warm_start_trains_what_was_trained_and_keeps_the_temperature():
-    model = CNNClassifier(NET, max_iter=12, warm_start=True, random_state=0).fit(X[:100], Y[:100])
-    plain = CNNClassifier(NET, max_iter=12, warm_start=True, random_state=0, loss="log_loss").fit(X[:100], Y[:100])
+    model = CNNClassifier(NET, max_iter=12, warm_start=True, random_state=0, augmentation=None).fit(X[:100], Y[:100])
+    plain = CNNClassifier(NET, max_iter=12, warm_start=True, random_state=0, augmentation=None, loss="log_loss").fit(
+        X[:100], Y[:100]
+    )
     temperature = model.temperature_
     assert temperature != 1
     for _ in range(2):
@@ -167,3 +178,60 @@ def test_a_warm_start_trains_what_was_trained_and_keeps_the_temperature():
     model.partial_fit(X[:100], Y[:100])
     plain.partial_fit(X[:100], Y[:100])
     np.testing.assert_allclose(model._outputs(X) * temperature, plain._outputs(X), rtol=0.05, atol=0.05)
+
+
+def mislabelled(share):
+    wrong = np.random.RandomState(0).random_sample(len(Y)) < share
+    return np.where(wrong, np.random.RandomState(1).randint(10, size=len(Y)), Y)
+
+
+def test_wrong_labels_are_not_known_by_heart(monkeypatch):
+    """Beyond 10 % of wrong labels mixup is tried; the digits themselves need one short training and one whole."""
+    images = X.reshape(-1, 1, 8, 8)
+    lengths = []
+    fit = CNNClassifier._fit
+
+    def counted(self, trainer, samples, batch, epochs, *args, **others):
+        lengths.append((len(samples.y), epochs))
+        return fit(self, trainer, samples, batch, epochs, *args, **others)
+
+    monkeypatch.setattr(CNNClassifier, "_fit", counted)
+    model = CNNClassifier(max_iter=16, random_state=0).fit(images[:600], Y[:600])
+    assert model.augmentation_ is None
+    assert [epochs for _, epochs in lengths] == [4, 16]
+    assert len({n for n, _ in lengths}) == 1
+    assert 540 <= lengths[0][0] <= 550
+    noisy = CNNClassifier(max_iter=16, random_state=0).fit(images[:600], mislabelled(0.3)[:600])
+    assert noisy.augmentation_.mixup
+    assert len(lengths) == 2 + 4
+    plain = CNNClassifier(max_iter=16, random_state=0, augmentation=None)
+    assert noisy.score(images[600:], Y[600:]) > plain.fit(images[:600], mislabelled(0.3)[:600]).score(
+        images[600:], Y[600:]
+    )
+
+
+def test_a_training_that_goes_on_changes_images_as_before(monkeypatch):
+    images, y = X.reshape(-1, 1, 8, 8)[:300], mislabelled(0.4)[:300]
+    model = CNNClassifier(NET, max_iter=6, random_state=0, warm_start=True).fit(images, y)
+    model.augmentation_ = Augmentation(mixup=4.0)
+    for ordered, mixup in ((False, 4.0), (True, 0.0)):
+        model.set_params(shuffle=not ordered)
+        assert model._next_augmentation().mixup == mixup
+        assert tried(model, monkeypatch, images, y)[-1].mixup == mixup
+    model.set_params(augmentation=None)
+    assert tried(model, monkeypatch, images, y) == [None]
+
+
+@pytest.mark.parametrize("n", [501, 1437, 6000, 60000])
+def test_reserved_samples_are_of_all_classes_that_have_enough(n):
+    groups = np.minimum(np.arange(n) % 10, 8)
+    groups[:2] = 77
+    kept, held = choosing.reserve(n, groups, 5)
+    assert sorted([*kept, *held]) == [*range(n)]
+    assert {*groups[held]} == {*range(9)}
+    wanted = max(min(n // 10, 250), min(n // 20, 1000))
+    assert 0.85 * wanted < len(held) < 1.15 * wanted
+    assert (groups[held] == 8).mean() == pytest.approx(0.2, abs=0.03)
+    every, some = choosing.reserve(n, None, 5)
+    assert sorted([*every, *some]) == [*range(n)]
+    assert 0.85 * wanted < len(some) < 1.15 * wanted

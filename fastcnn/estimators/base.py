@@ -37,14 +37,17 @@ from .images import Reading, choose_reading, rectangles
 from .networks import NAMES, SHORTEST, SMALLEST, choose_network, takes_rows
 from .parameters import NestedParameters
 from .private_names import Interval, Options, StrOptions, check_sample_weight
-from .samples import Samples, hold_out
-from .scaling import Scaler
+from .samples import Samples, Scaled, hold_out
+from .scaling import Scaler, chunks
 from .settling import settle
 from .watching import CallbackSupportMixin, Curves, Tasks, tasks, watched
 
 # Highest rates of schedules, by those at which a training goes on and on: at the highest itself, and with moments that
 # begin anew, four batches of a fitted network's own samples took it from 99.7 to 47 %.
 ABOVE = 5.0
+AT_ONCE = 1 << 22  # numbers that are scaled at once: beyond, a batch at a time, which takes 1 % longer
+FEATURES, IMAGES = 200, 64  # the most samples of a batch
+PIXELS = 1 << 18  # of the images of a batch: 32 feature maps of these, forth and back, take about 100 MB
 ENOUGH = 2000  # samples below which "auto" takes more epochs, so that the steps fall with the square root alone
 
 
@@ -77,6 +80,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
     }
 
     temperature_: float = 1.0  # of estimators from former versions
+    augmentation_: Augmentation | None
 
     # Reading X.
 
@@ -176,6 +180,12 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         self
         """
         self._validate_params()
+        self._refuse_what_has_no_effect()
+        if self.learning_rate_init is not None and not isinstance(self.schedule, str):
+            raise ValueError(
+                f"learning_rate_init: expected None with a function as schedule, which says the rate by itself; got "
+                f"{self.learning_rate_init!r}"
+            )
         if checkpoint is not None and self.random_state is None:
             raise ValueError("checkpoint: expected a random_state with it, such as 0; got None: no run is like another")
         epochs = self._expected_epochs(X)
@@ -201,7 +211,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             samples, held = self._ready(samples), held and self._ready(held.weighing())
             samples, reserved, choice = self._chosen(samples, threads, again=again)
             choosing.cool(self.model_, 1 / self.temperature_)
-            self.temperature_ = 1.0
+            self.temperature_, self.augmentation_ = 1.0, choice.augmentation
             self._train(samples, held, watch, checkpoint, epochs, choice.augmentation)
             self._calibrate(choice, reserved)
         if watch is not None:
@@ -211,6 +221,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
     def _fit_partly(self, X: Any, y: Any, sample_weight: Any, **known: Any) -> Self:
         """Train for one pass; `known` is what a first call tells of the targets."""
         self._validate_params()
+        self._refuse_what_has_no_effect()
         watch = tasks(self, 1, X, y, sample_weight)
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -223,6 +234,15 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             self._begin(samples)
         self._train_partly(samples, watch)
         return self
+
+    def _refuse_what_has_no_effect(self) -> None:
+        """Raise where a parameter is set that another one leaves nothing to say."""
+        usual = inspect.signature(type(self)).parameters["alpha"].default
+        if isinstance(self.solver, Optimizer) and self.alpha != usual:
+            raise ValueError(
+                f"alpha: expected {usual} with an optimizer, whose weight decay is its own (solver__weight_decay); got "
+                f"{self.alpha!r}"
+            )
 
     def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Samples:
         """Return samples as images, checked targets and weights."""
@@ -266,6 +286,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         self.validation_scores_: list[float] | None = None
         self.best_loss_, self.n_iter_ = np.inf, 0
         self.temperature_ = 1.0
+        self.augmentation_ = self._first_augmentation()
         self._trainer: Trainer | Paused | None = None
         self._settings: tuple[Any, ...] = ()  # of the last `partial_fit`
 
@@ -291,6 +312,11 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         """Whether the outputs are divided by a temperature."""
         return False
 
+    @property
+    def _mixes(self) -> bool:
+        """Whether mixup is tried where many samples are wrong."""
+        return False
+
     def _warn_of_strips(self, stacklevel: int) -> None:
         """Warn of rows that are read as strips, though they may be images, unless the network knows no places."""
         given, shape = self._reading.given, self.input_shape_
@@ -307,16 +333,13 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
 
     def _batch(self, n: int) -> int:
         if self.batch_size == "auto":
-            return self._automatic_batch(n, self._strips)
+            return _automatic_batch(n, _most(self._reading, self.input_shape))
         if self.batch_size > n:
             warnings.warn(
                 f"Got `batch_size` {self.batch_size} larger than the {n} samples. It is going to be clipped.",
                 stacklevel=5,
             )
         return int(min(self.batch_size, n))
-
-    def _automatic_batch(self, n: int, strips: bool) -> int:
-        return min(n, 200 if strips else max(8, min(n // 20, 64)))
 
     @property
     def _rate(self) -> float:
@@ -361,16 +384,16 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         """Return the epochs for X as it comes, which nobody has checked yet."""
         shape = X.shape if hasattr(X, "shape") else np.shape(X) if isinstance(X, list | tuple) else ()
         try:
-            strips = _features(choose_reading(tuple(shape[1:]), self.input_shape, ""), self.input_shape)
+            most = _most(choose_reading(tuple(shape[1:]), self.input_shape, ""), self.input_shape)
         except (ValueError, IndexError):
-            strips = True  # which will be an error, or was read before
-        return self._epochs(max(1, int(shape[0]) if shape else 1), strips=strips)
+            most = FEATURES  # which will be an error, or was read before
+        return self._epochs(max(1, int(shape[0]) if shape else 1), most)
 
-    def _epochs(self, n: int, *, strips: bool) -> int:
+    def _epochs(self, n: int, most: int) -> int:
         """Return the epochs: with "auto" more for few samples, of which an epoch makes few steps."""
         if self.max_iter != "auto":
             return int(self.max_iter)
-        batch = self._automatic_batch(n, strips) if self.batch_size == "auto" else min(self.batch_size, n)
+        batch = _automatic_batch(n, most) if self.batch_size == "auto" else min(self.batch_size, n)
         wanted = max(math.isqrt(self._usual_epochs**2 * ENOUGH // n), -(-self._fewest_steps // -(-n // batch)))
         return max(self._usual_epochs, min(wanted, self._most_epochs))
 
@@ -378,42 +401,50 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         """Return the samples to train with, those that are kept for a temperature, and what "auto" has chosen."""
         first = self._first_augmentation()
         if again or not self._calibrates:
-            return samples, None, Choice(first, self.temperature_)
+            return samples, None, Choice(self._next_augmentation() if again else first, self.temperature_)
         groups, reserved = self._strata(samples.y), None
-        changes = self.augmentation == "auto" and first is not None
-        if len(samples.y) > choosing.MANY:
-            samples, reserved = choosing.reserve(samples, self._seed)
+        changes, few = self.augmentation == "auto" and first is not None, samples
+        if len(samples.y) > (choosing.MANY if changes else choosing.FEW):
+            kept, held = choosing.reserve(len(samples.y), groups, self._seed)
+            samples, reserved = samples.taken(kept), samples.taken(held)
+            if not (changes or (self._mixes and self._is_hard(samples, reserved, first, threads))):
+                return samples, reserved, Choice(first)
             few = samples.taken(epoch_order(self._seed, 1, len(samples.y))[: choosing.MANY])
             groups = self._strata(few.y)
-            if not changes:
-                return samples, reserved, Choice(first)
-        else:
-            few = samples
 
         def try_(kept: Samples, held: Samples, augmentation: Augmentation | None) -> Array:
             return self._tried(kept, held, augmentation, threads)
 
-        return samples, reserved, choosing.choose(few, groups, self._seed, first, try_, changes=changes)
+        chosen = choosing.choose(few, groups, self._seed, first, try_, changes=changes, mixes=self._mixes)
+        return samples, reserved, chosen
 
-    def _tried(self, kept: Samples, held: Samples, augmentation: Augmentation | None, threads: int) -> Array:
-        """Return the outputs for `held` of a network that is trained with `kept` as this one will be."""
+    def _is_hard(self, kept: Samples, held: Samples, augmentation: Augmentation | None, threads: int) -> bool:
+        """Tell whether a network that is trained shortly has many of the held-out samples wrong."""
+        outputs = self._tried(kept, held, augmentation, threads, choosing.PROBED)
+        return choosing.wrong(outputs, held) > choosing.WRONG
+
+    def _tried(
+        self, kept: Samples, held: Samples, augmentation: Augmentation | None, threads: int, shorter: int = 1
+    ) -> Array:
+        """Return the outputs for `held` of a network that is trained with `kept` as this one will be, or shorter."""
         model = self._new_model().build(self._reading.shape, random_state=self._seed, dtype=self._dtype)
-        n, strips = len(kept.y), self._strips
-        batch = self._automatic_batch(n, strips) if self.batch_size == "auto" else int(min(self.batch_size, n))
-        epochs = self._epochs(n, strips=strips)
-        trainer = self._new_trainer(epochs * -(-len(kept.y) // batch), threads, model=model)
+        n, most = len(kept.y), _most(self._reading, self.input_shape)
+        batch = _automatic_batch(n, most) if self.batch_size == "auto" else int(min(self.batch_size, n))
+        epochs = max(1, self._epochs(n, most) // shorter)
+        trainer = self._new_trainer(epochs * -(-n // batch), threads, model=model)
         history = self._fit(trainer, kept, batch, epochs, augmentation)
         if history.stopped == "Ctrl-C":
             raise KeyboardInterrupt
         settle(trainer, kept, batch)
-        outputs: Array = model.predict(held.images, threads=threads).astype(np.float64)
+        trainer._release()
+        outputs: Array = model.predict(held.images[:], threads=threads).astype(np.float64)
         return outputs
 
     def _calibrate(self, choice: Choice, reserved: Samples | None) -> None:
         """Divide the network's outputs by the temperature."""
         temperature = choice.temperature
         if reserved is not None:
-            outputs = self.model_.predict(reserved.images, threads=self._threads)
+            outputs = self.model_.predict(reserved.images[:], threads=self._threads)
             temperature, _ = choosing.fit_temperature(outputs, reserved)
         self.temperature_ = temperature
         choosing.cool(self.model_, temperature)
@@ -435,6 +466,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             watch.curves = curves
         history = self._run(trainer, samples, batch, epochs, curves, watch, augmentation, checkpoint)
         disagreement = settle(trainer, samples, batch)
+        trainer._release()
         self.history_, self.n_iter_ = history, len(history)
         self.loss_, self._trainer = self.loss_curve_[-1], None
         self._warn(history, epochs)
@@ -451,7 +483,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             try:
                 self.history_ = self._run(
                     self._trainer, samples, self._batch(len(samples.y)), 1, Curves(self), watch,
-                    self._first_augmentation(),
+                    self._next_augmentation(),
                 )  # fmt: skip
             finally:
                 choosing.cool(self.model_, self.temperature_)
@@ -478,14 +510,26 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         return trainer
 
     def _ready(self, samples: Samples) -> Samples:
-        """Return samples with scaled images and encoded targets."""
-        return Samples(self._scaler(samples.images, self._dtype), self._encode(samples.y), samples.weight)
+        """Return samples with scaled images and encoded targets; many numbers are scaled batch by batch."""
+        images: Any = Scaled(self._scaler, samples.images, self._dtype)
+        if samples.images.size <= AT_ONCE or not self.shuffle:
+            images = images[:]
+        return Samples(images, self._encode(samples.y), samples.weight)
 
     def _first_augmentation(self) -> Augmentation | None:
         """Return how images are changed before anything is tried."""
         if self.augmentation == "auto":
             return None if self._strips or self._signal else choosing.shifts(self._reading.shape)
         chosen: Augmentation | None = self.augmentation
+        return chosen
+
+    def _next_augmentation(self) -> Augmentation | None:
+        """Return how images are changed where a training goes on: as "auto" has chosen before."""
+        chosen: Augmentation | None = getattr(self, "augmentation_", None)
+        if self.augmentation != "auto" or chosen is None:
+            return self._first_augmentation()
+        if chosen.mixup and not (self.shuffle and isinstance(self.loss, str)):  # which only these can take
+            return Augmentation(**{**chosen._arguments(), "mixup": 0.0})
         return chosen
 
     def _run(
@@ -551,10 +595,11 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         images = self._read(X, reset=False)
         with self._capped() as threads:
-            outputs: Array = self.model_.predict(
-                self._scaler(images, self._dtype), threads=threads, views=views
-            ).astype(np.float64)
-        return outputs
+            parts = [
+                self.model_.predict(self._scaler(images[rows], self._dtype), threads=threads, views=views)
+                for rows in chunks(images, AT_ONCE)
+            ]
+        return np.concatenate(parts).astype(np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the trainer, whose plans belong to this process, but not what it remembers; and the ranks.
@@ -631,6 +676,17 @@ def _is_in_a_task() -> bool:
     except (AttributeError, ValueError):
         return False
     return True
+
+
+def _most(reading: Reading, input_shape: Any) -> int:
+    """Return the most samples that an automatic batch has: fewer large images, whose feature maps need the memory."""
+    if _features(reading, input_shape):
+        return FEATURES
+    return max(8, min(IMAGES, PIXELS // math.prod(reading.shape[1:])))
+
+
+def _automatic_batch(n: int, most: int) -> int:
+    return min(n, most if most == FEATURES else max(8, min(n // 20, most)))
 
 
 def _is_signal(reading: Reading, input_shape: Any) -> bool:

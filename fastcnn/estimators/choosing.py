@@ -18,13 +18,16 @@ from .samples import Samples
 FEWEST = 50  # samples below which nothing is held out
 FEW = 500  # samples up to which two thirds are held out, one at a time; beyond, one part alone
 MANY = 5000  # samples that are looked at: beyond, a part of them chooses, and some are held out of the fit itself
-RESERVED = 0.05, 1000  # how many: this share, at most so many
+RESERVED = ((0.1, 250), (0.05, 1000))  # how many: the most of these shares, each at most so many
 SMALLEST_SHIFTED = 16  # pixels of a side from which on images are shifted
 SHIFT = 14  # pixels of a side for each pixel of a shift
 ROTATION, SCALE = 10.0, 0.1
+MIXUP = 4.0  # halves, more or less: of 1.0, 5 % of the digits are wrong behind 20 % of wrong labels, of this 1.5 %
+WRONG = 0.1  # share of held-out samples that a network has wrong, beyond which mixup is tried
+PROBED = 4  # of a fit's epochs one in so many tells whether this is so
 STEPS = 80  # of the logarithm of a temperature, from -LOWEST on
 LOWEST, STEP = -1.5, 0.05
-SPREAD = 0.5  # of the logarithm of a temperature, before anything is known
+SPREAD = 1.0  # of the logarithm of a temperature, before anything is known
 
 Trial = Callable[[Samples, Samples, Augmentation | None], Array]
 
@@ -49,14 +52,28 @@ def shifts(shape: tuple[int, ...]) -> Augmentation | None:
     return Augmentation(shift=round(side / SHIFT), padding="edge") if side >= SMALLEST_SHIFTED else None
 
 
-def candidates(n: int) -> list[tuple[dict[str, object], float]]:
-    """Return changes that held-out samples must agree to, and by how many standard errors; few can tell no flip."""
-    turned: tuple[dict[str, object], float] = ({"rotation": ROTATION, "scale": SCALE}, 0.0)
-    return [turned] if n < FEW else [turned, ({"horizontal_flip": True}, 1.0)]
+def candidates(n: int, *, moved: bool, mixed: bool) -> list[dict[str, object]]:
+    """Return changes that held-out samples must agree to; few can tell no flip.
+
+    Mixup keeps a network from knowing wrong labels by heart.
+    """
+    changes: list[tuple[bool, dict[str, object]]] = [
+        (moved, {"rotation": ROTATION, "scale": SCALE}),
+        (moved and n >= FEW, {"horizontal_flip": True}),
+        (mixed, {"mixup": MIXUP}),
+    ]
+    return [change for tried, change in changes if tried]
 
 
 def choose(
-    samples: Samples, groups: Array | None, seed: int, first: Augmentation | None, try_: Trial, *, changes: bool
+    samples: Samples,
+    groups: Array | None,
+    seed: int,
+    first: Augmentation | None,
+    try_: Trial,
+    *,
+    changes: bool,
+    mixes: bool,
 ) -> Choice:
     """Return the choice that held-out samples make.
 
@@ -72,28 +89,40 @@ def choose(
     try_ : function of two Samples and an Augmentation
         Trains with the first, and returns the outputs for the second.
     changes : bool
-        Whether rotation, scale and flips are tried too.
+        Whether rotation, scale and flips are tried too: taken where the loss is lower by a standard error.
+    mixes : bool
+        Whether mixup is, likewise, where a tenth of what is held out is wrong.
     """
     parts = held_out(len(samples.y), groups, seed)
     if not parts:
         return Choice(first)
 
-    def outcome(augmentation: Augmentation | None) -> tuple[float, Array]:
-        outputs = [try_(samples.taken(kept), samples.taken(held), augmentation) for kept, held in parts]
-        held = samples.taken(np.concatenate([held for _, held in parts]))
-        return fit_temperature(np.concatenate(outputs), held)
+    judges = samples.taken(np.concatenate([held for _, held in parts]))
 
-    best, (temperature, losses) = first, outcome(first)
-    if changes and best is not None:
-        for change, errors in candidates(len(samples.y)):
-            other = type(best)(**{**best._arguments(), **change})
-            its_temperature, its_losses = outcome(other)
-            gain = losses - its_losses
-            mean = float(exact.mean(gain))
-            error = math.sqrt(float(exact.mean(np.square(gain - mean))) / len(gain))
-            if mean > errors * error:
-                best, temperature, losses = other, its_temperature, its_losses
+    def outputs(augmentation: Augmentation | None) -> Array:
+        found = [try_(samples.taken(kept), samples.taken(held), augmentation) for kept, held in parts]
+        return np.concatenate(found)
+
+    best, z = first, outputs(first)
+    temperature, losses = fit_temperature(z, judges)
+    for change in candidates(len(samples.y), moved=changes, mixed=mixes and wrong(z, judges) > WRONG):
+        other = Augmentation(**{**({} if best is None else best._arguments()), **change})
+        its_temperature, its_losses = fit_temperature(outputs(other), judges)
+        if is_better(losses - its_losses):
+            best, temperature, losses = other, its_temperature, its_losses
     return Choice(best, temperature)
+
+
+def is_better(gain: Array) -> bool:
+    """Tell whether losses fall by more than a standard error of their mean."""
+    mean = float(exact.mean(gain))
+    return mean > math.sqrt(float(exact.mean(np.square(gain - mean))) / len(gain))
+
+
+def wrong(z: Array, held: Samples) -> float:
+    """Return the share of labels that outputs have wrong."""
+    right = z.argmax(axis=1) == held.y if held.y.ndim == 1 else exact.mean(((z > 0) == held.y).T.astype(np.float64))
+    return 1 - float(exact.mean(right.astype(np.float64), held.weight))
 
 
 def held_out(n: int, groups: Array | None, seed: int) -> Sequence[tuple[IntArray, IntArray]]:
@@ -113,12 +142,19 @@ def held_out(n: int, groups: Array | None, seed: int) -> Sequence[tuple[IntArray
     return found
 
 
-def reserve(samples: Samples, seed: int) -> tuple[Samples, Samples]:
-    """Return most samples to train with, and some by which the temperature is found."""
-    n = len(samples.y)
-    order = epoch_order(seed, 2, n)
-    count = min(int(RESERVED[0] * n), RESERVED[1])
-    return samples.taken(np.sort(order[count:])), samples.taken(order[:count])
+def reserve(n: int, groups: Array | None, seed: int) -> tuple[IntArray, IntArray]:
+    """Return most of n samples, to train with, and some by which the temperature is found.
+
+    Of each class the same share is reserved, and nothing of a class that has too few samples for one.
+    """
+    order, place = epoch_order(seed, 2, n), np.arange(n)
+    every = n // max(min(int(share * n), most) for share, most in RESERVED)
+    if groups is not None:  # places within each class
+        order = order[np.argsort(groups[order], kind="stable")]
+        starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order[0]] - 1))
+        place = place - np.repeat(starts, np.diff(np.append(starts, n)))
+    held = order[place % every == every - 1]
+    return np.setdiff1d(order, held), np.sort(held)
 
 
 def fit_temperature(outputs: Array, held: Samples) -> tuple[float, Array]:

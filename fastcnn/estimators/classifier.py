@@ -43,24 +43,25 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     loss : {"auto", "log_loss"} or Loss
         Cross-entropy of the softmax; of each label by itself in multi-label classification. "auto" also calibrates: a
         network that is trained likewise with a part of the samples predicts the others, and the outputs are divided by
-        the temperature at which these are likeliest (Guo et al. 2017). That takes about as long as the fit once more.
-        From 50 samples on; beyond 5,000, a twentieth of them, at most 1,000, is held out of the fit for it. Not in
-        `partial_fit`, nor where the network does not end in a `Dense`.
+        the temperature at which these are likeliest (Guo et al. 2017). From 50 samples on. From 500 on, where nothing
+        else is chosen, a tenth of each class, in all about 250, is held out of the fit itself instead; beyond 5,000 a
+        twentieth, at most 1,000. Not in `partial_fit`, nor where the network does not end in a `Dense`.
     solver : {"adamw", "adam", "sgd"} or Optimizer
         "sgd" has Nesterov's momentum 0.9. An optimizer is copied, never changed; its weight decay is its own.
     learning_rate_init : float, optional
         The highest, with a schedule. If not given, that of an optimizer is its own, that of a solver by name 0.01, and
-        0.002 where it is constant.
+        0.002 where it is constant. With a function as schedule it is an error.
     schedule : {"one_cycle", "cosine", "constant"} or function of the step
         The first two end at the last epoch. With "constant" the training ends once the loss has not improved by `tol`
         for `n_iter_no_change` epochs. A function says the rate by itself. `partial_fit` takes no schedule.
     batch_size : int or "auto"
-        "auto": a twentieth of the images, but at least 8 and at most 64; 200 short strips, or images below 5 pixels. At
-        most the number of samples.
+        "auto": a twentieth of the images, but at least 8 and at most 64, fewer of more than 64 x 64 pixels; 200 short
+        strips, or images below 5 pixels. At most the number of samples.
     max_iter : int or "auto"
         Epochs. "auto": 12; for n below 2,000 samples √(288,000 / n), and at least 300 steps, in at most 200 epochs.
     alpha : float
-        Weight decay; "adamw" decouples it, and leaves biases and norms alone.
+        Weight decay of a solver by name; "adamw" decouples it, and leaves biases and norms alone. With an optimizer,
+        which has its own, another value than the default is an error.
     early_stopping : bool
         Hold out `validation_fraction` of the samples, unless `fit` gets `X_val`; stop once its score has not improved
         by `tol` for `n_iter_no_change` epochs; restore the weights of the best. At least 2 samples are held out, of
@@ -74,8 +75,10 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     augmentation : Augmentation, "auto" or None
         Changes the images on the way in, anew in each epoch. "auto": of images from 16 pixels a side on, shifts by a
         fourteenth of the side, filled with the border's pixels. Where `loss` is "auto" too, the samples that are held
-        out judge more: rotation by 10 degrees and scale by 0.1 where their loss is lower, horizontal flips (from 500
-        samples on) where it is by more than one standard error; each takes another training.
+        out judge more, of which each takes another training, and is taken where their loss is lower by more than one
+        standard error: from 16 pixels on rotation by 10 degrees with scale by 0.1, and horizontal flips (from 500
+        samples on); of images and signals mixup, against wrong labels, where more than a tenth of these samples would
+        be predicted wrong.
     missing_values : float, optional
         What stands for "no data" in X, such as `numpy.nan` or -9999: it is replaced by the mean of its pixel, as found
         in training. Without it, NaN is an error.
@@ -117,6 +120,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         The scores are accuracies, of single labels where a sample has several.
     temperature_ : float
         By which the outputs are divided; the weights of the last layer are so already.
+    augmentation_ : Augmentation or None
+        How images were changed in training, whoever chose it.
     history_ : History
     model_ : Sequential
     n_parameters_ : int
@@ -374,6 +379,10 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     def _calibrates(self) -> bool:
         return self.loss == "auto" and choosing.last_dense(self.model_) is not None
 
+    @property
+    def _mixes(self) -> bool:
+        return self.augmentation == "auto" and self.shuffle and not self._strips
+
     def _loss(self) -> Loss:
         if isinstance(self.loss, Loss):
             return self.loss
@@ -384,6 +393,6 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     def _validation_score(self, epoch: Epoch, held: Samples) -> float:
         if held.weight is None:
             return epoch.val_accuracy
-        z = self.model_.predict(held.images, threads=self._threads)
+        z = self.model_.predict(held.images[:], threads=self._threads)
         right = z.argmax(axis=1) == held.y if self._labels is None else exact.mean(((z > 0) == held.y).T)
         return float(exact.mean(right, held.weight))

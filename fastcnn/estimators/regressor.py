@@ -45,17 +45,18 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         "sgd" has Nesterov's momentum 0.9. An optimizer is copied, never changed; its weight decay is its own.
     learning_rate_init : float, optional
         The highest, with a schedule. If not given, that of an optimizer is its own, that of a solver by name 0.003, and
-        0.0006 where it is constant.
+        0.0006 where it is constant. With a function as schedule it is an error.
     schedule : {"one_cycle", "cosine", "constant"} or function of the step
         The first two end at the last epoch. With "constant" the training ends once the loss has not improved by `tol`
         for `n_iter_no_change` epochs. A function says the rate by itself. `partial_fit` takes no schedule.
     batch_size : int or "auto"
-        "auto": a twentieth of the images, but at least 8 and at most 64; 200 short strips, or images below 5 pixels. At
-        most the number of samples.
+        "auto": a twentieth of the images, but at least 8 and at most 64, fewer of more than 64 x 64 pixels; 200 short
+        strips, or images below 5 pixels. At most the number of samples.
     max_iter : int or "auto"
         Epochs. "auto": 50.
     alpha : float
-        Weight decay; "adamw" decouples it, and leaves biases and norms alone.
+        Weight decay of a solver by name; "adamw" decouples it, and leaves biases and norms alone. With an optimizer,
+        which has its own, another value than the default is an error.
     early_stopping : bool
         Hold out `validation_fraction` of the samples, unless `fit` gets `X_val`; stop once its score has not improved
         by `tol` for `n_iter_no_change` epochs; restore the weights of the best. At least 2 samples are held out.
@@ -103,6 +104,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     loss_, best_loss_, loss_curve_ : float, float, list of float
     validation_loss_curve_, validation_scores_ : list of float or None
         The scores are R², or the negative loss if it is another than "squared_error".
+    augmentation_ : Augmentation or None
+        How images were changed in training, whoever chose it.
     history_ : History
     model_ : Sequential
     n_parameters_ : int

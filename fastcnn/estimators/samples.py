@@ -7,19 +7,49 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from ..training.feed import Rows
 from ..typing import Array
+from .scaling import Scaler
+
+
+class Scaled(Rows):
+    """Images that are scaled when they are read, so that a set is never in memory as floating-point numbers.
+
+    Parameters
+    ----------
+    scaler : Scaler
+    images : array of shape (n, C, H, W)
+    dtype : dtype
+        float32 or float64.
+    places : array of int, optional
+        Those of the images that are meant, in this order.
+    """
+
+    is_plain = False
+
+    def __init__(self, scaler: Scaler, images: Array, dtype: Any, places: Any = None) -> None:
+        super().__init__(images, np.arange(len(images)) if places is None else places)
+        self.scaler, self.dtype = scaler, np.dtype(dtype)
+
+    def __getitem__(self, chosen: Any) -> Array:
+        return self.scaler(super().__getitem__(chosen), self.dtype)
+
+    def taken(self, chosen: Array) -> Scaled:
+        """Return some of the images, not read yet."""
+        return Scaled(self.scaler, self.array, self.dtype, self.places[chosen])
 
 
 class Samples(NamedTuple):
     """Images (n, C, H, W), one target each, and weights where there are any."""
 
-    images: Array
+    images: Any  # array or Scaled
     y: Array
     weight: Array | None
 
     def taken(self, chosen: Array) -> Samples:
         """Return some of the samples."""
-        return Samples(self.images[chosen], self.y[chosen], None if self.weight is None else self.weight[chosen])
+        images = self.images.taken(chosen) if isinstance(self.images, Scaled) else self.images[chosen]
+        return Samples(images, self.y[chosen], None if self.weight is None else self.weight[chosen])
 
     def weighing(self) -> Self | Samples:
         """Return the samples that have a weight."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from ..data.augmentation import epoch_order
 from ..history import Epoch
@@ -26,13 +27,12 @@ def settle(trainer: Trainer, samples: Samples, batch: int) -> str | None:
         The training set, as the trainer has seen it.
     batch : int
     """
-    batches = _batches(trainer, samples, batch)
-    renew_statistics(trainer, batches)
+    renew_statistics(trainer, _batches(trainer, samples, batch))
     history = trainer.history
     if history is None or not len(history):
         return None
     loss = accuracy = total = images = 0.0
-    for one in batches:
+    for one in _batches(trainer, samples, batch):
         of_batch = trainer._measure(*one)
         loss, total = loss + of_batch[0] * of_batch[2], total + of_batch[2]
         accuracy, images = accuracy + of_batch[1] * len(one[0]), images + len(one[0])
@@ -58,9 +58,10 @@ def _disagreement(loss: float, accuracy: float, images: int, last: Epoch) -> str
     )
 
 
-def _batches(trainer: Trainer, samples: Samples, batch: int) -> list[tuple[Array, ...]]:
-    """Return whole batches of training images in an order by chance; where there is none, all of them as one."""
+def _batches(trainer: Trainer, samples: Samples, batch: int) -> Iterator[tuple[Array, ...]]:
+    """Yield whole batches of training images in an order by chance; where there is none, all of them as one."""
     size = min(batch, len(samples.y))
     count = max(1, min(len(samples.y), max(MOST, batch)) // size)
     order = epoch_order(trainer._seed, trainer.epochs, len(samples.y))[: count * size]
-    return samples.taken(order).batches(size)
+    for first in range(0, len(order), size):
+        yield from samples.taken(order[first : first + size]).batches(size)

@@ -36,6 +36,8 @@ class Batch(NamedTuple):
 class Rows:
     """Some samples of an array, by their places, read when they are needed: a part of a memory map, nothing copied."""
 
+    is_plain = True  # whether samples are those of the array as they are
+
     def __init__(self, array: Array, places: Any) -> None:
         self.array, self.places = array, np.asarray(places)
         self.shape, self.dtype, self.ndim = (len(places), *array.shape[1:]), array.dtype, array.ndim
@@ -133,7 +135,8 @@ class ArrayFeed(Feed):
         self._array = X.array if isinstance(X, Rows) else X
         self._places: IntArray | None = X.places if isinstance(X, Rows) else None
         flags = self._array.flags
-        self._simple = flags.c_contiguous and flags.aligned and X.dtype.isnative
+        plain = not isinstance(X, Rows) or X.is_plain
+        self._simple = plain and flags.c_contiguous and flags.aligned and X.dtype.isnative
         self._buffers = [np.zeros(shape, X.dtype) if self._simple else None for _ in range(2)]
         self._images = np.zeros((2, *shape), augmentation._dtype(X.dtype, dtype)) if augmentation else None
 

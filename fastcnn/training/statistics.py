@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Running = list[tuple[Array, Array]]  # means and variances of each layer
 
 
-def renew_statistics(trainer: Stepper, batches: Sequence[tuple[Array, ...]]) -> None:
+def renew_statistics(trainer: Stepper, batches: Iterable[tuple[Array, ...]]) -> None:
     """Set the running statistics of all `BatchNorm` to those of some batches (x, y) or (x, y, weight).
 
     With the mean μᵢ and the unbiased variance σᵢ² of each batch, as in training, the running mean becomes the mean of

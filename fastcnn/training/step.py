@@ -101,6 +101,12 @@ class Plan:
         rows = [model._gradients_by_layer(row) for row in gradients.reshape(-1, size)]
         return gradients, sums, rows if sums is None else rows + [sums.gradients(s, rows[0]) for s in range(1, SHARDS)]
 
+    def release(self) -> None:
+        """Give back the memory at once: the plan and its steps know each other, and would wait for the collector."""
+        for held in (self.steps, self.memories, self.stores, self.meetings, self._cuts):
+            held.clear()
+        self.contexts.clear()
+
     def is_for(self, model: Sequential, loss: Loss) -> bool:
         """Tell whether it was made for these very parameters and this loss."""
         return self.flat is model._flat and self.loss is loss and self.input_shape is model.input_shape

@@ -121,6 +121,13 @@ class Stepper:
                     self._settle()
                 raise
 
+    def _release(self) -> None:
+        """Give back the memory of steps; the next step plans anew."""
+        with self.model._lock:
+            plan, self._plan = self._plan, None
+            if plan is not None:
+                plan.release()
+
     def _settle(self) -> None:
         """Take back, or end, what an exception has torn off."""
         taken = None if self._plan is None else self._plan.settle()
