@@ -1,6 +1,8 @@
 """Outliers, missing numbers and bad images do not decide how images are scaled, nor what a model predicts."""
 
+import gc
 import pickle
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -9,7 +11,19 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 
 import fastcnn
-from fastcnn import BatchNorm, Callback, CNNClassifier, CNNRegressor, Conv2D, MaxPool2D, ReLU, Sequential, Trainer
+from fastcnn import (
+    Augmentation,
+    BatchNorm,
+    Callback,
+    CNNClassifier,
+    CNNRegressor,
+    Conv2D,
+    MaxPool2D,
+    ReLU,
+    Sequential,
+    Trainer,
+)
+from fastcnn.estimators import base
 from fastcnn.estimators.scaling import Scaler
 from fastcnn.training.statistics import renew_statistics
 
@@ -246,3 +260,73 @@ def test_predictions_that_disagree_with_the_training_are_warned_of(kind):
         warnings.simplefilter("ignore", ConvergenceWarning)
         with pytest.warns(UserWarning, match="predicts 500 of its training images with .*, where the last epoch"):
             model.fit(DIGITS[:500], y)
+
+
+# ------------------------------------------------------------------------------------------------ a batch at a time
+
+
+def fitted(kind, images, y, **others):
+    model = kind([Conv2D(4, 3, bias=False), BatchNorm(), ReLU(), MaxPool2D(4)], random_state=0, batch_size=8, **others)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(images, y)
+
+
+@pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
+@pytest.mark.parametrize("changes", [{}, {"early_stopping": True}, {"augmentation": Augmentation(shift=2, mixup=1.0)}])
+def test_images_that_are_scaled_batch_by_batch_have_the_same_bits(kind, changes, monkeypatch):
+    generator = np.random.RandomState(0)
+    images, y = generator.randint(0, 256, (60, 20, 20)).astype(np.uint8), np.arange(60) % 3
+    whole = fitted(kind, images, y, max_iter=3, **changes)
+    expected = whole._outputs(images)
+    monkeypatch.setattr(base, "AT_ONCE", 20 * 20 * 7)
+    model = fitted(kind, images, y, max_iter=3, **changes)
+    np.testing.assert_array_equal(model._outputs(images), expected)
+    assert model.loss_curve_ == whole.loss_curve_
+    assert model.validation_scores_ == whole.validation_scores_
+
+
+def peak_of(n, monkeypatch, **others):
+    """Return the most bytes that a fit of n images of 64 x 64 takes, and what its prediction does."""
+    monkeypatch.setattr(base, "AT_ONCE", 1 << 18)
+    images, y = np.random.RandomState(0).randint(0, 256, (n, 64, 64)).astype(np.uint8), np.arange(n) % 3
+    fitted(CNNClassifier, images[:80], y[:80], max_iter=1, **others)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        model = fitted(CNNClassifier, images, y, max_iter=1, **others)
+        of_fit = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        model.predict(images)
+        return of_fit, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+def test_a_fit_takes_memory_by_the_batch(monkeypatch):
+    few, many = (peak_of(n, monkeypatch, loss="log_loss") for n in (300, 1200))
+    copy = 900 * 64 * 64 * 4
+    assert many[0] - few[0] < copy / 4
+    assert many[1] - few[1] < copy / 4
+
+
+def test_what_is_tried_gives_its_memory_back(monkeypatch):
+    """Five trainings, one behind the other, without the collector: a plan and its steps know each other."""
+    released = peak_of(120, monkeypatch)[0]
+    monkeypatch.setattr(Trainer, "_release", lambda self: None)
+    kept = peak_of(120, monkeypatch)[0]
+    print(released, kept)
+    assert released < kept / 2
+
+
+def test_large_images_come_in_small_batches():
+    sizes = {side: CNNClassifier([MaxPool2D(8)], random_state=0, max_iter=1, loss="log_loss") for side in (16, 128)}
+    for side, model in sizes.items():
+        images = np.zeros((400, side, side), np.uint8)
+        images[::2, :9] = 200
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(images, np.arange(400) % 2)
+        assert model._batch(400) == {16: 20, 128: 16}[side]

@@ -437,7 +437,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             raise KeyboardInterrupt
         settle(trainer, kept, batch)
         trainer._release()
-        outputs: Array = model.predict(held.images[:], threads=threads).astype(np.float64)
+        outputs: Array = model.predict(held.images[:], batch, threads=threads).astype(np.float64)
         return outputs
 
     def _calibrate(self, choice: Choice, reserved: Samples | None) -> None:
