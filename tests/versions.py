@@ -15,8 +15,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from tests.processes import ROOT
-
+ROOT = Path(__file__).resolve().parent.parent
 PYTHON = {"oldest": "python3.11", "newest": "python3.13"}
 
 
