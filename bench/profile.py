@@ -50,7 +50,7 @@ def profile(network: Network) -> list[Line]:
     trainer = Trainer(model_of(network), optimizer=SGD(LEARNING_RATE), threads=1)
     x, y = batches(network)[0]
     trainer.step(x, y)
-    plan = trainer._plan
+    plan = trainer._program
     assert plan is not None
     (step,) = plan.steps.values()
     tapes = [(call, record_calls([call])) for call in _calls(plan, step)]

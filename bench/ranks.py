@@ -129,15 +129,15 @@ def rank_of_many(name: str, size: int) -> tuple[float, Counting]:
     """Return the seconds of compute of a step on the busiest of so many ranks, and what it exchanges in one."""
     x, y = batch_of(name)
     trainer = trainer_of(name)
-    shards = len(trainer._plan_for(BATCH).cuts(BATCH))
+    shards = len(trainer._program_for(BATCH).slices(BATCH))
     rank = max(range(size), key=lambda rank: len(Counting(rank, size).share(shards, rank)))
     trainer.communicator = ranks = Counting(rank, size)
     ranks.parameters = trainer.model._size
     with np.errstate(all="ignore"):  # without the others' numbers, those of a step mean nothing
         for _ in range(3):
             trainer.step(x, y)
-        assert trainer._plan is not None
-        trainer._plan.is_fed = True  # as in a fit: the data was compared before
+        assert trainer._program is not None
+        trainer._program.is_fed = True  # as in a fit: the data was compared before
         seconds = seconds_of(lambda: trainer.step(x, y))
         ranks.begin()
         trainer.step(x, y)
@@ -151,7 +151,7 @@ def project(name: str, links: tuple[Link, ...]) -> None:
     for _ in range(3):
         trainer.step(x, y)
     alone = seconds_of(lambda: trainer.step(x, y))
-    shards = len(trainer._plan_for(BATCH).cuts(BATCH))
+    shards = len(trainer._program_for(BATCH).slices(BATCH))
     print(f"\n{name}, batch {BATCH}: {1e3 * alone:.1f} ms a step on one rank of one thread (measured)")
     print(f"Milliseconds: compute + gradients + other exchanges = step. {shards} shards: more ranks are of no use.")
     titles = [f"{link.name} ({link.source})" for link in links]
@@ -208,8 +208,8 @@ def beside_threads(name: str, comm: Any, rounds: int) -> dict[str, Any] | None:
         together.step(x, y)
         if comm.rank == 0:
             alone.step(x, y)
-    assert together._plan is not None
-    together._plan.is_fed = True
+    assert together._program is not None
+    together._program.is_fed = True
     times: dict[str, list[float]] = {"ranks": [], "threads": []}
     for _ in range(rounds):
         count = 10

@@ -85,8 +85,8 @@ def jobs_of(network: Network) -> list[Job]:
     x, y = batches(network)[0]
     for _ in range(3):
         trainer.step(x, y)
-    assert trainer._plan is not None
-    (step,) = trainer._plan.steps.values()
+    assert trainer._program is not None
+    (step,) = trainer._program.steps.values()
     tapes = _tapes(step)
     rounds = [_round([tape for _, tapes_, _ in tapes for tape in tapes_]) for _ in range(ROUNDS)]
     seconds = iter(np.maximum(np.min(rounds, axis=0) - _call_of_nothing(), 0.0).tolist())

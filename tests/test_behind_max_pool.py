@@ -67,5 +67,5 @@ def test_where_there_is_one_winner_and_little_work(pooling, expected):
     ]  # fmt: skip
     trainer = fastcnn.Trainer(Sequential(layers))
     trainer.step(np.zeros((2, 1, 28, 28), np.float32), [0, 1])
-    convolutions = [op for op in trainer._plan.graph.ops if hasattr(op, "sparse")]
+    convolutions = [op for op in trainer._program.graph.ops if hasattr(op, "sparse")]
     assert [block.sparse is not None for block in convolutions] == expected

@@ -147,7 +147,7 @@ def network(threads: int):
     trainer = fastcnn.Trainer(model, threads=threads)
     rng = np.random.RandomState(1)
     losses = [trainer.step(rng.standard_normal((48, 3, 32, 32)).astype("f"), rng.randint(4, size=48)) for _ in range(4)]
-    assert len(trainer._plan.cuts(48)) > 1
+    assert len(trainer._program.slices(48)) > 1
     return losses, [array.tobytes().hex() for array in model.get_weights()]
 
 
@@ -170,12 +170,12 @@ def test_the_trainer_counts_steps_and_images():
     x, y = normal(N, *shape), np.random.RandomState(0).randint(16, size=N)
     for step in range(3):
         loss = trainer.step(x, y)
-        assert len(trainer._plan.cuts(N)) > 1
+        assert len(trainer._program.slices(N)) > 1
         model.eval()
         masked = 2 * x * mask_of(layer, x.shape, step)
         np.testing.assert_allclose(loss, cross_entropy(model.forward(masked), y), rtol=1e-12)
         model.train()
-    (recorded,) = trainer._plan.steps.values()
+    (recorded,) = trainer._program.steps.values()
     assert all(tape.native() for tape in recorded.tapes.values())
 
 

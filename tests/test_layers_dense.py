@@ -117,7 +117,7 @@ def test_few_examples_have_no_row_of_gradients_more_than_memory_allows():
         model = fastcnn.Sequential([fastcnn.Dense(nodes), fastcnn.ReLU(), fastcnn.Dense(10)]).build((1000,), 0)
         trainer = fastcnn.Trainer(model)
         trainer.step(np.ones((n, 1000)), np.zeros(n, int))
-        return len(trainer._plan.cuts(n))
+        return len(trainer._program.slices(n))
 
     assert [rows(1000, n) for n in (8, 21, 22, 43, 86)] == [1, 1, 2, 4, 8]
 

@@ -388,7 +388,7 @@ def test_the_memory_of_a_step_is_what_a_trainer_allocates():
     model = small()
     trainer = Trainer(model, threads=1)
     trainer.step(np.zeros((6, 2, 12, 10), np.float32), np.zeros(6, int))
-    arrays = {id(a): a for a in summaries._arrays(trainer._plan.stores)}
+    arrays = {id(a): a for a in summaries._arrays(trainer._program.stores)}
     assert summaries.step_memory(model, 6) == 2 * model._flat.nbytes + sum(a.nbytes for a in arrays.values())
 
 

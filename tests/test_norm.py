@@ -165,7 +165,7 @@ def test_shards_train_as_one_batch(fuse):
         x, y = digits(n, step)
         expected = reference_step(layers, loss, x, y, 0.1)
         np.testing.assert_allclose(trainer.step(x, y), expected, rtol=1e-8)
-        assert len(trainer._plan.cuts(n)) == min(8, 1 << (n.bit_length() - 1))
+        assert len(trainer._program.slices(n)) == min(8, 1 << (n.bit_length() - 1))
     for place, layer in enumerate(layers):
         for name, parameter in layer.parameters.items():
             assert_alike(model.parameters[f"{place}.{name}"], parameter, 1e-9, scale=1.0)

@@ -34,7 +34,7 @@ def fit(seed=0, threads=2, steps=40):
     rng = np.random.RandomState(seed)
     x, y = rng.rand(32, 1, 12, 12).astype("f"), rng.randint(10, size=32)
     losses = [trainer.step(x, y) for _ in range(steps)]
-    assert len(trainer._plan.cuts(32)) == 8
+    assert len(trainer._program.slices(32)) == 8
     return losses
 
 

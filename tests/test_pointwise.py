@@ -67,7 +67,7 @@ def trained(make, dtype):
     trainer = Trainer(model, optimizer=SGD(0.1), threads=2)
     for n in (7, 7, 4):
         trainer.step(x[:n], y[:n])
-    skipping = sum(op.traits.skips_zeros for op in trainer._plan.graph.ops)
+    skipping = sum(op.traits.skips_zeros for op in trainer._program.graph.ops)
     return model._flat.copy(), model.predict(x), skipping
 
 
@@ -90,7 +90,7 @@ def test_where_zeros_are_skipped():
     def skips(*layers):
         trainer = Trainer(fastcnn.Sequential([fastcnn.Conv2D(5, 1), *layers, fastcnn.Flatten(), fastcnn.Dense(2)]))
         trainer.step(np.zeros((2, 3, 6, 6), np.float32), [0, 1])
-        return trainer._plan.graph.ops[1].traits.skips_zeros
+        return trainer._program.graph.ops[1].traits.skips_zeros
 
     assert skips(fastcnn.ReLU(), fastcnn.Conv2D(ROW, 1))
     assert not skips(fastcnn.Conv2D(ROW, 1))
@@ -107,7 +107,7 @@ def test_zeros_are_skipped_behind_a_fork():
     first = [fastcnn.Conv2D(ROW, 1), fastcnn.ReLU()]
     trainer = Trainer(fastcnn.Sequential([*first, unit, fastcnn.GlobalAvgPool2D(), fastcnn.Dense(2)]))
     trainer.step(np.zeros((2, 3, 6, 6), np.float32), [0, 1])
-    assert [op.traits.skips_zeros for op in trainer._plan.graph.ops][:3] == [False, False, True]
+    assert [op.traits.skips_zeros for op in trainer._program.graph.ops][:3] == [False, False, True]
 
 
 def test_what_is_not_a_number_is_not_skipped():

@@ -19,7 +19,7 @@ def outcome(threads: int) -> str:
               Conv2D(24, 3, padding=1), BatchNorm(), ReLU(), Flatten(), Dropout(0.4), Dense(3)]  # fmt: skip
     trainer = Trainer(Sequential(layers), optimizer=AdamW(0.01), threads=threads, random_state=7)
     trainer.fit(X, y, epochs=2, batch_size=32, augmentation=Augmentation(horizontal_flip=True, shift=1), verbose=0)
-    assert len(trainer._plan.cuts(32)) > 1
+    assert len(trainer._program.slices(32)) > 1
     arrays = [*trainer.model.get_weights(), trainer.model.predict(X), np.array(trainer.history["loss"])]
     return sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 

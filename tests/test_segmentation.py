@@ -166,7 +166,7 @@ def test_labels_are_copied_before_they_are_checked():
     X, y = shapes(2)
     one = trainer()
     one.step(X, y)
-    targets = one.loss.targets(one._plan.end, y, 2)
+    targets = one.loss.targets(one._program.end, y, 2)
     assert not any(np.shares_memory(array, y) for array in targets.arrays)
     labels, running = np.zeros((2, 24, 24), np.int32), True
 

@@ -183,7 +183,7 @@ def test_the_same_bits_with_shards_as_they_are_cut_in_earnest():
         model = Sequential([layer.copy() for layer in layers]).build((3, 20, 20), random_state=0)
         trainer = Trainer(model, threads=threads)
         losses = [trainer.step(x, y) for _ in range(3)]
-        assert len(trainer._plan.cuts(24)) > 1
+        assert len(trainer._program.slices(24)) > 1
         results.append([losses, *(parameter.tobytes() for parameter in model.parameters.values())])
     assert all(result == results[0] for result in results)
 
@@ -199,7 +199,7 @@ def test_the_same_digest_for_up_to_128_threads(norm):
         trainer = Trainer(Sequential(layers).build((3, 8, 8), random_state=0), threads=threads)
         for _ in range(11):
             trainer.step(x, y)
-        (step,) = trainer._plan.steps.values()
+        (step,) = trainer._program.steps.values()
         assert len(step.cuts) == 8
         assert isinstance(step.whole[threads], parallel.Jobs) == (threads > 1)
         digests.add(trainer.model.digest())
@@ -227,7 +227,7 @@ def test_stages_are_summed_in_less_memory(threads, options, monkeypatch):
         losses = [trainer.step(x, y) for _ in range(6)]
         gradients = [gradient.tobytes() for gradient in model.gradients.values()]
         digests.append((losses, model.digest(), gradients))
-        plan = trainer._plan
+        plan = trainer._program
         sizes.append(plan.gradients.nbytes + (plan.stage_sums.rows.nbytes if plan.stage_sums else 0))
     assert digests[0] == digests[1]
     assert sizes[1] < 0.8 * sizes[0]

@@ -83,7 +83,7 @@ def test_a_step_that_is_one_call_has_the_bits_of_its_parts(shards, threads, clip
         average = fastcnn.ExponentialMovingAverage()
         trainer = Trainer(model, optimizer=SGD(0.1, 0.9, clip_norm=clip_norm), ema=average, threads=threads)
         losses = [trainer.step(x[:n], y[:n]) for n in (6, 6, 4, 6, 6, 4, 4, 4, 6)]
-        steps = trainer._plan.steps.values()
+        steps = trainer._program.steps.values()
         assert [len(step.cuts) for step in steps] == [shards] * 2
         assert [any(step.whole.values()) for step in steps] == [whole and clip_norm is None] * 2
         arrays = [*model.get_weights(), *trainer.ema.averages.values()]
@@ -140,7 +140,7 @@ def test_what_was_checked_is_what_is_used(loss, y, weight, monkeypatch):
 def test_an_array_that_changes_its_dtype_is_read_as_it_was(monkeypatch):
     """Another thread takes the bytes of a checked batch for larger numbers, of which there are fewer."""
     model = Sequential([Flatten(), Dense(3)]).build((1, 64, 64), random_state=0)
-    x, check = np.ones((8, 1, 64, 64), np.float32), Trainer._planned
+    x, check = np.ones((8, 1, 64, 64), np.float32), Trainer._program_of
     expected = Trainer(model.copy()).step(x, np.zeros(8, int))
 
     def changed(trainer, batch):
@@ -148,7 +148,7 @@ def test_an_array_that_changes_its_dtype_is_read_as_it_was(monkeypatch):
         x.dtype = np.float64
         return plan
 
-    monkeypatch.setattr(Trainer, "_planned", changed)
+    monkeypatch.setattr(Trainer, "_program_of", changed)
     assert Trainer(model).step(x, np.zeros(8, int)) == expected
 
 
@@ -305,7 +305,7 @@ def test_batches_of_few_images_have_plans_of_their_own_whichever_came_first():
         return Trainer(Sequential(layers).build((2, 6, 6), random_state=0), optimizer=SGD(0.1))
 
     def implementations(one):
-        return [op.implementation for op in one._plan.graph.ops if hasattr(op, "implementation")]
+        return [op.implementation for op in one._program.graph.ops if hasattr(op, "implementation")]
 
     x, y = np.random.default_rng(0).standard_normal((40, 2, 6, 6)).astype(np.float32), np.arange(40) % 3
     going_on = trainer()
@@ -316,10 +316,10 @@ def test_batches_of_few_images_have_plans_of_their_own_whichever_came_first():
         fresh.model.parameters[name][...] = parameter
     assert going_on.step(x[:1], y[:1]) == fresh.step(x[:1], y[:1])
     assert implementations(going_on) != many
-    plans = list(going_on._plans)
+    plans = list(going_on._programs)
     assert len(plans) == 2
     for n in (40, 1, 40, 1):
         assert going_on.step(x[:n], y[:n]) == fresh.step(x[:n], y[:n])
-        assert np.shares_memory(going_on.model.gradients["0.filters"], going_on._plan.gradients)
-    assert set(going_on._plans) == set(plans)
+        assert np.shares_memory(going_on.model.gradients["0.filters"], going_on._program.gradients)
+    assert set(going_on._programs) == set(plans)
     assert going_on.model.digest() == fresh.model.digest()

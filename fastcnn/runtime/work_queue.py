@@ -41,12 +41,7 @@ from .replay import emit_address, emit_calls
 
 # Words of the state, those that different threads write in cache lines of their own; then a line for each worker.
 TICKET, FINISHED, TABLE, CLOSING, PATIENCE, WORKERS, LINE = 0, 8, 16, 24, 25, 32, 8
-ASLEEP, LOCK, PREEMPTED, CAUTIOUS = (
-    0,
-    1,
-    2,
-    3,
-)  # words of a worker's line; how often it was preempted; spins to be brief
+ASLEEP, LOCK, PREEMPTED, CAUTIOUS = 0, 1, 2, 3  # words of a worker's line; the third counts, the last has spins left
 LEADER, BRIEF, CAUTION = 16, 1000, 256
 SLEEPERS = 2  # that each wakes who has a processor of its own
 RUSAGE_THREAD, RUSAGE_WORDS, RUSAGE_PREEMPTED = 1, 18, 17  # of Linux: struct rusage, and its ru_nivcsw

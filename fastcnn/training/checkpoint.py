@@ -254,7 +254,7 @@ class Checkpoint:
             model.build(tuple(field(description, "input_shape", list)), random_state=trainer.random_state)
         network.take_weights(model, decoder)
         network.set_extra_state(model, field(description, "extra_state", dict))
-        trainer._plan = None  # what is recorded may hold a seed
+        trainer._program = None  # what is recorded may hold a seed
         restore_progress(trainer, description, decoder)
         history = restore_history(field(description, "history", dict | None), decoder) or run.history
         run.history.epochs, run.history.stopped = history.epochs, history.stopped

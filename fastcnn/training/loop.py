@@ -282,7 +282,7 @@ def _train_epoch(
 
 def _is_prepared(trainer: Stepper, shape: Shape) -> bool:
     """Tell whether batches of a shape are planned: the first step of a shape compiles or loads kernels."""
-    return trainer._plan is not None and any(shape in plan.shapes for plan in trainer._plans)
+    return trainer._program is not None and any(shape in program.shapes for program in trainer._programs)
 
 
 def _weighty(batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -3,7 +3,7 @@
 A batch is cut into shards as ever, by its work alone; a rank has a run of them. So the numbers are those of one
 process:
 
-- *meetings*: what the shards of others have come to, moments of batch normalisation for instance, is gathered, and
+- *syncs*: what the shards of others have come to, moments of batch normalisation for instance, is gathered, and
   every rank reduces all of it, in the order of the shards;
 - *gradients*: a rank owns a piece of the flat vector. It gets that piece of all shards' rows, sums it up in the order
   of the shards, and all sums are gathered;
@@ -30,11 +30,11 @@ from ..ranks.communicator import Communicator, check_alike
 from ..runtime import threads as parallel
 from ..runtime.record import Call, KernelCalls
 from ..typing import Array, IntArray
-from .step import SHARDS, SWEEP, Plan, Step, Update
+from .step import SHARDS, SWEEP, Program, Step, Update
 
 
-class RankedPlan(Plan):
-    """A plan for the shards of one rank; of the others there is only what a meeting needs."""
+class RankedProgram(Program):
+    """A program for the shards of one rank; of the others there is only what a sync needs."""
 
     sums_by_stage = False  # ranks exchange rows of all parameters
 
@@ -45,9 +45,9 @@ class RankedPlan(Plan):
 
     def images(self, n: int) -> slice:
         """Return which images of a batch of `n` this rank reads."""
-        cuts = self.cuts(n)
-        shards = self.communicator.share(len(cuts), self.communicator.rank)
-        return slice(cuts[shards[0]][0], cuts[shards[-1]][1]) if shards else slice(0, 0)
+        slices = self.slices(n)
+        shards = self.communicator.share(len(slices), self.communicator.rank)
+        return slice(slices[shards[0]][0], slices[shards[-1]][1]) if shards else slice(0, 0)
 
     def step(self, x: Array, targets: Targets) -> Step:
         if not self.is_fed:
@@ -58,11 +58,11 @@ class RankedPlan(Plan):
     def _new_step(self, x: Array, targets: Targets) -> Step:
         return RankedStep(self, x, targets)
 
-    def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Workspace]]:
-        shards = self.communicator.share(len(cuts), self.communicator.rank)
+    def at_sync(self, slices: list[tuple[int, int]]) -> list[tuple[int, Workspace]]:
+        shards = self.communicator.share(len(slices), self.communicator.rank)
         return [
-            (last - first, self.memory(s, 0) if s in shards else self._absent(s))
-            for s, (first, last) in enumerate(cuts)
+            (last - first, self.workspace(s, 0) if s in shards else self._absent(s))
+            for s, (first, last) in enumerate(slices)
         ]
 
     def _absent(self, shard: int) -> Workspace:
@@ -76,13 +76,13 @@ class RankedPlan(Plan):
 class RankedStep(Step):
     """A step of which this rank computes its own shards."""
 
-    plan: RankedPlan
+    program: RankedProgram
 
-    def __init__(self, plan: RankedPlan, x: Array, targets: Targets) -> None:
-        super().__init__(plan, x, targets)
-        self.communicator = plan.communicator
-        self.shards = self.communicator.share(len(self.cuts), self.communicator.rank)
-        self.bounds = self.communicator.bounds(len(self.cuts))
+    def __init__(self, program: RankedProgram, x: Array, targets: Targets) -> None:
+        super().__init__(program, x, targets)
+        self.communicator = program.communicator
+        self.shards = self.communicator.share(len(self.slices), self.communicator.rank)
+        self.bounds = self.communicator.bounds(len(self.slices))
         self.met: dict[tuple[str, int], tuple[Array, list[tuple[Array, Array]], list[tuple[Array, Array]]]] = {}
         self.sums: parallel.Tasks | None = None
 
@@ -121,9 +121,9 @@ class RankedStep(Step):
 
     def _places(self, direction: str, stage: int) -> tuple[Array, list[tuple[Array, Array]], list[tuple[Array, Array]]]:
         """Return rows for what is gathered, and pairs of a row and of where it comes from, or goes to."""
-        op = self.plan.graph.ops[self.plan.graph.sync_points[stage]]
+        op = self.program.graph.ops[self.program.graph.sync_points[stage]]
         shared = op.shared_forward if direction == "meet_forward" else op.shared_backward
-        arrays = [shared(workspace) for _, workspace in self.plan.meeting(self.cuts)]
+        arrays = [shared(workspace) for _, workspace in self.program.at_sync(self.slices)]
         rows = aligned_zeros((len(arrays), arrays[0].size), arrays[0].dtype)
         pairs = list(zip(rows, arrays, strict=True))
         own = pairs[self.shards.start : self.shards.stop]
@@ -137,16 +137,16 @@ class RankedStep(Step):
 
     def _new_update(self, optimizer: Optimizer, ema: Average | None) -> Update:
         """Return the update by one row: that of the sums."""
-        update = Update(self.plan, 1, optimizer, ema)
-        plan, rank, count = self.plan, self.communicator.rank, len(self.cuts)
-        self.chunks, self.pieces = _pieces(optimizer._chunks[0], plan.flat.size, self.communicator)
+        update = Update(self.program, 1, optimizer, ema)
+        program, rank, count = self.program, self.communicator.rank, len(self.slices)
+        self.chunks, self.pieces = _pieces(optimizer._chunks[0], program.flat.size, self.communicator)
         squares = aligned_zeros(optimizer._chunks[0].size, np.float64)
         first, last = self.chunks[rank], self.chunks[rank + 1]
         tasks = min(SHARDS, 1 + (self.pieces[rank + 1] - self.pieces[rank]) * count // SWEEP)
 
         def summed(task: int) -> Iterator[Call]:
             span = (first + (last - first) * part // tasks for part in (task, task + 1))
-            arguments = plan.gradients, count, plan.flat.size, *optimizer._chunks, *span, squares
+            arguments = program.gradients, count, program.flat.size, *optimizer._chunks, *span, squares
             yield Call(KernelCalls(), kernels.sum_squares, arguments)
 
         self.sums = parallel.Tasks([list(summed(task)) for task in range(tasks)])
@@ -155,11 +155,11 @@ class RankedStep(Step):
     def _reduce(self, threads: int) -> None:
         """Leave the sum of all shards' gradients in the first row."""
         assert self.sums is not None
-        size, gradients = self.plan.flat.size, self.plan.gradients
-        if len(self.cuts) == 1:
+        size, gradients = self.program.flat.size, self.program.gradients
+        if len(self.slices) == 1:
             self.communicator.gather(gradients[:size], [size * bound for bound in self.bounds])
             return
-        self.communicator.exchange(gradients.reshape(SHARDS, -1)[: len(self.cuts)], self.bounds, self.pieces)
+        self.communicator.exchange(gradients.reshape(SHARDS, -1)[: len(self.slices)], self.bounds, self.pieces)
         self.sums.run(threads)
         self.communicator.gather(gradients[:size], self.pieces)
 

@@ -14,7 +14,8 @@ of its targets, of the optimizer's rates. In their order:
 Shards and pieces are what threads share out. How they are cut depends on the work alone, never on the threads, and so
 do the bits. Once every thread has recorded every shard, all three parts are one native call, if no Python is needed.
 
-`Plan` is a model with a loss, bound to memory; `Step` what batches of one kind do in it; `Update` the optimizer's part.
+`Program` is a model with a loss, bound to memory; `Step` what batches of one kind do in it; `Update` the optimizer's
+part.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ SWEEP = 1 << 17  # numbers that are worth a thread in the update
 COPIED = 1 << 14  # bytes of a batch that are copied in less time than it takes to find out where they are
 
 
-class Plan:
+class Program:
     """A model's blocks for training with a loss, with memory for each worker and a row of gradients for each shard.
 
     It serves any batch whose shards have room in its memory, as long as model and loss stay what they are. Batches of
-    few images have plans of their own: what is made of the parameters once for a batch pays with many.
+    few images have programs of their own: what is made of the parameters once for a batch pays with many.
     """
 
     sums_by_stage = True  # where rows of all parameters take much memory
@@ -74,8 +75,8 @@ class Plan:
         self.work = 6 * sum(op.work(graph) for op in graph.ops)
         self.parameters = sum(array.size for array in model.parameters.values())  # padding is the processor's
         self.shapes: set[tuple[int, ...]] = set()  # of batches that were checked
-        self._cuts: dict[int, list[tuple[int, int]]] = {}
-        self.graph = make_plan(graph, max(last - first for first, last in self.cuts(n)))
+        self._slices: dict[int, list[tuple[int, int]]] = {}
+        self.graph = make_plan(graph, max(last - first for first, last in self.slices(n)))
         loss.check_end(self.graph.values[self.graph.output])
         self.end = End(self.graph)
         self.gradients, self.stage_sums, places = self._rows()
@@ -84,12 +85,12 @@ class Plan:
         self.number = aligned_zeros(1, np.int64)  # of the step; inverted when the step is taken, see `Underway`
         self.underway: Underway | None = None
         self.contexts = [RunContext(number=self.number) for _ in range(SHARDS)]
-        self.memories: dict[tuple[int, int], Workspace] = {}
+        self.workspaces: dict[tuple[int, int], Workspace] = {}
         self.stores: dict[tuple[str, int], Store] = {}
         self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
         self.steps: dict[Any, Step] = {}
         self.is_fed = False  # whether batches come from a feed whose data is known
-        self.meetings: dict[tuple[str, int, int], Tape] = {}  # by direction, stage, length of the batch
+        self.syncs: dict[tuple[str, int, int], Tape] = {}  # by direction, stage, length of the batch
         self.rehearsed = False  # whether all kernels of a step are there
 
     def _rows(self) -> tuple[Array, StageSums | None, list[dict[Weights, Gradients]]]:
@@ -102,8 +103,8 @@ class Plan:
         return gradients, sums, rows if sums is None else rows + [sums.gradients(s, rows[0]) for s in range(1, SHARDS)]
 
     def release(self) -> None:
-        """Give back the memory at once: the plan and its steps know each other, and would wait for the collector."""
-        for held in (self.steps, self.memories, self.stores, self.meetings, self._cuts):
+        """Give back the memory at once: the program and its steps know each other, and would wait for the collector."""
+        for held in (self.steps, self.workspaces, self.stores, self.syncs, self._slices):
             held.clear()
         self.contexts.clear()
 
@@ -115,7 +116,7 @@ class Plan:
         """Tell whether a batch of `n` is computed in its way, and fits its memory."""
         return (
             images_as_planned(n) == self.images_as_planned
-            and max(last - first for first, last in self.cuts(n)) <= self.graph.images
+            and max(last - first for first, last in self.slices(n)) <= self.graph.images
         )
 
     def step(self, x: Array, targets: Targets) -> Step:
@@ -152,37 +153,37 @@ class Plan:
         self.underway = None
         return number + taken
 
-    def cuts(self, n: int) -> list[tuple[int, int]]:
+    def slices(self, n: int) -> list[tuple[int, int]]:
         """Return the slices of a batch of `n`: by its work alone, never by the number of threads."""
-        if n not in self._cuts:
+        if n not in self._slices:
             least = max(SHARD_WORK, ROW_WORK * self.parameters)
             worthwhile = min(SHARDS, n, int(n * self.work / least))
             count = 1 << (max(1, worthwhile).bit_length() - 1)
-            self._cuts[n] = [(s * n // count, (s + 1) * n // count) for s in range(count)]
-        return self._cuts[n]
+            self._slices[n] = [(s * n // count, (s + 1) * n // count) for s in range(count)]
+        return self._slices[n]
 
-    def memory(self, shard: int, worker: int) -> Workspace:
+    def workspace(self, shard: int, worker: int) -> Workspace:
         """Return the buffers of a worker, with the shard's own where shards wait for each other."""
         place = (shard if self.graph.sync_points else worker), worker
-        if place not in self.memories:
+        if place not in self.workspaces:
             own, shared = ("own", place[0]), ("shared", worker)
-            self.memories[place] = allocate(self.graph, *(self.stores.setdefault(key, {}) for key in (own, shared)))
-        return self.memories[place]
+            self.workspaces[place] = allocate(self.graph, *(self.stores.setdefault(key, {}) for key in (own, shared)))
+        return self.workspaces[place]
 
-    def forget_meetings(self) -> None:
-        """Let the next meetings be held anew."""
-        self.meetings.clear()
+    def forget_syncs(self) -> None:
+        """Let the next syncs be held anew."""
+        self.syncs.clear()
         for step in self.steps.values():
             step.whole.clear()
 
-    def meeting(self, cuts: list[tuple[int, int]]) -> list[tuple[int, Workspace]]:
+    def at_sync(self, slices: list[tuple[int, int]]) -> list[tuple[int, Workspace]]:
         """Return the size and the memory of each shard, in order."""
-        return [(last - first, self.memory(s, 0)) for s, (first, last) in enumerate(cuts)]
+        return [(last - first, self.workspace(s, 0)) for s, (first, last) in enumerate(slices)]
 
 
 # A step that has begun, and what is needed to take it back: its number, which is that of the steps taken before; the
 # optimizer and the average with their steps before; copies of what was before. What a step changes for good it changes
-# all at once, in the last native call, which also inverts `Plan.number`: so after an exception at any moment that tells
+# all at once, in the last native call, which also inverts `Program.number`: after an exception at any moment that tells
 # whether the step was taken. Only where Python has a part in the update or in running statistics are there copies.
 Underway = tuple[int, Sequence[tuple[FlatState, int]], Snapshot | None]
 
@@ -194,15 +195,15 @@ class Step:
     to a stage, a shard and a worker: who works on a shard has memory of his own.
     """
 
-    def __init__(self, plan: Plan, x: Array, targets: Targets) -> None:
-        self.plan, self.n, self.cuts = plan, len(x), plan.cuts(len(x))
+    def __init__(self, program: Program, x: Array, targets: Targets) -> None:
+        self.program, self.n, self.slices = program, len(x), program.slices(len(x))
         self.targets = targets._replace(arrays=tuple(map(owned, targets.arrays)))
         self.images, self.is_loaded = self._place(x)
-        self.source, self.like = owned(np.array([plan.small.ctypes.data])), np.zeros(0, x.dtype)
-        self.totals = plan.totals[: len(self.cuts)]
-        self.shards = range(len(self.cuts))  # those that are computed in this process
-        self.preparation = parallel.Tasks([[call] for call in schedule.prepare_calls(plan.graph)])
-        self.stage_sums = plan.stage_sums.tasks(plan.gradients, len(self.cuts)) if plan.stage_sums else []
+        self.source, self.like = owned(np.array([program.small.ctypes.data])), np.zeros(0, x.dtype)
+        self.totals = program.totals[: len(self.slices)]
+        self.shards = range(len(self.slices))  # those that are computed in this process
+        self.preparation = parallel.Tasks([[call] for call in schedule.prepare_calls(program.graph)])
+        self.stage_sums = program.stage_sums.tasks(program.gradients, len(self.slices)) if program.stage_sums else []
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
         self.jobs: dict[tuple[str, int, int], parallel.Jobs | None] = {}
         self.turns: dict[tuple[str, int, int], int] = {}
@@ -211,12 +212,12 @@ class Step:
 
     def _place(self, x: Array) -> tuple[Array | None, bool]:
         """Return where batches are copied to, if they are, and whether that is the network's first edge already."""
-        memory = self.plan.memory(0, 0)
-        is_held = len(self.cuts) == 1 and not self.plan.graph.sync_points
+        workspace = self.program.workspace(0, 0)
+        is_held = len(self.slices) == 1 and not self.program.graph.sync_points
         # Not asked of a view's flags: NumPy calls one image contiguous, whatever halo lies around it.
-        if is_held and x.dtype == memory.input.dtype and self.plan.graph.values[0].is_public:
-            return memory.values[0][: x.size].reshape(x.shape), True
-        return np.ndarray(x.shape, x.dtype, self.plan.small) if x.nbytes <= COPIED else None, False
+        if is_held and x.dtype == workspace.input.dtype and self.program.graph.values[0].is_public:
+            return workspace.values[0][: x.size].reshape(x.shape), True
+        return np.ndarray(x.shape, x.dtype, self.program.small) if x.nbytes <= COPIED else None, False
 
     def take_in(self, x: Array, targets: Targets) -> None:
         """Put a batch where the recorded calls read it."""
@@ -232,24 +233,24 @@ class Step:
     def train(self, number: int, optimizer: Optimizer, ema: Average | None, threads: int) -> tuple[float, float]:
         """Take the step of this `number`; return loss and accuracy before it.
 
-        The plan's `underway` is left to the caller, who takes it away when all its own numbers are those of afterwards.
+        The program's `underway` is left to the caller, who takes it away when its own numbers are those of after it.
         """
-        plan, update = self.plan, self.update
+        program, update = self.program, self.update
         self.totals.fill(0)
-        plan.number[0] = number
+        program.number[0] = number
         if update is None or not update.is_for(optimizer, ema):
             self.whole.clear()
             self.update = update = self._new_update(optimizer, ema)
-            if not plan.rehearsed:
+            if not program.rehearsed:
                 self._rehearse(update)
-                plan.rehearsed = True
+                program.rehearsed = True
         whole = self.whole.get(threads)
         if whole is not None:
-            plan.underway = number, update.steps(), None
+            program.underway = number, update.steps(), None
             update.begin()
             whole.play()
             return self._means()
-        plan.underway = number, update.steps(), update.snapshot(threads)
+        program.underway = number, update.steps(), update.snapshot(threads)
         self._forward_and_backward(threads)
         self._reduce(threads)
         update.begin()
@@ -259,7 +260,7 @@ class Step:
         return self._means()
 
     def _new_update(self, optimizer: Optimizer, ema: Average | None) -> Update:
-        return Update(self.plan, 1 if self.stage_sums else len(self.cuts), optimizer, ema)
+        return Update(self.program, 1 if self.stage_sums else len(self.slices), optimizer, ema)
 
     def _reduce(self, threads: int) -> None:
         """Come before the update, which sums up the rows of all shards."""
@@ -267,16 +268,16 @@ class Step:
     def measure(self, threads: int) -> tuple[float, float]:
         """Return loss and accuracy of the model as it predicts."""
         self.totals.fill(0)
-        self.preparation.run(min(threads, len(self.cuts)))
+        self.preparation.run(min(threads, len(self.slices)))
         self.run("measure", 0, threads)
         return self._means()
 
     def take_in_statistics(self, threads: int) -> None:
         """Let batch norms take in the statistics of the batch, as a step of training does, and do no more."""
-        for context, (first, _) in zip(self.plan.contexts, self.cuts, strict=False):
+        for context, (first, _) in zip(self.program.contexts, self.slices, strict=False):
             context.first = first
-        self.preparation.run(min(threads, len(self.cuts)))
-        for stage in range(len(self.plan.graph.sync_points)):
+        self.preparation.run(min(threads, len(self.slices)))
+        for stage in range(len(self.program.graph.sync_points)):
             self.run("forward", stage, threads)
             self._meet("meet_forward", stage)
 
@@ -285,7 +286,7 @@ class Step:
         totals, *others = self.totals.tolist()
         for other in others:
             totals = [mine + theirs for mine, theirs in zip(totals, other, strict=True)]
-        loss, counted = self.plan.loss, self.targets.counted
+        loss, counted = self.program.loss, self.targets.counted
         counted = self.n if counted is None else counted
         accuracy = totals[1] / counted if loss.has_accuracy and counted else float("nan")
         return loss.mean(self.targets, totals), accuracy
@@ -293,22 +294,22 @@ class Step:
     def _is_recorded(self, threads: int) -> bool:
         """Tell whether every worker has recorded every shard."""
         parts = [part for part in self._parts() if part[0] in {"forward", "backward"}]
-        return all((*part, min(threads, len(self.cuts))) in self.jobs for part in parts)
+        return all((*part, min(threads, len(self.slices))) in self.jobs for part in parts)
 
     def _join(self, update: Update, threads: int) -> Tape | parallel.Jobs | None:
         """Return one record of the whole step, if it is nothing but kernels."""
         if update.clips:
             return None
         stages = [self._part(direction, stage, threads) for direction, stage in self._parts()]
-        return _one_call([self.preparation.part(min(threads, len(self.cuts))), *stages, *update.parts(threads)])
+        return _one_call([self.preparation.part(min(threads, len(self.slices))), *stages, *update.parts(threads)])
 
     def _part(self, direction: str, stage: int, threads: int) -> Tape | IntArray | None:
-        """Return the record of a stage, of a meeting or of a sum, as a part of `Jobs`, if it is nothing but kernels."""
+        """Return the record of a stage, of a sync or of a sum, as a part of `Jobs`, if it is nothing but kernels."""
         if direction == "sum":
             return self.stage_sums[stage].part(threads)
-        meeting = self.plan.meetings.get((direction, stage, self.n))
-        if meeting is not None:
-            return parallel.part_of_jobs([[meeting]])
+        sync = self.program.syncs.get((direction, stage, self.n))
+        if sync is not None:
+            return parallel.part_of_jobs([[sync]])
         shards, workers = self._order(stage), range(min(threads, len(self.shards)))
         return parallel.part_of_jobs(
             [[self.tapes[direction, stage, shard, worker] for shard in shards] for worker in workers]
@@ -316,7 +317,7 @@ class Step:
 
     def _parts(self) -> Iterator[tuple[str, int]]:
         """Yield direction and stage of all that is done between preparation and update, in its order."""
-        last = len(self.plan.graph.sync_points)
+        last = len(self.program.graph.sync_points)
         for stage in range(last):
             yield from [("forward", stage), ("meet_forward", stage)]
         yield from [("forward", last), *self._sum(last)]
@@ -329,9 +330,9 @@ class Step:
 
     def _forward_and_backward(self, threads: int) -> None:
         """Run the blocks on all shards, stage by stage."""
-        for context, (first, _) in zip(self.plan.contexts, self.cuts, strict=False):
+        for context, (first, _) in zip(self.program.contexts, self.slices, strict=False):
             context.first = first
-        self.preparation.run(min(threads, len(self.cuts)))
+        self.preparation.run(min(threads, len(self.slices)))
         for direction, stage in self._parts():
             if direction.startswith("meet"):
                 self._meet(direction, stage)
@@ -342,29 +343,29 @@ class Step:
 
     def _meet(self, direction: str, stage: int) -> None:
         """Let the block at the end of a stage see all shards; what the first time records is repeated later."""
-        meetings, key = self.plan.meetings, (direction, stage, self.n)
-        if key in meetings:
-            meetings[key].play()
+        syncs, key = self.program.syncs, (direction, stage, self.n)
+        if key in syncs:
+            syncs[key].play()
             return
-        meetings[key] = record_calls(self._meeting_calls(direction, stage))
+        syncs[key] = record_calls(self._sync_calls(direction, stage))
 
-    def _meeting_calls(self, direction: str, stage: int) -> Iterator[Call]:
-        """Yield the call of a meeting; none backward where nothing before it is trained."""
-        op = self.plan.graph.ops[self.plan.graph.sync_points[stage]]
+    def _sync_calls(self, direction: str, stage: int) -> Iterator[Call]:
+        """Yield the call of a sync; none backward where nothing before it is trained."""
+        op = self.program.graph.ops[self.program.graph.sync_points[stage]]
         if direction == "meet_forward":
-            yield Call(op, op.sync_forward, (self.plan.meeting(self.cuts),))
-        elif self.plan.graph.goes_back(op):
-            yield Call(op, op.sync_backward, (self.plan.meeting(self.cuts),))
+            yield Call(op, op.sync_forward, (self.program.at_sync(self.slices),))
+        elif self.program.graph.goes_back(op):
+            yield Call(op, op.sync_backward, (self.program.at_sync(self.slices),))
 
     def _rehearse(self, update: Update) -> None:
         rehearse(self._all_calls(update))
 
     def _all_calls(self, update: Update) -> Iterator[Call]:
         """Yield the calls of a step, of the first shard: the others need the same kernels."""
-        yield from schedule.prepare_calls(self.plan.graph)
+        yield from schedule.prepare_calls(self.program.graph)
         for direction, stage in self._parts():
             if direction.startswith("meet"):
-                yield from self._meeting_calls(direction, stage)
+                yield from self._sync_calls(direction, stage)
             elif direction == "sum":
                 yield from self.stage_sums[stage].tasks[0]
             else:
@@ -415,32 +416,32 @@ class Step:
 
     def _calls(self, direction: str, stage: int, shard: int, worker: int) -> Iterator[Call]:
         """Yield the calls of a stage; the last one forward goes on with the loss, and back again."""
-        plan, graph = self.plan, self.plan.graph
-        first, last = self.cuts[shard]
-        n, memory, context = last - first, plan.memory(shard, worker), plan.contexts[shard]
-        load = Call(KernelCalls(), load_from, (graph, self.source, self.like, first, n, memory))
+        program, graph = self.program, self.program.graph
+        first, last = self.slices[shard]
+        n, workspace, context = last - first, program.workspace(shard, worker), program.contexts[shard]
+        load = Call(KernelCalls(), load_from, (graph, self.source, self.like, first, n, workspace))
         begin = [] if self.is_loaded else [load]
-        end = Call(plan.loss, self._evaluate, (first, n, memory, plan.totals[shard]))
+        end = Call(program.loss, self._evaluate, (first, n, workspace, program.totals[shard]))
         if direction == "measure":
             predicting = RunContext(training=False)
-            plan.forget_meetings()  # blocks keep what they have predicted with, until the next meeting that is held
+            program.forget_syncs()  # blocks keep what they have predicted with, until the next sync that is held
             yield from begin
             for number in range(len(graph.sync_points) + 1):
-                yield from schedule.forward_calls(graph, number, n, memory, predicting)
+                yield from schedule.forward_calls(graph, number, n, workspace, predicting)
             yield end
             return
         if direction == "forward":
             if stage == 0:
                 yield from begin
-            yield from schedule.forward_calls(graph, stage, n, memory, context)
+            yield from schedule.forward_calls(graph, stage, n, workspace, context)
             if stage < len(graph.sync_points):
                 return
             yield end
-        yield from schedule.backward_calls(graph, stage, n, memory, plan.gradients_by_layer[shard], context)
+        yield from schedule.backward_calls(graph, stage, n, workspace, program.gradients_by_layer[shard], context)
 
-    def _evaluate(self, first: int, n: int, memory: Workspace, totals: Array) -> None:
+    def _evaluate(self, first: int, n: int, workspace: Workspace, totals: Array) -> None:
         """Let the loss see a shard, with the targets that stand here now."""
-        self.plan.loss.evaluate(self.plan.end, n, memory, self.targets, first, totals)
+        self.program.loss.evaluate(self.program.end, n, workspace, self.targets, first, totals)
 
 
 class Update:
@@ -448,17 +449,17 @@ class Update:
 
     replayable = True  # so far as `sum_squares` goes
 
-    def __init__(self, plan: Plan, rows: int, optimizer: Optimizer, ema: Average | None) -> None:
-        if not any(layer._trains(name) for layer, named in plan.gradients_by_layer[0].items() for name in named):
+    def __init__(self, program: Program, rows: int, optimizer: Optimizer, ema: Average | None) -> None:
+        if not any(layer._trains(name) for layer, named in program.gradients_by_layer[0].items() for name in named):
             raise ValueError(
                 "Trainer: model: expected a model with parameters to train; got one that has none, or frozen ones"
             )
-        self.plan, self.model, self.optimizer, self.ema = plan, plan.model, optimizer, ema
+        self.program, self.model, self.optimizer, self.ema = program, program.model, optimizer, ema
         for thing, _ in self.steps():
-            thing._bind(plan.model)
+            thing._bind(program.model)
         self.rates = optimizer._rates, None if ema is None else ema._rates
         self.clips = optimizer.clip_norm is not None
-        gradients, size = plan.gradients, plan.flat.size
+        gradients, size = program.gradients, program.flat.size
         pieces = min(SHARDS, 1 + size * rows // SWEEP)
         length = -(-size // (16 * pieces)) * 16
         spans = [(first, min(first + length, size)) for first in range(0, size, length)]
@@ -485,7 +486,7 @@ class Update:
             tasks += [[list(average(span)) for span in spans]] if ema is not None else []
         self.passes = [parallel.Tasks(each) for each in tasks]
         self.mark = Tape()
-        self.mark.add_inversion(plan.number)
+        self.mark.add_inversion(program.number)
         self.recorded: dict[int, Tape | parallel.Jobs | None] = {}  # the sweep and the mark, as one native call
 
     def is_for(self, optimizer: Optimizer, ema: Average | None) -> bool:

@@ -19,7 +19,7 @@ from ..ranks.communicator import Communicator
 from ..runtime import threads as parallel
 from ..settings import Setting
 from ..typing import Array, RandomState
-from .step import Plan, Step
+from .step import Program, Step
 
 
 def _expect(value: Any, kind: Any, argument: str, wanted: str) -> None:
@@ -75,8 +75,8 @@ class Stepper:
         self.history: History | None = None
         self._drawn: int | None = None  # the seed
         self._run = ""  # the fit whose checkpoint this trainer has begun
-        self._plan: Plan | None = None  # that of the last batch
-        self._plans: list[Plan] = []  # it, and those before it for batches of other lengths
+        self._program: Program | None = None  # that of the last batch
+        self._programs: list[Program] = []  # it, and those before it for batches of other lengths
         if model.input_shape is not None:
             self._bind()
 
@@ -112,7 +112,7 @@ class Stepper:
                 loss, self.accuracy = step.train(self.steps, optimizer, ema, threads or parallel.get_num_threads())
                 self.steps, targets = self.steps + 1, step.targets
                 self._weight, self._counted = targets.weight, targets.counted
-                step.plan.underway = None
+                step.program.underway = None
                 return loss
             except BaseException:
                 try:
@@ -122,15 +122,15 @@ class Stepper:
                 raise
 
     def _release(self) -> None:
-        """Give back the memory of steps; the next step plans anew."""
+        """Give back the memory of steps; the next step makes a program anew."""
         with self.model._lock:
-            plan, self._plan = self._plan, None
-            if plan is not None:
-                plan.release()
+            program, self._program = self._program, None
+            if program is not None:
+                program.release()
 
     def _settle(self) -> None:
         """Take back, or end, what an exception has torn off."""
-        taken = None if self._plan is None else self._plan.settle()
+        taken = None if self._program is None else self._program.settle()
         if taken is not None:
             self.steps = taken
 
@@ -151,8 +151,8 @@ class Stepper:
 
     def _step(self, x: Array, y: Any, sample_weight: Any) -> Step:
         """Return what there is for such a batch, with this one in it, checked."""
-        plan = self._planned(x)
-        return plan.step(x, plan.loss.targets(plan.end, y, len(x), sample_weight))
+        program = self._program_of(x)
+        return program.step(x, program.loss.targets(program.end, y, len(x), sample_weight))
 
     def _repr_html_(self) -> str:
         """Return what is trained and how, the model and the history folded, for a notebook."""
@@ -164,7 +164,7 @@ class Stepper:
         return markup.framed(title + markup.facts(rows) + self.model._repr_html_() + history)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out plans and buffers; carry what optimizer and average remember, which they themselves leave out."""
+        """Leave out programs and buffers; carry what optimizer and average remember, which they leave out."""
         with self.model._lock:
             self._settle()
             if self.ema is not None:
@@ -176,7 +176,7 @@ class Stepper:
                 for name, thing in (("optimizer", self.optimizer), ("ema", self.ema))
                 if thing is not None and thing._model is self.model
             }
-            return {**vars(self), "_plan": None, "_plans": [], "communicator": None, "_remembered": remembered}
+            return {**vars(self), "_program": None, "_programs": [], "communicator": None, "_remembered": remembered}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Let optimizer and average go on where those of the original were."""
@@ -223,7 +223,7 @@ class Stepper:
         if name == "random_state":
             self._drawn = None
         if name == "communicator":
-            self._plan = None
+            self._program = None
 
     def _bind(self) -> None:
         """Let the optimizer and the average know their model, so that their state can be read and set."""
@@ -231,49 +231,49 @@ class Stepper:
         if self.ema is not None:
             self.ema._bind(self.model)
 
-    def _planned(self, x: Array) -> Plan:
-        """Return the plan for such batches; the last one is kept."""
-        parts, plan = self._parts, self._plan
+    def _program_of(self, x: Array) -> Program:
+        """Return the program for such batches; the last one is kept."""
+        parts, program = self._parts, self._program
         model, loss = parts[0], parts[1]
-        if plan is not None and plan.underway is not None:
+        if program is not None and program.underway is not None:
             self._settle()
-        if plan is not None and plan.is_for(model, loss) and x.shape in plan.shapes:
-            return plan
+        if program is not None and program.is_for(model, loss) and x.shape in program.shapes:
+            return program
         self._build(x)
         model._check_input(x)
-        plan = self._plan_for(len(x))
-        plan.shapes.add(x.shape)
-        return plan
+        program = self._program_for(len(x))
+        program.shapes.add(x.shape)
+        return program
 
-    def _plan_for(self, n: int) -> Plan:
-        """Return a plan with room for a batch of `n`; the model is built."""
-        model, loss, plan = self.model, self.loss, self._plan
-        if plan is None or not (plan.is_for(model, loss) and plan.has_room(n)):
-            known = [] if plan is None else [one for one in self._plans if one.is_for(model, loss)]
-            plan = next((one for one in known if one.has_room(n)), None) or self._new_plan(n)
-            others = [one for one in known if one.images_as_planned != plan.images_as_planned]
-            self._plans = [*others, plan]
-            model._keep(gradients=model._show(plan.gradients[: model._size]))
+    def _program_for(self, n: int) -> Program:
+        """Return a program with room for a batch of `n`; the model is built."""
+        model, loss, program = self.model, self.loss, self._program
+        if program is None or not (program.is_for(model, loss) and program.has_room(n)):
+            known = [] if program is None else [one for one in self._programs if one.is_for(model, loss)]
+            program = next((one for one in known if one.has_room(n)), None) or self._new_program(n)
+            others = [one for one in known if one.images_as_planned != program.images_as_planned]
+            self._programs = [*others, program]
+            model._keep(gradients=model._show(program.gradients[: model._size]))
             self._bind()
-            self._plan = plan
-        return plan
+            self._program = program
+        return program
 
     def _own_images(self, n: int) -> slice:
         """Return which images of a batch of `n` this rank looks at; from now on batches are those of a feed."""
-        plan = self._plan_for(n)
-        plan.is_fed = True
-        return plan.images(n)
+        program = self._program_for(n)
+        program.is_fed = True
+        return program.images(n)
 
-    def _new_plan(self, n: int) -> Plan:
+    def _new_program(self, n: int) -> Program:
         if self.communicator is None:
-            return Plan(self.model, self.loss, n)
+            return Program(self.model, self.loss, n)
         from .facts import check_parts
-        from .ranked import RankedPlan
+        from .ranked import RankedProgram
 
         parts = {name: getattr(self, name) for name in ("loss", "optimizer", "schedule", "ema")}
         self.communicator.expect_processors(self.threads or parallel.asked_threads())
         check_parts(self.communicator, self.model, {**parts, "steps": [self.steps, self.epochs]})
-        return RankedPlan(self.model, self.loss, n, self.communicator)
+        return RankedProgram(self.model, self.loss, n, self.communicator)
 
 
 def _as_batch(x: Any) -> Array:
