@@ -16,7 +16,7 @@ from fastcnn.engine import schedule
 from fastcnn.engine.ir import Op
 from fastcnn.runtime.record import Call, KernelCalls, record_calls
 from fastcnn.runtime.tape import Tape
-from fastcnn.training.step import Plan, Step
+from fastcnn.training.step import Program, Step
 
 from .networks import LEARNING_RATE, Network, batches
 from .sides.ours import model_of
@@ -50,10 +50,10 @@ def profile(network: Network) -> list[Line]:
     trainer = Trainer(model_of(network), optimizer=SGD(LEARNING_RATE), threads=1)
     x, y = batches(network)[0]
     trainer.step(x, y)
-    plan = trainer._program
-    assert plan is not None
-    (step,) = plan.steps.values()
-    tapes = [(call, record_calls([call])) for call in _calls(plan, step)]
+    program = trainer._program
+    assert program is not None
+    (step,) = program.steps.values()
+    tapes = [(call, record_calls([call])) for call in _calls(program, step)]
     seconds = np.median([_round(tapes) for _ in range(_rounds(tapes))], axis=0)
     spent: dict[tuple[Any, str], float] = {}
     for (call, _), one in zip(tapes, seconds, strict=True):
@@ -61,27 +61,27 @@ def profile(network: Network) -> list[Line]:
         spent[key] = spent.get(key, 0.0) + one
     total = sum(spent.values())
     lines = [
-        Line(_name(plan, owner), direction, one, one / total, *_work(plan, owner, direction, len(x)))
+        Line(_name(program, owner), direction, one, one / total, *_work(program, owner, direction, len(x)))
         for (owner, direction), one in spent.items()
         if one / total >= LEAST
     ]
     return sorted(lines, key=lambda line: -line.seconds)
 
 
-def _calls(plan: Plan, step: Step) -> Iterator[Call]:
+def _calls(program: Program, step: Step) -> Iterator[Call]:
     """Yield the calls of a step in their order."""
-    graph = plan.graph
+    graph = program.graph
     yield from schedule.prepare_calls(graph)
     for direction, stage in step._parts():
         if direction.startswith("meet"):
             op = graph.ops[graph.sync_points[stage]]
             method = op.sync_forward if direction == "meet_forward" else op.sync_backward
-            yield Call(op, method, (plan.meeting(step.cuts),))
+            yield Call(op, method, (program.at_sync(step.slices),))
             continue
         if direction == "sum":
             yield from (call for task in step.stage_sums[stage].tasks for call in task)
             continue
-        for shard in range(len(step.cuts)):
+        for shard in range(len(step.slices)):
             yield from step._calls(direction, stage, shard, 0)
     update = step.update
     assert update is not None
@@ -104,26 +104,26 @@ def _round(tapes: list[tuple[Call, Tape]]) -> list[float]:
     return seconds
 
 
-def _name(plan: Plan, owner: Any) -> str:
+def _name(program: Program, owner: Any) -> str:
     """Return an operation with its shapes, and the implementation of a convolution."""
     if not isinstance(owner, Op):
         return "loading the batch" if isinstance(owner, KernelCalls) else type(owner).__name__
-    x, y = (plan.graph.graph.shapes[value] for value in (owner.x, owner.y))
+    x, y = (program.graph.graph.shapes[value] for value in (owner.x, owner.y))
     how = getattr(owner, "implementation", None)
     name = f"{type(owner).__name__.removesuffix('Op')}{f' {how.__name__}' if how else ''}"
     return f"{owner.index} {name} {'x'.join(map(str, x))} to {'x'.join(map(str, y))}"
 
 
-def _work(plan: Plan, owner: Any, direction: str, n: int) -> tuple[float, float]:
+def _work(program: Program, owner: Any, direction: str, n: int) -> tuple[float, float]:
     """Return the FLOPs of an operation, and the bytes that it reads and writes."""
-    size = plan.flat.itemsize
+    size = program.flat.itemsize
     if isinstance(owner, KernelCalls):
-        return 0.0, float(2 * n * plan.graph.values[0].image_size * size)
+        return 0.0, float(2 * n * program.graph.values[0].image_size * size)
     if not isinstance(owner, Op):
-        return 0.0, float(2 * plan.flat.nbytes if direction == "forward" and owner is not plan.loss else 0)
+        return 0.0, float(2 * program.flat.nbytes if direction == "forward" and owner is not program.loss else 0)
     if direction == "prepare":
         return 0.0, float(2 * owner.weights._flat.nbytes)
-    graph = plan.graph
+    graph = program.graph
     values = sum(graph.values[value].image_size for value in (*owner.reads, *owner.writes))
     back = sum(layout.image_size for value in (*owner.reads, *owner.writes) if (layout := graph.gradients[value]))
     weights = owner.weights._flat.nbytes

@@ -95,13 +95,13 @@ def jobs_of(network: Network) -> list[Job]:
 
 def _tapes(step: Step) -> list[tuple[str, list[Tape], float]]:
     """Return each job's name, the records of its tasks and the bytes that they read and write."""
-    plan, sweeps = step.plan, step.update
+    program, sweeps = step.program, step.update
     assert sweeps is not None
     found = [("prepare", step.preparation.tapes, 0.0)]
     for direction, stage in step._parts():
-        meeting = plan.meetings.get((direction, stage, step.n))
-        if meeting is not None:
-            found.append((f"{direction} {stage}", [meeting], 0.0))
+        sync = program.syncs.get((direction, stage, step.n))
+        if sync is not None:
+            found.append((f"{direction} {stage}", [sync], 0.0))
             continue
         if direction == "sum":
             found.append((f"sum {stage}", step.stage_sums[stage].tapes, 0.0))
@@ -109,14 +109,14 @@ def _tapes(step: Step) -> list[tuple[str, list[Tape], float]]:
         shards = step._order(stage)
         traffic = sum(_traffic(step, direction, stage, shard) for shard in shards)
         found.append((f"{direction} {stage}", [step.tapes[direction, stage, shard, 0] for shard in shards], traffic))
-    rows = len(step.cuts)
-    found += [("update", one.tapes, float((rows + 2) * plan.flat.nbytes)) for one in sweeps.passes]
+    rows = len(step.slices)
+    found += [("update", one.tapes, float((rows + 2) * program.flat.nbytes)) for one in sweeps.passes]
     return found
 
 
 def _traffic(step: Step, direction: str, stage: int, shard: int) -> float:
     """Return the bytes of all maps that a stage reads or writes for a shard and that live longer than it, each once."""
-    plan, n = step.plan.graph, step.cuts[shard][1] - step.cuts[shard][0]
+    plan, n = step.program.graph, step.slices[shard][1] - step.slices[shard][0]
     kinds = plan.allocations if direction == "backward" or stage == len(plan.sync_points) else plan.allocations[:1]
     ops = {call.owner for call in step._calls(direction, stage, shard, 0) if isinstance(call.owner, Op)}
     values = {value for op in ops for value in (*op.reads, *op.writes)}

@@ -14,7 +14,7 @@ import pytest
 import fastcnn
 from fastcnn import SGD, Adam, BatchNorm, Conv2D, Dense, ExponentialMovingAverage, Flatten, ReLU, Sequential, Trainer
 from fastcnn.runtime import threads as parallel
-from fastcnn.training.step import Plan, Update
+from fastcnn.training.step import Program, Update
 
 SIZES = (6, 6, 6, 4, 6, 4, 4, 6, 6, 4, 6, 6)
 rng = np.random.default_rng(0)
@@ -133,7 +133,7 @@ def test_a_step_is_taken_or_not(kind, threads, monkeypatch):
 def test_a_second_interrupt_while_the_first_is_dealt_with(kind, half, monkeypatch):
     """A step that has moved half of everything is torn off, and so is taking it back, twice."""
     expected, one = trajectory(trainer(kind, 1)), trainer(kind, 1)
-    settle, update, begin, left = Plan.settle, Update.run, fastcnn.Optimizer._begin, []
+    settle, update, begin, left = Program.settle, Update.run, fastcnn.Optimizer._begin, []
 
     def torn(self, *arguments):
         """Interrupt the step when the optimizer has begun, or has done half of its work."""
@@ -159,7 +159,7 @@ def test_a_second_interrupt_while_the_first_is_dealt_with(kind, half, monkeypatc
 
     for n in range(len(SIZES)):
         with monkeypatch.context() as patch:
-            patch.setattr(Plan, "settle", settled)
+            patch.setattr(Program, "settle", settled)
             patch.setattr(*((Update, "run", half_done) if n % 3 == 1 else (fastcnn.Optimizer, "_begin", torn)))
             with contextlib.suppress(KeyboardInterrupt):
                 take(one)

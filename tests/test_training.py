@@ -200,7 +200,7 @@ def test_the_same_digest_for_up_to_128_threads(norm):
         for _ in range(11):
             trainer.step(x, y)
         (step,) = trainer._program.steps.values()
-        assert len(step.cuts) == 8
+        assert len(step.slices) == 8
         assert isinstance(step.whole[threads], parallel.Jobs) == (threads > 1)
         digests.add(trainer.model.digest())
     assert len(digests) == 1

@@ -11,7 +11,7 @@ from fastcnn.engine.allocate import allocate
 from fastcnn.engine.load import load, load_from
 from fastcnn.losses import Targets
 from fastcnn.ops.convolution.select import ALGORITHMS
-from fastcnn.training.step import Plan, Step
+from fastcnn.training.step import Program, Step
 from tests.arrays import ORDERS, both_dtypes
 from tests.models import MODEL_CASES, labels
 from tests.plans import plan_of
@@ -84,7 +84,7 @@ def test_a_step_that_is_one_call_has_the_bits_of_its_parts(shards, threads, clip
         trainer = Trainer(model, optimizer=SGD(0.1, 0.9, clip_norm=clip_norm), ema=average, threads=threads)
         losses = [trainer.step(x[:n], y[:n]) for n in (6, 6, 4, 6, 6, 4, 4, 4, 6)]
         steps = trainer._program.steps.values()
-        assert [len(step.cuts) for step in steps] == [shards] * 2
+        assert [len(step.slices) for step in steps] == [shards] * 2
         assert [any(step.whole.values()) for step in steps] == [whole and clip_norm is None] * 2
         arrays = [*model.get_weights(), *trainer.ema.averages.values()]
         results.append([losses, trainer.accuracy, *(array.tobytes() for array in arrays)])
@@ -122,7 +122,7 @@ def test_a_class_that_is_none_changes_nothing():
 def test_what_was_checked_is_what_is_used(loss, y, weight, monkeypatch):
     """Another thread overwrites targets and weights between the check and the step."""
     model = Sequential([Flatten(), Dense(3)]).build((1, 2, 2), random_state=0)
-    x, step = np.random.default_rng(0).random((4, 1, 2, 2), np.float32), Plan.step
+    x, step = np.random.default_rng(0).random((4, 1, 2, 2), np.float32), Program.step
     expected = [Trainer(model.copy(), loss).step(x, y.copy(), sample_weight=weight) for _ in range(2)]
     y = y.copy()
 
@@ -132,7 +132,7 @@ def test_what_was_checked_is_what_is_used(loss, y, weight, monkeypatch):
             weight[...] = np.nan
         return step(plan, x, targets)
 
-    monkeypatch.setattr(Plan, "step", overwritten)
+    monkeypatch.setattr(Program, "step", overwritten)
     assert Trainer(model, loss).step(x, y, sample_weight=weight) == expected[0]
 
 

@@ -98,8 +98,9 @@ class Program:
         model, size, dtype = self.model, self.model._size, self.model._flat.dtype
         offsets = model._gradients_by_layer(np.arange(size))
         sums = stage_sums(self.graph, offsets, size, SHARDS) if self.sums_by_stage else None
-        gradients = aligned_zeros((SHARDS if sums is None else 1) * size, dtype)
-        rows = [model._gradients_by_layer(row) for row in gradients.reshape(-1, size)]
+        count = SHARDS if sums is None else 1
+        gradients = aligned_zeros(count * size, dtype)
+        rows = [model._gradients_by_layer(row) for row in gradients.reshape(count, size)]
         return gradients, sums, rows if sums is None else rows + [sums.gradients(s, rows[0]) for s in range(1, SHARDS)]
 
     def release(self) -> None:
