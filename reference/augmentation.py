@@ -29,6 +29,7 @@ class Augmentation:
         mixup: float = 0.0,
         padding: str = "constant",
         fill: float = 0.0,
+        *,
         cutmix: float = 0.0,
         crop: tuple[float, float] | None = None,
         crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),

@@ -294,6 +294,7 @@ class Muon(Optimizer):
         nesterov: bool = True,
         weight_decay: float = 0.0,
         no_decay: tuple[str, ...] = (),
+        *,
         ns_steps: int = 5,
         adjust_learning_rate: str = "original",
         adam: tuple[str, ...] = (),
