@@ -99,8 +99,8 @@ class Plan:
         )  # fmt: skip
 
 
-# Jordan's airbench94, but for its epochs, of which there are 9.9: as many as take less than 12 minutes on two cores of
-# Zen 3, by the seconds of a step, and `quick` a quarter of that. See bench/RESULTS.md.
+# Jordan's airbench94, but for its epochs, of which there are 9.9: seven take 14 minutes on two cores of Zen 3, tests by
+# views included, and `quick` 3.6. See bench/RESULTS.md.
 RECORD = Plan(
     "airbench", 7, 1024, "record", schedule="triangle", augment="alternating-flip,shift=2,padding=reflect",
     label_smoothing=0.2, average="lookahead", drop_last=True, views="flip,shift=1",
