@@ -29,7 +29,7 @@ class Accord(Interrupts):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def begin_anew(self) -> None:
-        """Go back to before a meeting that not all may have come from; a wish stays one."""
+        """Forget the last agreement, which not all ranks may have reached; a wish to stop stays one."""
         self.wished, self.asked = self.wished or self.asked, False
 
     def meet(self, history: History) -> None:
