@@ -34,21 +34,21 @@ def main() -> None:
     found = dataset(source(options.data, options.recipe), None, None)
     held = np.arange(len(found.X)) % EVERY == EVERY - 1
     for variant in options.variants or ["-"]:
-        plan = replace(recipes.PLANS[options.data, options.recipe], **_fields(variant))
+        recipe = replace(recipes.RECIPES[options.data, options.recipe], **_fields(variant))
         for seed in range(options.seeds):
-            _try(plan, variant, seed, options.threads, found.X, found.y, held)
+            _try(recipe, variant, seed, options.threads, found.X, found.y, held)
 
 
-def _try(plan: Any, variant: str, seed: int, threads: int | None, X: Any, y: Any, held: Any) -> None:
+def _try(recipe: Any, variant: str, seed: int, threads: int | None, X: Any, y: Any, held: Any) -> None:
     X_kept, y_kept = X[~held], y[~held]
-    trainer = plan.trainer(len(X_kept), X.shape[1:], int(y.max()) + 1, seed, threads, X=X_kept)
+    trainer = recipe.trainer(len(X_kept), X.shape[1:], int(y.max()) + 1, seed, threads, X=X_kept)
     began, used = time.perf_counter(), _processor_seconds()
     history = trainer.fit(
-        X_kept, y_kept, epochs=plan.epochs, batch_size=plan.batch_size, augmentation=recipes.augmentation(plan.augment),
-        drop_last=plan.drop_last, verbose=0,
+        X_kept, y_kept, epochs=recipe.epochs, batch_size=recipe.batch_size,
+        augmentation=recipes.augmentation(recipe.augment), drop_last=recipe.drop_last, verbose=0,
     )  # fmt: skip
     seconds, used = time.perf_counter() - began, _processor_seconds() - used
-    plain, seen = (_accuracy(trainer.model, X[held], y[held], views) for views in (None, plan.views))
+    plain, seen = (_accuracy(trainer.model, X[held], y[held], views) for views in (None, recipe.views))
     print(
         f"{variant:40} seed {seed}: {seen:.2%} of {held.sum()} held out ({plain:.2%} by one view), loss "
         f"{history['loss'][-1]:.4f}, {seconds:.0f} s, {used:.0f} s of processors",
@@ -62,7 +62,7 @@ def _accuracy(model: Any, X: Any, y: Any, views: str | None) -> float:
 
 
 def _fields(variant: str) -> dict[str, Any]:
-    """Return the fields of a plan that a text such as "epochs=4;widths=(32,64,128)" names; text stays text."""
+    """Return the fields of a recipe that a text such as "epochs=4;widths=(32,64,128)" names; text stays text."""
     given = (word.partition("=") for word in variant.split(";") if variant != "-")
     return {name: _value(text) for name, _, text in given}
 

@@ -1,7 +1,7 @@
 """A whole training beside PyTorch's: ``python -m bench.time_to_accuracy [DATA] [--recipe long] [--quick]``.
 
-The plan of `fastcnn train` for a data set in the folder that FASTCNN_DATA names. Both sides start from the same weights
-and see the same batches. PyTorch gets them already augmented, so that the making of them costs fastcnn alone, and the
+The recipe of `fastcnn train` for a data set in the folder that FASTCNN_DATA names. Both sides start from the same
+weights and see the same batches. PyTorch gets them already augmented, so that fastcnn alone pays for that, and the
 memory order that suits it better in alternating turns on the first batches. With `--quick` those turns are all.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from fastcnn import Trainer
 from fastcnn.cli.common import source
-from fastcnn.cli.recipes import PLANS, Plan, augmentation
+from fastcnn.cli.recipes import RECIPES, Recipe, augmentation
 from fastcnn.data import Dataset, load
 from fastcnn.data.augmentation import Augmentation
 from fastcnn.training.feed import ArrayFeed
@@ -30,43 +30,43 @@ ROUNDS, STEPS, SETTLING = 4, 16, 3
 
 
 class Training:
-    """A plan for a data set: makes either side's beginning, and the batches that both take.
+    """A recipe for a data set: makes either side's beginning, and the batches that both take.
 
     Parameters
     ----------
-    plan : Plan
+    recipe : Recipe
     found : Dataset
     seed : int
     """
 
-    def __init__(self, plan: Plan, found: Dataset, seed: int) -> None:
-        self.plan, self.found, self.seed = plan, found, seed
-        self.changes: Augmentation | None = augmentation(plan.augment)
-        self.steps = plan.steps(len(found.X)) // plan.epochs  # of an epoch
-        self.given = {"batch_size": plan.batch_size, "augmentation": self.changes, "drop_last": plan.drop_last}
+    def __init__(self, recipe: Recipe, found: Dataset, seed: int) -> None:
+        self.recipe, self.found, self.seed = recipe, found, seed
+        self.changes: Augmentation | None = augmentation(recipe.augment)
+        self.steps = recipe.steps(len(found.X)) // recipe.epochs  # of an epoch
+        self.given = {"batch_size": recipe.batch_size, "augmentation": self.changes, "drop_last": recipe.drop_last}
 
     def trainer(self) -> Trainer:
         """Return fastcnn's side, built."""
         X = self.found.X
-        trainer = self.plan.trainer(len(X), X.shape[1:], len(self.found.classes), self.seed, None, X=X)
+        trainer = self.recipe.trainer(len(X), X.shape[1:], len(self.found.classes), self.seed, None, X=X)
         trainer._build(X)
         return trainer
 
     def twin(self, channels_last: bool) -> Twin:
         """Return PyTorch's side."""
-        return Twin(self.trainer(), self.plan.label_smoothing, channels_last, cores())
+        return Twin(self.trainer(), self.recipe.label_smoothing, channels_last, cores())
 
     def batches(self, epoch: int) -> Batches:
         """Yield the batches that `fit` takes in an epoch."""
-        found, plan = self.found, self.plan
-        feed = ArrayFeed(found.X, found.y, None, plan.batch_size, self.seed, self.changes, drop_last=plan.drop_last)
+        found, recipe = self.found, self.recipe
+        feed = ArrayFeed(found.X, found.y, None, recipe.batch_size, self.seed, self.changes, drop_last=recipe.drop_last)
         for batch in feed.batches(epoch):
             yield batch.x, batch.y
 
 
 def ours_on_few(training: Training, trainer: Trainer, steps: int) -> float:
     """Return the seconds of so many steps of `fit`, with the batches made in them."""
-    size, found = training.plan.batch_size, training.found
+    size, found = training.recipe.batch_size, training.found
     few = slice(0, steps * size)
     history = trainer.fit(
         found.X[few], found.y[few], epochs=1, batch_size=size, augmentation=training.changes, verbose=0
@@ -94,11 +94,11 @@ def train(training: Training, channels_last: bool) -> list[tuple[str, ...]]:
     """Train both sides, epoch by epoch in turn, and return a row of the table for each epoch."""
     trainer, twin, found = training.trainer(), training.twin(channels_last), training.found
     ours, theirs, rows = 0.0, 0.0, []
-    for epoch in range(training.plan.epochs):
+    for epoch in range(training.recipe.epochs):
         history = trainer.fit(found.X, found.y, epochs=1, verbose=0, **training.given)
         ours += history.epochs[0].seconds
         theirs += twin.train(training.batches(epoch))
-        views = training.plan.views if epoch + 1 == training.plan.epochs else None
+        views = training.recipe.views if epoch + 1 == training.recipe.epochs else None
         guesses = trainer.model.predict(found.X_test, views=views).argmax(axis=1)
         accuracies = float(np.mean(guesses == found.y_test)), twin.accuracy(found.X_test, found.y_test, views)
         rows.append((str(epoch + 1), f"{ours:.1f}", f"{accuracies[0]:.2%}", f"{theirs:.1f}", f"{accuracies[1]:.2%}"))
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     found = load(source(options.data, options.recipe))
-    training = Training(PLANS[options.data, options.recipe], found, options.seed)
+    training = Training(RECIPES[options.data, options.recipe], found, options.seed)
     print(about("bench.time_to_accuracy", ("numpy", "numba", "torch")))
     seconds = choose(training)
     rows = [(name, f"{1e3 * one:.1f}", f"{training.steps * one:.1f}", f"{one / seconds['fastcnn']:.2f}")

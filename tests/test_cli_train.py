@@ -14,9 +14,9 @@ import pytest
 
 from fastcnn import AdamW
 from fastcnn import load as load_model
-from fastcnn.cli import main
-from fastcnn.cli import recipes as plans
-from fastcnn.cli.train import split
+from fastcnn.cli import main, recipes
+from fastcnn.cli.fitting import split
+from fastcnn.cli.recipes import Recipe
 from fastcnn.data import hold_out, load
 from tests.test_data import idx
 
@@ -67,22 +67,22 @@ def test_a_share_is_the_notebook_s_split_and_no_copy_of_a_mapped_file(folder):
     assert X.array is X_held.array is found.X
 
 
-@pytest.mark.parametrize(("name", "recipe"), [key for key in plans.PLANS if key[0] not in ("digits", "cifar10")])
-def test_a_known_data_set_is_found_and_trained_by_its_plan(name, recipe, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("name", "recipe"), [key for key in recipes.RECIPES if key[0] not in ("digits", "cifar10")])
+def test_a_known_data_set_is_found_and_trained_by_its_recipe(name, recipe, tmp_path, monkeypatch, capsys):
     write(tmp_path / name)
     monkeypatch.setenv("FASTCNN_DATA", str(tmp_path))
-    made, usual = [], plans.Plan.trainer
-    monkeypatch.setattr(plans.Plan, "trainer", lambda *given, **weight: made.append(given) or usual(*given, **weight))
+    made, usual = [], Recipe.trainer
+    monkeypatch.setattr(Recipe, "trainer", lambda *given, **weight: made.append(given) or usual(*given, **weight))
     assert main(["train", name, "--recipe", recipe, "--epochs", "1", "--batch-size", "20", "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
-    plan, images, shape, classes, seed, _ = made[-1]
-    assert plan == replace(plans.PLANS[name, recipe], epochs=1, batch_size=20)
+    used, images, shape, classes, seed, _ = made[-1]
+    assert used == replace(recipes.RECIPES[name, recipe], epochs=1, batch_size=20)
     assert (images, shape, classes, seed) == (60, (1, 8, 8), 2, 0)
 
 
-def test_a_plan_is_what_the_trainer_does():
-    plan = plans.Plan("lenet5", 3, 20, "adamw", 0.5, "cosine", label_smoothing=0.25)
-    trainer = plan.trainer(50, (1, 12, 12), 4, seed=7, threads=2)
+def test_a_recipe_is_what_the_trainer_does():
+    recipe = Recipe("lenet5", 3, 20, "adamw", 0.5, "cosine", label_smoothing=0.25)
+    trainer = recipe.trainer(50, (1, 12, 12), 4, seed=7, threads=2)
     assert trainer.model.output_shape((1, 12, 12)) == (4,)
     assert (trainer.random_state, trainer.threads, trainer.loss.label_smoothing) == (7, 2, 0.25)
     assert [trainer.schedule(step) for step in (0, 9)] == [0.5, pytest.approx(0)]  # three batches, three times
@@ -149,21 +149,21 @@ def test_a_known_data_set_that_is_not_there(tmp_path, monkeypatch, capsys):
 
 
 def test_words_of_augmentations():
-    assert plans.augmentation("none") is None
-    made = plans.augmentation("crop=0.25,crop_ratio=0.5:2,color_jitter=0.4:0.3:0.2:0.1,cutmix=1")
+    assert recipes.augmentation("none") is None
+    made = recipes.augmentation("crop=0.25,crop_ratio=0.5:2,color_jitter=0.4:0.3:0.2:0.1,cutmix=1")
     assert made is not None
     assert (made.crop, made.crop_ratio, made.cutmix) == ((0.25, 1.0), (0.5, 2.0), 1.0)
     assert made.color_jitter == (0.4, 0.3, 0.2, 0.1)
-    made = plans.augmentation("alternating-flip,shift=2,rotation=7.5,padding=reflect,mixup=0.2")
+    made = recipes.augmentation("alternating-flip,shift=2,rotation=7.5,padding=reflect,mixup=0.2")
     assert repr(made) == (
         "Augmentation(horizontal_flip='alternating', shift=2, rotation=7.5, mixup=0.2, padding='reflect')"
     )
 
 
-@pytest.mark.parametrize("name", plans.OPTIMIZERS)
+@pytest.mark.parametrize("name", recipes.OPTIMIZERS)
 def test_every_optimizer_and_schedule_is_made(name):
-    made = plans.optimizer(name, None)
-    for schedule in plans.SCHEDULES.values():
+    made = recipes.optimizer(name, None)
+    for schedule in recipes.SCHEDULES.values():
         rates = [schedule(made.learning_rate, 30)(step) for step in range(30)]
         assert 0 <= min(rates) <= max(rates) <= made.learning_rate * (1 + 1e-12)
 
@@ -206,8 +206,8 @@ def test_the_record_recipe_trains_on_the_binary_cifar(tmp_path, capsys, monkeypa
         rows = rng.randint(0, 256, size=(n, 3073)).astype(np.uint8)
         rows[:, 0] = np.arange(n) % 10
         rows.tofile(folder / f"{name}.bin")
-    small = replace(plans.PLANS["cifar10", "default"], widths=(8, 8, 8), batch_size=16, epochs=2)
-    monkeypatch.setitem(plans.PLANS, ("cifar10", "default"), small)
+    small = replace(recipes.RECIPES["cifar10", "default"], widths=(8, 8, 8), batch_size=16, epochs=2)
+    monkeypatch.setitem(recipes.RECIPES, ("cifar10", "default"), small)
     monkeypatch.setenv("FASTCNN_DATA", str(tmp_path))
     path = tmp_path / "model.fastcnn"
     assert main(["train", "cifar10", "--save", str(path)]) == 0

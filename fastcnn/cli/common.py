@@ -85,7 +85,7 @@ def add_views(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_max_bytes(parser: argparse.ArgumentParser) -> None:
+def add_max_bytes(parser: argparse._ActionsContainer) -> None:
     """Add the limit of packed files."""
     parser.add_argument(
         "--max-bytes", type=whole(1), metavar="N", help="the most that a packed file may take in memory (1000 for 1)"
@@ -155,9 +155,9 @@ def source(name: str, recipe: str = "default") -> str:
     from ..data import sets
     from . import recipes
 
-    having = [known for known in recipes.PLANS if known[0] == name]
+    having = [known for known in recipes.RECIPES if known[0] == name]
     if recipe in ("quick", "long") and (name, recipe) not in having:
-        of_others = ", ".join(data for data, known in recipes.PLANS if known == recipe)
+        of_others = ", ".join(data for data, known in recipes.RECIPES if known == recipe)
         raise CommandError(f"--recipe {recipe}: there is one for {of_others}; got {reprlib.repr(name)}")
     if name in sets.LOADERS:
         return name
@@ -168,7 +168,7 @@ def source(name: str, recipe: str = "default") -> str:
             return found
     if having:
         raise CommandError(f"{name}: no folder {path!r}; name the folder that has it in FASTCNN_DATA")
-    known = [*dict.fromkeys(data for data, _ in recipes.PLANS)]
+    known = [*dict.fromkeys(data for data, _ in recipes.RECIPES)]
     raise CommandError(
         f"unknown data {reprlib.repr(name)}; known: {', '.join(known)}, or the path of a file or folder"
         f"{meant(name, known)}"

@@ -84,7 +84,7 @@ def part(found: Dataset, options: argparse.Namespace, opened: Opened) -> tuple[A
     Without a share and a test set these are the images that training held out, if it was on this data, so that no image
     is counted as known that the network has learned.
     """
-    from .train import split
+    from .fitting import split
 
     share: float | None = options.validation
     if share is None and (found.X_test is None or found.y_test is None):

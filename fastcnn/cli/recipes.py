@@ -1,4 +1,4 @@
-"""What `fastcnn train` makes of its options, and what it takes where they say nothing: the plans of known data sets."""
+"""The recipes of known data sets, and what `fastcnn train` makes of the options that change them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SMALL = 16  # pixels: the digits' network is for images below, the compact one f
 
 
 @dataclass(frozen=True)
-class Plan:
+class Recipe:
     """What a training is made of; each field is an option of the command line."""
 
     model: str | None = None
@@ -101,21 +101,23 @@ class Plan:
 
 # Jordan's airbench94, but for its epochs, of which there are 9.9: seven take 14 minutes on two cores of Zen 3, tests by
 # views included, and `quick` 3.6. See bench/RESULTS.md.
-RECORD = Plan(
+RECORD = Recipe(
     "airbench", 7, 1024, "record", schedule="triangle", augment="alternating-flip,shift=2,padding=reflect",
     label_smoothing=0.2, average="lookahead", drop_last=True, views="flip,shift=1",
 )  # fmt: skip
 
 # By data set and recipe. That of the digits was chosen by cross-validation within the training images; how the others
 # came about, and what they reach, is in the README.
-PLANS = {
-    ("digits", "default"): Plan("digits_default", 20, 32, augment="shift=1"),
-    ("mnist", "default"): Plan("compact", 6, learning_rate=0.1, augment="shift=2,rotation=10,scale=0.1"),
-    ("mnist", "quick"): Plan("mini", 1, 100, learning_rate=0.2, drop_last=True),
-    ("fashion-mnist", "default"): Plan(
+RECIPES = {
+    ("digits", "default"): Recipe("digits_default", 20, 32, augment="shift=1"),
+    ("mnist", "default"): Recipe("compact", 6, learning_rate=0.1, augment="shift=2,rotation=10,scale=0.1"),
+    ("mnist", "quick"): Recipe("mini", 1, 100, learning_rate=0.2, drop_last=True),
+    ("fashion-mnist", "default"): Recipe(
         "compact", 7, learning_rate=0.1, augment="alternating-flip", label_smoothing=0.05
     ),
-    ("fashion-mnist", "long"): Plan("resnet6", 15, learning_rate=0.1, augment="alternating-flip", label_smoothing=0.05),
+    ("fashion-mnist", "long"): Recipe(
+        "resnet6", 15, learning_rate=0.1, augment="alternating-flip", label_smoothing=0.05
+    ),
     ("cifar10", "default"): RECORD,
     ("cifar10", "quick"): replace(
         RECORD, epochs=5, batch_size=512, learning_rate=0.75, widths=(32, 128, 192), views="flip"
@@ -154,7 +156,7 @@ def model_names() -> list[str]:
     ]
 
 
-DATA = tuple(dict.fromkeys(data for data, _ in PLANS))  # known by name
+DATA = tuple(dict.fromkeys(data for data, _ in RECIPES))  # known by name
 MODELS = tuple(model_names())
 
 
