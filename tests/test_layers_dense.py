@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -156,3 +158,14 @@ def test_softmax_of_large_logits(dtype):
     layer.biases[...] = 1e4, -1e4, 9999
     probs = layer.forward(np.ones((2, 4), dtype))
     np.testing.assert_allclose(probs, [[1 / (1 + np.exp(-1)), 0, 1 / (1 + np.exp(1))]] * 2, rtol=1e-6)
+
+
+def test_parameters_are_documented_properties():
+    """Editors and `help` see an array with a sentence; who sets it copies into the model's vector."""
+    layer = fastcnn.Dense(2, random_state=0).build((3,))
+    stored = layer.parameters["weights"]
+    layer.weights = np.ones((3, 2))
+    assert stored.tolist() == np.ones((3, 2)).tolist()
+    assert inspect.getdoc(fastcnn.Dense.weights) == "The weights, (inputs, nodes)."
+    with pytest.raises(ValueError, match=r"Dense: weights: expected shape \(3, 2\); got shape \(2,\)"):
+        layer.weights = [1, 2]

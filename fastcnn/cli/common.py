@@ -64,6 +64,18 @@ def completes(action: argparse.Action, table: str, *, files: bool = False) -> No
     action.completer = complete  # type: ignore[attr-defined]
 
 
+def add_model_and_data(parser: argparse.ArgumentParser) -> None:
+    """Add a saved network, and the data set that it is measured on or shown with."""
+    parser.add_argument("model", metavar="MODEL", help="a file of train --save or fastcnn.save")
+    parser.add_argument("data", metavar="DATA", help="as of train")
+    parser.add_argument(
+        "--validation", type=between(0, 1), metavar="SHARE",
+        help="the share that train holds out by the same option (the test set; else what training held out, or all)",
+    )  # fmt: skip
+    parser.add_argument("--size", type=size, metavar="HxW", help="height and width for a folder's images (their own)")
+    add_max_bytes(parser)
+
+
 def add_common(parser: argparse.ArgumentParser, lines: str) -> None:
     """Add the options that every verb has; `lines` says what --json writes."""
     parser.add_argument("--json", action="store_true", default=None, help=f"write {lines}, nothing else (words)")

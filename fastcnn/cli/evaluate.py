@@ -13,13 +13,11 @@ from .common import (
     SHARE,
     CommandError,
     add_common,
-    add_max_bytes,
+    add_model_and_data,
     add_threads,
     add_views,
-    between,
     dataset,
     meant,
-    size,
     source,
 )
 
@@ -39,16 +37,9 @@ def add(verbs: Any) -> None:
         "training held out, if it was on this data, and otherwise all.",
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", help="a file of train --save or fastcnn.save")
-    parser.add_argument("data", metavar="DATA", help="as of train")
-    parser.add_argument(
-        "--validation", type=between(0, 1), metavar="SHARE",
-        help="the share that train holds out by the same option (the test set; else what training held out, or all)",
-    )  # fmt: skip
-    parser.add_argument("--size", type=size, metavar="HxW", help="height and width for a folder's images (their own)")
+    add_model_and_data(parser)
     parser.add_argument("--confusion", action="store_true", help="write the confusion matrix too (not)")
     add_views(parser)
-    add_max_bytes(parser)
     add_common(parser, "one line of JSON")
     add_threads(parser)
     parser.set_defaults(run=run)

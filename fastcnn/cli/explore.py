@@ -6,7 +6,7 @@ import argparse
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .common import CommandError, add_max_bytes, add_threads, between, dataset, port, size, source
+from .common import CommandError, add_model_and_data, add_threads, dataset, port, source
 
 if TYPE_CHECKING:
     from ..typing import Array, IntArray
@@ -25,15 +25,8 @@ def add(verbs: Any) -> None:
         "Ctrl-C ends it.",
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", help="a file of train --save or fastcnn.save")
-    parser.add_argument("data", metavar="DATA", help="as of train")
+    add_model_and_data(parser)
     parser.add_argument("--port", type=port, default=0, metavar="PORT", help="of this machine's loopback (a free one)")
-    parser.add_argument(
-        "--validation", type=between(0, 1), metavar="SHARE",
-        help="the share that train holds out by the same option (the test set; else what training held out, or all)",
-    )  # fmt: skip
-    parser.add_argument("--size", type=size, metavar="HxW", help="height and width for a folder's images (their own)")
-    add_max_bytes(parser)
     add_threads(parser)
     parser.set_defaults(run=run)
 

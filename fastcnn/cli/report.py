@@ -9,7 +9,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from .common import CommandError, add_common, add_max_bytes, add_threads, between, check_target, dataset, size, source
+from .common import CommandError, add_common, add_model_and_data, add_threads, check_target, dataset, source
 
 if TYPE_CHECKING:
     from ..history import History
@@ -27,16 +27,9 @@ def add(verbs: Any) -> None:
         "this data, and otherwise all.",
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", help="a file of train --save or fastcnn.save")
-    parser.add_argument("data", metavar="DATA", help="as of train")
+    add_model_and_data(parser)
     parser.add_argument("--output", metavar="FILE", required=True, help="the page to write; an old one is replaced")
     parser.add_argument("--title", metavar="WORDS", help="of the page (the names of model and data)")
-    parser.add_argument(
-        "--validation", type=between(0, 1), metavar="SHARE",
-        help="the share that train holds out by the same option (the test set; else what training held out, or all)",
-    )  # fmt: skip
-    parser.add_argument("--size", type=size, metavar="HxW", help="height and width for a folder's images (their own)")
-    add_max_bytes(parser)
     add_common(parser, "one line of JSON")
     add_threads(parser)
     parser.set_defaults(run=run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
@@ -174,6 +174,31 @@ class Weights(Fixed):
         if array.shape != target.shape:
             raise ValueError(f"{self.name}: {name}: expected shape {target.shape}; got shape {array.shape}")
         target[...] = array
+
+
+class ArrayProperty(property):
+    """A parameter of a layer, or an array of its state: read as a view, set by a copy into it."""
+
+    def __init__(self, doc: str) -> None:
+        super().__init__(self._read, self._write)
+        self.__doc__ = doc  # the class has one too, which would hide that of a property
+
+    def __set_name__(self, kind: type, name: str) -> None:
+        self.name = name
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, layer: None, kind: type, /) -> Self: ...
+
+        @overload
+        def __get__(self, layer: Any, kind: type | None = None, /) -> Array: ...
+
+    def _read(self, layer: Weights) -> Array:
+        return layer._get(self.name)
+
+    def _write(self, layer: Weights, value: Any) -> None:
+        layer._set(self.name, value)
 
 
 def gradient_places(by_layer: dict[Weights, Gradients]) -> dict[Weights, Gradients]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from .. import checks
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
+from ..engine.weights import ArrayProperty
 from ..ops.window import Padding, Pair, Window, as_padding, as_pair, resolve_window
 from ..typing import Array, RandomState, Shape
 from .base import Layer
@@ -33,6 +33,8 @@ class Convolving(Layer):
         If the layer has any.
     """
 
+    biases = ArrayProperty("The biases, (num_filters,).")
+
     def __init__(
         self,
         filter_size: int | Sequence[int],
@@ -53,15 +55,6 @@ class Convolving(Layer):
         self.dilation = as_pair(dilation, self.name, "dilation", 1)
         self.padding = as_padding(padding, self.name)
         self.bias, self.random_state = bool(bias), random_state
-
-    @property
-    def biases(self) -> Array:
-        """The biases, (num_filters,)."""
-        return self._get("biases")
-
-    @biases.setter
-    def biases(self, value: Any) -> None:
-        self._set("biases", value)
 
     def window(self, input_shape: Shape) -> Window:
         """Return the sliding window over images of `input_shape`."""
@@ -93,14 +86,7 @@ class WithFilters(Convolving):
     filters : array
     """
 
-    @property
-    def filters(self) -> Array:
-        """The filters."""
-        return self._get("filters")
-
-    @filters.setter
-    def filters(self, value: Any) -> None:
-        self._set("filters", value)
+    filters = ArrayProperty("The filters.")
 
 
 def filter_parameter(

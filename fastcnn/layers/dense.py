@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from .. import checks
 from ..engine.ir import Graph
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
+from ..engine.weights import ArrayProperty
 from ..ops.dense import SoftmaxOp
 from ..ops.dense_wide import lower_dense
 from ..typing import Array, RandomState, Shape
@@ -79,6 +79,8 @@ class Dense(Layer):
 
     fuses_as = "dense"
     absorbs = (("relu",), ("activation",))
+    weights = ArrayProperty("The weights, (inputs, nodes).")
+    biases = ArrayProperty("The biases, (nodes,).")
 
     def __init__(
         self,
@@ -94,24 +96,6 @@ class Dense(Layer):
         self.initializer = as_initializer(initializer, self.name)
         self.nodes = checks.as_positive_int(nodes, self.name, "nodes")
         self.bias, self.random_state = bool(bias), random_state
-
-    @property
-    def weights(self) -> Array:
-        """The weights, (inputs, nodes)."""
-        return self._get("weights")
-
-    @weights.setter
-    def weights(self, value: Any) -> None:
-        self._set("weights", value)
-
-    @property
-    def biases(self) -> Array:
-        """The biases, (nodes,)."""
-        return self._get("biases")
-
-    @biases.setter
-    def biases(self, value: Any) -> None:
-        self._set("biases", value)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (nodes,)."""
@@ -176,6 +160,8 @@ class Softmax(Layer):
     """
 
     fuses_as = "softmax"
+    weights = ArrayProperty("The weights, (input_len, nodes).")
+    biases = ArrayProperty("The biases, (nodes,).")
 
     def __init__(
         self,
@@ -194,9 +180,6 @@ class Softmax(Layer):
         self.random_state = random_state
         self._create((self.input_len,), np.dtype(np.float64), random_state)
         self._drawn = self._flat.copy()
-
-    weights = Dense.weights
-    biases = Dense.biases
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (nodes,)."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from .. import checks
 from ..engine.ir import Graph
 from ..engine.parameter import Parameter
+from ..engine.weights import ArrayProperty
 from ..ops.convolution.op import Part, lower_convolution
 from ..ops.window import Padding, Pair, resolve_window
-from ..typing import Array, RandomState, Shape
+from ..typing import RandomState, Shape
 from .base import Layer, epilogue_of, shape_behind
 from .conv_base import (
     CONVOLUTION_ABSORBS,
@@ -169,6 +169,8 @@ class SeparableConv2D(Convolving):
 
     absorbs = CONVOLUTION_ABSORBS
     absorbs_in_prediction = CONVOLUTION_ABSORBS_IN_PREDICTION
+    depthwise_filters = ArrayProperty("The filters of each channel, (C, 1, kH, kW).")
+    pointwise_filters = ArrayProperty("The filters that mix the channels, (num_filters, C, 1, 1).")
 
     def __init__(
         self,
@@ -189,24 +191,6 @@ class SeparableConv2D(Convolving):
             name=name,
         )  # fmt: skip
         self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
-
-    @property
-    def depthwise_filters(self) -> Array:
-        """The filters of each channel, (C, 1, kH, kW)."""
-        return self._get("depthwise_filters")
-
-    @depthwise_filters.setter
-    def depthwise_filters(self, value: Any) -> None:
-        self._set("depthwise_filters", value)
-
-    @property
-    def pointwise_filters(self) -> Array:
-        """The filters that mix the channels, (num_filters, C, 1, 1)."""
-        return self._get("pointwise_filters")
-
-    @pointwise_filters.setter
-    def pointwise_filters(self, value: Any) -> None:
-        self._set("pointwise_filters", value)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (num_filters, oH, oW)."""

@@ -13,6 +13,7 @@ from ..engine.arrays import aligned_zeros, owned
 from ..engine.ir import Graph
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
+from ..engine.weights import ArrayProperty
 from ..ops.epilogue import Epilogue, FoldedNorm
 from ..ops.norm import BatchNormOp, GroupNormOp, LayerNormOp
 from ..typing import Array, RandomState, Shape
@@ -25,6 +26,8 @@ class _Normalisation(Layer):
     """What all normalisations have: epsilon, and the scale gamma and shift beta that they end with."""
 
     absorbs = (("relu",),)
+    gamma = ArrayProperty("The scale.")
+    beta = ArrayProperty("The shift.")
 
     def __init__(self, epsilon: float, *, trainable: bool | Sequence[str] = True, name: str | None = None) -> None:
         super().__init__(name=name, trainable=trainable)
@@ -34,24 +37,6 @@ class _Normalisation(Layer):
     def epsilon(self) -> float:
         """What is added to the variance; it cannot be changed, for recorded steps would not see it."""
         return self._epsilon
-
-    @property
-    def gamma(self) -> Array:
-        """The scale."""
-        return self._get("gamma")
-
-    @gamma.setter
-    def gamma(self, value: Any) -> None:
-        self._set("gamma", value)
-
-    @property
-    def beta(self) -> Array:
-        """The shift."""
-        return self._get("beta")
-
-    @beta.setter
-    def beta(self, value: Any) -> None:
-        self._set("beta", value)
 
     def _has(self, name: str) -> bool:
         """Tell whether there is a scale, "gamma", or a shift, "beta"."""
@@ -134,6 +119,8 @@ class BatchNorm(_Normalisation):
     """
 
     fuses_as = "batch_norm"
+    running_mean = ArrayProperty("The mean that prediction uses.")
+    running_var = ArrayProperty("The variance that prediction uses.")
 
     def __init__(
         self,
@@ -154,24 +141,6 @@ class BatchNorm(_Normalisation):
     def momentum(self) -> float:
         """The weight of the new batch; it cannot be changed, as epsilon cannot."""
         return self._momentum
-
-    @property
-    def running_mean(self) -> Array:
-        """The mean that prediction uses."""
-        return self._get("running_mean")
-
-    @running_mean.setter
-    def running_mean(self, value: Any) -> None:
-        self._set("running_mean", value)
-
-    @property
-    def running_var(self) -> Array:
-        """The variance that prediction uses."""
-        return self._get("running_var")
-
-    @running_var.setter
-    def running_var(self, value: Any) -> None:
-        self._set("running_var", value)
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         super()._create(shape, dtype, random_state)

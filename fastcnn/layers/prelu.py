@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from .. import checks
 from ..engine.ir import Graph
 from ..engine.layout import padded
 from ..engine.parameter import Parameter
+from ..engine.weights import ArrayProperty
 from ..ops.prelu import PReLUOp
 from ..typing import Array, Shape
 from .base import Layer
@@ -61,6 +61,8 @@ class PReLU(Layer):
     [0.25, 0.25]
     """
 
+    negative_slope = ArrayProperty("The slopes.")
+
     def __init__(
         self,
         num_parameters: int = 1,
@@ -72,15 +74,6 @@ class PReLU(Layer):
         super().__init__(name=name, trainable=trainable)
         self.num_parameters = checks.as_positive_int(num_parameters, self.name, "num_parameters")
         self.init = checks.as_number(init, self.name, "init")
-
-    @property
-    def negative_slope(self) -> Array:
-        """The slopes."""
-        return self._get("negative_slope")
-
-    @negative_slope.setter
-    def negative_slope(self, value: Any) -> None:
-        self._set("negative_slope", value)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return `input_shape`."""

@@ -83,14 +83,18 @@ class DenseOp(Op):
         return [] if self.few or self.is_panel else super().copied()
 
     def prepare(self) -> None:
-        weights = self.weights._values("weights", self.dtype)
-        has_biases = "biases" in self.weights.parameters
-        biases = self.weights._values("biases", self.dtype) if has_biases else self.no_biases
-        self.post = PostOps(biases, self.clamp_min)
+        weights, self.post = self._values()
         if self.is_panel or self.few:
             self.packed = weights
         else:
             product.pack(Maps(weights, self.w_row), self.pitch, self.packed)
+
+    def _values(self) -> tuple[Array, PostOps]:
+        """Return the weights, and the biases with the clamp."""
+        weights = self.weights._values("weights", self.dtype)
+        has_biases = "biases" in self.weights.parameters
+        biases = self.weights._values("biases", self.dtype) if has_biases else self.no_biases
+        return weights, PostOps(biases, self.clamp_min)
 
     def prepare_backward(self) -> None:
         if self.dx_size:
@@ -119,18 +123,10 @@ class DenseOp(Op):
         panel, unused, before = workspace.saved[self.index]
         dy, dx = workspace.gradients[self.y], workspace.gradients[self.x]
         assert dy is not None
-        if self.epilogue.rectifies:
-            y = Maps(workspace.values[self.y], self.y_row)
-            activation_kernels.relu_backward(
-                y, Maps(dy, self.dy_row), Maps(dy, self.dy_row), n, self.pitch, False
-            )  # fmt: skip
-        if self.fused:
-            self.fused.backward(n, workspace.values[self.y], before, dy)
+        self._backward_epilogue(n, workspace.values[self.y], before, dy)
         if self.trains:
-            x, weights = (
-                Matrix(workspace.values[self.x], self.x_row, self.x_col),
-                Maps(gradients["weights"], self.w_row),
-            )
+            x = Matrix(workspace.values[self.x], self.x_row, self.x_col)
+            weights = Maps(gradients["weights"], self.w_row)
             product.gradient_product(
                 x, n, Maps(dy, self.dy_row), self.pitch, PIXELS, panel, weights, self.no_biases,
                 gradients.get("biases", unused), False,
@@ -140,6 +136,14 @@ class DenseOp(Op):
                 Matrix(dy, self.dy_row, self.dy_col), 0, n, self.packed_transposed, 0, Maps(dx, self.dx_row),
                 self.dx_size, self.no_post, self.nothing,
             )  # fmt: skip
+
+    def _backward_epilogue(self, n: int, y: Array, before: Array | None, dy: Array) -> None:
+        """Turn the gradient of the output, in place, into that of the product."""
+        if self.epilogue.rectifies:
+            gradient = Maps(dy, self.dy_row)
+            activation_kernels.relu_backward(Maps(y, self.y_row), gradient, gradient, n, self.pitch, False)
+        if self.fused:
+            self.fused.backward(n, y, before, dy)
 
 
 class SoftmaxOp(Op):

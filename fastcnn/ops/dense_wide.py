@@ -13,10 +13,9 @@ from ..engine.layout import Layout
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..jit.target import LANES
-from ..kernels import activation as activation_kernels
 from ..kernels import dense as few_kernels
 from ..kernels import dense_wide as kernels
-from ..kernels.maps import Maps, Matrix, PostOps
+from ..kernels.maps import Maps, Matrix
 from ..typing import Array, Gradients
 from .dense import FEW, NEAR, DenseOp
 from .epilogue import NOTHING, Epilogue
@@ -82,10 +81,7 @@ class WideDenseOp(DenseOp):
         return []
 
     def prepare(self) -> None:
-        self.w = self.weights._values("weights", self.dtype)
-        has_biases = "biases" in self.weights.parameters
-        biases = self.weights._values("biases", self.dtype) if has_biases else self.no_biases
-        self.post = PostOps(biases, self.clamp_min)
+        self.w, self.post = self._values()
 
     def prepare_backward(self) -> None:
         pass
@@ -115,13 +111,7 @@ class WideDenseOp(DenseOp):
         scratch = workspace.saved[self.index]
         dy, dx = workspace.gradients[self.y], workspace.gradients[self.x]
         assert dy is not None
-        if self.epilogue.rectifies:
-            y = Maps(workspace.values[self.y], self.y_row)
-            activation_kernels.relu_backward(
-                y, Maps(dy, self.dy_row), Maps(dy, self.dy_row), n, self.pitch, False
-            )  # fmt: skip
-        if self.fused:
-            self.fused.backward(n, workspace.values[self.y], scratch.before, dy)
+        self._backward_epilogue(n, workspace.values[self.y], scratch.before, dy)
         x = scratch.features if self.order else workspace.values[self.x]
         kernels.weight_gradient(
             Matrix(x, self.a_row, self.col), n, Maps(dy, self.dy_row), self.pitch, ROWS, scratch.panels,
