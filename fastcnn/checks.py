@@ -10,9 +10,13 @@ import numpy as np
 from . import draws
 from .typing import Array, RandomState, Shape
 
+DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
+
 
 def as_images(value: Any, layer: str, argument: str) -> Array:
     """Return `value` as a float array: float32 and float64 stay, float16 becomes float32, all others float64."""
+    if type(value) is np.ndarray and (value.dtype is DOUBLE or value.dtype is SINGLE):  # nearly always
+        return value
     array = np.asarray(value)
     dtype = array.dtype
     if dtype.char in "fd" and dtype.isnative:

@@ -185,7 +185,7 @@ class Sequential(Container):
         with self._lock:
             if self._seen is not None:
                 x, self._seen = self._seen, None
-                self._session_for(x).forward(x, training=False)
+                self._executable_for(x).forward(x, training=False)
             return super().backward(dL_dout, learning_rate)
 
     def predict(self, x: Any, batch_size: int = 256, threads: int | None = None, *, views: str | None = None) -> Array:

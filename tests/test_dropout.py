@@ -10,7 +10,7 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn.engine.eager import Sessions
+from fastcnn.engine.executable_cache import ExecutableCache
 from fastcnn.kernels import dropout
 from tests.arrays import both_dtypes, normal
 from tests.bounds import gamma
@@ -107,7 +107,7 @@ def test_masks_look_random(rate):
         layer.forward(x)
         masks.append(layer.last_mask)
     layer._seed ^= 1
-    layer._sessions = Sessions()  # which has the seed in its records, and counts the calls
+    layer._executables = ExecutableCache()  # which has the seed in its records, and counts the calls
     layer.forward(x)
     masks.append(layer.last_mask)
     deviation = math.sqrt(rate * (1 - rate))

@@ -57,7 +57,7 @@ def both_ways(layers, x, dtype) -> list[list[np.ndarray]]:
         output = model.forward(x)
         gradient = model.backward(normal(*output.shape, seed=1, dtype=dtype))
         results.append([output, gradient, *model.gradients.values(), model.predict(x)])
-        ops.append(len(model._sessions.last.plan.ops))
+        ops.append(len(model._executables.last.plan.ops))
     return [*results, ops]
 
 

@@ -113,7 +113,7 @@ def test_a_batch_that_is_too_large_for_one_piece(case, fuse, monkeypatch):
     dL_dout = normal(*output.shape)
     dL_dinput = model.backward(dL_dout).copy()
     gradients = {name: gradient.copy() for name, gradient in model.gradients.items()}
-    monkeypatch.setattr("fastcnn.engine.eager.CHUNK", 3 * x[0].size)
+    monkeypatch.setattr("fastcnn.engine.executable.CHUNK", 3 * x[0].size)
     pieces = case.build(fuse=fuse)
     assert_alike(pieces.forward(x), output, 1e-12)
     assert_alike(pieces.backward(dL_dout), dL_dinput, 1e-12)

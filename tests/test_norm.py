@@ -10,7 +10,7 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn.engine import eager as session
+from fastcnn.engine import executable
 from tests.arrays import both_dtypes, normal
 from tests.cases import NORM_SHAPES
 
@@ -106,7 +106,7 @@ def test_a_relu_in_the_same_pass(make, shape):
         model.build(shape[1:], dtype=np.float64)
         random_parameters(model)
         output = model.forward(x)
-        ops.append(len(model._sessions.last.plan.ops))
+        ops.append(len(model._executables.last.plan.ops))
         found.append([output, model.backward(dL_dout), *model.gradients.values(), *model._state().values()])
     assert ops == [1, 2]
     assert (found[0][0] == 0).any()
@@ -190,12 +190,12 @@ def test_threads_do_not_change_a_bit(dtype):
 def test_a_batch_too_large_for_one_piece(name, monkeypatch):
     x, dL_dout = normal(7, 4, 3, 5), normal(7, 4, 3, 5, seed=1)
     found = []
-    for chunk in (session.CHUNK, 3 * 60):
-        monkeypatch.setattr(session, "CHUNK", chunk)
+    for chunk in (executable.CHUNK, 3 * 60):
+        monkeypatch.setattr(executable, "CHUNK", chunk)
         layer = MAKERS[name](fastcnn).build((4, 3, 5))
         random_parameters(layer)
         output = layer.forward(x)
-        assert len(layer._sessions.last.shards) == (1 if chunk > 200 else 3)
+        assert len(layer._executables.last.shards) == (1 if chunk > 200 else 3)
         found.append([output, layer.backward(dL_dout), *layer.gradients.values(), *layer._state().values()])
     for whole, pieces in zip(*found, strict=True):
         assert_alike(pieces, whole, 1e-12)

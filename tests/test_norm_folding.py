@@ -100,4 +100,4 @@ def test_a_recorded_prediction_reads_the_arrays_as_they_are():
 def test_training_does_not_fold():
     model = fastcnn.Sequential([fastcnn.Conv2D(3, 3), fastcnn.BatchNorm(), fastcnn.ReLU()]).build((2, 6, 6))
     model.forward(normal(2, 2, 6, 6))
-    assert len(model._sessions.last.plan.ops) == 2
+    assert len(model._executables.last.plan.ops) == 2

@@ -1,1 +1,1 @@
-"""What happens to a network before it runs: operations and values, their layouts and memory; and the eager mode."""
+"""What happens to a network before it runs: operations and values, their layouts and memory; and layers alone."""

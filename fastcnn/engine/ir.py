@@ -138,6 +138,18 @@ class Op(ABC):
         """Tell whether backward writes every number of the gradient of `value`, which it reads, but the halo's."""
         return False
 
+    def fills_maps(self, plan: Plan) -> bool:
+        """Tell whether forward writes every number of its output, and backward of its input's gradient, but the halo's.
+
+        It has been bound to `plan`.
+        """
+        return False
+
+    @property
+    def keeps_gradient(self) -> bool:
+        """Whether backward leaves the gradient of its output as it is."""
+        return False
+
     def input_halo(self) -> Halo:
         """Return the zeros that it needs around its inputs."""
         return Halo()

@@ -9,7 +9,7 @@ import numpy as np
 from .. import checks, draws, exact, maps
 from ..layers.base import Layer
 from ..typing import Array, IntArray, RandomState, Shape
-from .subject import BATCH, Sessions, Subject
+from .subject import BATCH, Executables, Subject
 
 METHODS = ("gradient", "smooth_grad", "integrated_gradients")
 
@@ -109,18 +109,18 @@ def _smooth(
 ) -> Array:
     generator, axes = checks.as_generator(random_state), tuple(range(1, x.ndim))
     width = noise * (x.max(axis=axes, keepdims=True) - x.min(axis=axes, keepdims=True))
-    sessions, total = Sessions(subject.part()), np.zeros(x.shape)
+    executables, total = Executables(subject.part()), np.zeros(x.shape)
     for _ in range(samples):
         noisy = x + width * draws.normal(generator, x.shape)
-        total += subject.gradients(noisy.astype(subject.dtype), targets, sessions)
+        total += subject.gradients(noisy.astype(subject.dtype), targets, executables)
     return (total / samples).astype(subject.dtype)
 
 
 def _integrated(subject: Subject, x: Array, start: Array, targets: IntArray, steps: int) -> Array:
-    sessions, total, way = Sessions(subject.part()), np.zeros(x.shape), x.astype(np.float64) - start
+    executables, total, way = Executables(subject.part()), np.zeros(x.shape), x.astype(np.float64) - start
     for k in range(steps):
         between = start + (k + 0.5) / steps * way
-        total += subject.gradients(between.astype(subject.dtype), targets, sessions)
+        total += subject.gradients(between.astype(subject.dtype), targets, executables)
     return (total / steps * way).astype(subject.dtype)
 
 
@@ -185,12 +185,12 @@ def grad_cam(
     targets = subject.targets(target, x)
     probe = _Probe()
     probe.build(maps.shapes(subject.model)[place], dtype=subject.dtype)
-    sessions = Sessions(subject.part({maps.places(subject.model)[place]: probe}))
+    executables = Executables(subject.part({maps.places(subject.model)[place]: probe}))
     heat = []
     for first in range(0, len(x), BATCH):
         rows = slice(first, first + BATCH)
         probe.begin()
-        sessions.gradient(x[rows], targets[rows])
+        executables.gradient(x[rows], targets[rows])
         seen, slopes = np.concatenate(probe.maps), np.concatenate(probe.slopes)
         pixels = slopes.reshape(*slopes.shape[:2], -1)
         alpha = exact.mean(pixels.transpose(2, 0, 1))[:, :, None, None]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.eager import Session
+from ..engine.executable import Executable
 from ..layers.activation import Sigmoid, SoftmaxActivation
 from ..layers.base import Layer
 from ..layers.dense import Dense, Softmax
@@ -155,32 +155,32 @@ class Subject:
         places: IntArray = np.searchsorted(classes, wanted)
         return places
 
-    def gradients(self, x: Array, targets: IntArray, sessions: Sessions | None = None) -> Array:
+    def gradients(self, x: Array, targets: IntArray, executables: Executables | None = None) -> Array:
         """Return the gradient of each sample's score by the input."""
-        sessions = sessions or Sessions(self.part())
+        executables = executables or Executables(self.part())
         out = np.empty(x.shape, self.dtype)
         for first in range(0, len(x), BATCH):
             rows = slice(first, first + BATCH)
-            out[rows] = sessions.gradient(x[rows], targets[rows])
+            out[rows] = executables.gradient(x[rows], targets[rows])
         return out
 
 
-class Sessions:
+class Executables:
     """Forward and backward passes of a part in prediction mode, with memory of their own."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self.by_length: dict[int, Session] = {}
+        self.by_length: dict[int, Executable] = {}
 
     def gradient(self, x: Array, targets: IntArray) -> Array:
         """Return the gradient of Σ_n score[n, targets[n]] by `x`."""
-        session = self.by_length.get(len(x))
-        if session is None:
-            session = self.by_length[len(x)] = Session(self.part, x.shape, x.dtype)
-        session.forward(x, training=False)
-        chosen = np.zeros(session.output_shape, x.dtype)
+        executable = self.by_length.get(len(x))
+        if executable is None:
+            executable = self.by_length[len(x)] = Executable(self.part, x.shape, x.dtype)
+        executable.forward(x, training=False)
+        chosen = np.zeros(executable.output_shape, x.dtype)
         chosen[np.arange(len(x)), targets] = 1
-        return session.backward(chosen)
+        return executable.backward(chosen)
 
 
 class Scorer:

@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import checks
 from ..engine.arrays import aligned_zeros
-from ..engine.eager import Session, Sessions
+from ..engine.executable import Executable
+from ..engine.executable_cache import ExecutableCache
 from ..engine.ir import Graph
 from ..engine.parameter import Parameter
 from ..engine.weights import Weights
@@ -95,7 +96,7 @@ class Layer(Weights, Exclusive):
     >>> loss = Trainer(model).step(np.ones((4, 1, 8, 8)), np.array([0, 1, 2, 3]))
     """
 
-    gradients: Views
+    _gradients: Views | None  # of `_flat_gradients`; None: nobody has asked for them
     _training = True
     _name: str | None = None  # the layer's own
     _trainable: bool | tuple[str, ...] = True
@@ -121,8 +122,8 @@ class Layer(Weights, Exclusive):
         self._trainable = _checked_trainable(trainable, self.name)
         self._owner: Array | None = None  # the flat vector of the model that the layer is a part of
         self._flat_gradients: Array = np.zeros(0)
-        self._keep(gradients=Views())
-        self._sessions = Sessions()
+        self._gradients = Views()
+        self._executables = ExecutableCache()
 
     def _arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments: a layer keeps them as attributes of the same names."""
@@ -153,6 +154,13 @@ class Layer(Weights, Exclusive):
     def __repr__(self) -> str:
         """Return the call that makes such a layer; what is as usual is left out."""
         return call(type(self), self._arguments())
+
+    @property
+    def gradients(self) -> Views:
+        """Views of the last gradients, by the names of the parameters."""
+        if self._gradients is None:  # a training loop need not look at each
+            self._gradients = self._show(self._flat_gradients)
+        return self._gradients
 
     # What a subclass says.
 
@@ -292,10 +300,11 @@ class Layer(Weights, Exclusive):
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         generator = checks.as_generator(random_state)
-        self._keep(input_shape=shape, gradients=Views())
+        self._keep(input_shape=shape)
+        self._gradients = Views()
         self._specs = self._parameters(shape)
         self._check_trainable()
-        self._sessions = Sessions()
+        self._executables = ExecutableCache()
         self._bind(aligned_zeros(self._size, dtype))
         self._flat_gradients = np.zeros(0)
         for name, spec in self._specs.items():
@@ -314,7 +323,7 @@ class Layer(Weights, Exclusive):
     def _resize(self, shape: Shape) -> None:
         """Take inputs of another shape from now on; `_check_resize` has agreed."""
         self._keep(input_shape=shape)
-        self._sessions = Sessions()
+        self._executables = ExecutableCache()
 
     def _check_trainable(self) -> None:
         """Raise if a name of `trainable` is that of no parameter."""
@@ -330,7 +339,7 @@ class Layer(Weights, Exclusive):
         return self._trainable if isinstance(self._trainable, bool) else name in self._trainable
 
     def _bind(self, flat: Array) -> None:
-        self._sessions = Sessions()
+        self._executables = ExecutableCache()
         super()._bind(flat)
 
     # The notebook's way of working.
@@ -354,17 +363,17 @@ class Layer(Weights, Exclusive):
         """
         x = checks.as_images(input, self.name, "input")
         with self._lock:
-            return self._session_for(x).forward(x, self.training)
+            return self._executable_for(x).forward(x, self.training)
 
-    def _session_for(self, x: Array) -> Session:
-        """Return the session for batches such as `x`; the first one creates the parameters."""
-        session = self._sessions.find(x)
-        if session is None:
-            last = self._sessions.last
+    def _executable_for(self, x: Array) -> Executable:
+        """Return the executable for batches such as `x`; the first one creates the parameters."""
+        executable = self._executables.find(x)
+        if executable is None:
+            last = self._executables.last
             self._check_input(x)
             self._create_for(x)
-            session = self._sessions.open(self, x, last.calls if last else 0)
-        return session
+            executable = self._executables.compile(self, x, last.calls if last else 0)
+        return executable
 
     def _create_for(self, x: Array) -> None:
         """Create the parameters from a batch, if there are none yet; a layer without any takes any shape."""
@@ -393,21 +402,21 @@ class Layer(Weights, Exclusive):
             return self._backward_of_last(dL_dout, learning_rate)
 
     def _backward_of_last(self, dL_dout: Any, learning_rate: float | None) -> Array:
-        session = self._sessions.last
-        if session is None or not session.ready:
+        executable = self._executables.last
+        if executable is None or not executable.ready:
             raise RuntimeError(f"{self.name}: backward: call forward first: the gradient belongs to its input")
         gradient = checks.as_images(dL_dout, self.name, "dL_dout")
-        if gradient.shape != session.output_shape:
+        if gradient.shape != executable.output_shape:
             raise ValueError(
-                f"{self.name}: dL_dout: expected shape {session.output_shape}, that of the last output; "
+                f"{self.name}: dL_dout: expected shape {executable.output_shape}, that of the last output; "
                 f"got shape {gradient.shape}"
             )
-        dL_dinput = session.backward(gradient)
-        if session.gradient.size:
-            self._flat_gradients = session.gradient.copy()
-            self._keep(gradients=self._show(self._flat_gradients))
+        dL_dinput = executable.backward(gradient)
+        if executable.gradient.size:
+            self._flat_gradients = flat = executable.gradient.copy()
+            self._gradients = None
             if learning_rate is not None:
-                self._flat -= (learning_rate / len(gradient)) * self._flat_gradients
+                np.subtract(self._flat, (learning_rate / len(gradient)) * flat, out=self._flat)
         return dL_dinput
 
     def _extra_state(self) -> dict[str, int]:
@@ -437,7 +446,7 @@ class Layer(Weights, Exclusive):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what a call has left behind, plans and buffers, and how this machine stores parameters."""
-        left_out = {"_sessions", "_lock", "_specs", "_stored", "_flat", "_owner", "gradients", "_flat_gradients"}
+        left_out = {"_executables", "_lock", "_specs", "_stored", "_flat", "_owner", "_gradients", "_flat_gradients"}
         kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
         parameters = {name: np.ascontiguousarray(array) for name, array in self.parameters.items()}
         return {**kept, "parameters": parameters, "dtype": self._flat.dtype}

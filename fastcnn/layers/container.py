@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import checks
 from ..engine.arrays import aligned_zeros
-from ..engine.eager import Sessions
+from ..engine.executable_cache import ExecutableCache
 from ..engine.weights import Weights
 from ..typing import Array, Gradients, RandomState, Shape
 from ..views import FixedList, Views
@@ -39,7 +39,7 @@ class Container(Layer):
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         generator = checks.as_generator(random_state)
-        self._sessions = Sessions()
+        self._executables = ExecutableCache()
         for (place, _), (layer, inside) in zip(self._children(), self._inner_shapes(shape), strict=True):
             try:
                 self._expect_own_mode(layer)
@@ -51,7 +51,8 @@ class Container(Layer):
         if not self._trainable:
             self._freeze()
         self._enter_mode(self._training)
-        self._keep(input_shape=shape, gradients=Views())
+        self._keep(input_shape=shape)
+        self._gradients = Views()
         self._gather(dtype)
         self._flat_gradients = np.zeros(0, dtype)
 
@@ -125,7 +126,7 @@ class Container(Layer):
         for _, layer, piece in self._split(flat):
             layer._bind(piece)
             layer._owner = flat
-        self._sessions = Sessions()
+        self._executables = ExecutableCache()
         self._flat = flat
         self._keep(parameters=self._show(flat))
 

@@ -192,7 +192,7 @@ class Softmax(Layer):
 
     def _has_weights(self) -> bool:
         """Tell whether they were used or changed: the notebook's layer draws its first ones before it has a model."""
-        return self._sessions.last is not None or not np.array_equal(self._flat, self._drawn)
+        return self._executables.last is not None or not np.array_equal(self._flat, self._drawn)
 
     def _check_input(self, x: Array) -> None:
         super()._check_input(x)

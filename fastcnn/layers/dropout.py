@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from .. import checks
-from ..engine.eager import Sessions
+from ..engine.executable_cache import ExecutableCache
 from ..engine.ir import Graph
 from ..ops.dropout import DropoutOp
 from ..typing import Array, RandomState, Shape
@@ -38,19 +38,19 @@ class _Dropout(Layer):
     @property
     def last_mask(self) -> Array | None:
         """Where the last `forward` of this layer in training let numbers pass: 1, elsewhere 0; None in prediction."""
-        session = self._sessions.last
-        if session is None or not session.ready or not session.contexts[0].training:
+        executable = self._executables.last
+        if executable is None or not executable.ready or not executable.contexts[0].training:
             return None
-        (op,) = session.plan.ops
+        (op,) = executable.plan.ops
         assert isinstance(op, DropoutOp)
-        whole = np.concatenate([op.mask(n, workspace) for n, workspace in session.shards])
-        return whole[:, :, 0, 0] if self.whole_channels else whole.reshape(session.shape)
+        whole = np.concatenate([op.mask(n, workspace) for n, workspace in executable.shards])
+        return whole[:, :, 0, 0] if self.whole_channels else whole.reshape(executable.shape)
 
     def _extra_state(self) -> dict[str, int]:
         return {"seed": self._seed}
 
     def _set_extra_state(self, state: Mapping[str, int]) -> None:
-        self._seed, self._sessions = state["seed"] % LARGEST_SEED, Sessions()
+        self._seed, self._executables = state["seed"] % LARGEST_SEED, ExecutableCache()
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
         super()._create(shape, dtype, random_state)

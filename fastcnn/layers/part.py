@@ -14,7 +14,7 @@ from .fusion import lower_row
 
 
 class Part:
-    """Layers in a row, for predictors and sessions: the parameters are the model's, wherever they live.
+    """Layers in a row, for predictors and executables: the parameters are the model's, wherever they live.
 
     Parameters
     ----------

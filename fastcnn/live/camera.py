@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.eager import Session
+from ..engine.executable import Executable
 from ..layers.base import Layer
 from ..layers.branches import Concat, Residual
 from ..layers.container import Container
@@ -18,11 +18,11 @@ from ..ops.branches import strides_between
 from ..typing import Array
 
 CHUNK = 32  # held-out images that are guessed at once, at most
-NUMBERS = 4_000_000  # of all their maps, at most: a session keeps them
+NUMBERS = 4_000_000  # of all their maps, at most: an executable keeps them
 
 
 class Camera:
-    """Sessions of single layers for batches of one image, kept from frame to frame.
+    """Executables of single layers for batches of one image, kept from frame to frame.
 
     Unlike the predictors of `model.outputs` they record the packing of the filters too, which is what the weights of
     every frame need: measured on the network of the digits, 0.2 ms a frame in place of 0.9.
@@ -35,26 +35,26 @@ class Camera:
 
     def __init__(self, model: Sequential) -> None:
         self.model, self.flat = model, model._flat
-        self.sessions: dict[str, Session] = {}
+        self.executables: dict[str, Executable] = {}
         each = sum(math.prod(shape) for shape in shapes(model).values())
         self.chunk = max(1, min(CHUNK, NUMBERS // each))
 
     def guess(self, x: Array) -> Array:
         """Return the outputs for at most `chunk` samples, as in prediction."""
         if self.flat is not self.model._flat:
-            self.flat, self.sessions = self.model._flat, {}
-        session = self.sessions.get("")
-        if session is None:
+            self.flat, self.executables = self.model._flat, {}
+        executable = self.executables.get("")
+        if executable is None:
             part = Part(self.model.layers, x.shape[1:], self.flat.dtype)
-            session = self.sessions[""] = Session(part, (self.chunk, *x.shape[1:]), self.flat.dtype)
-        batch = np.zeros(session.shape, self.flat.dtype)
+            executable = self.executables[""] = Executable(part, (self.chunk, *x.shape[1:]), self.flat.dtype)
+        batch = np.zeros(executable.shape, self.flat.dtype)
         batch[: len(x)] = x
-        return session.forward(batch, training=False)[: len(x)]
+        return executable.forward(batch, training=False)[: len(x)]
 
     def take(self, x: Array) -> dict[str, Array]:
         """Return the output of every layer for one sample, as in prediction, by place; changes nothing in the model."""
         if self.flat is not self.model._flat:  # built anew
-            self.flat, self.sessions = self.model._flat, {}
+            self.flat, self.executables = self.model._flat, {}
         maps: dict[str, Array] = {}
         self._row(self.model.layers, "", x[None].astype(self.flat.dtype), maps)
         return {place: output[0] for place, output in maps.items()}
@@ -78,11 +78,11 @@ class Camera:
                 return main + _padded(x, main)
             return main + self._row(layer.rows["shortcut"], f"{name}.shortcut.", x, maps)
         assert not isinstance(layer, Container)
-        session = self.sessions.get(name)
-        if session is None or session.shape != x.shape:
+        executable = self.executables.get(name)
+        if executable is None or executable.shape != x.shape:
             part = Part([layer], x.shape[1:], self.flat.dtype)
-            session = self.sessions[name] = Session(part, x.shape, self.flat.dtype)
-        return session.forward(x, training=False)
+            executable = self.executables[name] = Executable(part, x.shape, self.flat.dtype)
+        return executable.forward(x, training=False)
 
 
 def _padded(x: Array, like: Array) -> Array:

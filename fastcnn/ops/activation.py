@@ -39,6 +39,13 @@ class ElementwiseOp(Op):
             self.dx_row, self.dy_row = dx.line_table(images), dy.line_table(images)
             self.dx_stream = dx.outlasts_cache(images, dtype)
 
+    def fills_maps(self, plan: Plan) -> bool:
+        return True
+
+    @property
+    def keeps_gradient(self) -> bool:
+        return True
+
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         self.formula.forward(
             Maps(workspace.values[self.x], self.x_row), Maps(workspace.values[self.y], self.y_row), n * self.lines,
@@ -69,6 +76,13 @@ class ChannelSoftmaxOp(Op):
         if dx and dy:
             self.dx_row, self.dy_row = dx.pixel_table(plan.images), dy.pixel_table(plan.images)
             self.dx_stream = dx.outlasts_cache(plan.images, plan.dtype)
+
+    def fills_maps(self, plan: Plan) -> bool:
+        return True
+
+    @property
+    def keeps_gradient(self) -> bool:
+        return True
 
     def allocate(self, plan: Plan) -> Array:
         return aligned_zeros(SOFTMAX * (padded(1) + padded(self.channels)), plan.dtype)

@@ -79,6 +79,13 @@ class DenseOp(Op):
         panel, unused = aligned_zeros(PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
         return panel, unused, self.fused.allocate() if self.fused else None
 
+    def fills_maps(self, plan: Plan) -> bool:
+        return True
+
+    @property
+    def keeps_gradient(self) -> bool:
+        return not (self.epilogue.rectifies or self.fused)
+
     def copied(self) -> list[Array]:
         return [] if self.few or self.is_panel else super().copied()
 
@@ -156,6 +163,13 @@ class SoftmaxOp(Op):
         self.begin = aligned_zeros(1, np.int32)
         self.x_row, self.y_row = x.pixel_table(plan.images), y.pixel_table(plan.images)
         self.classes = y.channels
+
+    def fills_maps(self, plan: Plan) -> bool:
+        return True
+
+    @property
+    def keeps_gradient(self) -> bool:
+        return True
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         loss_kernels.softmax(

@@ -42,6 +42,13 @@ class Pool2Op(Op):
         self.pixels, self.pitch, self.none = y.pixels, y.pitch, plan.dtype.type(-np.inf)
         self.pairs = y.pitch % (2 * vector_set().lanes(plan.dtype)) == 0
 
+    def fills_maps(self, plan: Plan) -> bool:
+        return plan.values[self.x].pixels == 4 * self.pixels
+
+    @property
+    def keeps_gradient(self) -> bool:
+        return True
+
     def allocate(self, plan: Plan) -> Array:
         return aligned_zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
 

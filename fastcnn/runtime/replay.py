@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 
 from ..jit.native import OBJECT, WORD, WORDS, compile_module, emit_python, python_function
 
+# Bytes before the items of a tuple, and before the address of an array's numbers: the binary interfaces of Python and
+# of NumPy, whose arrays begin with it (`PyArrayObject_fields`).
+TUPLE_HEAD, HEAD = tuple.__basicsize__, object.__basicsize__
 _REPEATED = ir.FunctionType(ir.VoidType(), [WORDS])
 
 
@@ -26,6 +30,26 @@ def player() -> Callable[[int], Callable[[None], Any]]:
     _emit_play(ir.IRBuilder(function.append_basic_block()))
     (play,) = compile_module(module, "play")
     return python_function("play", play)
+
+
+@cache
+def player_on_arrays() -> Callable[[int], Callable[[tuple[np.ndarray, ...]], Any]]:
+    """Return a factory of built-in functions that run a task on the arrays of a tuple; they release the GIL as above.
+
+    The task's words are followed by two more: the address of a table of (address of a word that some call takes, number
+    of an array, bytes from the array's begin on), and its length. These words are set first: the calls then work on
+    the arrays. Nothing is checked: the tuple must have an array for each number.
+    """
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(OBJECT, [OBJECT] * 2), "play_on_arrays")
+    builder = ir.IRBuilder(function.append_basic_block())
+    task = emit_address(builder, function.args[0])
+    table, count = _emit_words(builder, task, 2, 3)
+    _emit_addresses(builder, table, count, function.args[1])
+    _emit_task(builder, task)
+    builder.ret(emit_python(builder, "PyBool_FromLong", OBJECT, [WORD(1)]))
+    (play,) = compile_module(module, "play_on_arrays")
+    return python_function("play_on_arrays", play)
 
 
 @cache
@@ -58,6 +82,18 @@ def _emit_task(builder: ir.IRBuilder, task: ir.Value) -> None:
     thread = emit_python(builder, "PyEval_SaveThread", OBJECT)
     emit_calls(builder, builder.inttoptr(table, WORDS), count)
     emit_python(builder, "PyEval_RestoreThread", ir.VoidType(), [thread])
+
+
+def _emit_addresses(builder: ir.IRBuilder, table: ir.Value, count: ir.Value, arrays: ir.Value) -> None:
+    """Emit the writing of addresses inside arrays, which a tuple of Python has, to words."""
+    table = builder.inttoptr(table, WORDS)
+    items = builder.bitcast(builder.gep(arrays, [WORD(TUPLE_HEAD)]), WORDS)
+    with _repeat(builder, count) as i:
+        row = builder.mul(i, WORD(3))
+        word, number, offset = (builder.load(builder.gep(table, [builder.add(row, WORD(k))])) for k in range(3))
+        array = builder.add(builder.load(builder.gep(items, [number])), WORD(HEAD))
+        data = builder.load(builder.inttoptr(array, WORDS))
+        builder.store(builder.add(data, offset), builder.inttoptr(word, WORDS))
 
 
 def _emit_words(builder: ir.IRBuilder, words: ir.Value, *places: int) -> list[ir.Value]:

@@ -6,15 +6,17 @@ arguments. A tape has written them down: a loop in machine code takes them from 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from .replay import inverter, player
+from ..jit.signature import values_of
+from .replay import inverter, player, player_on_arrays
 
 Function = Callable[..., Any]
+DATA = 4  # of the words of an array, see `values_of`: the address of its numbers
 
 
 class Tape:
@@ -60,6 +62,34 @@ class Tape:
             self._join()
         return (self._tables[0].ctypes.data, len(self._calls)) if self._calls else (0, 0)
 
+    def on(self, buffers: Sequence[np.ndarray]) -> Callable[[tuple[np.ndarray, ...]], Any]:
+        """Return a function that makes the calls, all of them of kernels, on other arrays in place of `buffers`.
+
+        Its argument is a tuple of arrays, one in place of each buffer: as long, and with the same order of numbers in
+        memory. Buffers are contiguous, and do not overlap. The caller keeps this tape alive, and both.
+        """
+        begins = [buffer.ctypes.data for buffer in buffers]
+        moved, rows, kept = [], [], []
+        for address, words, arguments in self._calls:
+            assert not callable(address)
+            kept.append(own := np.frombuffer(words, np.int64).copy())
+            rows.append((address, _address(own)))
+            for place, array in _arrays(arguments):
+                for number, (begin, buffer) in enumerate(zip(begins, buffers, strict=True)):
+                    offset = array.ctypes.data - begin
+                    if array.size and 0 <= offset < buffer.nbytes:
+                        moved.append((_address(own) + own.itemsize * place, number, offset))
+        table, addresses = np.array(rows, np.int64), np.array(moved, np.int64)
+        task = np.array([table.ctypes.data, len(rows), addresses.ctypes.data, len(moved)])
+        self._tables += [*kept, table, addresses, task, *buffers]
+        return player_on_arrays()(int(task.ctypes.data))
+
+    def touches(self, buffer: np.ndarray) -> bool:
+        """Tell whether a kernel call has an array that begins inside a buffer."""
+        begin, calls = buffer.ctypes.data, self._calls
+        arrays = (array for *_, arguments in calls for _, array in _arrays(arguments) if array.size)
+        return any(begin <= array.ctypes.data < begin + buffer.nbytes for array in arrays)
+
     def _join(self) -> list[tuple[Function, tuple[Any, ...]]]:
         """Turn each run of kernel calls into one."""
         steps: list[tuple[Function, tuple[Any, ...]]] = []
@@ -73,6 +103,16 @@ class Tape:
                 steps.append((player()(int(task.ctypes.data)), (None,)))
         self._steps = steps
         return steps
+
+
+def _arrays(arguments: Sequence[Any], first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the arrays among a kernel's arguments, and which of its words has the address of their numbers."""
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            yield first + DATA, argument
+        elif isinstance(argument, tuple):
+            yield from _arrays(argument, first)
+        first += len(values_of([argument]))
 
 
 def _address(words: Any) -> int:

@@ -253,7 +253,7 @@ class Stepper:
             program = next((one for one in known if one.has_room(n)), None) or self._new_program(n)
             others = [one for one in known if one.images_as_planned != program.images_as_planned]
             self._programs = [*others, program]
-            model._keep(gradients=model._show(program.gradients[: model._size]))
+            model._gradients = model._show(program.gradients[: model._size])
             self._bind()
             self._program = program
         return program

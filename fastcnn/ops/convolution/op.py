@@ -169,6 +169,13 @@ class ConvolutionOp(Op):
     def overwrites_gradient(self, value: int) -> bool:
         return self.algorithm.fills
 
+    def fills_maps(self, plan: Plan) -> bool:
+        return self.algorithm.fills
+
+    @property
+    def keeps_gradient(self) -> bool:
+        return not (self.lines or self.fused)
+
     def copied(self) -> list[Array]:
         norm = self.epilogue.norm
         folded = [norm.weights._flat, *norm.weights._state().values()] if norm else []

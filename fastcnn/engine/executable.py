@@ -1,8 +1,9 @@
-"""The notebook's way of working: a layer's operations with a workspace of their own, kept from call to call."""
+"""A layer alone, compiled for batches of one shape: `forward` and `backward` outside a training step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from ..typing import Array, Gradients, Shape
 from . import schedule
 from .allocate import allocate
 from .arrays import aligned_zeros
+from .binding import BoundPass, Port
 from .ir import Graph, RunContext
 from .layout import Layout
 from .load import load
@@ -22,11 +24,10 @@ from .weights import Weights, gradient_places
 from .workspace import Workspace
 
 CHUNK = 1 << 26  # numbers of a batch that pass through one memory; longer batches are cut
-KEPT = 4  # sessions of a layer: for whole batches, for the last one of an epoch, and for as many of a test
 
 
 class Lowerable(Protocol):
-    """What a session runs: a layer."""
+    """What is compiled: a layer."""
 
     @property
     def _flat(self) -> Array: ...
@@ -41,47 +42,7 @@ class Lowerable(Protocol):
     def _gradients_by_layer(self, flat: Array) -> dict[Weights, Gradients]: ...
 
 
-class Sessions:
-    """The sessions of a layer by shape and dtype of the batch: a few, as long as they fit CHUNK numbers together.
-
-    Attributes
-    ----------
-    last : Session or None
-        That of the last forward pass.
-    """
-
-    def __init__(self) -> None:
-        self.last: Session | None = None
-        self._kept: dict[tuple[Shape, np.dtype], Session] = {}  # the one that was used last stands last
-
-    def find(self, x: Array) -> Session | None:
-        """Return the session for batches such as `x`, if there is one; it is the last one from now on."""
-        last = self.last
-        if last is not None and x.shape == last.shape and x.dtype == last.dtype:
-            return last
-        session = self._kept.pop((x.shape, x.dtype), None)
-        return None if session is None else self._enter(session)
-
-    def open(self, layer: Lowerable, x: Array, calls: int) -> Session:
-        """Return a new session for batches such as `x`, when there were so many calls before."""
-        session = Session(layer, x.shape, x.dtype, calls)
-        while self._kept and not self._has_room(session):
-            del self._kept[next(iter(self._kept))]
-        return self._enter(session)
-
-    def _enter(self, session: Session) -> Session:
-        """Let a session follow the last one: it counts the calls on."""
-        if self.last is not None:
-            session.calls, self.last.ready = self.last.calls, False
-        self._kept[session.shape, session.dtype] = self.last = session
-        return session
-
-    def _has_room(self, session: Session) -> bool:
-        size = session.size + sum(kept.size for kept in self._kept.values())
-        return len(self._kept) < KEPT and size <= CHUNK
-
-
-class Session:
+class Executable:
     """Forward and backward of one layer for batches of one shape and dtype.
 
     Buffers and gradients are written anew by each call; what is returned is the caller's.
@@ -91,7 +52,7 @@ class Session:
     ready : bool
         Whether there is a forward pass to go back from.
     calls : int
-        How often `forward` was called in training, sessions before this one included: the step of dropout's masks.
+        How often `forward` was called in training, executables before this one included: the step of dropout's masks.
     size : int
         Numbers of its largest buffers.
     gradient : array
@@ -123,6 +84,7 @@ class Session:
         self.number = aligned_zeros(1, np.int64)
         self.contexts = [RunContext(first=first, number=self.number) for first in self.firsts]
         self.tapes: dict[tuple[str, bool], Tape] = {}
+        self.bound: dict[tuple[str, bool], BoundPass] = {}
         self.ready = False
         self.calls = calls
         self.size = sum(
@@ -136,23 +98,80 @@ class Session:
         """Return the output of a batch."""
         self.ready = False
         self.number[0] = self.calls
-        for (n, workspace), context in zip(self.shards, self.contexts, strict=True):
+        for context in self.contexts:
             context.training = training
-            load(self.plan, x[context.first : context.first + n], n, workspace)
-        self._play("forward", training)
+        bound = self.bound.get(("forward", training))
+        output = self._forward(x, training) if bound is None else bound(x)
         self.ready, self.calls = True, self.calls + training
-        return self._collect(self.outputs, self.output_shape)
+        return output
 
     def backward(self, dL_dout: Array) -> Array:
         """Return the gradient of the input; leave the parameters' in `gradient`."""
+        training = self.contexts[0].training
+        bound = self.bound.get(("backward", training))
+        return self._backward(dL_dout, training) if bound is None else bound(dL_dout)
+
+    def _forward(self, x: Array, training: bool) -> Array:
+        for (n, workspace), context in zip(self.shards, self.contexts, strict=True):
+            load(self.plan, x[context.first : context.first + n], n, workspace)
+        self._play("forward", training)
+        output = self._collect(self.outputs, self.output_shape)
+        self._bind_forward(training)
+        return output
+
+    def _backward(self, dL_dout: Array, training: bool) -> Array:
         for view, first in zip(self.output_gradients, self.firsts, strict=True):
             view[...] = dL_dout[first : first + len(view)].reshape(view.shape)
-        self._play("backward", self.contexts[0].training)
+        self._play("backward", training)
         if len(self.parts) > 1:
             self.gradient[...] = self.parts[0]
             for part in self.parts[1:]:
                 self.gradient += part
-        return self._collect(self.input_gradients, self.shape)
+        dL_dinput = self._collect(self.input_gradients, self.shape)
+        self._bind_backward(training)
+        self._bind_forward(training)  # once more: which maps backward reads is known now
+        return dL_dinput
+
+    def _bind_forward(self, training: bool) -> None:
+        """Let further passes work on the caller's arrays, where backward does not read what these have become since."""
+        plan, last = self.plan, self.plan.output
+        values, back = self.shards[0][1].values, self.tapes.get(("backward", training))
+        fills = all(op.fills_maps(plan) for op in plan.ops if last in op.writes)
+        reads = [back is None or back.touches(values[value]) for value in (0, last)]
+        self._bind("forward", training, plan.values, values, (0, not reads[0]), (last, fills and not reads[1]))
+
+    def _bind_backward(self, training: bool) -> None:
+        plan, last = self.plan, self.plan.output
+        keeps = all(op.keeps_gradient for op in plan.ops if last in op.writes)
+        readers = plan.graph.readers(0)
+        fills = len(readers) == 1 and readers[0].fills_maps(plan)
+        self._bind("backward", training, plan.gradients, self.shards[0][1].gradients, (last, keeps), (0, fills))
+
+    def _bind(
+        self,
+        direction: str,
+        training: bool,
+        layouts: Sequence[Layout | None],
+        buffers: Sequence[Array | None],
+        source: tuple[int, bool],
+        target: tuple[int, bool],
+    ) -> None:
+        """Bind a recorded pass from one value to another; with each goes whether the pass may use caller's memory."""
+        tape = self.tapes.get((direction, training))
+        if tape is None or len(self.shards) > 1 or tape.native() is None:
+            return
+        (layout, buffer), (to, result) = ((layouts[value], buffers[value]) for value, _ in (source, target))
+        assert layout is not None
+        assert buffer is not None
+        assert to is not None
+        assert result is not None
+        shape, output_shape = self.shape, self.output_shape
+        if direction == "backward":
+            shape, output_shape = output_shape, shape
+        if not np.may_share_memory(buffer, result):
+            fits = not to.outlasts_cache(shape[0], self.dtype)  # else stores go past the caches, to whole registers
+            ports = Port(layout, buffer, shape, source[1]), Port(to, result, output_shape, target[1] and fits)
+            self.bound[direction, training] = BoundPass(tape, *ports)
 
     def _play(self, direction: str, training: bool) -> None:
         """Run all shards one way; where nothing but kernels is called, the calls are recorded and repeated."""

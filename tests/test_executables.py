@@ -1,4 +1,4 @@
-"""The notebook's way with batches of several lengths: sessions are kept, and nothing else is to be seen of it."""
+"""The notebook's way with batches of several lengths: executables are kept, and nothing else is to be seen of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn.engine import eager
+from fastcnn.engine import executable_cache
 from tests.arrays import normal
 
 
@@ -35,28 +35,28 @@ def test_steps_on_batches_of_alternating_lengths_are_the_references():
         np.testing.assert_allclose(mine, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_a_length_that_comes_again_finds_its_session():
+def test_a_length_that_comes_again_finds_its_executable():
     layer = fastcnn.ReLU()
-    sessions = [layer.forward(np.ones((n, 3))).size and layer._sessions.last for n in (4, 3, 4, 3)]
-    assert sessions[0] is sessions[2] is not sessions[1] is sessions[3]
+    executables = [layer.forward(np.ones((n, 3))).size and layer._executables.last for n in (4, 3, 4, 3)]
+    assert executables[0] is executables[2] is not executables[1] is executables[3]
 
 
 def test_few_are_kept_and_those_fit():
     layer = fastcnn.ReLU()
     for n in range(1, 20):
         layer.forward(np.ones((n, 3)))
-    assert len(layer._sessions._kept) == eager.KEPT
+    assert len(layer._executables._kept) == executable_cache.KEPT
 
 
 def test_large_ones_are_not_kept_beside_others(monkeypatch):
     layer = fastcnn.ReLU()
     layer.forward(np.ones((4, 64)))
-    monkeypatch.setattr(eager, "CHUNK", 4 * 64)
+    monkeypatch.setattr(executable_cache, "CHUNK", 4 * 64)
     layer.forward(np.ones((3, 64)))
-    assert list(layer._sessions._kept) == [((3, 64), np.dtype(float))]
+    assert list(layer._executables._kept) == [((3, 64), np.dtype(float))]
 
 
-def test_precisions_have_sessions_of_their_own():
+def test_precisions_have_executables_of_their_own():
     layer = fastcnn.Dense(3, random_state=0)
     for dtype in (np.float64, np.float32, np.float64):
         assert layer.forward(np.ones((2, 5), dtype)).dtype == dtype
@@ -74,7 +74,7 @@ def test_backward_belongs_to_the_last_forward():
 
 
 def test_masks_do_not_depend_on_what_is_kept():
-    """The calls are counted on from session to session: a step never has the mask of another."""
+    """The calls are counted on from executable to executable: a step never has the mask of another."""
 
     def masks(kept):
         layer, found = fastcnn.Dropout(0.5, random_state=0), []
@@ -82,7 +82,7 @@ def test_masks_do_not_depend_on_what_is_kept():
             layer.forward(np.ones((n, 50)))
             found.append(layer.last_mask)
             if not kept:
-                layer._sessions._kept.clear()
+                layer._executables._kept.clear()
         return found
 
     kept, anew = masks(True), masks(False)
@@ -91,7 +91,7 @@ def test_masks_do_not_depend_on_what_is_kept():
     assert not any(np.array_equal(kept[0], other) for other in kept[2:4])
 
 
-def test_new_weights_leave_no_session_behind():
+def test_new_weights_leave_no_executable_behind():
     layer = fastcnn.Dense(2, random_state=0)
     for n in (1, 2):
         layer.forward(np.ones((n, 3)))
