@@ -194,6 +194,8 @@ class ArrayProperty(property):
         @overload
         def __get__(self, layer: Any, kind: type | None = None, /) -> Array: ...
 
+        def __get__(self, layer: Any, kind: type | None = None, /) -> Any: ...
+
     def _read(self, layer: Weights) -> Array:
         return layer._get(self.name)
 
