@@ -69,7 +69,7 @@ def find_place(model: Container, wanted: Any, who: str, argument: str = "layers"
     return row[number]
 
 
-class Maps:
+class FeatureMaps:
     """Predictors of single layers, kept from call to call; for one call at a time.
 
     Attributes

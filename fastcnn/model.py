@@ -19,7 +19,7 @@ from .summary import summarize
 from .typing import Array, RandomState, Shape
 
 if TYPE_CHECKING:
-    from .maps import Maps
+    from .maps import FeatureMaps
 
 
 class Sequential(Container):
@@ -57,7 +57,7 @@ class Sequential(Container):
     (10,)
     """
 
-    _maps: Maps  # of `outputs`, unless a call has them
+    _maps: FeatureMaps  # of `outputs`, unless a call has them
 
     def __init__(
         self, layers: Sequence[Layer], *, fuse: bool = True, trainable: bool = True, name: str | None = None
@@ -289,7 +289,7 @@ class Sequential(Container):
         workers = parallel.get_num_threads() if threads is None else parallel.check_threads(threads)
         mine = vars(self).pop("_maps", None)  # None in the first call, or while another thread has it
         if mine is None or mine.flat is not self._flat:
-            mine = maps.Maps(self)
+            mine = maps.FeatureMaps(self)
         found = mine.outputs(self, images, wanted.values(), batch_size, workers)
         self._maps = mine
         return {one: found[place] for one, place in wanted.items()}

@@ -28,7 +28,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochMeans:
     """What one pass over the training images came to; loss and accuracy as each batch found the model."""
 
     number: int
@@ -61,7 +61,7 @@ class Notebook:
             engine.Softmax(144, 10, random_state=self.generator),
         ]
 
-    def train(self, X: Array, y: IntArray, after_step: Callable[[], None]) -> Iterator[Epoch]:
+    def train(self, X: Array, y: IntArray, after_step: Callable[[], None]) -> Iterator[EpochMeans]:
         """Train on images `X` of classes `y`, epoch by epoch."""
         X = X.astype(np.float64)
         for number in range(1, self.settings.epochs + 1):
@@ -78,7 +78,7 @@ class Notebook:
                 for layer in reversed(self.layers):
                     dL_dout = layer.backward(dL_dout, self.settings.learning_rate)
                 after_step()
-            epoch = Epoch(number, float(loss) / len(X), hits / len(X), time.perf_counter() - began)
+            epoch = EpochMeans(number, float(loss) / len(X), hits / len(X), time.perf_counter() - began)
             yield epoch
             if epoch.accuracy >= self.enough:
                 return

@@ -17,7 +17,7 @@ from ..engine.ir import Graph
 from ..engine.parameter import Parameter
 from ..engine.weights import Weights
 from ..ops.epilogue import NOTHING, Epilogue
-from ..ops.numpy_formula import Formula, NumpyOp
+from ..ops.numpy_formula import NumpyFormula, NumpyOp
 from ..runtime.exclusive import Exclusive
 from ..typing import Array, Gradients, RandomState, Shape
 from ..views import Views
@@ -190,7 +190,7 @@ class Layer(Weights, Exclusive):
         """Add the layer's operations, with the layers that they absorb, behind the value `x`; return the output."""
         assert self.input_shape is not None
         shape: Shape = graph.shapes[x][: len(self.input_shape)]
-        formula = Formula(self._forward, self._backward, shape, self.output_shape(shape))
+        formula = NumpyFormula(self._forward, self._backward, shape, self.output_shape(shape))
         return graph.add(NumpyOp(self, x, graph.value(formula.output_shape), formula))
 
     def _fuse(self, epilogue: Epilogue) -> Epilogue:

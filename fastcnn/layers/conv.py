@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .. import checks
 from ..engine.ir import Graph
 from ..engine.parameter import Parameter
-from ..ops.convolution.op import Part, lower_convolution
+from ..ops.convolution.op import Spec, lower_convolution
 from ..ops.convolution.select import ALGORITHMS
 from ..ops.window import Padding, Pair
 from ..typing import RandomState, Shape
@@ -126,6 +126,6 @@ class Conv2D(WithFilters):
         return {"filters": filters, **self._bias_parameters(self.num_filters)}
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
-        part = Part("filters", self.num_filters, self.window(graph.shapes[x]), self.groups, self.bias, self.algorithm)
+        part = Spec("filters", self.num_filters, self.window(graph.shapes[x]), self.groups, self.bias, self.algorithm)
         shape = shape_behind(absorbed, self.output_shape(graph.shapes[x]))
         return lower_convolution(graph, self, part, x, epilogue_of(absorbed), shape)

@@ -8,7 +8,7 @@ from .. import checks
 from ..engine.ir import Graph
 from ..engine.parameter import Parameter
 from ..engine.weights import ArrayProperty
-from ..ops.convolution.op import Part, lower_convolution
+from ..ops.convolution.op import Spec, lower_convolution
 from ..ops.window import Padding, Pair, resolve_window
 from ..typing import RandomState, Shape
 from .base import Layer, epilogue_of, shape_behind
@@ -109,7 +109,7 @@ class DepthwiseConv2D(WithFilters):
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         channels, window = graph.shapes[x][0], self.window(graph.shapes[x])
-        part = Part("filters", channels * self.depth_multiplier, window, channels, self.bias)
+        part = Spec("filters", channels * self.depth_multiplier, window, channels, self.bias)
         shape = shape_behind(absorbed, self.output_shape(graph.shapes[x]))
         return lower_convolution(graph, self, part, x, epilogue_of(absorbed), shape)
 
@@ -207,7 +207,7 @@ class SeparableConv2D(Convolving):
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         channels, window = graph.shapes[x][0], self.window(graph.shapes[x])
         shape = shape_behind(absorbed, self.output_shape(graph.shapes[x]))
-        x = lower_convolution(graph, self, Part("depthwise_filters", channels, window, channels, bias=False), x)
+        x = lower_convolution(graph, self, Spec("depthwise_filters", channels, window, channels, bias=False), x)
         pixels = resolve_window(self.name, window.outputs, (1, 1), (1, 1), (1, 1), "valid")
-        pointwise = Part("pointwise_filters", self.num_filters, pixels, bias=self.bias)
+        pointwise = Spec("pointwise_filters", self.num_filters, pixels, bias=self.bias)
         return lower_convolution(graph, self, pointwise, x, epilogue_of(absorbed), shape)

@@ -16,7 +16,7 @@ from ..typing import Array, Shape
 from .base import Layer
 
 
-class Pooling(Layer):
+class WindowPooling(Layer):
     """What all poolings share: images in, images out, a window.
 
     Attributes
@@ -103,7 +103,7 @@ class Pooling(Layer):
         return replace(epilogue, pool=self.ties)
 
 
-class MaxPool2(Pooling):
+class MaxPool2(WindowPooling):
     """Max-pooling 2 x 2 as in the notebook: every tied maximum receives the gradient.
 
     The output is `max(x[2i, 2j], x[2i, 2j+1], x[2i+1, 2j], x[2i+1, 2j+1])`; a last odd row or column is left out.
@@ -132,7 +132,7 @@ class MaxPool2(Pooling):
     padding = (0, 0)
 
 
-class MaxPool2D(Pooling):
+class MaxPool2D(WindowPooling):
     """Max-pooling as the field has it: the first maximum of a window, row by row, receives the gradient.
 
     Parameters
@@ -185,7 +185,7 @@ class MaxPool2D(Pooling):
         self._set_window(pool_size, stride, padding, dilation, ceil_mode)
 
 
-class AvgPool2D(Pooling):
+class AvgPool2D(WindowPooling):
     """Average pooling: the mean of each window, the padding being zero.
 
     Parameters

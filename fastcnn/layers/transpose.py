@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .. import checks
 from ..engine.ir import Graph
 from ..engine.parameter import Parameter
-from ..ops.convolution.op import Part
+from ..ops.convolution.op import Spec
 from ..ops.convolution.transpose import TransposedConvolutionOp
 from ..ops.window import Axis, Margins, Pair, Window, as_margins, as_padding, as_pair
 from ..typing import RandomState, Shape
@@ -155,6 +155,6 @@ class Conv2DTranspose(WithFilters):
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         shape = graph.shapes[x]
-        part = Part("filters", self.num_filters, self.window(shape), self.groups, self.bias)
+        part = Spec("filters", self.num_filters, self.window(shape), self.groups, self.bias)
         y = graph.value(self.output_shape(shape))
         return graph.add(TransposedConvolutionOp(self, part, x, y, epilogue_of(absorbed)))

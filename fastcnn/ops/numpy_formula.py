@@ -14,7 +14,7 @@ from ..typing import Array, Gradients, Shape
 
 
 @dataclass(frozen=True)
-class Formula:
+class NumpyFormula:
     """A layer's formula and its gradient in plain NumPy, see `Layer`, and the shapes of one sample."""
 
     forward: Callable[[Array], Array]
@@ -28,7 +28,7 @@ class NumpyOp(Op):
 
     traits = Traits(reads_any_pitch=True)
 
-    def __init__(self, weights: Weights, x: int, y: int, formula: Formula) -> None:
+    def __init__(self, weights: Weights, x: int, y: int, formula: NumpyFormula) -> None:
         super().__init__(weights, x, y)
         self.formula, self.input_shape, self.output_shape = formula, formula.input_shape, formula.output_shape
 

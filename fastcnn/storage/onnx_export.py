@@ -19,7 +19,7 @@ from ..layers.depthwise import DepthwiseConv2D, SeparableConv2D
 from ..layers.dropout import Dropout, SpatialDropout2D
 from ..layers.norm import BatchNorm, GroupNorm, LayerNorm
 from ..layers.pad import Pad
-from ..layers.pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2, MaxPool2D, Pooling, UpSample2D
+from ..layers.pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2, MaxPool2D, UpSample2D, WindowPooling
 from ..layers.prelu import PReLU
 from ..layers.scale import Scale
 from ..layers.shape import Flatten
@@ -134,7 +134,7 @@ def _transposed(writer: GraphWriter, layer: Conv2DTranspose, x: str, shape: Shap
 # Pooling.
 
 
-def _pool(writer: GraphWriter, operator: str, layer: Pooling, x: str, pads: list[int], **attributes: Any) -> str:
+def _pool(writer: GraphWriter, operator: str, layer: WindowPooling, x: str, pads: list[int], **attributes: Any) -> str:
     if layer.dilation != (1, 1):
         attributes["dilations"] = list(layer.dilation)
     kernel, strides = list(layer.pool_size), list(layer.stride)
@@ -153,12 +153,12 @@ def _open(window: Window) -> list[int]:
     return [top, left, bottom + window.vertical.beyond, right + window.horizontal.beyond]
 
 
-def _fits(layer: Pooling, pads: list[int]) -> bool:
+def _fits(layer: WindowPooling, pads: list[int]) -> bool:
     """Tell whether runtimes take such padding: less than the number of taps, gaps not counted."""
     return all(pad < taps for pad, taps in zip(pads, (*layer.pool_size, *layer.pool_size), strict=True))
 
 
-def _max_pool(writer: GraphWriter, layer: Pooling, x: str, shape: Shape, prefix: str) -> str:
+def _max_pool(writer: GraphWriter, layer: WindowPooling, x: str, shape: Shape, prefix: str) -> str:
     pads = _open(layer.window(shape))
     if not _fits(layer, pads):
         x, pads = _padded(writer, x, pads, -math.inf, prefix), [0, 0, 0, 0]

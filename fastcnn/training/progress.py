@@ -50,7 +50,7 @@ def progress(steps: int | None, *, quiet: bool = False) -> Progress:
         return _Silence()
     notebook = in_notebook()
     if not (notebook or sys.stderr.isatty()):
-        return _Lines()
+        return _LinesOnly()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a notebook without ipywidgets, where the bar is text
@@ -60,7 +60,7 @@ def progress(steps: int | None, *, quiet: bool = False) -> Progress:
                 from tqdm import tqdm
             return _Bar(tqdm(total=steps, unit="step", leave=False, dynamic_ncols=True, file=sys.stderr))
     except ImportError:
-        return _Lines() if notebook else _Counter(steps)
+        return _LinesOnly() if notebook else _Counter(steps)
 
 
 def in_notebook() -> bool:
@@ -73,7 +73,7 @@ def in_notebook() -> bool:
 def saying(words: str) -> Iterator[None]:
     """Say on a terminal what is done, and for how long; in the end, or elsewhere, there is a line with the seconds."""
     before = time.perf_counter()
-    shown = _Counter(None) if sys.stderr.isatty() else _Lines()
+    shown = _Counter(None) if sys.stderr.isatty() else _LinesOnly()
     with shown:
         shown.say(words)
         yield
@@ -123,7 +123,7 @@ class _Silence(Progress):
 
 
 @final
-class _Lines(Progress):
+class _LinesOnly(Progress):
     """Lines only."""
 
     def advance(self) -> None:

@@ -21,7 +21,7 @@ LEAST = 1 << 27  # bytes of a row of all parameters for each shard, below which 
 PIECE = 1 << 14  # numbers that are worth a thread
 
 
-class Span(NamedTuple):
+class GradientSpan(NamedTuple):
     """A parameter's gradient: where it begins in the flat vector and in the rows, and how many numbers it has."""
 
     first: int
@@ -45,7 +45,7 @@ class StageSums:
 
     def __init__(self, stages: list[list[tuple[Weights, str, int, bool]]], dtype: np.dtype, shards: int) -> None:
         self.places: dict[tuple[Weights, str], int] = {}
-        self.spans: list[list[Span]] = []
+        self.spans: list[list[GradientSpan]] = []
         own = 0  # places that one stage has to itself: of what is not written to the last number, and shall stay zero
         for weights, name, _, shares in (one for stage in stages for one in stage):
             if not shares:
@@ -59,7 +59,7 @@ class StageSums:
                 if shares:
                     self.places[weights, name] = end
                     end += size
-                spans.append(Span(first, self.places[weights, name], size))
+                spans.append(GradientSpan(first, self.places[weights, name], size))
             self.spans.append(spans)
             self.pitch = max(self.pitch, end)
         self.rows = aligned_zeros((shards - 1) * self.pitch, dtype)
@@ -80,7 +80,7 @@ class StageSums:
     def tasks(self, total: Array, shards: int) -> list[parallel.Tasks]:
         """Return for each stage what adds the rows of the other shards to the first one's, which is `total`."""
 
-        def calls(spans: list[Span]) -> Iterator[list[Call]]:
+        def calls(spans: list[GradientSpan]) -> Iterator[list[Call]]:
             for span in spans:
                 for begin in range(0, span.size, PIECE):
                     size = min(PIECE, span.size - begin)

@@ -30,8 +30,8 @@ from .select import Problem, select
 
 
 @dataclass(frozen=True)
-class Part:
-    """One convolution of a layer.
+class Spec:
+    """One convolution of a layer, as the layer declares it.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Part:
 
 
 def lower_convolution(
-    graph: Graph, weights: Weights, part: Part, x: int, epilogue: Epilogue = NOTHING, output_shape: Shape | None = None
+    graph: Graph, weights: Weights, part: Spec, x: int, epilogue: Epilogue = NOTHING, output_shape: Shape | None = None
 ) -> int:
     """Add a convolution of the value `x`, with what is fused behind it; return the output value.
 
@@ -76,7 +76,7 @@ def _is_rectified(graph: Graph, x: int) -> bool:
 class ConvolutionOp(Op):
     """Convolution + bias [+ ReLU] [+ max-pool 2 x 2], forward and backward; in prediction also [+ batch norm]."""
 
-    def __init__(self, weights: Weights, part: Part, problem: Problem, x: int, y: int) -> None:
+    def __init__(self, weights: Weights, part: Spec, problem: Problem, x: int, y: int) -> None:
         super().__init__(weights, x, y)
         self.conv, self.problem, self.epilogue = part, problem, problem.epilogue
         self.implementation = select(problem)

@@ -21,7 +21,7 @@ from ..epilogue import NOTHING, Epilogue
 from .algorithm import Convolution
 from .direct import Direct
 from .groups import Grouped
-from .op import Part
+from .op import Spec
 
 
 class _Transposed(Direct):
@@ -31,7 +31,7 @@ class _Transposed(Direct):
 class TransposedConvolutionOp(Op):
     """Transposed convolution + bias [+ ReLU]: the direct algorithm with forward and input gradient exchanged."""
 
-    def __init__(self, weights: Weights, part: Part, x: int, y: int, epilogue: Epilogue = NOTHING) -> None:
+    def __init__(self, weights: Weights, part: Spec, x: int, y: int, epilogue: Epilogue = NOTHING) -> None:
         super().__init__(weights, x, y)
         self.part, self.epilogue = part, epilogue
         self.traits = Traits(replayable=True, rectifies=epilogue.rectifies)
