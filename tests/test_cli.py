@@ -19,6 +19,7 @@ import pytest
 
 import fastcnn
 from fastcnn.cli import main
+from fastcnn.cli.main import EXAMPLES, _parser
 from fastcnn.data import hold_out, load_digits
 from fastcnn.training.progress import duration, progress, saying
 
@@ -250,6 +251,43 @@ def test_a_reader_that_goes_away_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="full disks are Linux's /dev/full")
+@pytest.mark.parametrize("arguments", ["info --json", "train digits --epochs 1 --json", "--help", "--version"])
+def test_what_cannot_be_written_is_one_line(arguments):
+    """A full disk, a reader that has gone, a stream that is closed: nothing is lost without a word."""
+    command = [sys.executable, "-m", "fastcnn", *arguments.split()]
+    options = {"stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "timeout": 300}
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(command, stdout=full, check=False, **options)
+    assert ended.returncode == 1
+    assert re.fullmatch(r"fastcnn( \w+)?: standard output: No space left on device\n", ended.stderr)
+    if arguments.startswith("train"):
+        return
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(command, stdout=writer, check=False, **options)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    ended = subprocess.run(["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], check=False, **options)
+    assert ended.returncode == 1
+    assert re.fullmatch(r"fastcnn: standard output is closed; .*\n", ended.stderr)
+
+
+def test_the_table_of_common_options_is_right(capsys):
+    """It names each option that three verbs or more have, with all of them."""
+    _, verbs = _parser()
+    having = {}
+    for name, verb in verbs.items():
+        for action in verb._actions:
+            if action.option_strings and action.dest != "help":
+                having.setdefault(action.option_strings[-1], []).append(name)
+    rows = re.findall(r"^  (--[\w-]+)(?: [\w]+)? {2,}(\w+(?:, \w+)*|all commands)  ", EXAMPLES, re.MULTILINE)
+    table = {option: [*verbs] if words == "all commands" else words.split(", ") for option, words in rows}
+    assert {option: sorted(names) for option, names in table.items()} == {
+        option: sorted(names) for option, names in having.items() if len(names) > 2
+    }
 
 
 def test_python_m_fastcnn():

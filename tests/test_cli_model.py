@@ -228,7 +228,13 @@ def test_predict_takes_images_folders_arrays_and_tables(saved, tmp_path, capsys,
     header = ",".join(f"pixel{n}" for n in range(64))
     np.savetxt(tmp_path / "x.csv", X.reshape(5, -1), "%d", ",", header=header, comments="")
     np.savetxt(tmp_path / "share.csv", X.reshape(5, -1) / 255, delimiter=",")
-    for name in ("x.npy", "maps.npy", "x.npz", "x-idx3-ubyte", "x.csv", "share.csv"):
+    table = np.column_stack([X.reshape(5, -1)[:, :9], [7, 8, 9, 7, 8], X.reshape(5, -1)[:, 9:]])
+    names = header.replace("pixel9,", '"Label",pixel9,', 1)
+    np.savetxt(tmp_path / "label.csv", table, "%d", ",", header=names, comments="", encoding="utf-8-sig")
+    np.savetxt(tmp_path / "semicolons.csv", X.reshape(5, -1), "%d", ";", header=header.replace(",", ";"), comments="")
+    np.savetxt(tmp_path / "tabs.csv", X.reshape(5, -1), "%d", "\t")
+    tables = ("x.csv", "share.csv", "label.csv", "semicolons.csv", "tabs.csv")
+    for name in ("x.npy", "maps.npy", "x.npz", "x-idx3-ubyte", *tables):
         assert main(["predict", path, str(tmp_path / name)]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [re.fullmatch(r".*\[(\d)\]: (\w+) [\d.]+%", line).groups() for line in lines] == [
@@ -268,6 +274,29 @@ def test_predict_goes_by_what_estimators_know(tmp_path, capsys):
     np.testing.assert_allclose(values, regressor.predict(X))
 
 
+def test_rows_of_pixels_and_names_of_classes(tmp_path, capsys):
+    """An NPZ file as people write it: images flattened, classes as words; a name with a line end stays in its line."""
+    rng = np.random.RandomState(0)
+    y = np.array(["light", "dim"])[rng.randint(2, size=60)]
+    X = rng.randint(100, size=(60, 64)) + 100 * (y == "light")[:, None]
+    for name, rows in (("rows", X), ("images", X.reshape(-1, 8, 8))):
+        np.savez(tmp_path / f"{name}.npz", x=rows.astype(np.uint8), y=y)
+        np.save(tmp_path / f"{name}\n.npy", rows.astype(np.uint8))
+    ends = []
+    for name in ("rows", "images"):
+        arguments = ["train", str(tmp_path / f"{name}.npz"), "--epochs", "3", "--save", str(tmp_path / name), "--quiet"]
+        assert main(arguments) == 0
+        ends.append(re.search(r"Digest: \w+", capsys.readouterr().out)[0])
+        assert main(["evaluate", str(tmp_path / name), str(tmp_path / "rows.npz"), "--json"]) == 0
+        assert [*json.loads(capsys.readouterr().out)["classes"]] == ["dim", "light"]
+    assert ends[0] == ends[1]
+    assert main(["predict", str(tmp_path / "rows"), str(tmp_path / "rows\n.npy")]) == 0
+    assert re.fullmatch(r"'.*rows\\n.npy\[0\]': (dim|light) [\d.]+%", capsys.readouterr().out.splitlines()[0])
+    np.savez(tmp_path / "strip.npz", x=X[:, :50], y=y)
+    words = "expected images, or rows of the pixels of square ones; got rows of 50 numbers"
+    assert words in line_of_error(capsys, "train", tmp_path / "strip.npz")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -287,7 +316,7 @@ def test_predict_refuses_what_it_cannot_read(saved, tmp_path, capsys, content, w
     assert re.search(words, line_of_error(capsys, "predict", saved[0], tmp_path / "x"))
 
 
-def test_predict_refuses_images_of_other_sizes(saved, tmp_path, capsys):
+def test_predict_refuses_images_of_other_sizes(saved, tmp_path, capsys, monkeypatch):
     path, _ = saved
     folder = pictures(tmp_path / "images", sizes=((9, 9),), mode="RGB")
     words = "an image of 9 x 9 pixels; the model takes 8 x 8; --size 8x8 brings images to that"
@@ -298,6 +327,11 @@ def test_predict_refuses_images_of_other_sizes(saved, tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.full((2, 1, 8, 8), 300.0))
     assert "trained on bytes: expected bytes, or" in line_of_error(capsys, "predict", path, tmp_path / "x.npy")
     assert "no such file or folder" in line_of_error(capsys, "predict", path, tmp_path / "nothing")
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x08" + bytes(99))
+    words = "fastcnn import .*m.onnx makes a model of an ONNX file"
+    assert re.search(words, line_of_error(capsys, "predict", tmp_path / "m.onnx", folder))
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input is closed; expected a PATH" in line_of_error(capsys, "predict", path)
     assert "--csv, --json: expected one of them" in line_of_error(capsys, "predict", path, "x", "--csv", "--json")
 
 
@@ -318,7 +352,7 @@ def test_info_tells_what_it_runs_on(capsys):
 def test_a_file_that_is_no_model_is_one_line(verb, tmp_path, capsys):
     path = tmp_path / "x"
     more = [] if verb == "info" else ["digits"]
-    assert f"No such file or directory: '{path}'" in line_of_error(capsys, verb, path, *more)
+    assert f"{path}: No such file or directory" in line_of_error(capsys, verb, path, *more)
     path.write_bytes(b"words")
     assert f"fastcnn {verb}: {path}: no file of fastcnn" in line_of_error(capsys, verb, path, *more)
     theirs = Sequential([type("Mine", (ReLU,), {})(), Flatten(), Dense(2)]).build((1, 8, 8))
@@ -344,6 +378,10 @@ def test_a_file_that_is_no_model_is_one_line(verb, tmp_path, capsys):
         ("train digits --class-weight equal", "--class-weight: expected one of balanced; got 'equal'"),
         ("train digits --recipe notebook --save x", "--save: the notebook's recipe leaves no choice"),
         ("predict x y --top 0", "--top: expected a whole number of at least 1; got '0'"),
+        ("train digits --augment shfit=2", "got 'shfit=2'; did you mean shift?"),
+        ("train digits --views flop", "got 'flop'; did you mean flip?"),
+        ("info nowhere", "fastcnn info: nowhere: No such file or directory"),
+        ("predict tests .", "fastcnn predict: tests: Is a directory"),
         ("info x y", "fastcnn info: one word too many: 'y'"),
     ],
 )
@@ -358,7 +396,7 @@ def test_every_option_says_its_default_and_every_verb_writes_json():
     ]  # fmt: skip
     for name, verb in verbs.items():
         options = [action for action in verb._actions if action.option_strings and action.dest != "help"]
-        assert "json" in {action.dest for action in options} or name == "explore"  # which writes an address alone
+        assert "json" in {action.dest for action in options}, name
         for action in options:
             if action.required:
                 continue
@@ -370,4 +408,4 @@ def test_a_folder_of_one_class_is_said_when_it_is_trained_on(tmp_path, capsys):
     (folder / NAMES[1] / "0.png").unlink()
     (folder / NAMES[1]).rmdir()
     assert main(["train", str(folder), "--model", "digits_default", "--epochs", "1", "--quiet"]) == 0
-    assert "all images are of one class: there is nothing to tell apart" in capsys.readouterr().err
+    assert "all images to train on are of one class: there is nothing to tell apart" in capsys.readouterr().err

@@ -203,6 +203,21 @@ def test_npz(names, tmp_path):
         np.testing.assert_array_equal(found.y_test, y[:2])
 
 
+def test_npz_with_names_of_classes(tmp_path):
+    """They are counted in their order, those of the test images included, in both byte orders."""
+    y, y_test = np.array(["eel", "ant", "eel", "cow", "ant", "eel"]), np.array([["bee"], ["cow"]])
+    for order in "<>":
+        np.savez(
+            tmp_path / "set.npz", x_train=images(), y_train=y.astype(f"{order}U5"), x_test=images(2), y_test=y_test
+        )
+        found = load(tmp_path / "set.npz")
+        assert found.classes == ["ant", "bee", "cow", "eel"]
+        assert (found.y.tolist(), found.y_test.tolist()) == ([3, 0, 3, 2, 0, 3], [1, 2])
+    np.savez(tmp_path / "set.npz", x=images(), y=np.frombuffer(np.full(6, 0x110000, "<u4").tobytes(), "<U1"))
+    with pytest.raises(DataError, match="y: a damaged member: expected characters of Unicode"):
+        load(tmp_path / "set.npz")
+
+
 def test_npz_with_channels_last(tmp_path):
     X = images(6, (5, 6, 3))
     np.savez(tmp_path / "set.npz", x=X, y=np.zeros(6, int))
@@ -215,8 +230,11 @@ def test_npz_with_channels_last(tmp_path):
         ({"a": np.ones(3)}, "expected arrays x_train, y_train, or x, y; got a"),
         ({}, "got none"),
         ({"x": np.ones(3), "y": np.ones(3, int)}, r"x: expected images or features; got float64 of shape \(3,\)"),
-        ({"x": images(), "y": np.ones(5, int)}, r"y: expected 6 whole numbers; got int64 of shape \(5,\)"),
-        ({"x": images(), "y": np.ones(6)}, r"y: expected 6 whole numbers; got float64"),
+        (
+            {"x": images(), "y": np.ones(5, int)},
+            r"y: expected 6 whole numbers, or names of classes; got int64 of shape \(5,\)",
+        ),
+        ({"x": images(), "y": np.ones(6)}, r"y: expected 6 whole numbers, or names of classes; got float64"),
         ({"x": images(), "y": np.arange(6) - 1}, r"y: expected classes from 0 to 65,535 at most; got -1"),
         ({"x": images(), "y": 10**9 * np.arange(6)}, r"y: expected classes from 0 to 65,535 at most; got 5000000000"),
         ({"x": images() + np.float32("inf"), "y": np.ones(6, int)}, r"x: expected finite numbers; got inf in sample 0"),

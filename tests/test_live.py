@@ -593,7 +593,7 @@ def test_ctrl_c_ends_cleanly(verb, tmp_path):
     folder = write(tmp_path / "data")
     model = tmp_path / "model.safetensors"
     fastcnn.save(Sequential([Flatten(), Dense(2)]).build((1, 8, 8), random_state=0), model)
-    words = ["explore", str(model), str(folder)]
+    words = ["explore", str(model), str(folder), "--json"]
     if verb == "train":
         words = ["train", str(folder), "--live", "--epochs", "1000000", "--batch-size", "20"]
     code = f"""
@@ -604,7 +604,7 @@ raise SystemExit(main({words!r}))
 """
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        url = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+        url = next(found[0] for line in process.stdout if (found := re.search(r'http://[^\s"]+', line)))
         port, token = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/(.+)/", url).groups()
         connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
         if verb == "train":  # while it pauses

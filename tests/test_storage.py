@@ -502,6 +502,12 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             fastcnn.save(small_network().build((1, 8, 8), random_state=1), path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+        with pytest.raises(OSError, match=r"No space left on device: '.*/model'"):  # names the file, not its part
+            fastcnn.save(small_network().build((1, 8, 8), random_state=1), path)
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        fastcnn.load(tmp_path)
     assert path.read_bytes() == before
     fastcnn.save(small_network().build((1, 8, 8), random_state=1), tmp_path / "link")
     assert path.read_bytes() != before

@@ -8,6 +8,8 @@ import math
 import os
 import re
 import reprlib
+import shlex
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +29,9 @@ class CommandError(Exception):
 class Parser(argparse.ArgumentParser):
     """An argument parser that complains in one line, and suggests what was meant."""
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # argparse's own says nothing when nothing can be written
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
 
@@ -42,6 +47,19 @@ class Parser(argparse.ArgumentParser):
         name = extra.partition("=")[0]
         what = "unknown option" if extra.startswith("-") else "one word too many:"
         self.error(f"{what} {name!r}{meant(name, self._option_string_actions) if extra.startswith('-') else ''}")
+
+
+def words_of(error: Exception) -> str:
+    """Return what an error says, in a line that begins with the file's name where there is one."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{_printable(error.filename)}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def _printable(path: Any) -> str:
+    from ..data.files import shown
+
+    return shown(path) if isinstance(path, str | os.PathLike) else str(path)
 
 
 def meant(word: Any, known: Iterable[Any]) -> str:
@@ -198,7 +216,13 @@ def dataset(path: str, size: tuple[int, int] | None, max_bytes: int | None, rank
             raise CommandError(f"--size: only the images of a folder are brought to a size; got {path}")
         return sets.load_images(path, size, max_bytes, ranks)
     except (sets.DataError, OSError) as error:
-        words = str(error)
+        words = words_of(error)
         if " pixels, as " in words:
             words += "; --size HxW brings all images to one size"
         raise CommandError(words, status=1) from None
+
+
+def check_model(path: str, error: Exception) -> CommandError:
+    """Return the error of a file that is no model, with what an ONNX file takes."""
+    advice = f"; fastcnn import {shlex.quote(path)} makes a model of an ONNX file" if path.endswith(".onnx") else ""
+    return CommandError(words_of(error) + advice, status=1)

@@ -117,6 +117,8 @@ def fitting(X: Any, opened: Opened, data: str) -> Any:
     shape, wanted = X.shape[1:], opened.shape
     if opened.kind in ("CNNClassifier", "CNNRegressor") and np.prod(shape) == np.prod(wanted):
         return X
+    if len(shape) == 1 and shape[0] == np.prod(wanted):
+        return X[:].reshape(-1, *wanted)
     if len(shape) == len(wanted) == 3:
         if shape[1:] != wanted[1:]:
             advice = f"; --size {wanted[1]}x{wanted[2]} brings the images of a folder to that"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .common import CommandError, add_model_and_data, add_threads, dataset, port, source
+from .common import CommandError, add_common, add_model_and_data, add_threads, dataset, port, source
 
 if TYPE_CHECKING:
     from ..typing import Array, IntArray
@@ -27,6 +28,7 @@ def add(verbs: Any) -> None:
     )
     add_model_and_data(parser)
     parser.add_argument("--port", type=port, default=0, metavar="PORT", help="of this machine's loopback (a free one)")
+    add_common(parser, "one line of JSON, with the address")
     add_threads(parser)
     parser.set_defaults(run=run)
 
@@ -38,7 +40,8 @@ def run(options: argparse.Namespace) -> None:
     opened, X, y = prepared(options)
     with live_page(X, y, opened.classes, options.port, "--port") as page, interruptible():
         page.show(opened.model)
-        print(f"Open {page.url} in a browser on this machine; Ctrl-C ends it.", flush=True)
+        words = f"Open {page.url} in a browser on this machine; Ctrl-C ends it."
+        print(json.dumps({"url": page.url, "images": len(X)}) if options.json else words, flush=True)
         with suppress(KeyboardInterrupt):
             page.wait()
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from .common import CommandError, add_common, check_target, whole
+from .common import CommandError, add_common, check_target, whole, words_of
 
 DTYPES = ("float32", "float64", "uint8")
 
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     try:
         made = to_onnx(thing, options.output, batch=options.batch or "dynamic", input_dtype=options.input_dtype)
     except (ImportError, OSError, TypeError) as error:
-        raise CommandError(str(error), status=1) from None
+        raise CommandError(words_of(error), status=1) from None
     known = {
         "output": options.output, "bytes": made.ByteSize(), "opset": made.opset_import[0].version,
         "inputs": [each.name for each in made.graph.input], "outputs": [each.name for each in made.graph.output],

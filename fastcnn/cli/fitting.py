@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import SHARE, CommandError
+from .common import SHARE, CommandError, words_of
 
 if TYPE_CHECKING:
     from ..data.sets import Dataset
@@ -87,9 +87,11 @@ def _fitted(
         with _first_ends_the_fit():
             _fit(trainer, options, recipe.steps(len(X)), classes, (X_held, y_held), page, X=X, y=y,
                  epochs=recipe.epochs, checkpoint=options.checkpoint, **measured, **batches)  # fmt: skip
-    except BrokenPipeError:
-        raise
-    except (FloatingPointError, TypeError, ValueError, OSError) as error:
+    except OSError as error:
+        if error.filename is None:  # of standard output
+            raise
+        raise CommandError(words_of(error), status=1) from None
+    except (FloatingPointError, TypeError, ValueError) as error:
         raise CommandError(str(error), status=1) from None
     return trainer
 
@@ -165,7 +167,21 @@ def _save(trainer: Trainer, path: str, about: dict[str, Any]) -> None:
     try:
         layout.write(contents, path)
     except OSError as error:
-        raise CommandError(f"--save: {error}", status=1) from None
+        raise CommandError(f"--save {words_of(error)}", status=1) from None
+
+
+def as_images(found: Dataset, path: str) -> Dataset:
+    """Return a data set whose rows of pixels are images, as the estimators read them: squares, grey or in colour."""
+    if found.X.ndim != 2:
+        return found
+    from ..estimators.images import choose_reading
+
+    reading = choose_reading(found.X.shape[1:], None, "train")
+    if reading.shape[1] == 1:
+        words = "expected images, or rows of the pixels of square ones"
+        raise CommandError(f"{path}: {words}; got rows of {found.X.shape[1]} numbers", status=1)
+    X_test = None if found.X_test is None else reading.images(found.X_test)
+    return replace(found, X=reading.images(found.X), X_test=X_test)
 
 
 def split(found: Dataset, share: float | None) -> tuple[Array | Rows, IntArray, Array | Rows, IntArray]:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from .common import CommandError, add_common, check_target
+from .common import CommandError, add_common, check_target, words_of
 
 
 def add(verbs: Any) -> None:
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
         model = from_onnx(options.model)
         save(model, options.output)
     except (ImportError, OSError, StorageError) as error:
-        raise CommandError(str(error), status=1) from None
+        raise CommandError(words_of(error), status=1) from None
     assert model.input_shape is not None
     known = {
         "output": options.output, "input_shape": [*model.input_shape],

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from ..version import __version__
 from . import compile_, evaluate, explore, export, import_, info, predict, report, train
-from .common import CommandError, Parser
+from .common import CommandError, Parser, words_of
 
 # The engine is imported by the verbs, when they run: `--help` does not wait for it, and Ctrl-C ends it quietly.
 
@@ -45,10 +45,13 @@ examples:
   fastcnn compile --for avx2,avx512 --into kernels/         machine code ahead, for $FASTCNN_CACHE_DIR
 
 options of several commands:
-  --json        all commands                     lines of JSON in place of words
-  --threads N   train, evaluate, predict, compile  the most threads
-  --size HxW    train, evaluate, predict         height and width that images are brought to
-  --max-bytes N train, evaluate, predict         the most that a packed file may take in memory
+  --json              all commands                                         lines of JSON in place of words
+  --threads N         train, evaluate, predict, explore, compile, report   the most threads
+  --size HxW          train, evaluate, predict, explore, report            height and width that images are brought to
+  --max-bytes N       train, evaluate, predict, explore, report            the most that a packed file may take
+  --validation SHARE  train, evaluate, explore, report                     the share of the images that is held out
+  --views WORDS       train, evaluate, predict                             the mean for several views of each image
+  --output FILE       export, import, report                               the file to write
 """
 
 
@@ -56,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     command = "fastcnn"
     try:
+        _check_streams()
         parser, verbs = _parser()
         _complete(parser)
         options, extras = parser.parse_known_args(arguments)
@@ -64,14 +68,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command += f" {options.verb}"
         with _interruptible(command):
             options.run(options)
+            sys.stdout.flush()  # a full disk shows here, and not at the end of the process
     except CommandError as error:
-        print(f"{command}: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return error.status
-    except BrokenPipeError:
-        # The reader has gone (`| head`); the flush at the end of the process shall not complain about it either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _failed(command, str(error), error.status)
+    except SystemExit:  # of --help, --version and what the parser refuses
+        _flush_or_fail(command)
+        raise
+    except OSError as error:
+        return _failed_to_write(command, error)
     return 0
+
+
+def _check_streams() -> None:
+    """Raise if there is no standard output; files that are opened shall not get the number of a closed stream."""
+    missing = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
+    for _ in missing:
+        os.open(os.devnull, os.O_RDWR)  # the lowest free number
+    if "stderr" in missing:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (as long as the process)
+    if "stdout" in missing:
+        raise CommandError("standard output is closed; > /dev/null is for what nobody reads", status=1)
+
+
+def _failed(command: str, words: str, status: int) -> int:
+    with suppress(OSError):
+        print(f"{command}: {' '.join(words.splitlines())}", file=sys.stderr)
+    return status
+
+
+def _failed_to_write(command: str, error: OSError) -> int:
+    """Say why standard output takes no more; nothing if its reader has gone (`| head`)."""
+    # The flush at the end of the process shall not complain too.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 1
+    return _failed(command, words_of(error) if error.filename else f"standard output: {words_of(error)}", 1)
+
+
+def _flush_or_fail(command: str) -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise SystemExit(_failed_to_write(command, error)) from None
 
 
 def _complete(parser: Parser) -> None:

@@ -15,7 +15,7 @@ from ..saving import ESTIMATORS, model_of, thing_of
 from ..storage import layout
 from ..storage.errors import StorageError, naming
 from ..training.trainer import Trainer
-from .common import CommandError
+from .common import CommandError, check_model
 
 if TYPE_CHECKING:
     from ..typing import Array, Shape
@@ -45,7 +45,7 @@ class Opened:
             with naming(path):
                 self.thing = thing_of(self.contents, {})
         except (StorageError, OSError) as error:
-            raise CommandError(str(error), status=1) from None
+            raise check_model(path, error) from None
         thing = self.thing
         self.model: Sequential = model_of(thing)
         about = self.contents.description.get("about")
@@ -114,11 +114,13 @@ class Opened:
         """Tell whether numbers up to 255 are bytes in another dtype, as of a CSV file, for a model trained on bytes."""
         if self.kind in ESTIMATORS or self.about.get("dtype") != "uint8" or X.dtype == np.uint8:
             return False
-        largest = max(float(X[piece].max()) for piece in pieces)
+        least, largest = min(float(X[piece].min()) for piece in pieces), max(float(X[piece].max()) for piece in pieces)
         if largest <= 1 and X.dtype.kind == "f":
             return False
         for piece in pieces:
             x = X[piece]
             if x.min() < 0 or x.max() > 255 or (x != np.floor(x)).any():
-                raise ValueError(f"trained on bytes: expected bytes, or numbers from 0 to 1; got up to {largest:g}")
+                raise ValueError(
+                    f"trained on bytes: expected bytes, or numbers from 0 to 1; got {least:g} to {largest:g}"
+                )
         return True

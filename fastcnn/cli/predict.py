@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import CommandError, add_common, add_max_bytes, add_threads, add_views, size, whole
+from .common import CommandError, add_common, add_max_bytes, add_threads, add_views, size, whole, words_of
 
 if TYPE_CHECKING:
     from ..data.unlabelled import Samples
@@ -48,6 +48,8 @@ def run(options: argparse.Namespace) -> None:
     from .opened import Opened
 
     opened = Opened(options.model)
+    if "-" in (options.paths or ["-"]) and sys.stdin is None:
+        raise CommandError("standard input is closed; expected a PATH, or samples there")
     if options.size is not None and options.size != opened.shape[1:]:
         raise CommandError(f"--size: the model takes {opened.in_words}; expected its height and width", status=2)
     top = min(options.top, len(opened.classes or ()))
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
             if table is not None:
                 table.writerow([name, *_flat(found)])
             else:
-                print(json.dumps({"name": name, **_as_json(found)}) if options.json else f"{name}: {_words(found)}")
+                print(json.dumps({"name": name, **_as_json(found)}) if options.json else _line(name, found))
 
 
 Found = list[tuple[str, float]] | list[float]
@@ -81,7 +83,7 @@ def _samples(options: argparse.Namespace, opened: Opened) -> Iterator[Samples]:
             else:
                 yield from read_samples(Path(path), *how)
         except (DataError, OSError) as error:
-            raise CommandError(str(error), status=1) from None
+            raise CommandError(words_of(error), status=1) from None
 
 
 def _likeliest(row: Array, classes: list[str] | None, top: int) -> Found:
@@ -100,6 +102,12 @@ def _as_json(found: Found) -> dict[str, Any]:
     if found and not isinstance(found[0], tuple):
         return {"values": found}
     return {"classes": [{"class": one[0], "probability": one[1]} for one in found if isinstance(one, tuple)]}
+
+
+def _line(name: str, found: Found) -> str:
+    from ..data.files import shown
+
+    return f"{shown(name)}: {_words(found)}"
 
 
 def _words(found: Found) -> str:

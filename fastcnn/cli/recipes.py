@@ -187,7 +187,7 @@ def augmentation(text: str) -> Augmentation | None:
     """
     if text == "none":
         return None
-    known = [name for name in inspect.signature(Augmentation).parameters if not name.endswith("_flip")]
+    known = augmentation_words()[len(FLAGS) :]
     chosen: dict[str, Any] = {}
     for word in text.split(","):
         name, _, value = word.partition("=")
@@ -205,6 +205,11 @@ def augmentation(text: str) -> Augmentation | None:
         return Augmentation(**chosen)
     except (TypeError, ValueError) as error:
         raise ValueError(str(error).removeprefix("Augmentation: ")) from None
+
+
+def augmentation_words() -> list[str]:
+    """Return the words that a text of augmentations may have: flags first, then names of numbers."""
+    return [*FLAGS, *(name for name in inspect.signature(Augmentation).parameters if not name.endswith("_flip"))]
 
 
 def _number(name: str, text: str) -> float:

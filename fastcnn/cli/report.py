@@ -9,7 +9,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from .common import CommandError, add_common, add_model_and_data, add_threads, check_target, dataset, source
+from .common import CommandError, add_common, add_model_and_data, add_threads, check_target, dataset, source, words_of
 
 if TYPE_CHECKING:
     from ..history import History
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
             about=_about(opened), command=shlex.join([*words, "--output", options.output]),
         )  # fmt: skip
     except (OSError, TypeError, ValueError) as error:
-        raise CommandError(str(error), status=1) from None
+        raise CommandError(words_of(error), status=1) from None
     if options.json:
         print(json.dumps({"output": options.output, "bytes": os.path.getsize(options.output), "images": len(y)}))
         return

@@ -9,6 +9,7 @@ import reprlib
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from .common import (
     source,
     whole,
 )
-from .fitting import split, train_and_tell
+from .fitting import as_images, split, train_and_tell
 
 if TYPE_CHECKING:
     from ..ranks.communicator import Communicator
@@ -39,6 +40,8 @@ CHOICES = (
     "validation", "max_bytes", "size", "save", "checkpoint", "quiet", "json", "live",
     "mpi",
 )  # fmt: skip
+
+VIEWS = ("flip", "vertical-flip", "shift", "crop")
 
 
 def add(verbs: Any) -> None:
@@ -221,12 +224,14 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     try:
         recipes.augmentation(recipe.augment)
     except ValueError as error:
-        raise CommandError(f"--augment: {error}") from None
+        near = _meant_words(recipe.augment, recipes.augmentation_words())
+        raise CommandError(f"--augment: {error}{near}") from None
     if recipe.views is not None:
         try:
             as_views(recipe.views, "train")
         except ValueError as error:
-            raise CommandError(f"--views: {str(error).removeprefix('train: views: ')}") from None
+            words = str(error).removeprefix("train: views: ")
+            raise CommandError(f"--views: {words}{_meant_words(recipe.views, VIEWS)}") from None
     for option, known in (
         ("model", recipes.model_names()),
         ("optimizer", recipes.OPTIMIZERS),
@@ -240,13 +245,22 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return recipe
 
 
+def _meant_words(text: str, known: Sequence[str]) -> str:
+    """Return what was meant by the first word of a list that is not known, if one is near."""
+    names = (word.strip().partition("=")[0] for word in text.split(","))
+    return next((meant(name, known) for name in names if name not in known), "")
+
+
 def _train_by_recipe(options: argparse.Namespace, path: str, began: float) -> None:
     """Train by `Trainer.fit`, in a browser too where that is asked for."""
+    from ..data.files import shown
+
     recipe = _recipe(options)
-    found = dataset(path, options.size, options.max_bytes, ranks=options.ranks)
+    found = as_images(dataset(path, options.size, options.max_bytes, ranks=options.ranks), path)
     parts = split(found, options.validation)
     if (parts[1] == parts[1][0]).all():
-        print(f"fastcnn train: {path}: all images are of one class: there is nothing to tell apart", file=sys.stderr)
+        words = "all images to train on are of one class: there is nothing to tell apart"
+        print(f"fastcnn train: {shown(path)}: {words}", file=sys.stderr)
     if options.live is None:
         train_and_tell(options, recipe, found.classes, parts, began, None)
         return

@@ -133,8 +133,10 @@ def _read_cifar(path: Path) -> tuple[Array, IntArray]:
     )
 
 
-def read_npz(path: Path, max_bytes: int | None = None) -> dict[str, tuple[Array, IntArray]]:
-    """Return `{"train": (X, y), "test": (X, y)}`, without "test" where the file has none.
+def read_npz(path: Path, max_bytes: int | None = None) -> tuple[dict[str, tuple[Array, IntArray]], list[str] | None]:
+    """Return `{"train": (X, y), "test": (X, y)}`, without "test" where the file has none, and the names of the classes.
+
+    The names are None where the file has numbers; strings are counted in their order, those of both parts together.
 
     The arrays are called x_train, y_train, x_test, y_test (as in Keras's mnist.npz), or x and y, images and labels,
     data and target, in any case; images are (N, C, H, W), (N, H, W) or, if the last axis is 1, 3 or 4 and the second
@@ -142,7 +144,18 @@ def read_npz(path: Path, max_bytes: int | None = None) -> dict[str, tuple[Array,
     """
     found = read_arrays(path, max_bytes)
     ends = {"train": "_train", "test": "_test"} if "x_train" in found else {"train": ""}
-    return {part: _as_set(path, found[f"x{end}"], found[f"y{end}"]) for part, end in ends.items() if f"x{end}" in found}
+    labels = [found[f"y{end}"][1] for end in ends.values() if f"y{end}" in found]
+    names = None
+    if all(y.dtype.kind == "U" and y.size for y in labels):
+        names = sorted({str(name) for y in labels for name in np.unique(y)})
+        for end in ends.values():
+            if f"y{end}" in found:
+                name, y = found[f"y{end}"]
+                found[f"y{end}"] = name, np.searchsorted(names, y)
+    parts = {
+        part: _as_set(path, found[f"x{end}"], found[f"y{end}"]) for part, end in ends.items() if f"x{end}" in found
+    }
+    return parts, names
 
 
 def _as_set(path: Path, images: tuple[str, Array], classes: tuple[str, Array]) -> tuple[Array, IntArray]:
@@ -154,7 +167,9 @@ def _as_set(path: Path, images: tuple[str, Array], classes: tuple[str, Array]) -
         raise DataError(path, f"{names[0]}: expected finite numbers; got {X[where]} in sample {where[0]}")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.dtype.kind not in "iu" or y.shape != (len(X),):
-        raise DataError(path, f"{names[1]}: expected {len(X)} whole numbers; got {y.dtype} of shape {y.shape}")
+        raise DataError(
+            path, f"{names[1]}: expected {len(X)} whole numbers, or names of classes; got {y.dtype} of shape {y.shape}"
+        )
     if X.ndim == 3:
         X = X[:, None]
     elif X.ndim == 4 and X.shape[3] in (1, 3, 4) and X.shape[1] not in (1, 3, 4):

@@ -52,11 +52,12 @@ def read_arrays(path: Path, max_bytes: int | None = None) -> dict[str, tuple[str
     Raises
     ------
     DataError
-        If the archive is damaged, has no such arrays, or one of them is not numbers, or larger than it may be.
+        If the archive is damaged, has no such arrays, or one of them is not numbers (of y: numbers or strings), or
+        larger than it may be.
     """
     with opened(path) as (file, size):
         members = _chosen(path, _listed(path, file))
-        found = {key: _open_member(path, file, info) for key, info in members.items()}
+        found = {key: _open_member(path, file, info, text=key[0] == "y") for key, info in members.items()}
         claimed = sum(member.size for member in found.values())
         check_claim(path, claimed, size, max_bytes, f"arrays {', '.join(member.name for member in found.values())}")
         return {key: (member.name, _read(path, member)) for key, member in found.items()}
@@ -85,8 +86,8 @@ def _chosen(path: Path, members: dict[str, zipfile.ZipInfo]) -> dict[str, zipfil
     raise DataError(path, f"expected arrays x_train, y_train, or x, y; got {names[:200] or 'none'}")
 
 
-def _open_member(path: Path, file: BufferedReader, info: zipfile.ZipInfo) -> Member:
-    """Return a member whose header has been read."""
+def _open_member(path: Path, file: BufferedReader, info: zipfile.ZipInfo, *, text: bool = False) -> Member:
+    """Return a member whose header has been read; of numbers, or of strings where there may be text."""
     name = repr(info.filename)[1:-1].removesuffix(".npy")
     if info.flag_bits & ENCRYPTED:
         raise DataError(path, f"{name}: an encrypted member; expected one that is not")
@@ -97,7 +98,7 @@ def _open_member(path: Path, file: BufferedReader, info: zipfile.ZipInfo) -> Mem
     start = b""
     while len(start) < MOST_HEADER and (piece := next(pieces, b"")):
         start += piece
-    dtype, shape, fortran, length = _parse_header(path, name, start)
+    dtype, shape, fortran, length = _parse_header(path, name, start, "fiubU" if text else "fiub")
     member = Member(name, dtype, shape, fortran, chain([start[length:]], pieces))
     if info.file_size != length + member.size:
         what = f"{name}: truncated or too long: {shape} of {dtype} take {member.size:,} bytes"
@@ -105,7 +106,7 @@ def _open_member(path: Path, file: BufferedReader, info: zipfile.ZipInfo) -> Mem
     return member
 
 
-def _parse_header(path: Path, name: str, start: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
+def _parse_header(path: Path, name: str, start: bytes, kinds: str) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
     """Return dtype, shape and order of an array from the first bytes of its member, and where its data begin."""
     file = BytesIO(start)
     try:
@@ -118,7 +119,7 @@ def _parse_header(path: Path, name: str, start: bytes) -> tuple[np.dtype[Any], t
     if dtype.hasobject:
         words = "objects, which only a pickle could hold (allow_pickle=False)"
         raise DataError(path, f"an array that cannot be read: {name}: expected numbers; got {words}")
-    if dtype.kind not in "fiub" or dtype.subdtype:
+    if dtype.kind not in kinds or dtype.subdtype or not dtype.itemsize:
         raise DataError(path, f"{name}: expected numbers; got dtype {dtype}")
     if not 1 <= len(shape) <= MOST_AXES or min(shape) < 0:
         raise DataError(path, f"{name}: expected 1 to {MOST_AXES} axes; got shape {str(shape)[:100]}")
@@ -130,10 +131,10 @@ def _parse_header(path: Path, name: str, start: bytes) -> tuple[np.dtype[Any], t
 def _read(path: Path, member: Member) -> Array:
     """Return the array of a member."""
     try:
-        array = np.empty(math.prod(member.shape), member.dtype)
+        array = np.empty(member.size, np.uint8)
     except (MemoryError, ValueError):
         raise DataError(path, f"{member.name}: {member.size:,} bytes are more than there is memory for") from None
-    target, got = array.data.cast("B"), 0
+    target, got = array.data, 0
     for piece in member.pieces:
         if got + len(piece) > member.size:
             raise DataError(path, f"{member.name}: too long: expected {member.size:,} bytes; there are more")
@@ -141,7 +142,12 @@ def _read(path: Path, member: Member) -> Array:
         got += len(piece)
     if got < member.size:
         raise DataError(path, f"{member.name}: truncated: expected {member.size:,} bytes; got {got:,}")
-    shaped = array.reshape(member.shape[::-1]).T if member.fortran else array.reshape(member.shape)
+    typed = array.view(member.dtype)
+    shaped = typed.reshape(member.shape[::-1]).T if member.fortran else typed.reshape(member.shape)
+    if member.dtype.kind == "U":
+        codes = array.view(f"{member.dtype.byteorder}u4")
+        if ((codes > 0x10FFFF) | (codes >> 11 == 0xD800 >> 11)).any():  # beyond Unicode, or half a character
+            raise DataError(path, f"{member.name}: a damaged member: expected characters of Unicode")
     return np.asarray(shaped, member.dtype.newbyteorder("="))
 
 

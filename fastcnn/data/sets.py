@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -233,7 +233,8 @@ def load_cifar(source: str | PathLike[str]) -> Dataset:
 def load_npz(source: str | PathLike[str], max_bytes: int | None = None) -> Dataset:
     """Return the data set of an NPZ file: x_train, y_train, x_test, y_test, or x and y; images with channels first.
 
-    `max_bytes` as in `load`.
+    Classes are whole numbers from 0 on, or names (an array of strings), which are counted in their order. `max_bytes`
+    as in `load`.
 
     Parameters
     ----------
@@ -260,8 +261,9 @@ def load_npz(source: str | PathLike[str], max_bytes: int | None = None) -> Datas
     """
     check_max_bytes(max_bytes)
     path = Path(source)
-    parts = formats.read_npz(path, max_bytes)
-    return _dataset(path, *parts["train"], *parts.get("test", (None, None)))
+    parts, names = formats.read_npz(path, max_bytes)
+    found = _dataset(path, *parts["train"], *parts.get("test", (None, None)))
+    return found if names is None else replace(found, classes=names)
 
 
 def load_images(

@@ -16,8 +16,9 @@ from ..typing import Array, Shape
 from . import formats, images, npz
 from .files import DataError, check_claim, check_kind, opened, shown
 
-NPY, ZIP, GZIP = b"\x93NUMPY", b"PK\x03\x04", b"\x1f\x8b"
+NPY, ZIP, GZIP, BOM = b"\x93NUMPY", b"PK\x03\x04", b"\x1f\x8b", b"\xef\xbb\xbf"
 NAMES = ("x_test", "x", "images", "data", "arr_0", "x_train")  # of what is predicted in an NPZ file; the first found
+LABELS = ("label", "labels", "class", "target", "y")  # of a CSV file's column of classes, in a first line of names
 PICTURES = 256  # images of a folder that are in memory at once
 STREAM = "standard input"
 
@@ -106,7 +107,7 @@ def _kind(head: bytes, path: Path) -> str:
         return "npz"
     if (head[:2] == b"\0\0" and len(head) > 3 and head[2] in formats.IDX_TYPES) or head.startswith(GZIP):
         return "idx"
-    text = all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)
+    text = all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head.removeprefix(BOM))
     return "csv" if text and path.suffix.lower() not in images.SUFFIXES and not _is_ppm(head) else "picture"
 
 
@@ -136,25 +137,32 @@ def _member(path: Path, file: BufferedReader, length: int, max_bytes: int | None
 
 
 def _rows(path: Path, content: bytes) -> Array:
-    """Return the rows of a CSV file; a first line of words is left out."""
+    """Return the rows of a CSV file, without a first line of words and without a column that is called as classes are.
+
+    Numbers are divided by commas, semicolons or tabs: by what the first line has most of.
+    """
     try:
-        lines = [line for line in content.decode().splitlines() if line.strip()]
+        lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
         if not lines:
             raise DataError(path, "an empty file")
-        if not _are_numbers(lines[0]):
-            del lines[0]
+        mark = max(",;\t", key=lines[0].count)
+        names = []
+        if not _are_numbers(lines[0], mark):
+            names = [name.strip().strip("\"'").lower() for name in lines.pop(0).split(mark)]
         if not lines:
             raise DataError(path, "a CSV file without numbers")
-        return np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
+        kept = [k for k, name in enumerate(names) if name not in LABELS]
+        columns = kept if 0 < len(kept) < len(names) else None
+        return np.loadtxt(lines, delimiter=mark, ndmin=2, comments=None, usecols=columns)
     except DataError:
         raise
     except ValueError as error:  # of the text or of a number in it
         raise DataError(path, f"an array that cannot be read: {error}") from None
 
 
-def _are_numbers(line: str) -> bool:
+def _are_numbers(line: str, mark: str) -> bool:
     try:
-        [float(word) for word in line.split(",")]
+        [float(word) for word in line.split(mark)]
     except ValueError:
         return False
     return True

@@ -26,8 +26,10 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:  # of a name that nobody has given, or of none
+            raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
         raise
     _sync_folder(target.parent)
 

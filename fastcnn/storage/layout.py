@@ -11,6 +11,7 @@ https://huggingface.co/docs/safetensors, section "Format".
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -142,6 +143,8 @@ def read(source: Any) -> Contents:
         with naming(name):
             return _read(source, None)
     path = os.fspath(source)
+    if os.path.isdir(path):  # which the call below would name by its number
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file, naming(str(path)):
         status = os.fstat(descriptor)
