@@ -122,9 +122,9 @@ def _expect(exact, absolute, in_output: int, in_input: int, in_parameters: int) 
 class Transforms:
     """The absolute values of Winograd's transforms, and how often at most each rounds a number, in one direction.
 
-    Aᵀ (m, m + 2) takes points to a line of outputs, Bᵀ (m + 2, m + 2) a line of the input to points, and G (m + 2, 3)
-    a line of a filter to points. `A` and `G_T` count the roundings of the transposed matrices. A constant that is no
-    binary fraction is one rounding, a quotient of such constants three.
+    With windows of k taps and patches of side s = m + k - 1, Aᵀ (m, s) takes points to a line of outputs, Bᵀ (s, s) a
+    line of the input to points, and G (s, k) a line of a filter to points. `A` and `G_T` count the roundings of the
+    transposed matrices. A constant that is no binary fraction is one rounding, a quotient of such constants three.
     """
 
     a_t: np.ndarray
@@ -137,16 +137,37 @@ class Transforms:
         """m."""
         return len(self.a_t)
 
+    @property
+    def side(self) -> int:
+        """S."""
+        return len(self.b_t)
 
-def _transforms_of_4(a: float, b: float) -> Transforms:
-    """Return F(4×4, 3×3) on the points 0, ±a, ±b, ∞ with a² = 1/2, b² = 2: M(x) = x (x² − 1/2) (x² − 2).
+    @property
+    def taps(self) -> int:
+        """K."""
+        return self.g.shape[1]
 
-    Rows of Bᵀ are the coefficients of M / (x − p), those of G are (1, p, p²) / M'(p), columns of Aᵀ are powers of p.
+
+def _transforms_of_six_points(taps: int, a: float = 0.5**0.5, b: float = 2**0.5) -> Transforms:
+    """Return F(4×4, 3×3) or F(2×2, 5×5) on the points 0, ±a, ±b, ∞, a² = 1/2, b² = 2: M(x) = x (x² − 1/2) (x² − 2).
+
+    Rows of Bᵀ are the coefficients of M / (x − p), those of G are (1, p, p², …) / M'(p), columns of Aᵀ are powers of p.
     """
     odd, even = [0, 2 * a, 2, a, 1, 0], [0, b / 2, 0.5, b, 1, 0]
+    b_t = np.array([[1, 0, 2.5, 0, 1, 0], odd, odd, even, even, [0, 1, 0, 2.5, 0, 1]])
+    if taps == 5:
+        fifth, sixth = [4, 4 * a, 2, 2 * a, 1], [1, b, 2, 2 * b, 4]
+        return Transforms(
+            np.array([[1, 1, 1, 1, 1, 0], [0, a, a, b, b, 1]]),
+            b_t,
+            np.array([[6, 0, 0, 0, 0], fifth, fifth, sixth, sixth, [0, 0, 0, 0, 6]]) / 6,
+            # Aᵀ: a·(m1 − m2) and two sums, or three sums of four numbers; Bᵀ as below; A: a·y1 and a sum; G: a quotient
+            # of constants, a product, up to three sums; Gᵀ: a sum, a quotient, a product, two sums.
+            {"A_T": 4, "B_T": 4, "A": 3, "G": 7, "G_T": 7},
+        )
     return Transforms(
         np.array([[1, 1, 1, 1, 1, 0], [0, a, a, b, b, 0], [0, 0.5, 0.5, 2, 2, 0], [0, a / 2, a / 2, 2 * b, 2 * b, 1]]),
-        np.array([[1, 0, 2.5, 0, 1, 0], odd, odd, even, even, [0, 1, 0, 2.5, 0, 1]]),
+        b_t,
         np.array([[6, 0, 0], [4, 4 * a, 2], [4, 4 * a, 2], [1, b, 2], [1, b, 2], [0, 0, 6]]) / 6,
         # Aᵀ: a·(m1 − m2), its half, and two sums; Bᵀ: a·(d3 − 2·d1) and a sum; A: a·(y1 + y3/2) and a sum;
         # G: a constant, a product, two sums; Gᵀ: a sum, a constant, a product, two sums.
@@ -155,13 +176,14 @@ def _transforms_of_4(a: float, b: float) -> Transforms:
 
 
 TRANSFORMS = {
-    "winograd": Transforms(
+    ("winograd", 3): Transforms(
         np.array([[1, 1, 1, 0], [0, 1, 1, 1]]),
         np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]]),
         np.array([[2, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 2]]) / 2,
         {"A_T": 2, "B_T": 1, "A": 1, "G": 2, "G_T": 2},
     ),
-    "winograd4": _transforms_of_4(0.5**0.5, 2**0.5),
+    ("winograd4", 3): _transforms_of_six_points(3),
+    ("winograd", 5): _transforms_of_six_points(5),
 }
 
 
@@ -178,7 +200,8 @@ def expect_winograd(
     - in the input gradient alike, with F filters in the place of C channels and no bias;
     - in the filter gradient, Gᵀ [Σ_t (Bᵀ d B) ⊙ (A dy Aᵀ)] G, as often as there are tiles t, and by its transforms.
     """
-    plain, by = expect_convolution(case, parameters, x, dL_dout), TRANSFORMS[algorithm]
+    plain = expect_convolution(case, parameters, x, dL_dout)
+    by = TRANSFORMS[algorithm, parameters["filters"].shape[-1]]
     filters, biases = np.abs(parameters["filters"]), np.abs(parameters.get("biases", np.zeros(case.num_filters)))
     (F, C), (oH, oW) = filters.shape[:2], dL_dout.shape[2:]
     padding = reference.Conv2D(**case.arguments)._window(x.shape[2:]).padding
@@ -201,8 +224,9 @@ def winograd_sums(
     (H, W), ((top, bottom), (left, right)) = x.shape[2:], padding
     padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
     dy = dL_dout.astype(np.float64)
-    # The input gradient is the convolution of dy, with two pixels of zeros around it, and the flipped filters.
-    around = np.pad(dy, ((0, 0), (0, 0), (2, 2), (2, 2)))[:, :, top : top + H + 2, left : left + W + 2]
+    # The input gradient is the convolution of dy, with k - 1 pixels of zeros around it, and the flipped filters.
+    k = by.taps - 1
+    around = np.pad(dy, ((0, 0), (0, 0), (k, k), (k, k)))[:, :, top : top + H + k, left : left + W + k]
     dL_dinput = _winograd(by, around, filters[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
     dL_dfilters = np.einsum(
         "ia,nchwij,nfhwij,jb->fcab", by.g, _patches(by, padded), _tiles(by, dy), by.g, optimize=True
@@ -215,19 +239,20 @@ def _winograd(by: Transforms, x: np.ndarray, filters: np.ndarray) -> np.ndarray:
     points = np.einsum("ia,fcab,jb->fcij", by.g, filters, by.g, optimize=True)
     tiles = np.einsum("ai,fcij,nchwij,bj->nfhawb", by.a_t, points, _patches(by, x), by.a_t, optimize=True)
     N, F, h, m, w, _ = tiles.shape
-    return tiles.reshape(N, F, m * h, m * w)[:, :, : x.shape[2] - 2, : x.shape[3] - 2]
+    k = by.taps - 1
+    return tiles.reshape(N, F, m * h, m * w)[:, :, : x.shape[2] - k, : x.shape[3] - k]
 
 
 def _patches(by: Transforms, x: np.ndarray) -> np.ndarray:
-    """Return |Bᵀ| d |B| of the patches that begin at every m-th pixel, (N, C, h, w, m + 2, m + 2)."""
-    m = by.tile
-    whole = np.pad(x, ((0, 0), (0, 0), (0, (2 - x.shape[2]) % m), (0, (2 - x.shape[3]) % m)))
-    patches = np.lib.stride_tricks.sliding_window_view(whole, (m + 2, m + 2), axis=(2, 3))[:, :, ::m, ::m]
+    """Return |Bᵀ| d |B| of the patches that begin at every m-th pixel, (N, C, h, w, s, s)."""
+    m, k, s = by.tile, by.taps - 1, by.side
+    whole = np.pad(x, ((0, 0), (0, 0), (0, (k - x.shape[2]) % m), (0, (k - x.shape[3]) % m)))
+    patches = np.lib.stride_tricks.sliding_window_view(whole, (s, s), axis=(2, 3))[:, :, ::m, ::m]
     return np.einsum("ia,nchwab,jb->nchwij", by.b_t, patches, by.b_t, optimize=True)
 
 
 def _tiles(by: Transforms, dy: np.ndarray) -> np.ndarray:
-    """Return |A| dy |Aᵀ| of the tiles m×m, (N, F, h, w, m + 2, m + 2)."""
+    """Return |A| dy |Aᵀ| of the tiles m×m, (N, F, h, w, s, s)."""
     m = by.tile
     whole = np.pad(dy, ((0, 0), (0, 0), (0, -dy.shape[2] % m), (0, -dy.shape[3] % m)))
     N, F, H, W = whole.shape

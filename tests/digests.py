@@ -169,6 +169,13 @@ def odd_widths() -> str:
     return train([*layers, Flatten(), Dense(5)], (16, 3, 32, 32), CrossEntropy(), SGD(0.1), ConstantRate(0.1))
 
 
+def wide_windows() -> str:
+    """Train Winograd's algorithm for windows of 5 x 5, with a pooling behind it, and without padding."""
+    layers = [Conv2D(12, 5, padding=2), ReLU(), Conv2D(23, 5, padding=2, algorithm="winograd"), ReLU(), MaxPool2D(2)]
+    layers += [Conv2D(16, 5, algorithm="winograd"), BatchNorm(), ReLU(), Flatten(), Dense(5)]
+    return train(layers, (9, 3, 13, 10), CrossEntropy(), SGD(0.05, 0.9))
+
+
 def many_classes(dtype: type) -> str:
     """Train sums over many classes, and normalisations of single examples."""
     layers = [Conv2D(6, 3), LayerNorm(), GELU(), Conv2D(10, 3, bias=False), GroupNorm(2), ReLU(), Flatten(), Dense(41)]
@@ -307,6 +314,7 @@ TRAININGS: dict[str, Callable[[], str]] = {
     "residual": residual,
     "separable": separable,
     "odd widths": odd_widths,
+    "wide windows": wide_windows,
     "image to image": image_to_image,
     "pixels": pixels,
     "groups": groups,

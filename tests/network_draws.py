@@ -301,7 +301,7 @@ class Draw:
     def _conv2d(self, shape: Shape, n: int, depth: int) -> Spec:
         groups, filters = self._groups(shape[0])
         usual = self.chance(0.4)
-        window = {"filter_size": 3, "padding": self.pick(0, 1, "same"), "bias": self.chance(0.8)}
+        window = {"filter_size": self.pick(3, 3, 3, 5), "padding": self.pick(0, 1, "same"), "bias": self.chance(0.8)}
         return "Conv2D", {
             "num_filters": filters, "groups": groups, **(window if usual else self.window()),
             "algorithm": self.pick(*ALGORITHMS),

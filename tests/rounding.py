@@ -277,7 +277,8 @@ def winograd(layer: Any, x: Array, dy: Array) -> tuple[Array, Array, Array]:
     A term goes through transforms: roundings that are independent of each other add up as the root of the sum of their
     squares, which is the same route through the squares of all matrices and numbers.
     """
-    by, filters = TRANSFORMS["winograd4"], layer.parameters["filters"]
+    filters = layer.parameters["filters"]
+    by = TRANSFORMS["winograd4" if filters.shape[-1] == 3 else "winograd", filters.shape[-1]]
     squared = replace(by, a_t=by.a_t**2, b_t=by.b_t**2, g=by.g**2)
     padding = layer._window(x.shape[2:]).padding
     sizes = winograd_sums(squared, filters**2, x**2, dy**2, padding)
@@ -289,7 +290,7 @@ def winograd(layer: Any, x: Array, dy: Array) -> tuple[Array, Array, Array]:
 def is_winograd(layer: Any) -> bool:
     """Tell whether Winograd's algorithm may compute a layer."""
     return isinstance(layer, reference.Conv2D) and (
-        (layer.filter_size, layer.stride, layer.dilation, layer.groups) == ((3, 3), (1, 1), (1, 1), 1)
+        layer.filter_size in ((3, 3), (5, 5)) and (layer.stride, layer.dilation, layer.groups) == ((1, 1), (1, 1), 1)
     )
 
 

@@ -25,6 +25,7 @@ PINNED = {
     "residual": "7b06a58fbd55f0b3",
     "separable": "560274576d4afc78",
     "odd widths": "4d638d6fea312bc7",
+    "wide windows": "b7c7e1b23f34eb16",
     "image to image": "6a0b7ac9bf5b9ec7",
     "pixels": "958098bce7b24909",
     "groups": "b7123d2b8fae9d13",

@@ -60,8 +60,40 @@ def test_images_are_convolved_directly(channels):
 
 
 def test_other_windows_and_strides_are_direct():
-    assert select(problem(24, 24, 16, window=5, padding=2)) is Direct
+    assert select(problem(24, 24, 16, window=4, padding=2)) is Direct
+    assert select(problem(24, 24, 16, window=7, padding=3)) is Direct
     assert select(problem(24, 24, 16, stride=2)) is Direct
+    assert select(problem(24, 24, 16, window=5, padding=2, stride=2)) is Direct
+
+
+# Ratios to direct of forward and both gradients together are beside them.
+FIVE = [
+    (112, 29, 16, 16, Winograd),  # 2.0
+    (64, 64, 16, 16, Winograd),  # 2.3
+    (12, 12, 16, 16, Winograd),  # 1.32
+    (64, 64, 7, 16, Winograd),  # 1.32
+    (8, 8, 28, 16, Direct),  # 1.00
+    (6, 16, 14, 32, Winograd),  # 1.13
+    (6, 8, 14, 16, Direct),
+    (1, 64, 28, 32, Direct),
+    (128, 128, 8, 1, Direct),  # 0.73
+    (200, 100, 12, 8, Winograd),  # 2.9
+]
+
+
+@pytest.mark.parametrize(("channels", "filters", "size", "images", "expected"), FIVE)
+def test_5x5_windows_take_what_was_measured_to_pay(channels, filters, size, images, expected):
+    assert select(replace(problem(channels, filters, size, window=5, padding=2), images=images)) is expected
+
+
+def test_the_second_layer_of_lenet_is_direct():
+    second = problem(6, 16, 14, window=5, padding=0)
+    assert select(replace(second, epilogue=Epilogue(clamp_min=0, pool="first"))) is Direct
+
+
+def test_5x5_windows_have_one_algorithm_of_winograd():
+    for name in ("winograd", "winograd4"):
+        assert select(replace(problem(5, 5, 4, window=5, padding=2), algorithm=name)) is Winograd
 
 
 def test_a_pooling_behind_it_makes_direct_cheaper():

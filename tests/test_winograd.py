@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from fastcnn.codegen.winograd import FILTER, FILTER_GRADIENT, GRADIENT, INPUT, OUTPUT, matrix_of
+from fastcnn.codegen.winograd_schemes import FILTER, FILTER_GRADIENT, GRADIENT, INPUT, OUTPUT, SCHEMES, Scheme
 from tests.arrays import both_dtypes
 from tests.cases import ConvCase
 from tests.test_layers_conv import conv_problem, expect, fast_conv
@@ -16,6 +18,7 @@ CASES = (
     ConvCase("wide", (4, 64, 16, 16), 64, 3, padding=1),
     ConvCase("deep", (8, 128, 8, 8), 128, 3, padding=1),
 )
+FIVE = tuple(replace(case, filter_size=5, padding=2) for case in CASES)
 
 
 def results(layer, x: np.ndarray, dL_dout: np.ndarray) -> list[np.ndarray]:
@@ -30,13 +33,13 @@ def errors(algorithm: str, case: ConvCase) -> np.ndarray:
     return np.array([np.sqrt(np.mean((a - e) ** 2)) for a, e in zip(actual, exact, strict=True)])
 
 
-@pytest.mark.parametrize("tile", [2, 4])
-def test_the_matrices_are_a_correlation(tile):
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: f"F({scheme.tile},{scheme.taps})")
+def test_the_matrices_are_a_correlation(scheme: Scheme):
     """Aᵀ [(G g) ⊙ (Bᵀ d)] = g correlated with d, in one dimension; the gradients take the same matrices transposed."""
     rng = np.random.default_rng(0)
-    g, d = rng.standard_normal(3), rng.standard_normal(tile + 2)
+    g, d = rng.standard_normal(scheme.taps), rng.standard_normal(scheme.side)
     bt, filters, at, a, gt = (
-        np.array(matrix_of(kind, tile)) for kind in (INPUT, FILTER, OUTPUT, GRADIENT, FILTER_GRADIENT)
+        np.array(scheme.matrix(kind)) for kind in (INPUT, FILTER, OUTPUT, GRADIENT, FILTER_GRADIENT)
     )
     np.testing.assert_allclose(at @ ((filters @ g) * (bt @ d)), np.correlate(d, g, "valid"), rtol=0, atol=1e-14)
     np.testing.assert_array_equal(a, at.T)
@@ -51,10 +54,16 @@ def test_errors_beside_direct(case):
     assert (errors("winograd4", case) < 2.5 * direct).all()
 
 
+@pytest.mark.parametrize("case", FIVE, ids=str)
+def test_errors_of_5x5_windows_beside_direct(case):
+    """F(2×2, 5×5) makes 25 numbers of a filter gradient from the points of 4 of the output: there it errs the most."""
+    assert (errors("winograd", case) < [1.7, 1.7, 4.5] * errors("direct", case)).all()
+
+
 @both_dtypes
-@pytest.mark.parametrize("algorithm", ["winograd", "winograd4"])
-def test_bounds_on_layers_of_networks(algorithm, dtype):
-    case = ConvCase("layer", (3, 32, 13, 14), 48, 3, padding=1)
+@pytest.mark.parametrize(("algorithm", "taps"), [("winograd", 3), ("winograd4", 3), ("winograd", 5)])
+def test_bounds_on_layers_of_networks(algorithm, taps, dtype):
+    case = ConvCase("layer", (3, 32, 13, 14), 48, taps, padding="same")
     x, dL_dout, parameters = conv_problem(case, dtype)
     expected = expect(algorithm, case, parameters, x, dL_dout)
     expected.assert_close(fast_conv(case, algorithm, parameters, dtype), x, dL_dout)

@@ -39,7 +39,7 @@ def directions(
 
     def forward() -> None:
         op.prepare()
-        op.algorithm.forward(n, workspace.values[0], op.biases, op.floor, y, scratch)
+        op.algorithm.forward(n, workspace.values[0], op.post, y, scratch)
 
     def input_gradient() -> None:
         op.prepare()
@@ -48,7 +48,7 @@ def directions(
     def filter_gradient() -> None:
         op.algorithm.filter_gradient(n, workspace.values[0], gradient, dw, dbias, scratch)
 
-    call = recorded if op.replayable else lambda direction: direction
+    call = recorded if op.traits.replayable else lambda direction: direction
     found: dict[str, Direction] = {
         "forward": (call(forward), lambda _: plan.values[op.y].view(y, n)),
         "filter gradient": (call(filter_gradient), lambda _: layer._show(dw)["filters"]),

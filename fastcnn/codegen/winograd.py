@@ -1,17 +1,11 @@
 """The transforms of Winograd's algorithms: products of a small matrix and a line of registers.
 
-F(2 x 2, 3 x 3) uses the points 0, ±1, ∞. F(4 x 4, 3 x 3) uses 0, ±√½, ±√2, ∞: the usual points 0, ±1, ±2, ∞
-cost three to five times the rounding error of direct convolution; these, whose products are 1, about twice. With
-a = √½, b = √2 and M(x) = x (x² - ½)(x² - 2), the rows of Bᵀ are the coefficients of M / (x - p), those of G are
-(1, p, p²) / M'(p), M'(0) = 1, M'(±a) = -3/2, M'(±b) = 6, and those of A are the powers of p.
-
-Sources: Winograd, "Arithmetic complexity of computations", SIAM 1980; Barabasz et al., "Error analysis and improving
-the accuracy of Winograd convolution", ACM TOMS 46 (2020), for the choice of points.
+The matrices, and why they are as they are, are in `winograd_schemes.py`. Here `scheme`, a number of `SCHEMES`, and
+`kind`, which of its matrices, are literals.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,49 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_store
-
-Matrix = tuple[tuple[float, ...], ...]
-
-A, B = math.sqrt(0.5), math.sqrt(2.0)
-
-INPUT, FILTER, OUTPUT, GRADIENT, FILTER_GRADIENT = range(5)  # Bᵀ, G, Aᵀ, A, Gᵀ
-
-_BT: dict[int, Matrix] = {
-    2: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-    4: (
-        (1, 0, -2.5, 0, 1, 0),
-        (0, -2 * A, -2, A, 1, 0),
-        (0, 2 * A, -2, -A, 1, 0),
-        (0, -B / 2, -0.5, B, 1, 0),
-        (0, B / 2, -0.5, -B, 1, 0),
-        (0, 1, 0, -2.5, 0, 1),
-    ),
-}
-_G: dict[int, Matrix] = {
-    2: ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
-    4: (
-        (1, 0, 0),
-        (-2 / 3, -2 * A / 3, -1 / 3),
-        (-2 / 3, 2 * A / 3, -1 / 3),
-        (1 / 6, B / 6, 1 / 3),
-        (1 / 6, -B / 6, 1 / 3),
-        (0, 0, 1),
-    ),
-}
-_AT: dict[int, Matrix] = {
-    2: ((1, 1, 1, 0), (0, 1, -1, -1)),
-    4: ((1, 1, 1, 1, 1, 0), (0, A, -A, B, -B, 0), (0, 0.5, 0.5, 2, 2, 0), (0, A / 2, -A / 2, 2 * B, -2 * B, 1)),
-}
-
-
-def _transposed(matrix: Matrix) -> Matrix:
-    return tuple(zip(*matrix, strict=True))
-
-
-def matrix_of(kind: int, tile: int) -> Matrix:
-    """Return the matrix of a transform for tiles of that side."""
-    bt, g, at = _BT[tile], _G[tile], _AT[tile]
-    return {INPUT: bt, FILTER: g, OUTPUT: at, GRADIENT: _transposed(at), FILTER_GRADIENT: _transposed(g)}[kind]
+from .winograd_schemes import F2X2_3X3, SCHEMES, Matrix
 
 
 class _Lines:
@@ -74,14 +26,14 @@ class _Lines:
 
     def emit(self, matrix: Matrix, x: Sequence[Any]) -> list[Any]:
         """Emit T x. Columns of T that differ in signs only belong to the sum and the difference of two numbers of x."""
-        values, columns, j = list(x), list(_transposed(matrix)), 0
+        values, columns, j = list(x), list(zip(*matrix, strict=True)), 0
         while j + 1 < len(values):
             if _are_alike(columns[j], columns[j + 1]):
                 columns[j : j + 2] = _parts(columns[j], columns[j + 1])
                 values[j : j + 2] = self._sum_and_difference(*values[j : j + 2])
                 j += 1
             j += 1
-        return self._rows(_transposed(tuple(columns)), values)
+        return self._rows(tuple(zip(*columns, strict=True)), values)
 
     def _rows(self, rows: Matrix, values: Sequence[Any]) -> list[Any]:
         """Emit the rows; two that differ in signs only are the sum and the difference of two parts."""
@@ -127,42 +79,60 @@ def _parts(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, ...]]:
     return [tuple(p if (p == q) == shared else 0.0 for p, q in pairs) for shared in (True, False)]
 
 
-def _literal_matrix(kind: Any, tile: Any) -> Matrix | None:
+def _literal_matrix(kind: Any, scheme: Any) -> Matrix | None:
     """Return the matrix that two literals name; None while Numba tries it without them."""
-    if not (isinstance(kind, types.IntegerLiteral) and isinstance(tile, types.IntegerLiteral)):
+    if not (isinstance(kind, types.IntegerLiteral) and isinstance(scheme, types.IntegerLiteral)):
         return None
-    return matrix_of(kind.literal_value, tile.literal_value)
+    return SCHEMES[scheme.literal_value].matrix(kind.literal_value)
 
 
-@intrinsic(prefer_literal=True)
-def side_of(typingctx: Any, tile: Any) -> Any:
-    """Return the side of the tiles, a literal. LLVM learns the small one only, and unrolls loops by it.
+def _size(scheme: Any, size: int) -> Any:
+    """Return signature and code of a size of a scheme. LLVM learns the small ones only, and unrolls loops by them.
 
-    The lines between columns and rows then stay in registers; those of the large tile would not fit.
+    The lines between columns and rows then stay in registers; those of larger patches would not fit.
     """
-    if not isinstance(tile, types.IntegerLiteral):
-        return None
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return ir.IntType(64)(2) if tile.literal_value == 2 else arguments[0]
+        number = scheme.literal_value
+        if number == F2X2_3X3 or size <= 3:
+            return ir.IntType(64)(size)
+        return builder.add(arguments[0], arguments[0].type(size - number))
 
-    return types.int64(tile), codegen
+    return types.int64(scheme), codegen
 
 
 @intrinsic(prefer_literal=True)
-def lines_between(typingctx: Any, a: Any, tile: Any) -> Any:
+def tile_of(typingctx: Any, scheme: Any) -> Any:
+    """Return the side of the tiles."""
+    return _size(scheme, SCHEMES[scheme.literal_value].tile) if isinstance(scheme, types.IntegerLiteral) else None
+
+
+@intrinsic(prefer_literal=True)
+def side_of(typingctx: Any, scheme: Any) -> Any:
+    """Return the side of the patches."""
+    return _size(scheme, SCHEMES[scheme.literal_value].side) if isinstance(scheme, types.IntegerLiteral) else None
+
+
+@intrinsic(prefer_literal=True)
+def taps_of(typingctx: Any, scheme: Any) -> Any:
+    """Return the side of the windows."""
+    return _size(scheme, SCHEMES[scheme.literal_value].taps) if isinstance(scheme, types.IntegerLiteral) else None
+
+
+@intrinsic(prefer_literal=True)
+def lines_between(typingctx: Any, a: Any, scheme: Any) -> Any:
     """Return room on the stack for what a transform leaves between columns and rows; LLVM may keep it in registers."""
-    if not isinstance(tile, types.IntegerLiteral):
+    if not isinstance(scheme, types.IntegerLiteral):
         return None
     vector = Vector(a.dtype)
-    whole = ir.ArrayType(vector.ir.element, (tile.literal_value + 2) ** 2 * vector.lanes)
+    whole = ir.ArrayType(vector.ir.element, SCHEMES[scheme.literal_value].points * vector.lanes)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         room = cgutils.alloca_once(builder, whole)
         room.align = vector.lanes * vector.itemsize
         return cgutils.gep_inbounds(builder, room, 0, 0)
 
-    return types.CPointer(a.dtype)(a, tile), codegen
+    return types.CPointer(a.dtype)(a, scheme), codegen
 
 
 def _address(context: Any, builder: ir.IRBuilder, kind: types.Type, value: Any, index: Any) -> Any:
@@ -173,9 +143,9 @@ def _address(context: Any, builder: ir.IRBuilder, kind: types.Type, value: Any, 
 
 
 @intrinsic(prefer_literal=True)
-def transformed(typingctx: Any, kind: Any, tile: Any, line: Any) -> Any:
-    """Return T x for a line x; `kind` and `tile`, which name the matrix T, are literals."""
-    matrix = _literal_matrix(kind, tile)
+def transformed(typingctx: Any, kind: Any, scheme: Any, line: Any) -> Any:
+    """Return T x for a line x; `kind` and `scheme` name the matrix T."""
+    matrix = _literal_matrix(kind, scheme)
     if matrix is None:
         return None
 
@@ -183,13 +153,13 @@ def transformed(typingctx: Any, kind: Any, tile: Any, line: Any) -> Any:
         values = _Lines(builder, line.dtype).emit(matrix, cgutils.unpack_tuple(builder, arguments[2]))
         return context.make_tuple(builder, signature.return_type, values)
 
-    return types.UniTuple(line.dtype, len(matrix))(kind, tile, line), codegen
+    return types.UniTuple(line.dtype, len(matrix))(kind, scheme, line), codegen
 
 
 @intrinsic(prefer_literal=True)
-def load_line(typingctx: Any, kind: Any, tile: Any, a: Any, i: Any, step: Any) -> Any:
+def load_line(typingctx: Any, kind: Any, scheme: Any, a: Any, i: Any, step: Any) -> Any:
     """Return the line that such a transform wants: registers from a[i:] on, `step` apart."""
-    matrix = _literal_matrix(kind, tile)
+    matrix = _literal_matrix(kind, scheme)
     if matrix is None:
         return None
     line = types.UniTuple(Vector(a.dtype), len(matrix[0]))
@@ -202,13 +172,13 @@ def load_line(typingctx: Any, kind: Any, tile: Any, a: Any, i: Any, step: Any) -
             place = builder.add(place, distance)
         return context.make_tuple(builder, line, loaded)
 
-    return line(kind, tile, a, types.int64, types.int64), codegen
+    return line(kind, scheme, a, types.int64, types.int64), codegen
 
 
 @intrinsic(prefer_literal=True)
-def load_pixels(typingctx: Any, kind: Any, tile: Any, a: Any, i: Any, table: Any, p: Any, step: Any) -> Any:
+def load_pixels(typingctx: Any, kind: Any, scheme: Any, a: Any, i: Any, table: Any, p: Any, step: Any) -> Any:
     """Return the line that such a transform wants: registers at a[i + table[p]:], a[i + table[p + step]:] and so on."""
-    matrix = _literal_matrix(kind, tile)
+    matrix = _literal_matrix(kind, scheme)
     if matrix is None:
         return None
     line = types.UniTuple(Vector(a.dtype), len(matrix[0]))
@@ -222,7 +192,7 @@ def load_pixels(typingctx: Any, kind: Any, tile: Any, a: Any, i: Any, table: Any
             index = builder.add(index, distance)
         return context.make_tuple(builder, line, loaded)
 
-    return line(kind, tile, a, types.int64, table, types.int64, types.int64), codegen
+    return line(kind, scheme, a, types.int64, table, types.int64, types.int64), codegen
 
 
 @intrinsic

@@ -81,9 +81,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "pack_by_filter",
     ),
     "conv_winograd": (
-        "transform_filters",
-        "forward",
-        "filter_gradient",
+        "transform_filters_2x2_3x3",
+        "forward_2x2_3x3",
+        "filter_gradient_2x2_3x3",
+        "transform_filters_4x4_3x3",
+        "forward_4x4_3x3",
+        "filter_gradient_4x4_3x3",
+        "transform_filters_2x2_5x5",
+        "forward_2x2_5x5",
+        "filter_gradient_2x2_5x5",
     ),
     "dense": ("few_rows",),
     "dense_wide": (

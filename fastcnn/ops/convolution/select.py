@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...codegen.winograd_schemes import F2X2_3X3, F2X2_5X5, F4X4_3X3, SCHEMES
 from ...engine.ir import MANY
 from ...engine.layout import padded
 from ..epilogue import NOTHING, Epilogue
@@ -17,7 +18,7 @@ from .direct import Direct
 from .groups import Grouped
 from .im2col import Im2col
 from .pointwise import Pointwise
-from .winograd import Winograd, Winograd4, points_of
+from .winograd import Winograd, Winograd4
 
 
 class Cost(NamedTuple):
@@ -36,8 +37,12 @@ class Cost(NamedTuple):
 # Fitted to 56 shapes of 5 to 100 channels and 3 to 30 pixels in shards of 16 images, forward and both gradients, with
 # AVX2: the logarithm of the ratio to direct is off by 0.14 and 0.19 in the root mean square, and what the model chooses
 # is in the geometric mean 1.39 times as fast as direct, where the best of all would be 1.40. On 1 to 8 images of 24 to
-# 240 channels and 3 to 28 pixels, transforming the filters is worth 12 to 17 and 15 to 30 tiles.
-COSTS = {2: Cost(1.1, 5.5, 16.0), 4: Cost(1.35, 7.5, 24.0)}
+# 240 channels and 3 to 28 pixels, transforming the filters is worth 12 to 17 and 15 to 30 tiles. Windows of 5 x 5 were
+# fitted to 515 shapes of 5 to 128 channels, 3 to 28 pixels, 1 to 16 images, on a busy machine: off by 0.15, what is
+# chosen gains 1.15 where the best would gain 1.17. Measured ratios to direct, forward, input and filter gradient:
+# 12 -> 12 at 16 x 16 1.28, 1.27, 1.42; 64 -> 64 at 16 x 16 2.2, 2.6, 2.0; 64 -> 64 at 7 x 7 1.22, 1.30, 1.44;
+# 8 -> 8 at 28 x 28 0.96, 0.92, 1.16; 128 -> 128 at 8 x 8, one image 0.67, 0.69, 0.92. The constants lean to direct.
+COSTS = {F2X2_3X3: Cost(1.1, 5.5, 16.0), F4X4_3X3: Cost(1.35, 7.5, 24.0), F2X2_5X5: Cost(1.45, 5.5, 24.0)}
 POOLED = 0.7  # of direct's cost, where a max-pooling is behind it: `behind_max_pool` spares products of both gradients
 FEWEST = 5  # channels: with fewer, which a network's input has, there is little but transforms, and no input gradient
 
@@ -116,14 +121,21 @@ def _asked(problem: Problem) -> type[Algorithm]:
 
 
 def _quickest(problem: Problem) -> type[Algorithm]:
-    """Return the algorithm for 3 x 3 windows of stride 1 that takes least; the more accurate, if two do."""
+    """Return the algorithm for windows that Winograd knows that takes least; the more accurate, if two do."""
     rows, columns = problem.window.outputs
+    taps = problem.window.vertical.taps * problem.window.horizontal.taps
     channels = 1 / problem.channels + 1 / problem.filters
 
-    def winograd(tile: int) -> float:
-        cost, tiles = COSTS[tile], -(-rows // tile) * -(-columns // tile)
-        return points_of(tile) * (tiles * (cost.product + cost.transform * channels) + cost.filters / problem.images)
+    def winograd(number: int) -> float:
+        cost, scheme = COSTS[number], SCHEMES[number]
+        tiles = -(-rows // scheme.tile) * -(-columns // scheme.tile)
+        return scheme.points * (tiles * (cost.product + cost.transform * channels) + cost.filters / problem.images)
 
-    direct = 9.0 * rows * columns * (POOLED if problem.epilogue.pool == "first" else 1)
-    costs = {Direct: direct, Winograd: winograd(2), Winograd4: winograd(4)}
+    costs: dict[type[Algorithm], float] = {
+        Direct: taps * rows * columns * (POOLED if problem.epilogue.pool == "first" else 1.0)
+    }
+    for algorithm in (Winograd, Winograd4):
+        number = algorithm.scheme_for(problem.window)
+        if number is not None:
+            costs[algorithm] = winograd(number)
     return min(costs, key=costs.__getitem__)

@@ -1,12 +1,13 @@
-"""Winograd's algorithms for 3 x 3 windows of stride 1, bound to one convolution."""
+"""Winograd's algorithms for windows of 3 x 3 and 5 x 5 and stride 1, bound to one convolution."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...codegen.winograd_schemes import F2X2_3X3, F2X2_5X5, F4X4_3X3, SCHEMES, Scheme
 from ...engine.arrays import aligned_zeros, as_table
 from ...engine.layout import Halo, Layout
 from ...jit.target import COMMON, vector_set
@@ -23,59 +24,93 @@ FEWEST = 36  # tiles of a block: fewer would not repay the loads of the filters
 NO_POOLING = Pooling(False, np.zeros(0, np.uint8), np.zeros(0, np.int32))
 
 
-class Winograd(Algorithm):
-    """Minimal filtering F(2 x 2, 3 x 3): 2.25 times fewer multiplications than direct.
+class Kernels(NamedTuple):
+    """The kernels of a scheme."""
 
-    Its rounding errors are smaller than those of direct float32 forward (root mean square about 0.6 to 0.8 of it) and
-    about the same for the filter gradient: its sums are shorter. `tests/test_winograd.py` holds both to their bounds.
+    transform_filters: Callable[..., None]
+    forward: Callable[..., None]
+    filter_gradient: Callable[..., None]
+
+
+KERNELS = {
+    F2X2_3X3: Kernels(
+        conv_winograd.transform_filters_2x2_3x3, conv_winograd.forward_2x2_3x3, conv_winograd.filter_gradient_2x2_3x3
+    ),
+    F4X4_3X3: Kernels(
+        conv_winograd.transform_filters_4x4_3x3, conv_winograd.forward_4x4_3x3, conv_winograd.filter_gradient_4x4_3x3
+    ),
+    F2X2_5X5: Kernels(
+        conv_winograd.transform_filters_2x2_5x5, conv_winograd.forward_2x2_5x5, conv_winograd.filter_gradient_2x2_5x5
+    ),
+}
+
+
+class Winograd(Algorithm):
+    """Minimal filtering F(2 x 2, 3 x 3), or F(2 x 2, 5 x 5): 2.25 or 2.78 times fewer multiplications than direct.
+
+    The rounding errors of 3 x 3 windows are smaller than those of direct float32 forward (root mean square about 0.6
+    to 0.8 of it) and about the same for the filter gradient: the sums are shorter. `tests/test_winograd.py` holds all
+    schemes to their bounds.
     """
 
     fills = True
     reads_any_pitch = False
-    tile = 2
+    schemes: tuple[int, ...] = (F2X2_3X3, F2X2_5X5)
+
+    @classmethod
+    def scheme_for(cls, window: Window) -> int | None:
+        """Return the number of the scheme for a window, None if there is none."""
+        axes = (window.vertical, window.horizontal)
+        if any(axis.stride != 1 or axis.dilation != 1 for axis in axes):
+            return None
+        known = (number for number in cls.schemes if all(axis.taps == SCHEMES[number].taps for axis in axes))
+        return next(known, None)
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
-        axes = (window.vertical, window.horizontal)
-        return groups == 1 and all(axis.taps == 3 and axis.stride == axis.dilation == 1 for axis in axes)
+        return groups == 1 and cls.scheme_for(window) is not None
 
     @classmethod
-    def _rest(cls, rows: int, columns: int) -> Halo:
-        """Return the rows and columns by which the last tiles reach beyond an output of that size."""
-        return Halo(bottom=-rows % cls.tile, right=-columns % cls.tile)
+    def _scheme(cls, window: Window) -> Scheme:
+        number = cls.scheme_for(window)
+        assert number is not None
+        return SCHEMES[number]
 
     @classmethod
     def input_halo(cls, window: Window) -> Halo:
         # Patches are read whole, also where the last tile is not full.
-        return window.input_halo + cls._rest(*window.outputs)
+        return window.input_halo + _rest(cls._scheme(window).tile, window.outputs)
 
     @classmethod
     def gradient_halo(cls, window: Window) -> Halo:
-        for_input = window.gradient_halo + cls._rest(window.vertical.size, window.horizontal.size)
-        return for_input | cls._rest(*window.outputs)
+        tile = cls._scheme(window).tile
+        for_input = window.gradient_halo + _rest(tile, (window.vertical.size, window.horizontal.size))
+        return for_input | _rest(tile, window.outputs)
 
     def __init__(self, convolution: Convolution) -> None:
         super().__init__(convolution)
-        c, tile, points = convolution, self.tile, points_of(self.tile)
+        number = self.scheme_for(convolution.window)
+        assert number is not None
+        c, scheme, self.kernels = convolution, SCHEMES[number], KERNELS[number]
         v, h = c.window.vertical, c.window.horizontal
-        self.tiles = Tiles(tile, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
+        self.tiles = Tiles(number, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
         self.window: IntArray = np.zeros(0, np.int32)
         if c.pooled:
-            self.y_row, self.window = c.pooled.pixel_table(c.images), _windows(c.pooled, tile, c.images)
-        taps = np.arange(9) * c.channels * c.y.pitch
+            self.y_row, self.window = c.pooled.pixel_table(c.images), _windows(c.pooled, scheme.tile, c.images)
+        taps = np.arange(scheme.taps**2) * c.channels * c.y.pitch
         self.tap, self.flipped_tap = as_table(taps), as_table(taps[::-1])
-        self.u = aligned_zeros(points * c.channels * c.y.pitch, c.dtype)
+        self.u = aligned_zeros(scheme.points * c.channels * c.y.pitch, c.dtype)
         self.back: Tiles | None = None
         if c.dy:
             # Beside the last pixels lies the halo: its zeros are read instead of them.
-            self.dy_pixel = c.dy.table(c.images, *tile_pixels(c.outputs, tile))
-            self.du_row = as_table(np.arange(points * c.channels) * c.y.pitch)
+            self.dy_pixel = c.dy.table(c.images, *tile_pixels(c.outputs, scheme.tile))
+            self.du_row = as_table(np.arange(scheme.points * c.channels) * c.y.pitch)
         if c.dy and c.dx:
-            origin = v.before - 2, h.before - 2
-            self.back = Tiles(tile, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
+            origin = v.before - (scheme.taps - 1), h.before - (scheme.taps - 1)
+            self.back = Tiles(number, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
             self.u_rows = _panel_rows(c)
-            self.u_flipped = aligned_zeros(points * _panel_width(c) * c.y.pitch, c.dtype)
-            self.u_back = aligned_zeros(points * c.filters * c.dx.pitch, c.dtype)
+            self.u_flipped = aligned_zeros(scheme.points * _panel_width(c) * c.y.pitch, c.dtype)
+            self.u_back = aligned_zeros(scheme.points * c.filters * c.dx.pitch, c.dtype)
 
     @property
     def scratch_key(self) -> Hashable:
@@ -92,16 +127,16 @@ class Winograd(Algorithm):
     def pack(self, filters: Array) -> None:
         c = self.convolution
         shape = c.channels, c.y.pitch
-        conv_winograd.transform_filters(self.tile, Maps(filters, self.tap), *shape, self.u)
+        self.kernels.transform_filters(Maps(filters, self.tap), *shape, self.u)
         if c.dx and self.back:
             self._pack_back(filters, c.dx.pitch)
 
     def _pack_back(self, filters: Array, pitch: int) -> None:
         """Transform the flipped filters, a panel of channels at a time: all at once would take as much memory as U."""
-        c, points = self.convolution, points_of(self.tile)
+        c, points = self.convolution, self.tiles.points
         for first, channels, rows in self.u_rows:
             taps = Maps(filters[first * c.y.pitch :], self.flipped_tap)
-            conv_winograd.transform_filters(self.tile, taps, channels, c.y.pitch, self.u_flipped)
+            self.kernels.transform_filters(taps, channels, c.y.pitch, self.u_flipped)
             winograd_products.transpose_points(
                 points, Maps(self.u_flipped, rows), channels, c.filters, c.y.pitch,
                 min(pitch - first, _panel_width(c)), self.u_back[first * c.filters :], c.filters * pitch,
@@ -127,8 +162,8 @@ class Winograd(Algorithm):
     ) -> None:
         c, t = self.convolution, self.tiles
         v, w, du = scratch
-        conv_winograd.filter_gradient(
-            self.tile, t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy, self.dy_pixel),
+        self.kernels.filter_gradient(
+            t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy, self.dy_pixel),
             Points(w, t.m_row, t.m_plane), c.y.pitch, n * t.per_image, t.no_post.biases, Maps(du, self.du_row), dw,
             dbias,
         )  # fmt: skip
@@ -137,17 +172,17 @@ class Winograd(Algorithm):
 class Winograd4(Winograd):
     """Minimal filtering F(4 x 4, 3 x 3): 4 times fewer multiplications than direct, about twice its rounding error."""
 
-    tile = 4
+    schemes = (F4X4_3X3,)
 
 
 class Tiles:
-    """Tables of one pass: square tiles of outputs in `y`, patches with one more pixel on each side in `x`."""
+    """Tables of one pass: square tiles of outputs in `y`, patches of the pixels that they need in `x`."""
 
     def __init__(
-        self, tile: int, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int
+        self, number: int, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int
     ) -> None:
-        self.tile, self.x, self.y = tile, x, y
-        points = points_of(tile)
+        self.kernels, self.points, self.x, self.y = KERNELS[number], SCHEMES[number].points, x, y
+        tile, points = SCHEMES[number].tile, self.points
         rows, columns = -(-size[0] // tile), -(-size[1] // tile)
         self.per_image = rows * columns
         top, left = tile * np.arange(rows)[:, None] + origin[0], tile * np.arange(columns)[None, :] + origin[1]
@@ -159,9 +194,9 @@ class Tiles:
         # The planes of the points must not begin at the same place of the first-level cache.
         self.v_plane, self.m_plane = self.block * x.pitch + 16, self.block * y.pitch + 16
         self.v_size, self.m_size = points * self.v_plane, points * self.m_plane
-        point, number = np.arange(points)[:, None], np.arange(self.block)[None, :]
-        self.v_row = as_table(point * self.v_plane + number * x.pitch)
-        self.m_row = as_table(point * self.m_plane + number * y.pitch)
+        point, of_block = np.arange(points)[:, None], np.arange(self.block)[None, :]
+        self.v_row = as_table(point * self.v_plane + of_block * x.pitch)
+        self.m_row = as_table(point * self.m_plane + of_block * y.pitch)
         self.col = as_table(np.arange(channels))
         # The same transformed input, read the other way round: rows are channels, columns are tiles.
         self.point_col = as_table(point * self.v_plane + np.arange(channels)[None, :])
@@ -180,8 +215,8 @@ class Tiles:
     ) -> None:
         """Compute the tiles of `n` images, with the transformed filters `u`."""
         v, m = scratch[:2]
-        conv_winograd.forward(
-            self.tile, self.patches(x), Points(v, self.v_row, self.v_plane), self.col, u,
+        self.kernels.forward(
+            self.patches(x), Points(v, self.v_row, self.v_plane), self.col, u,
             Points(m, self.m_row, self.m_plane), self.y.pitch, n * self.per_image, self.no_post.biases, post, y,
             pooling,
         )  # fmt: skip
@@ -191,9 +226,9 @@ class Tiles:
         return Patches(x, self.x_tile, self.x.row_size, self.x.pitch)
 
 
-def points_of(tile: int) -> int:
-    """Return the numbers of the patch that a tile of outputs needs: one product for each."""
-    return (tile + 2) ** 2
+def _rest(tile: int, size: Pair) -> Halo:
+    """Return the rows and columns by which the last tiles reach beyond an output of that size."""
+    return Halo(bottom=-size[0] % tile, right=-size[1] % tile)
 
 
 def tile_pixels(size: Pair, side: int) -> tuple[IntArray, IntArray]:
