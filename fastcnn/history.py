@@ -1,4 +1,4 @@
-"""`History`: what each epoch of a training came to, as a table on the screen and as columns for a data frame."""
+"""`History`: the results of each epoch of a training, as a table on the screen and as columns for a data frame."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEASURES = ("loss", "accuracy", "val_loss", "val_accuracy")  # the columns that 
 
 
 class Epoch(NamedTuple):
-    """What one epoch came to.
+    """The results of one epoch.
 
     Attributes
     ----------

@@ -35,5 +35,5 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
 
 
 def from_above(module: str, name: str) -> Any:
-    """Return a name of a module of this package that stands on a higher floor, for a method that is asked for it."""
+    """Return a name of a module of this package on a higher floor, for a method that is asked for it."""
     return getattr(importlib.import_module(f"{__package__}.{module}"), name)

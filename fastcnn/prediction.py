@@ -181,7 +181,7 @@ class Predictor:
 
 
 class _Chunk(NamedTuple):
-    """A worker's memory, what computes the output of so many images in it, and where that stands."""
+    """A worker's memory, the recorded calls that compute the output of so many images in it, and the output."""
 
     workspace: Workspace
     tape: Tape
@@ -234,7 +234,7 @@ class _Copies:
                 compare.note_change(now, then, now.size, self.changed)
 
     def are_stale(self) -> bool:
-        """Tell whether the arrays have changed since the last call; what is written meanwhile, the next one tells."""
+        """Tell whether the arrays have changed since the last call; a change during this call is found by the next."""
         self.look.play()
         if not self.changed[0]:
             return False

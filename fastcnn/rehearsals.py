@@ -1,4 +1,4 @@
-"""Ready networks gone through without computing anything, to learn which kernels they need: for `fastcnn compile`."""
+"""Which kernels ready networks need, found without computing anything: for `fastcnn compile`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def rehearse_networks(chosen: Iterable[str | Sequential]) -> Rehearsal:
         defaults on images of 8, 28 and 32 pixels and on rows, and all optimizers and augmentations.
     """
     rehearsal = Rehearsal()
-    # What stands in the arrays means nothing.
+    # The numbers in the arrays do not matter.
     with rehearsing(rehearsal), np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         for network in chosen:
             if network == "estimators":

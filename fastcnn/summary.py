@@ -1,4 +1,4 @@
-"""What a model comes to: a table of its layers, their shapes, parameters and work, and the memory of a step."""
+"""The summary of a model: a table of its layers, their shapes, parameters and work, and the memory of a step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What stands in the table."""
+        """The texts of the row."""
         numbers = ("" if number is None else f"{number:,}" for number in (self.parameters, self.flops))
         depth = self.place.count(".")
         return self.place, "  " * depth + self.layer, " × ".join(map(str, self.output_shape)), *numbers
@@ -117,7 +117,7 @@ class Summary(str):
 
 
 def summarize(model: Container, batch_size: int) -> Summary:
-    """Return the table of a built model, and what a training step of `batch_size` images comes to."""
+    """Return the table of a built model, with the work and the memory of a training step of `batch_size` images."""
     table = rows(model)
     total = sum(row.parameters or 0 for row in table), sum(row.flops or 0 for row in table)
     head = ("place", "layer", "output", "parameters", "FLOP")

@@ -46,7 +46,7 @@ def add(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Evaluate, and write what comes of it."""
+    """Evaluate, and write the results."""
     path = source(options.data)
     from .. import measures
     from .opened import Opened

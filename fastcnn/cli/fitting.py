@@ -109,7 +109,7 @@ def _tell(
     views: str | None,
     began: float,
 ) -> None:
-    """Write what has come of the training, and save the network."""
+    """Write the results of the training, and save the network."""
     from .. import measures
 
     history: History = trainer.history  # type: ignore[assignment]
@@ -207,7 +207,7 @@ def _fit(
     page: Any,
     **arguments: Any,
 ) -> None:
-    """Train, with a line an epoch as the options want it."""
+    """Train, with a line for each epoch, in words or JSON."""
     from ..training.callbacks import Callback, Run
     from ..training.progress import progress
 

@@ -134,7 +134,7 @@ def _interruptible(command: str) -> Iterator[None]:
         os.write(2, (f"\n{line}" if os.isatty(2) else line).encode())
         os._exit(130)
 
-    # Whoever has a handler of its own, ignores the signal (nohup), or calls this from another thread, is left alone.
+    # Another handler, an ignored signal (nohup) and calls from other threads are left as they are.
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not (ours and threading.current_thread() is threading.main_thread()):
         yield

@@ -42,7 +42,7 @@ def add(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Predict, and write what comes of it."""
+    """Predict, and write the results."""
     if options.csv and options.json:
         raise CommandError("--csv, --json: expected one of them")
     from .opened import Opened

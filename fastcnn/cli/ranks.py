@@ -61,7 +61,7 @@ def one_speaks() -> Iterator[Communicator | None]:
         with redirect_stdout(_OfTheFirst(ranks, sys.stdout)), ranks.together():
             yield ranks
     except RankFailedError:
-        raise SystemExit(1) from None  # who has failed says why
+        raise SystemExit(1) from None  # the rank that has failed says why
     except (CommandError, RankError) as error:
         if not ranks.speaks(error):
             raise SystemExit(1) from None

@@ -113,5 +113,5 @@ def _history(opened: Opened) -> History | None:
             numbers = [math.nan if value is None else float(value) for value in row[1:]]
             history.epochs.append(Epoch(int(row[0]), *numbers))
     except (KeyError, TypeError, ValueError):
-        return None  # of a file that somebody has written by hand
+        return None  # of a file that was written by hand
     return history

@@ -90,7 +90,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--engine", choices=("fastcnn", "reference"), default="fastcnn",
-        help="who computes the notebook: fastcnn (the default) or the loops of reference/",
+        help="what computes the notebook: fastcnn (the default) or the loops of reference/",
     )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, and write what comes of it; with --mpi together with the other ranks."""
+    """Train, and write the results; with --mpi together with the other ranks."""
     options.ranks = None
     if not options.mpi:
         _run(options)

@@ -1,4 +1,4 @@
-"""Augmentation: images changed by chance, the same for the same seed, epoch and sample, on the way into a step."""
+"""Augmentation: random changes of images on the way into a step, the same for the same seed, epoch and sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What chance does to places and colours: random resized crops, the boxes of CutMix, and jittered colours."""
+"""Random resized crops, the boxes of CutMix, and colour jitter: how places and colours are drawn."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def boxes_of(share: Array, row: IntArray, column: IntArray, size: tuple[int, int
 def jitters(chance: Chance, first: int, strengths: tuple[float, float, float, float]) -> tuple[Array, IntArray]:
     """Return factors of brightness, contrast and saturation and a turn of the hue for each sample, and their order.
 
-    Factors are of [max(0, 1 - s), 1 + s], the turn is of [-s, s]. In the order, -1 stands for what is not wanted.
+    Factors are of [max(0, 1 - s), 1 + s], the turn is of [-s, s]. In the order, -1 marks a change that is left out.
     """
     factors = []
     for number, strength in enumerate(strengths):

@@ -42,8 +42,8 @@ def assign_layouts(graph: Graph, input_gradient: bool) -> Layouts:
 def _without_gradient(graph: Graph) -> list[int]:
     """Return the values before which nothing is trained, of a network in which something is frozen.
 
-    In others, a layer without parameters in front has a gradient that nobody reads: which implementation computes the
-    gradients behind it, and its bits, would be others.
+    In others, a layer without parameters in front keeps its gradient, although nothing reads it: without it, another
+    implementation, with other bits, would compute the gradients behind it.
     """
     if not any(op.is_frozen for op in graph.ops):
         return []

@@ -21,7 +21,7 @@ from .ir import Graph
 from .layout import BlockedLayout, Halo, Layout
 from .stages import stage_of
 
-APART = 6 * ALIGNMENT  # bytes between blocks: a tile's six pixels do not meet those of the next block in the cache
+APART = 6 * ALIGNMENT  # bytes between blocks: a tile's six pixels and those of the next one are in different cache sets
 
 
 def blocked_values(

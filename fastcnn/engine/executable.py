@@ -209,7 +209,7 @@ class Executable:
 
 
 def _view(layout: Layout | None, n: int, buffer: Array | None) -> Array:
-    """Return the public view of an edge that has memory."""
+    """Return the public view of a value that has memory."""
     assert layout is not None
     assert buffer is not None
     return layout.view(buffer, n)

@@ -22,7 +22,7 @@ from .workspace import Workspace
 
 @dataclass
 class RunContext:
-    """What an operation may want to know of the pass that it is part of.
+    """The pass in which an operation is called: training or prediction, of which images, in which step.
 
     Attributes
     ----------
@@ -171,17 +171,17 @@ class Op(ABC):
         return None
 
     def scratchpad(self, shared: Store) -> Any:
-        """Return scratch that operations take turns in; `shared` has what others have left there."""
+        """Return scratch that several operations reuse; `shared` holds it from one operation to the next."""
         return None
 
     def prepare(self) -> None:
         """Bring the parameters into the order that the kernels read; once for each new value of the parameters."""
 
     def prepare_backward(self) -> None:
-        """Do the same for what only the backward pass reads, if that is worth another thread."""
+        """Prepare what only the backward pass reads, where that is worth a task of its own."""
 
     def copied(self) -> list[Array]:
-        """Return the numbers that `prepare` takes copies of: when they change, it is time for it again."""
+        """Return the arrays that `prepare` copies: after a change of one, `prepare` is called again."""
         idle = type(self).prepare is Op.prepare
         return [] if idle else [self.weights._flat, *self.weights._state().values()]
 
@@ -195,26 +195,26 @@ class Op(ABC):
 
     @abstractmethod
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        """Compute the gradients of `n` images: of the parameters, and of the input unless nobody asks."""
+        """Compute the gradients of `n` images: of the parameters, and of the input where it is needed."""
 
     def forward_partial(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        """Compute what the shards must tell each other before `forward`."""
+        """Compute the shard's part of what `sync_forward` reduces."""
 
     def sync_forward(self, shards: Sequence[tuple[int, Workspace]]) -> None:
-        """Reduce what the shards, in their order, have left."""
+        """Reduce the parts of all shards, in the order of the shards."""
 
     def shared_forward(self, workspace: Workspace) -> Array:
-        """Return what of `forward_partial` `sync_forward` reads: it is all that other processes need of a shard."""
+        """Return the result of `forward_partial` that `sync_forward` reads: all that other ranks need of a shard."""
         raise NotImplementedError(f"{type(self).__name__}: it has no shared_forward, which ranks need")
 
     def backward_partial(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        """Compute what the shards must tell each other before `backward`."""
+        """Compute the shard's part of what `sync_backward` reduces."""
 
     def sync_backward(self, shards: Sequence[tuple[int, Workspace]]) -> None:
-        """Reduce what the shards, in their order, have left."""
+        """Reduce the parts of all shards, in the order of the shards."""
 
     def shared_backward(self, workspace: Workspace) -> Array:
-        """Return what of `backward_partial` `sync_backward` reads."""
+        """Return the result of `backward_partial` that `sync_backward` reads."""
         raise NotImplementedError(f"{type(self).__name__}: it has no shared_backward, which ranks need")
 
 

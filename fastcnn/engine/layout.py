@@ -113,7 +113,7 @@ class Layout:
         return replace(self, halo=halo)
 
     def offset(self, h: IntArray | int, w: IntArray | int) -> IntArray:
-        """Return where channel 0 of pixel (h, w) of the first image stands; halo pixels have negative indices."""
+        """Return where channel 0 of pixel (h, w) of the first image is; halo pixels have negative indices."""
         return np.asarray(
             (np.asarray(h) + self.halo.top) * self.row_size + (np.asarray(w) + self.halo.left) * self.pitch
         )

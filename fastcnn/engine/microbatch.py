@@ -13,9 +13,7 @@ from .assign_layouts import Layouts
 from .ir import Graph
 from .stages import stage_ops
 
-CACHED = (
-    COMMON.second // 2
-)  # bytes of the largest map of a micro-batch: what is read and what is written then have room
+CACHED = COMMON.second // 2  # bytes of the largest map of a micro-batch: input and output together fit the cache
 
 
 def microbatch_size(graph: Graph, layouts: Layouts, sync_points: Sequence[int], stage: int, images: int) -> int:

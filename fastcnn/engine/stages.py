@@ -18,7 +18,7 @@ def stage_of(sync_points: Sequence[int], index: int) -> int:
 
 
 def stage_ops(graph: Graph, sync_points: Sequence[int], stage: int) -> Sequence[Op]:
-    """Return the operations that have work in a stage; a sync point belongs to both stages that it parts."""
+    """Return the operations that have work in a stage; a sync point belongs to both stages beside it."""
     first = sync_points[stage - 1] if stage else 0
     last = sync_points[stage] if stage < len(sync_points) else len(graph.ops) - 1
     return graph.ops[first : last + 1]

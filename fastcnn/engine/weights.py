@@ -63,7 +63,7 @@ class Weights(Fixed):
         return pieces
 
     def _storage(self, flat: Array) -> Gradients:
-        """Return the pieces by name, flat, as blocks want them."""
+        """Return the pieces by name, flat, as operations read them."""
         return dict(zip(self._specs, self._pieces(flat), strict=True))
 
     def _trains(self, name: str) -> bool:

@@ -16,7 +16,7 @@ class Workspace:
     Attributes
     ----------
     values, gradients : list of array
-        Flat buffers of each value, and of the gradient with respect to it (None where nobody asks).
+        Flat buffers of each value, and of the gradient with respect to it (None where it is not needed).
     saved : list
         What each operation saves between forward and backward.
     scratchpad : list

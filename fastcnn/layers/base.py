@@ -295,7 +295,7 @@ class Layer(Weights, Exclusive):
             ) from None
 
     def _has_weights(self) -> bool:
-        """Tell whether there are weights that somebody has made."""
+        """Tell whether there are weights to keep when the layer joins a model."""
         return self.input_shape is not None
 
     def _create(self, shape: Shape, dtype: np.dtype, random_state: RandomState) -> None:
@@ -452,7 +452,7 @@ class Layer(Weights, Exclusive):
         return {**kept, "parameters": parameters, "dtype": self._flat.dtype}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Bring the parameters back, stored as this machine's kernels want them."""
+        """Restore the parameters, stored as this machine's kernels read them."""
         Layer.__init__(self)
         parameters, dtype = state.pop("parameters"), state.pop("dtype")
         self.__dict__.update(state)

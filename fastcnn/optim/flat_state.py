@@ -122,7 +122,7 @@ class FlatState(ShownAsCall, Exclusive):
         self._vectors = [aligned_zeros(self._theta.size, self._theta.dtype) for _ in self._quantities]
 
     def _rates_are_stale(self) -> None:
-        """Hear that a step was torn off, perhaps between two numbers that belong together."""
+        """Forget the numbers of a step that was interrupted, perhaps between two of them."""
 
     def _forget(self) -> None:
         self._model, self._bound = None, None

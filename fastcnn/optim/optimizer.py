@@ -96,7 +96,7 @@ class Optimizer(FlatState, ABC):
     _wholes = 0  # parameters of which the rule must see all numbers, after the sweep: one task each
     _laid_out_by: tuple[str, ...] = ("no_decay", "groups")  # settings that decide what lies in which array
     _skips_decay = False  # whether the kernel itself leaves out what is not decayed
-    _written: tuple[float, ...] | None  # what stands in `_rates`, if that is known
+    _written: tuple[float, ...] | None  # the numbers in `_rates`, where they are known
     _spans: Sequence[Span] = ()  # where parameters have factors of their own, or are frozen; empty where all are alike
     learning_rate = number(at_least=0)
     clip_norm = optional_number(above=0)
@@ -206,7 +206,7 @@ class Optimizer(FlatState, ABC):
                 self._rule(gradients, shards, begin, end, span.rates)
 
     def _rule(self, gradients: Array, shards: int, first: int, last: int, rates: Array) -> None:
-        """Do so with the numbers `rates`."""
+        """Run the rule's kernel on them, with the numbers `rates`."""
         raise NotImplementedError
 
     def _update_whole(self, place: int) -> None:
@@ -217,7 +217,7 @@ class Optimizer(FlatState, ABC):
         """Return the numbers of this step, in the kernel's order."""
 
     def _take_rate(self, learning_rate: float) -> None:
-        """Set the learning rate as a schedule does before each step: in less time."""
+        """Set the learning rate before a step, as a schedule does: a fast path around the check of the setting."""
         if 0 <= learning_rate < math.inf:
             self.__dict__["learning_rate"] = learning_rate
         else:

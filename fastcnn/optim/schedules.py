@@ -53,7 +53,7 @@ class Schedule(ShownAsCall, ABC):
         """Take in that a setting has a new value: each step reads it."""
 
     def end_epoch(self, epoch: Epoch) -> None:
-        """Take note of what an epoch came to; `Trainer.fit` calls this after each epoch.
+        """Take in the results of an epoch; `Trainer.fit` calls this after each epoch.
 
         Parameters
         ----------
@@ -466,7 +466,7 @@ class ReduceOnPlateau(Schedule):
     better. After a reduction `cooldown` reports are not counted. PyTorch's `ReduceLROnPlateau` with its defaults,
     except that it leaves out changes below 10⁻⁸.
 
-    As a Trainer's schedule it stands still between reports. `Trainer.fit` reports each epoch by itself; whoever takes
+    As a Trainer's schedule it is constant between reports. `Trainer.fit` reports each epoch by itself; a loop over
     steps calls `trainer.schedule.report(value)`. What it has seen is in its attributes.
 
     Parameters

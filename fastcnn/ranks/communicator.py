@@ -54,17 +54,17 @@ class Communicator(ABC):
 
     @abstractmethod
     def exchange(self, matrix: Array, rows: Sequence[int], columns: Sequence[int]) -> None:
-        """Let who has `matrix[rows[r]:rows[r + 1]]` have `matrix[:, columns[r]:columns[r + 1]]` afterwards.
+        """Exchange parts: rank r has `matrix[rows[r]:rows[r + 1]]`, and gets `matrix[:, columns[r]:columns[r + 1]]`.
 
         The rest of the matrix is left as it is.
         """
 
     @abstractmethod
     def announce(self, error: BaseException) -> None:
-        """Tell all others that this rank has failed; whoever waits for it, or will, raises `RankError`."""
+        """Tell all others that this rank has failed: a rank that waits for it, now or later, raises `RankError`."""
 
     def agree(self, done: bool) -> bool:
-        """Return whether all are done; all that are left get the same answer, whoever dies meanwhile."""
+        """Return whether all are done; all that are left get the same answer, also where a rank dies meanwhile."""
         return done
 
     def shrink(self) -> list[int]:
@@ -78,7 +78,7 @@ class Communicator(ABC):
         """Warn if this rank has fewer processors of its own than the threads that it was asked for."""
 
     def everybodys(self, error: AnyError) -> AnyError:
-        """Return an error that all ranks raise by themselves, so that nobody needs to be told of it."""
+        """Return an error that all ranks raise by themselves, so that no rank has to be told of it."""
         self._everybodys = error
         return error
 
@@ -87,7 +87,7 @@ class Communicator(ABC):
         return self.rank == 0
 
     def give_up(self) -> None:
-        """Come before this rank ends because another one has died."""
+        """Prepare for the end of this rank because another one has died."""
 
     @property
     def is_together(self) -> bool:

@@ -150,7 +150,7 @@ class MPICommunicator(Communicator):
             return done
         try:
             return bool(self._data.Agree(int(done)))
-        except self._mpi.Exception:  # somebody has died; who is left hears of it here
+        except self._mpi.Exception:  # a rank has died: the others learn of it here
             return False
 
     def shrink(self) -> list[int]:
@@ -167,7 +167,7 @@ class MPICommunicator(Communicator):
         return [rank for rank, number in enumerate(numbers) if number == self._mpi.UNDEFINED]
 
     def _end_without_the_dead(self) -> None:
-        """Let `MPI_Finalize` of Open MPI wait for nobody: its fence now and then waits for a rank that has died."""
+        """Let `MPI_Finalize` of Open MPI wait for no other rank: its fence sometimes waits for one that has died."""
         with suppress(OSError, ValueError):  # another MPI
             ctypes.c_bool.in_dll(ctypes.CDLL(self._mpi.__file__), "ompi_async_mpi_finalize").value = True
 
@@ -265,7 +265,7 @@ def mpi_communicator(comm: Any) -> MPICommunicator:
 
 
 def as_communicator(value: Any) -> Communicator | None:
-    """Return the ranks that a person has named; None if there is but one, who needs no others.
+    """Return the ranks of a communicator; None if there is only one.
 
     Raises
     ------

@@ -8,17 +8,17 @@ from weakref import ref
 
 
 class Exclusive:
-    """An object with a lock, `_lock`, which whoever changes the object holds meanwhile, as often as it likes.
+    """An object with a reentrant lock, `_lock`, that every method which changes the object holds.
 
-    A pickle and a copy have a lock of their own. So has a forked child: there, nobody would open one that another
-    thread held.
+    A pickle and a copy get a lock of their own. So does a forked child: a lock that another thread held at the fork
+    would stay locked there.
     """
 
     def __init__(self) -> None:
         self._open()
 
     def _open(self) -> None:
-        """Begin with a lock that nobody holds."""
+        """Begin with an unlocked lock."""
         self._lock = threading.RLock()
         if len(_all) >= 2 * _Living.count:
             for key in [key for key, one in list(_all.items()) if one() is None]:
@@ -28,7 +28,7 @@ class Exclusive:
 
 
 class _Living:
-    """How many there were when those that had gone were last left out."""
+    """The number of objects at which references to dead ones are removed next: at twice as many."""
 
     count = 1000
 

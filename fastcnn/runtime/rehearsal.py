@@ -12,7 +12,7 @@ from .record import Call
 
 def rehearse(calls: Iterable[Call]) -> None:
     """Compile the kernels that calls of what is replayable need and that are nowhere yet, on all processors."""
-    if rehearsal() is not None:  # somebody goes through more than these calls
+    if rehearsal() is not None:  # a rehearsal of more than these calls is under way
         return
     these = Rehearsal()
     with rehearsing(these):

@@ -125,7 +125,7 @@ def _default_threads() -> int:
 
 
 def asked_threads() -> int | None:
-    """Return how many threads a person has asked for where `threads` is not given; None if nobody has."""
+    """Return the default number of threads that the user has set; None if none is set."""
     if _chosen or os.environ.get(VARIABLE, "").strip():
         return get_num_threads()
     return min(_limits(), default=None)
@@ -137,7 +137,7 @@ def _limits() -> list[int]:
 
 
 def limit_threads(share: int) -> None:
-    """Let this process have no more threads by itself than its share of the processors: it is not alone."""
+    """Limit the default number of threads to this process's share of the processors: it runs beside others."""
     global _share  # noqa: PLW0603
     _share = share
     _default_threads.cache_clear()
@@ -190,7 +190,7 @@ class _Pool:
 
 
 def _begin(function: Callable[[], None]) -> bool:
-    """Let a new thread run a function, unless there is none to be had; it does not hold up the end of the process."""
+    """Run a function in a new daemon thread; return False if the system, or a closing interpreter, gives none."""
     if _teams.closing:
         return False
     try:
@@ -204,7 +204,7 @@ class _Crew:
     """The threads that share out the tasks of one `run`.
 
     Each holds a lock while it works, which a `with` opens whatever happens: so it can be told at any later time whether
-    somebody still works, also if the `run` was torn off while it waited.
+    a thread still works, also if the `run` was torn off while it waited.
     """
 
     def __init__(self, count: int, task: Callable[[int, int], None], threads: int) -> None:
@@ -226,7 +226,7 @@ class _Crew:
                     self.closed = True
 
     def finish(self) -> None:
-        """Wait for those who have a task; who has not begun yet finds none any more."""
+        """Wait for the threads that run a task; a thread that begins later finds none."""
         self.closed = True
         for lock in self.works:
             with lock:
@@ -272,7 +272,7 @@ def drain() -> None:
 
 
 class _Team:
-    """A leader, who asks, and helpers, who take recorded calls without the GIL; for one job at a time."""
+    """A leader, which submits jobs, and helper threads, which run recorded calls without the GIL; one job at a time."""
 
     def __init__(self, owner: threading.Thread) -> None:
         self.owner = owner

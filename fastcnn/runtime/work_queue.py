@@ -1,23 +1,23 @@
 """Threads that share out recorded kernel calls without Python: the native half of `threads`.
 
-Waking a thread costs as long as a small step, and so does handing over the GIL. So helpers wait a while in machine code
-for the next tasks before they go to sleep, and take them without the GIL.
+Waking a thread takes as long as a small step, and so does a hand-over of the GIL. So helpers spin in machine code for a
+while before they sleep, and take tasks without the GIL.
 
 A job is `count` tasks for up to `threads` workers. Its state is one word, the ticket: how many tasks are taken, `count`
-and `threads`, 16 bits each. A task is taken by exchanging the ticket for the next one, and only if it still is what was
-read: whoever has slept over the end of a job finds another ticket, or one with nothing left, and does no harm. What
-worker w calls for task i stands in row `w · count + i` of the job's table, as (address of calls, number of calls).
+and `threads`, 16 bits each. A worker takes a task by compare-and-swap of the ticket. So a worker that has slept past
+the end of a job takes nothing by mistake: it finds another ticket, or one without tasks. Row `w · count + i` of the
+job's table has what worker w calls for task i, as (address of calls, number of calls).
 
 Jobs follow each other without Python too: a row for each, as (ticket, address of its table). Once begun, all of them
-are done, and nobody writes any more, before Python goes on: no exception can come in between.
+are done, and no thread writes any more, before Python goes on: no exception can come in between.
 
-A worker sleeps on a lock of Python's, which needs no GIL. Its flag says so first, and then it looks once more for what
-it waits for: a helper for tasks, the leader for the last task to be finished. Who brings that sets the ticket, or
-counts the task, first, and then looks at the flag. So one of the two sees the other, and who takes the flag down, with
-one exchange, decides: another one who does so opens the lock; a worker who does so itself need not sleep. The leader
-wakes some helpers, and each that still finds tasks wakes some more.
+A worker sleeps on a lock of Python's, which needs no GIL. It first sets its flag, and then checks once more what it
+waits for: a helper for tasks, the leader for the end of the last task. Another worker that brings this about first
+writes the ticket, or counts the task, and then reads the flag. So at least one of the two sees the other, and the one
+that clears the flag, by an atomic exchange, decides: the other worker then opens the lock, the sleeper then stays
+awake. The leader wakes some helpers, and each that still finds tasks wakes some more.
 
-Before it sleeps, a worker spins: that spares the wake-up, which takes longer than many a job. It spins for the jobs'
+Before it sleeps, a worker spins: that saves the wake-up, which takes longer than many jobs. It spins for the jobs'
 patience, the leader for LEADER times as long. A worker that has to share its processor slows others down by spinning,
 among them those that it waits for. It shares when the system has preempted it since it last looked, and for CAUTION
 more spins; then it spins for a turn in BRIEF of the patience, and wakes one helper at a time. Measured with 8 threads

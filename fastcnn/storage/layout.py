@@ -1,7 +1,7 @@
 """The safetensors layout: the length of a JSON header (8 bytes), the header, the tensors' bytes, little-endian.
 
-The header names for each tensor its dtype, shape and place; under `__metadata__`, strings by name, stands what is
-fastcnn's: the number of the format, the version that wrote the file, what kind of thing it is, its description as JSON,
+The header names for each tensor its dtype, shape and place; under `__metadata__`, strings by name, is fastcnn's
+part: the number of the format, the version that wrote the file, what kind of thing it is, its description as JSON,
 and a checksum of all this and the tensors. A reader believes none of it: sizes are compared before memory is taken.
 
 References

@@ -1,4 +1,4 @@
-"""What the ranks of a fit agree on while it goes on: whether it stops, and why."""
+"""`Accord`: what the ranks of a fit agree on after each step: whether it stops, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .interrupts import Interrupts
 
 
 class Accord(Interrupts):
-    """Ctrl-C on one rank is a wish of all of them; and so is what a callback on one rank wants to stop for.
+    """Interrupts of all ranks: Ctrl-C on one rank, or a callback that stops there, ends the fit on all of them.
 
     `asked` changes in `meet` alone, on all ranks at once.
     """
@@ -29,7 +29,7 @@ class Accord(Interrupts):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def begin_anew(self) -> None:
-        """Forget the last agreement, which not all ranks may have reached; a wish to stop stays one."""
+        """Forget the last agreement, which not all ranks may have reached; a request to stop is kept."""
         self.wished, self.asked = self.wished or self.asked, False
 
     def meet(self, history: History) -> None:

@@ -1,4 +1,4 @@
-"""Callbacks: what a person wants done at the documented moments of a fit, and early stopping."""
+"""Callbacks: the user's code at documented moments of a fit; and early stopping."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A fit that goes on, as callbacks see it.
+    """A running fit, as callbacks see it.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Callback:
     monitor: str | None = None
 
     def begin(self, run: Run) -> None:
-        """Come before the first step; the model may not be built yet.
+        """Act before the first step; the model may not be built yet.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class Callback:
         """
 
     def batch(self, run: Run) -> None:
-        """Come after each step.
+        """Act after each step.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class Callback:
         """
 
     def epoch(self, run: Run, epoch: Epoch) -> None:
-        """Come after each epoch, with what it came to.
+        """Act after each epoch, with its results.
 
         Parameters
         ----------
@@ -113,7 +113,7 @@ class Callback:
         """
 
     def end(self, run: Run) -> None:
-        """Come after the last epoch.
+        """Act after the last epoch.
 
         Parameters
         ----------

@@ -43,7 +43,7 @@ SHARE = 0.01  # of the time that may go into files, if nothing else is said
 
 @dataclass
 class Tally:
-    """What the steps of an epoch have come to so far.
+    """The sums over an epoch's steps so far.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class Checkpoint:
         return self.ranks is None or self.ranks.rank == 0
 
     def _decided(self, wish: bool) -> bool:
-        """Return what the first rank wishes: clocks differ."""
+        """Return the first rank's decision: the clocks of ranks differ."""
         return wish if self.ranks is None else self.ranks.decide(wish)
 
     # Writing.

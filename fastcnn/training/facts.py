@@ -1,4 +1,4 @@
-"""What a training is, as JSON and digests: what tells one run from another, and whether all ranks do the same."""
+"""The identity of a training, as JSON and digests: whether two runs are one, and whether all ranks do the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C during a fit: the first one is a wish, kept until the step is done; the second one interrupts at once."""
+"""Ctrl-C during a fit: the first one ends it after the current step; the second one interrupts at once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from ..history import History
 class Interrupts:
     """A context in which the first Ctrl-C only sets `asked`.
 
-    Only where Python's own handler is in place, and in the main thread: whoever has a handler of its own, or ignores
-    the signal, is left alone.
+    Only in the main thread, and only where Python's own handler is set: another handler, or an ignored signal, stays.
     """
 
     def __init__(self) -> None:
@@ -37,10 +36,10 @@ class Interrupts:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def meet(self, history: History) -> None:
-        """Come after each step, and after each epoch: where there are ranks, they agree here."""
+        """Agree with the other ranks, if there are any, after each step and each epoch."""
 
     def begin_anew(self) -> None:
-        """Come where the ranks that are left go back to a step before."""
+        """Begin again where the ranks that are left go back to an earlier step."""
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -81,7 +81,7 @@ def saying(words: str) -> Iterator[None]:
 
 
 class _Ticker:
-    """Calls a function once a second from a thread of its own, while something takes long that counts no steps."""
+    """Calls a function once a second, from a thread of its own, during work that has no steps to count."""
 
     seconds = 1.0
 

@@ -1,4 +1,4 @@
-"""What a step changes for good, as it was before: weights, running statistics, what optimizer and average remember."""
+"""Copies of what a step changes: weights, running statistics, what optimizer and average remember."""
 
 from __future__ import annotations
 

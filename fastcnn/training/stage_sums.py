@@ -69,7 +69,7 @@ class StageSums:
         row = self.rows[(shard - 1) * self.pitch :]
 
         def place(weights: Weights, name: str, array: Array) -> Array:
-            begin = self.places.get((weights, name))  # None: nobody writes it
+            begin = self.places.get((weights, name))  # None: nothing writes it
             return array if begin is None else row[begin : begin + array.size]
 
         return {

@@ -1,4 +1,4 @@
-"""The statistics of batch norms, computed again from training images when the weights have come to rest."""
+"""The statistics of batch norms, computed again from training images with the last weights."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """What a training step is made of: calls that are recorded once and repeated without Python between them.
 
-The first step of a kind walks through the layers' blocks and writes down every call of a kernel; those after it play
-the records. Nothing in a record ever moves: a step only writes other numbers into the same arrays, those of the batch,
+The first step of a kind walks through the operations and records every call of a kernel; the steps after it replay the
+records. Nothing in a record ever moves: a step only writes other numbers into the same arrays, those of the batch,
 of its targets, of the optimizer's rates. In their order:
 
 1. *prepare*: parameters are brought into the order that the kernels read;
-2. *forward and backward*: each shard, a slice of the batch, is loaded, goes through the blocks and the loss, and back;
+2. *forward and backward*: each shard, a slice of the batch, goes through loading, operations and loss, and back;
    what it leaves is a row of gradients and a row of totals. Where a layer needs the whole batch (`sync_points`), all
    shards meet: one stage ends there, and the next begins;
 3. *update*: pieces of the flat vector sum the rows, in the order of the shards, and take the optimizer's step. A rule
@@ -57,7 +57,7 @@ COPIED = 1 << 14  # bytes of a batch that are copied in less time than it takes 
 
 
 class Program:
-    """A model's blocks for training with a loss, with memory for each worker and a row of gradients for each shard.
+    """A model's operations for training with a loss, with memory for each worker and a row of gradients for each shard.
 
     It serves any batch whose shards have room in its memory, as long as model and loss stay what they are. Batches of
     few images have programs of their own: what is made of the parameters once for a batch pays with many.
@@ -212,7 +212,7 @@ class Step:
         self.whole: dict[int, Tape | parallel.Jobs | None] = {}  # all that a step on so many threads does, as one call
 
     def _place(self, x: Array) -> tuple[Array | None, bool]:
-        """Return where batches are copied to, if they are, and whether that is the network's first edge already."""
+        """Return where batches are copied to, if they are, and whether that is the network's first value already."""
         workspace = self.program.workspace(0, 0)
         is_held = len(self.slices) == 1 and not self.program.graph.sync_points
         # Not asked of a view's flags: NumPy calls one image contiguous, whatever halo lies around it.
@@ -330,7 +330,7 @@ class Step:
         return [("sum", stage)] if self.stage_sums and self.stage_sums[stage].tasks else []
 
     def _forward_and_backward(self, threads: int) -> None:
-        """Run the blocks on all shards, stage by stage."""
+        """Run the operations on all shards, stage by stage."""
         for context, (first, _) in zip(self.program.contexts, self.slices, strict=False):
             context.first = first
         self.preparation.run(min(threads, len(self.slices)))
@@ -343,7 +343,7 @@ class Step:
                 self.run(direction, stage, threads)
 
     def _meet(self, direction: str, stage: int) -> None:
-        """Let the block at the end of a stage see all shards; what the first time records is repeated later."""
+        """Let the operation at the end of a stage see all shards; what the first time records is repeated later."""
         syncs, key = self.program.syncs, (direction, stage, self.n)
         if key in syncs:
             syncs[key].play()
@@ -425,7 +425,7 @@ class Step:
         end = Call(program.loss, self._evaluate, (first, n, workspace, program.totals[shard]))
         if direction == "measure":
             predicting = RunContext(training=False)
-            program.forget_syncs()  # blocks keep what they have predicted with, until the next sync that is held
+            program.forget_syncs()  # operations keep what they have predicted with, until the next sync that is held
             yield from begin
             for number in range(len(graph.sync_points) + 1):
                 yield from schedule.forward_calls(graph, number, n, workspace, predicting)
