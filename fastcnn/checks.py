@@ -42,6 +42,13 @@ def check_shape(array: Array, expected: tuple[int | None, ...], layer: str, argu
         raise ValueError(f"{layer}: {argument}: expected at least one number; got an empty batch, shape {array.shape}")
 
 
+def as_bool(value: Any, layer: str, name: str) -> bool:
+    """Return `value` if it is True or False; a number in its place is more likely one argument too many."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{layer}: {name}: expected True or False; got {value!r}")
+    return bool(value)
+
+
 def as_positive_int(value: Any, layer: str, name: str) -> int:
     """Return `value` if it is a positive whole number."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):

@@ -373,7 +373,7 @@ class CrossEntropy(Loss):
     def _wrong_kind(self, end: End, array: Array, n: int) -> Exception:
         """Return what to raise for targets that are neither classes nor rows."""
         where, (labels, rows) = f"{self.name}: {end.argument}", _target_shapes(end, n)
-        if array.dtype.kind not in "biu":
+        if array.dtype.kind not in "biu" and (array.dtype.kind != "f" or array.shape in labels):
             return TypeError(f"{where}: expected integer classes; got dtype {array.dtype}")
         one, other = ("pixel", "probabilities") if end.pixels > 1 else ("sample", "one row")
         hint = ""

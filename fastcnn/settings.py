@@ -70,7 +70,7 @@ def optional_whole() -> Setting[int | None]:
 
 def flag() -> Setting[bool]:
     """Return a setting that is on or off."""
-    return Setting(lambda value, owner, name: bool(value))
+    return Setting(checks.as_bool)
 
 
 def one_of(*choices: Any) -> Setting[Any]:

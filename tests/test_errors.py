@@ -6,9 +6,26 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn import SGD, Conv2D, Dense, Flatten, MaxPool2, MaxPool2D, ReLU, Sequential, Softmax, Trainer
+from fastcnn import (
+    SGD,
+    AvgPool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    EarlyStopping,
+    Flatten,
+    Layer,
+    MaxPool2,
+    MaxPool2D,
+    ReLU,
+    Sequential,
+    Softmax,
+    Trainer,
+)
+from fastcnn.hints import HINTS
 from tests.arrays import normal
 from tests.cases import LAYER_CASES
+from tests.processes import LIMIT, start_python
 
 TWINS = [case for case in LAYER_CASES if case.layers <= set(fastcnn.__all__)]
 each_layer = pytest.mark.parametrize("case", TWINS, ids=str)
@@ -32,6 +49,64 @@ def unchanged():
         assert layer.parameters.keys() == parameters.keys()
         for name, parameter in parameters.items():
             np.testing.assert_array_equal(layer.parameters[name], parameter)
+
+
+# ------------------------------------------------------------------------------ names and habits of other libraries
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in HINTS.items() for name in names])
+def test_a_name_of_another_library_is_answered_with_ours(kind, name):
+    model = Sequential([Conv2D(2, 3), Flatten(), Dense(3)])
+    thing = {"Layer": ReLU(), "Sequential": model, "Trainer": Trainer(model)}[kind]
+    assert not hasattr(thing, name)
+    with pytest.raises(AttributeError, match=f"^{type(thing).__name__!r} object has no attribute {name!r}: ") as raised:
+        getattr(thing, name)
+    assert str(raised.value).endswith(HINTS[kind][name])
+    assert (raised.value.name, raised.value.obj) == (name, thing)
+
+
+def test_a_misspelt_name_is_asked_back_by_the_interpreter():
+    for line in ("fastcnn.Conv2d", "fastcnn.Sequential([fastcnn.ReLU()]).sumary"):
+        _, errors = start_python(f"import fastcnn\n{line}").communicate(timeout=LIMIT)
+        assert "Did you mean: '" in errors
+
+
+def test_a_constructor_that_leaves_out_that_of_layer():
+    class Twice(Layer):
+        def __init__(self, factor):
+            self.factor = factor
+
+        def _forward(self, x):
+            return x * self.factor
+
+    with pytest.raises(AttributeError, match=r"^Twice: .*`super\(\).__init__\(\)` begins the __init__ of a layer"):
+        Sequential([Twice(2), Flatten(), Dense(3)]).build((1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Dense(144, 10), "Dense: bias"),  # inputs and outputs, as in PyTorch
+        (lambda: Conv2D(3, 3, bias=1), "Conv2D: bias"),
+        (lambda: MaxPool2D(2, ceil_mode="no"), "MaxPool2D: ceil_mode"),
+        (lambda: AvgPool2D(2, 2, 0, 5), "AvgPool2D: count_include_pad"),
+        (lambda: BatchNorm(scale=2.0), "BatchNorm: scale"),
+        (lambda: SGD(0.1, 0.9, 1e-4), "SGD: nesterov"),  # a weight decay
+        (lambda: EarlyStopping(restore_best="yes"), "EarlyStopping: restore_best"),
+        (
+            lambda: Trainer(Sequential([Dense(3)])).fit(zeros(4, 2), [0, 1, 2, 0], epochs=1, batch_size=3, drop_last=2),
+            "fit: drop_last",
+        ),
+    ],
+)
+def test_a_number_is_no_answer_to_yes_or_no(make, message):
+    with pytest.raises(TypeError, match=f"^{message}: expected True or False; got "):
+        make()
+
+
+def test_a_trainer_prints_what_it_is_made_of():
+    trainer = Trainer(Sequential([Flatten(), Dense(3)]), optimizer=SGD(0.5))
+    assert repr(trainer) == "Trainer(Sequential of 2 layers, loss=CrossEntropy(), optimizer=SGD(learning_rate=0.5))"
 
 
 # --------------------------------------------------------------------------------------------- what every layer refuses

@@ -29,6 +29,7 @@ from fastcnn import (
     SoftmaxActivation,
     WarmUp,
 )
+from fastcnn.estimators.images import as_numbers
 
 QUICK = [CNNClassifier(max_iter=30), CNNRegressor(max_iter=60)]
 BOTH = pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
@@ -173,11 +174,27 @@ def test_the_automatic_network_fits_any_size(side):
         (X[:, :60], {"input_shape": (9, 7)}, r"60 features, but .* would do: \(1, 1, 60\), \(1, 6, 10\)"),
         (X.reshape(200, 1, 1, 8, 8), {}, r"expected rows \(n, features\), or images .*; got shape \(200, 1, 1, 8, 8\)"),
         (1e300 * X, {}, "numbers are too large"),
+        (
+            [np.ones((8, 8)), np.ones((9, 8))] * 100,
+            {},
+            r"images of one shape; got 2 shapes, such as \(8, 8\), \(9, 8\)",
+        ),
+        (np.where(X > 3, "a", X.astype(object)), {}, "could not convert string to float"),
     ],
 )
 def test_what_does_not_fit_is_said(X, parameters, message):
     with pytest.raises(ValueError, match=message):
         quick(**parameters).fit(X, Y)
+
+
+@BOTH
+def test_numbers_in_disguise(kind):
+    """Objects are read as numbers; dates, which scikit-learn lets through, are none."""
+    np.testing.assert_array_equal(quick(kind).fit(X.astype(object), Y).predict(X), quick(kind).fit(X, Y).predict(X))
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}: X: expected numbers; got dtype datetime64\[s\]"):
+        quick(kind).fit(X.astype("M8[s]"), Y)
+    with pytest.raises(ValueError, match="X: expected numbers; got objects"):
+        as_numbers(np.array([["x"]], object), kind.__name__)
 
 
 def test_other_images_than_those_of_the_fit():

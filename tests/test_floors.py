@@ -18,7 +18,7 @@ from tests.processes import ROOT, run_python
 # and from the floors below.
 FLOORS = [
     "typing", "version", "lazy", "markup", "former_names", "history", "digest", "views", "exact", "draws", "checks",
-    "settings", "jit", "codegen", "kernels", "runtime", "ranks", "engine", "ops", "layers", "labels", "losses",
+    "hints", "settings", "jit", "codegen", "kernels", "runtime", "ranks", "engine", "ops", "layers", "labels", "losses",
     "optim", "data", "prediction", "maps", "measures", "drawing", "summary", "model", "kinks", "models", "storage",
     "training", "gradient_check", "estimators", "inspection", "saving", "exchange", "explain", "live", "display",
     "rehearsals", "report", "cli", "__main__",

@@ -33,7 +33,7 @@ from ..typing import Array
 from . import choosing
 from .choosing import Choice
 from .embedding import Embedding
-from .images import Reading, choose_reading, rectangles
+from .images import Reading, as_numbers, choose_reading, expect_one_size, rectangles
 from .networks import NAMES, SHORTEST, SMALLEST, choose_network, takes_rows
 from .parameters import NestedParameters
 from .private_names import Interval, Options, StrOptions, check_sample_weight
@@ -87,6 +87,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
     def _read(self, X: Any, *, reset: bool) -> Array:
         """Return X as images (n, C, H, W), checked; `reset` settles how this estimator reads them."""
         finite: Any = "allow-nan" if self._takes_nan else True
+        expect_one_size(X, type(self).__name__)
         if getattr(X, "ndim", None) in (3, 4) or (isinstance(X, list | tuple) and np.ndim(X) in (3, 4)):
             X = check_array(
                 X, allow_nd=True, ensure_2d=False, dtype="numeric", ensure_all_finite=finite, estimator=self,
@@ -107,6 +108,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
                     f"(n, H, W, C); got shape {X.shape}"
                 )
             X = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=finite)
+        X = as_numbers(X, type(self).__name__)
         given, name = X.shape[1:], type(self).__name__
         if reset:
             self._reading: Reading = choose_reading(given, self.input_shape, name)
@@ -382,8 +384,9 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
 
     def _expected_epochs(self, X: Any) -> int:
         """Return the epochs for X as it comes, which nobody has checked yet."""
-        shape = X.shape if hasattr(X, "shape") else np.shape(X) if isinstance(X, list | tuple) else ()
+        shape: Any = ()
         try:
+            shape = X.shape if hasattr(X, "shape") else np.shape(X) if isinstance(X, list | tuple) else ()
             most = _most(choose_reading(tuple(shape[1:]), self.input_shape, ""), self.input_shape)
         except (ValueError, IndexError):
             most = FEATURES  # which will be an error, or was read before

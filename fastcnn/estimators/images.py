@@ -5,11 +5,32 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..typing import Array, Shape
 from .scaling import Scaler  # noqa: F401 -- where pickles of 0.1.0 look for it
 
 CHANNELS = (1, 2, 3, 4)  # what may be a number of channels where nothing else is said
 SIDE, RATIO = 6, 3  # of rectangles that rows may be: pictures seldom are smaller or longer, tables often are
+
+
+def expect_one_size(X: Any, name: str) -> None:
+    """Raise where X is a list of images of several shapes, of which NumPy makes no array."""
+    shapes = {np.shape(x) for x in X if hasattr(x, "__array_interface__")} if isinstance(X, list | tuple) else set()
+    if len(shapes) > 1 and max(map(len, shapes)) > 1:
+        some = ", ".join(map(str, sorted(shapes)[:3]))
+        raise ValueError(f"{name}: X: expected images of one shape; got {len(shapes)} shapes, such as {some}")
+
+
+def as_numbers(X: Array, name: str) -> Array:
+    """Return samples that scikit-learn has let through as numbers: objects, if they are such."""
+    try:
+        X = X.astype(np.float64) if X.dtype.kind == "O" else X
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: X: expected numbers; got objects: {error}") from None
+    if X.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: X: expected numbers; got dtype {X.dtype}")
+    return X
 
 
 class Reading(NamedTuple):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
-from .. import checks
+from .. import checks, hints
 from ..engine.arrays import aligned_zeros
 from ..engine.executable import Executable
 from ..engine.executable_cache import ExecutableCache
@@ -150,6 +150,19 @@ class Layer(Weights, Exclusive):
         if name == "input_shape":
             return "call build(input_shape)"
         return f"make a new {self.name}, and a new model with it"
+
+    if not TYPE_CHECKING:  # which would take any name for one of a layer
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise: a layer has no such attribute, or its constructor has not begun with that of its base class."""
+            if "_flat_gradients" not in vars(self) and not name.startswith("__"):
+                kind = type(self).__name__
+                raise AttributeError(
+                    f"{kind}: {name}: not there yet: `super().__init__()` begins the __init__ of a layer"
+                )
+            if hasattr(type(self), name):  # a property, whose own error comes again
+                object.__getattribute__(self, name)
+            raise hints.no_attribute(self, name)
 
     def __repr__(self) -> str:
         """Return the call that makes such a layer; what is as usual is left out."""

@@ -54,7 +54,7 @@ class Convolving(Layer):
         self.stride = as_pair(stride, self.name, "stride", 1)
         self.dilation = as_pair(dilation, self.name, "dilation", 1)
         self.padding = as_padding(padding, self.name)
-        self.bias, self.random_state = bool(bias), random_state
+        self.bias, self.random_state = checks.as_bool(bias, self.name, "bias"), random_state
 
     def window(self, input_shape: Shape) -> Window:
         """Return the sliding window over images of `input_shape`."""

@@ -95,7 +95,7 @@ class Dense(Layer):
         super().__init__(name=name, trainable=trainable)
         self.initializer = as_initializer(initializer, self.name)
         self.nodes = checks.as_positive_int(nodes, self.name, "nodes")
-        self.bias, self.random_state = bool(bias), random_state
+        self.bias, self.random_state = checks.as_bool(bias, self.name, "bias"), random_state
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (nodes,)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -133,7 +132,8 @@ class BatchNorm(_Normalisation):
         name: str | None = None,
     ) -> None:
         super().__init__(epsilon, trainable=trainable, name=name)
-        self.scale, self.center = _flag(scale, "scale"), _flag(center, "center")
+        self.scale = checks.as_bool(scale, self.name, "scale")
+        self.center = checks.as_bool(center, self.name, "center")
         self._running: dict[str, Array] = {}
         self._momentum = checks.as_number(momentum, self.name, "momentum", at_least=0, at_most=1)
 
@@ -283,10 +283,3 @@ class LayerNorm(_Normalisation):
 
     def _lower(self, graph: Graph, x: int, absorbed: Sequence[Layer] = ()) -> int:
         return graph.add(LayerNormOp(self, x, graph.value(graph.shapes[x]), self.epsilon, epilogue_of(absorbed)))
-
-
-def _flag(value: Any, argument: str) -> bool:
-    """Return whether an argument is on."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"BatchNorm: {argument}: expected True or False; got {value!r}")
-    return bool(value)

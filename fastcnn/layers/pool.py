@@ -45,7 +45,8 @@ class WindowPooling(Layer):
         self.pool_size = as_pair(pool_size, self.name, "pool_size", 1)
         self.stride = self.pool_size if stride is None else as_pair(stride, self.name, "stride", 1)
         self._stride_follows = stride is None
-        self.dilation, self.ceil_mode = as_pair(dilation, self.name, "dilation", 1), bool(ceil_mode)
+        self.dilation = as_pair(dilation, self.name, "dilation", 1)
+        self.ceil_mode = checks.as_bool(ceil_mode, self.name, "ceil_mode")
         self.padding = as_padding(padding, self.name)
         spans = [(size - 1) * step + 1 for size, step in zip(self.pool_size, self.dilation, strict=True)]
         sides = () if isinstance(self.padding, str) else zip(as_margins(self.padding), spans, strict=True)
@@ -240,7 +241,7 @@ class AvgPool2D(WindowPooling):
     ) -> None:
         super().__init__(name=name)
         self._set_window(pool_size, stride, padding, dilation, ceil_mode)
-        self.count_include_pad = bool(count_include_pad)
+        self.count_include_pad = checks.as_bool(count_include_pad, self.name, "count_include_pad")
 
     halves = False
 

@@ -195,7 +195,8 @@ class EarlyStopping(ShownAsCall, Callback):
             raise ValueError(f"EarlyStopping: mode: expected 'auto', 'min' or 'max'; got {mode!r}")
         if not min_delta >= 0:
             raise ValueError(f"EarlyStopping: min_delta: expected a number of at least 0; got {min_delta!r}")
-        self.monitor, self.mode, self.restore_best = monitor, mode, restore_best
+        self.monitor, self.mode = monitor, mode
+        self.restore_best = checks.as_bool(restore_best, "EarlyStopping", "restore_best")
         self.patience = 0 if patience == 0 else checks.as_positive_int(patience, "EarlyStopping", "patience")
         self.min_delta = float(min_delta)
         self._forget()

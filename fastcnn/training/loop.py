@@ -344,7 +344,7 @@ def _feed(
         dtype = np.float32 if model.input_shape is None else model._flat.dtype
         return BatchFeed(X, trainer._seed, augmentation, dtype, unknown=_unknown(trainer))
     if batch_size is None:
-        raise ValueError("fit: batch_size: expected a positive int with arrays X and y; got None")
+        raise ValueError("fit: batch_size: expected a positive int with arrays X and y, such as 32; got None")
     sizes = batch_sizes(batch_size)
     size = max(sizes.rows.values())
     x, targets, weight = check_set(X, y, sample_weight)
@@ -352,11 +352,12 @@ def _feed(
     by_epoch = None if resolution is None else _resolutions(trainer, resolution, x.shape[1:])
     classes = _check_classes(trainer, targets, "y")
     _check_mixup(trainer, targets, augmentation)
+    drop_last = checks.as_bool(drop_last, "fit", "drop_last")
     if drop_last and len(x) < size:
         raise ValueError(f"fit: drop_last: expected at least a batch of {size} samples; got {len(x)}")
     dtype = model._flat.dtype
     feed = ArrayFeed(
-        x, targets, weight, sizes, trainer._seed, augmentation, dtype, classes, bool(drop_last), _unknown(trainer),
+        x, targets, weight, sizes, trainer._seed, augmentation, dtype, classes, drop_last, _unknown(trainer),
         by_epoch,
     )  # fmt: skip
     if trainer.communicator is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from .. import checks, markup
+from .. import checks, hints, markup
 from ..history import History
 from ..losses import LOSSES, Loss
 from ..model import Sequential
@@ -153,6 +153,20 @@ class Stepper:
         """Return what there is for such a batch, with this one in it, checked."""
         program = self._program_of(x)
         return program.step(x, program.loss.targets(program.end, y, len(x), sample_weight))
+
+    if not TYPE_CHECKING:  # which would take any name for one of a trainer
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise: a trainer has no such attribute; perhaps it has what is meant under another name."""
+            if hasattr(type(self), name):  # a property, whose own error comes again
+                object.__getattribute__(self, name)
+            raise hints.no_attribute(self, name)
+
+    def __repr__(self) -> str:
+        """Return what is trained, and how."""
+        parts = {"loss": self.loss, "optimizer": self.optimizer, "schedule": self.schedule, "ema": self.ema}
+        shown = [f"{name}={part!r}" for name, part in parts.items() if part is not None]
+        return f"{type(self).__name__}({', '.join([f'{self.model.name} of {len(self.model)} layers', *shown])})"
 
     def _repr_html_(self) -> str:
         """Return what is trained and how, the model and the history folded, for a notebook."""
