@@ -426,10 +426,10 @@ class Layer(Weights, Exclusive):
             )
         dL_dinput = executable.backward(gradient)
         if executable.gradient.size:
-            self._flat_gradients = flat = executable.gradient.copy()
-            self._gradients = None
+            flat = executable.gradient.copy()
+            vars(self).update(_flat_gradients=flat, _gradients=None)  # past `__setattr__`, which takes 0.4 µs
             if learning_rate is not None:
-                np.subtract(self._flat, (learning_rate / len(gradient)) * flat, out=self._flat)
+                np.subtract(self._flat, np.multiply(flat, learning_rate / len(gradient)), self._flat)
         return dL_dinput
 
     def _extra_state(self) -> dict[str, int]:
