@@ -4,8 +4,11 @@ A step is jobs, one after the other; a job is tasks, which threads take from a q
 timed here on one thread. From these times a step on 1 to 128 workers is **scheduled, not measured**: a worker that is
 free takes the next task of the job, and the job ends with its last task and a barrier.
 
+- The tasks are those that the engine makes for so many threads: from more threads than shards on, a shard's images and
+  the gradients of its parameters are shared out too.
 - The barrier is measured: what a job takes beside its tasks on 1 and on 2 threads. For more workers it is drawn on in
-  a straight line, as each worker takes its turn at the same cache line.
+  a straight line, as each worker takes its turn at the same cache line. `--barrier` sets it: a machine that has other
+  work to do measures how long its threads wait for a processor.
 - Memory is a ceiling: a job takes at least as long as it takes to bring its maps, those that live longer than a stage.
   The bandwidth is that of a copy on all cores of this machine, or `--bandwidth` for another one. Maps count that are
   still in a cache too: the last column is a lower bound of the efficiency.
@@ -33,7 +36,7 @@ from fastcnn.jit.recorder import recording
 from fastcnn.kernels import update
 from fastcnn.runtime import threads as parallel
 from fastcnn.runtime.tape import Tape
-from fastcnn.training.step import Step
+from fastcnn.training.step import SHARDS, Step
 
 from .networks import LEARNING_RATE, NETWORKS, Network, batches
 from .peak import copy_bandwidth
@@ -79,23 +82,26 @@ def scheduled(jobs: Sequence[Job], workers: int, barrier: Sequence[float], bandw
     return seconds
 
 
-def jobs_of(network: Network) -> list[Job]:
-    """Return the jobs of a step, timed task by task in its order: the fastest of ROUNDS."""
+def jobs_of(network: Network, workers: int = 1) -> list[Job]:
+    """Return the jobs of a step on so many workers, timed task by task in its order: the fastest of ROUNDS."""
     trainer = Trainer(model_of(network), optimizer=SGD(LEARNING_RATE), threads=1)
     x, y = batches(network)[0]
     for _ in range(3):
         trainer.step(x, y)
     assert trainer._program is not None
     (step,) = trainer._program.steps.values()
-    tapes = _tapes(step)
+    if step._division(workers) is not None:
+        trainer.threads = workers
+        trainer.step(x, y)
+    tapes = _tapes(step, workers)
     rounds = [_round([tape for _, tapes_, _ in tapes for tape in tapes_]) for _ in range(ROUNDS)]
     seconds = iter(np.maximum(np.min(rounds, axis=0) - _call_of_nothing(), 0.0).tolist())
     return [Job(name, tuple(next(seconds) for _ in own), traffic) for name, own, traffic in tapes]
 
 
-def _tapes(step: Step) -> list[tuple[str, list[Tape], float]]:
+def _tapes(step: Step, workers: int) -> list[tuple[str, list[Tape], float]]:
     """Return each job's name, the records of its tasks and the bytes that they read and write."""
-    program, sweeps = step.program, step.update
+    program, sweeps, division = step.program, step.update, step._division(workers)
     assert sweeps is not None
     found = [("prepare", step.preparation.tapes, 0.0)]
     for direction, stage in step._parts():
@@ -108,6 +114,13 @@ def _tapes(step: Step) -> list[tuple[str, list[Tape], float]]:
             continue
         shards = step._order(stage)
         traffic = sum(_traffic(step, direction, stage, shard) for shard in shards)
+        if division is not None:
+            phases = division.phases[direction, stage]
+            found += [
+                (f"{direction} {stage}, phase {k}", tasks.tapes, traffic / len(phases))
+                for k, tasks in enumerate(phases)
+            ]
+            continue
         found.append((f"{direction} {stage}", [step.tapes[direction, stage, shard, 0] for shard in shards], traffic))
     rows = len(step.slices)
     found += [("update", one.tapes, float((rows + 2) * program.flat.nbytes)) for one in sweeps.passes]
@@ -125,12 +138,12 @@ def _traffic(step: Step, direction: str, stage: int, shard: int) -> float:
 
 
 def _round(tapes: Sequence[Tape]) -> list[float]:
-    """Return the seconds of each record, played in order."""
+    """Return the processor's seconds of each record, played in order: not those in which another process had it."""
     seconds = []
     for tape in tapes:
-        began = time.perf_counter()
+        began = time.thread_time()
         tape.play()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     return seconds
 
 
@@ -170,6 +183,7 @@ def report(name: str, network: Network, cost: tuple[float, float], bandwidth: fl
     alone = scheduled(jobs, 1, (0.0, 0.0))
     rows = []
     for workers in WORKERS:
+        jobs = jobs if workers <= SHARDS else jobs_of(network, workers)
         free, bound = (scheduled(jobs, workers, cost, limit) for limit in (float("inf"), bandwidth))
         shares = (f"{alone / (workers * seconds):.0%}" for seconds in (free, bound))
         rows.append((str(workers), milliseconds(free), *shares))
@@ -208,17 +222,21 @@ def main() -> None:
     parser.add_argument("nets", nargs="*", default=list(NETS), metavar="net", help=f"of {', '.join(NETWORKS)}")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--bandwidth", type=float, help="GB/s, read + written, of the machine to schedule for")
+    parser.add_argument(
+        "--barrier", type=float, nargs=2, metavar=("ONE", "MORE"), help="µs on one worker, and more for each other one"
+    )
     options = parser.parse_args()
     unknown = sorted(set(options.nets) - set(NETWORKS))
     if unknown:
         parser.error(f"net: expected some of {', '.join(NETWORKS)}; got {', '.join(unknown)}")
     print(about("bench.scaling"))
     bystanders, threads = Bystanders([]), cores()
-    cost = barrier()
+    given = "" if options.barrier is None else ", given"
+    cost = barrier() if options.barrier is None else (options.barrier[0] / 1e6, options.barrier[1] / 1e6)
     measured = copy_bandwidth(threads=threads)
     bandwidth = options.bandwidth or measured
     print(
-        f"barrier: {cost[0] * 1e6:.2f} µs on one worker, {cost[1] * 1e6:.2f} more for each further one\n"
+        f"barrier{given}: {cost[0] * 1e6:.2f} µs on one worker, {cost[1] * 1e6:.2f} more for each further one\n"
         f"memory copy on {threads} cores: {measured:.1f} GB/s; ceiling of the schedule: {bandwidth:.1f} GB/s\n"
         "Scheduled from the times of single tasks on one thread, not measured:"
     )

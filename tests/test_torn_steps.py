@@ -107,10 +107,10 @@ class Interrupt:
 
 # Where an interrupted generator is closed, Python can only print the exception.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize(("kind", "threads"), [*((kind, n) for kind in OPTIMIZERS for n in (1, 2)), ("clipped", 12)])
 def test_a_step_is_taken_or_not(kind, threads, monkeypatch):
     monkeypatch.setattr(fastcnn.training.step, "SHARD_WORK", 1e3)
+    monkeypatch.setattr(fastcnn.training.division, "PART_WORK", 1.0)  # of 12 threads, some share a shard
     expected = trajectory(trainer(kind, threads))
     one, place, torn = trainer(kind, threads), 0, 0
     while one.steps < len(SIZES):

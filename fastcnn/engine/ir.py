@@ -75,6 +75,9 @@ class Traits:
         "softmax" or "logistic" if it is that and nothing else: a loss that contains the function takes it out.
     passes_gradient : bool
         Its backward passes the gradient on as it is: what it is given belongs to its input, and not to its output.
+    forward_by_image, backward_by_image : bool
+        Its images do not depend on each other, so that threads may share out those of a shard; backward but for
+        `parameter_gradients`.
     """
 
     reads_any_pitch: bool = False
@@ -89,6 +92,22 @@ class Traits:
     skips_zeros: bool = False
     link: str = ""
     passes_gradient: bool = False
+    forward_by_image: bool = False
+    backward_by_image: bool = False
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One of `count` pieces of a computation, which are cut along another axis than its sums."""
+
+    number: int = 0
+    count: int = 1
+
+    def cut(self, size: int, unit: int = 1) -> slice:
+        """Return the piece's numbers of `size`, in whole units: all numbers are in some piece."""
+        units = -(-size // unit)
+        first, last = (units * number // self.count * unit for number in (self.number, self.number + 1))
+        return slice(first, min(last, size))
 
 
 class Op(ABC):
@@ -113,6 +132,16 @@ class Op(ABC):
     def replayable(self) -> bool:
         """See `Traits`."""
         return self.traits.replayable
+
+    @property
+    def forward_by_image(self) -> bool:
+        """See `Traits`."""
+        return self.traits.forward_by_image
+
+    @property
+    def backward_by_image(self) -> bool:
+        """See `Traits`; known once it is bound."""
+        return self.traits.backward_by_image
 
     @property
     def reads(self) -> tuple[int, ...]:
@@ -196,6 +225,23 @@ class Op(ABC):
     @abstractmethod
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
         """Compute the gradients of `n` images: of the parameters, and of the input where it is needed."""
+
+    def saved_from(self, plan: Plan, saved: Any, image: int) -> Any:
+        """Return what it saves from an image of the shard on, with scratch of its own, for one of several threads."""
+        return saved
+
+    def backward_images(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        """Compute what of `backward` is done image by image: all but the gradients of the parameters."""
+        self.backward(n, workspace, {}, context)
+
+    def pieces(self, most: int) -> int:
+        """Return into how many pieces, up to `most`, threads may cut `parameter_gradients`; 0 if there are none."""
+        return 0
+
+    def parameter_gradients(
+        self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext, piece: Piece
+    ) -> None:
+        """Compute a piece of the parameters' gradients, once `backward_images` is done for all images of the shard."""
 
     def forward_partial(self, n: int, workspace: Workspace, context: RunContext) -> None:
         """Compute the shard's part of what `sync_forward` reduces."""

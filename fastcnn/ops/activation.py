@@ -20,7 +20,7 @@ from .epilogue import Formula
 class ElementwiseOp(Op):
     """A function of single numbers, swept line by line: the layouts of input and output may differ in their halos."""
 
-    traits = Traits(replayable=True, micro_batches=True)
+    traits = Traits(replayable=True, forward_by_image=True, backward_by_image=True, micro_batches=True)
 
     def __init__(self, weights: Weights, x: int, y: int, formula: Formula, constants: tuple[float, ...] = ()) -> None:
         super().__init__(weights, x, y)
@@ -65,7 +65,7 @@ class ElementwiseOp(Op):
 class ChannelSoftmaxOp(Op):
     """Softmax over the channels of each pixel."""
 
-    traits = Traits(replayable=True, link="softmax")
+    traits = Traits(replayable=True, forward_by_image=True, backward_by_image=True, link="softmax")
 
     def bind(self, plan: Plan) -> None:
         x, y = plan.values[self.x], plan.values[self.y]
@@ -86,6 +86,9 @@ class ChannelSoftmaxOp(Op):
 
     def allocate(self, plan: Plan) -> Array:
         return aligned_zeros(SOFTMAX * (padded(1) + padded(self.channels)), plan.dtype)
+
+    def saved_from(self, plan: Plan, saved: Array, image: int) -> Array:
+        return self.allocate(plan)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.channel_softmax(

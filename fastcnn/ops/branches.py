@@ -19,7 +19,14 @@ from .window import Pair
 class ForkOp(Op):
     """The same maps into all branches: nothing to do, until their gradients are summed, in order."""
 
-    traits = Traits(reads_any_pitch=True, replayable=True, backward_reads_input=False, micro_batches=True)
+    traits = Traits(
+        reads_any_pitch=True,
+        replayable=True,
+        forward_by_image=True,
+        backward_by_image=True,
+        backward_reads_input=False,
+        micro_batches=True,
+    )
 
     def __init__(self, weights: Weights, x: int, branches: list[int]) -> None:
         super().__init__(weights, x, branches[0])
@@ -60,7 +67,9 @@ class ForkOp(Op):
 class AddOp(Op):
     """`a + b` [+ ReLU]; where b is smaller, every s-th pixel of b, and its channels are the first ones of a."""
 
-    traits = Traits(replayable=True, backward_reads_input=False, micro_batches=True)
+    traits = Traits(
+        replayable=True, forward_by_image=True, backward_by_image=True, backward_reads_input=False, micro_batches=True
+    )
 
     def __init__(self, weights: Weights, a: int, b: int, y: int, alike: bool, epilogue: Epilogue = NOTHING) -> None:
         super().__init__(weights, a, y)
@@ -121,7 +130,9 @@ class AddOp(Op):
 class ConcatOp(Op):
     """The channels of several maps side by side."""
 
-    traits = Traits(reads_any_pitch=True, replayable=True, micro_batches=True)
+    traits = Traits(
+        reads_any_pitch=True, replayable=True, forward_by_image=True, backward_by_image=True, micro_batches=True
+    )
 
     def __init__(self, weights: Weights, parts: list[int], y: int) -> None:
         super().__init__(weights, parts[0], y)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from ..codegen.blocking import PIXELS, is_panel
 from ..engine.arrays import aligned_zeros, as_table, owned
-from ..engine.ir import Graph, Op, Plan, RunContext, Traits
+from ..engine.ir import Graph, Op, Piece, Plan, RunContext, Traits
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..jit.target import COMMON
@@ -22,13 +23,14 @@ from .epilogue import NOTHING, Epilogue
 from .fused_activation import FusedActivation
 
 NEAR = COMMON.first // 8 // 4  # features that stay in the first-level cache, beside those of a tile's other examples
+LINES = 48  # of the weights' gradient that are worth a thread
 FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones
 
 
 class DenseOp(Op):
     """`x · weights + biases` [+ activation]; maps are read in the public order C, H, W wherever their numbers lie."""
 
-    traits = Traits(reads_any_pitch=True, replayable=True)
+    traits = Traits(reads_any_pitch=True, replayable=True, forward_by_image=True, backward_by_image=True)
 
     def __init__(self, weights: Weights, x: int, y: int, epilogue: Epilogue = NOTHING) -> None:
         super().__init__(weights, x, y)
@@ -86,6 +88,10 @@ class DenseOp(Op):
     def keeps_gradient(self) -> bool:
         return not (self.epilogue.rectifies or self.fused)
 
+    def saved_from(self, plan: Plan, saved: Any, image: int) -> Any:
+        panel, unused, before = saved
+        return panel, unused, self.fused.saved_from(before, image) if self.fused else None
+
     def copied(self) -> list[Array]:
         return [] if self.few or self.is_panel else super().copied()
 
@@ -127,25 +133,48 @@ class DenseOp(Op):
             product.product(x, 0, n, self.packed, 0, y, self.pitch, self.post, self.nothing)
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        panel, unused, before = workspace.saved[self.index]
+        self._backward_epilogue(n, workspace, workspace.saved[self.index][2])
+        self.parameter_gradients(n, workspace, gradients, context, Piece())
+        self._backward_input(n, workspace)
+
+    def backward_images(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        self._backward_epilogue(n, workspace, workspace.saved[self.index][2])
+        self._backward_input(n, workspace)
+
+    def pieces(self, most: int) -> int:
+        return min(most, max(1, self.inputs // LINES)) if self.trains else 0
+
+    def parameter_gradients(
+        self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext, piece: Piece
+    ) -> None:
+        if not self.trains:
+            return
+        panel, unused, _ = workspace.saved[self.index]
+        dy = workspace.gradients[self.y]
+        assert dy is not None
+        lines, biases = piece.cut(self.inputs, LINES), gradients.get("biases", unused)
+        if piece.count > 1:  # each with scratch of its own; the first leaves the biases' gradient
+            panel = aligned_zeros(panel.size, self.dtype)
+            biases = biases if piece.number == 0 else aligned_zeros(self.pitch, self.dtype)
+        x = Matrix(workspace.values[self.x], self.x_row, self.x_col[lines])
+        product.gradient_product(
+            x, n, Maps(dy, self.dy_row), self.pitch, PIXELS, panel,
+            Maps(gradients["weights"], self.w_row[lines]), self.no_biases, biases, False,
+        )  # fmt: skip
+
+    def _backward_input(self, n: int, workspace: Workspace) -> None:
         dy, dx = workspace.gradients[self.y], workspace.gradients[self.x]
         assert dy is not None
-        self._backward_epilogue(n, workspace.values[self.y], before, dy)
-        if self.trains:
-            x = Matrix(workspace.values[self.x], self.x_row, self.x_col)
-            weights = Maps(gradients["weights"], self.w_row)
-            product.gradient_product(
-                x, n, Maps(dy, self.dy_row), self.pitch, PIXELS, panel, weights, self.no_biases,
-                gradients.get("biases", unused), False,
-            )  # fmt: skip
         if dx is not None:
             product.product(
                 Matrix(dy, self.dy_row, self.dy_col), 0, n, self.packed_transposed, 0, Maps(dx, self.dx_row),
                 self.dx_size, self.no_post, self.nothing,
             )  # fmt: skip
 
-    def _backward_epilogue(self, n: int, y: Array, before: Array | None, dy: Array) -> None:
+    def _backward_epilogue(self, n: int, workspace: Workspace, before: Array | None) -> None:
         """Turn the gradient of the output, in place, into that of the product."""
+        y, dy = workspace.values[self.y], workspace.gradients[self.y]
+        assert dy is not None
         if self.epilogue.rectifies:
             gradient = Maps(dy, self.dy_row)
             activation_kernels.relu_backward(Maps(y, self.y_row), gradient, gradient, n, self.pitch, False)
@@ -156,7 +185,9 @@ class DenseOp(Op):
 class SoftmaxOp(Op):
     """Logits to probabilities. The notebook's gradient belongs to the logits, so it passes as it is."""
 
-    traits = Traits(replayable=True, link="softmax", passes_gradient=True)
+    traits = Traits(
+        replayable=True, forward_by_image=True, backward_by_image=True, link="softmax", passes_gradient=True
+    )
 
     def bind(self, plan: Plan) -> None:
         x, y = plan.values[self.x], plan.values[self.y]

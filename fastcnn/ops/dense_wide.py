@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..engine.arrays import aligned_zeros, as_table
-from ..engine.ir import Graph, Plan, RunContext
+from ..engine.ir import Graph, Piece, Plan, RunContext
 from ..engine.layout import Layout
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
@@ -77,6 +77,15 @@ class WideDenseOp(DenseOp):
         features, gradients, packed, unused = (aligned_zeros(size, self.dtype) for size in sizes)
         return Scratch(features, gradients, packed, unused, self.fused.allocate() if self.fused else None)
 
+    def saved_from(self, plan: Plan, saved: Scratch, image: int) -> Scratch:
+        first = image * self.size
+        return saved._replace(
+            features=saved.features[first:],
+            gradients=saved.gradients[first:],
+            panels=aligned_zeros(saved.panels.size, self.dtype),
+            before=self.fused.saved_from(saved.before, image) if self.fused else None,
+        )
+
     def copied(self) -> list[Array]:
         return []
 
@@ -108,15 +117,35 @@ class WideDenseOp(DenseOp):
             kernels.product(matrix, n, self.w, output, self.pitch, self.post, scratch.panels)
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
+        self._backward_epilogue(n, workspace, workspace.saved[self.index].before)
+        self._weight_gradient(n, workspace, gradients, Piece())
+        self._backward_input(n, workspace)
+
+    def backward_images(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        self._backward_epilogue(n, workspace, workspace.saved[self.index].before)
+        self._backward_input(n, workspace)
+
+    def parameter_gradients(
+        self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext, piece: Piece
+    ) -> None:
+        self._weight_gradient(n, workspace, gradients, piece)
+
+    def _weight_gradient(self, n: int, workspace: Workspace, gradients: Gradients, piece: Piece) -> None:
+        scratch, dy = workspace.saved[self.index], workspace.gradients[self.y]
+        lines, panels, biases = piece.cut(self.inputs, ROWS), scratch.panels, gradients.get("biases", scratch.unused)
+        if piece.count > 1:  # each with scratch of its own; the first leaves the biases' gradient
+            panels = aligned_zeros(panels.size, self.dtype)
+            biases = biases if piece.number == 0 else aligned_zeros(self.pitch, self.dtype)
+        x = scratch.features if self.order else workspace.values[self.x]
+        kernels.weight_gradient(
+            Matrix(x, self.a_row, self.col[lines]), n, Maps(dy, self.dy_row), self.pitch, ROWS, panels,
+            Maps(gradients["weights"], self.w_row[lines]), self.no_biases, biases,
+        )  # fmt: skip
+
+    def _backward_input(self, n: int, workspace: Workspace) -> None:
         scratch = workspace.saved[self.index]
         dy, dx = workspace.gradients[self.y], workspace.gradients[self.x]
         assert dy is not None
-        self._backward_epilogue(n, workspace.values[self.y], scratch.before, dy)
-        x = scratch.features if self.order else workspace.values[self.x]
-        kernels.weight_gradient(
-            Matrix(x, self.a_row, self.col), n, Maps(dy, self.dy_row), self.pitch, ROWS, scratch.panels,
-            Maps(gradients["weights"], self.w_row), self.no_biases, gradients.get("biases", scratch.unused),
-        )  # fmt: skip
         if dx is None:
             return
         kernels.input_gradient(

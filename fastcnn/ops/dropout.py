@@ -19,7 +19,7 @@ WORD = 1 << 32  # random numbers of a unit are 32 bits
 class DropoutOp(Op):
     """Keeps one key for each sample; both passes compute the mask from it."""
 
-    traits = Traits(replayable=True)
+    traits = Traits(replayable=True, forward_by_image=True, backward_by_image=True)
 
     def __init__(self, weights: Weights, x: int, y: int, rate: float, seed: int, whole_channels: bool) -> None:
         super().__init__(weights, x, y)
@@ -42,6 +42,9 @@ class DropoutOp(Op):
 
     def allocate(self, plan: Plan) -> Array:
         return aligned_zeros(plan.images, np.uint64)
+
+    def saved_from(self, plan: Plan, saved: Array, image: int) -> Array:
+        return saved[image:]
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         if context.training:

@@ -40,6 +40,10 @@ class FusedActivation:
         """Return where the operation writes, if that is saved."""
         return self.layout.allocate(self.images, self.dtype) if self.saves_input else None
 
+    def saved_from(self, saved: Array | None, image: int) -> Array | None:
+        """Return what is saved from an image on."""
+        return None if saved is None else saved[image * self.layout.image_size :]
+
     def forward(self, n: int, y: Array, saved: Array | None, compute: Callable[[int, int, Array], None]) -> None:
         """y = the activation of what `compute(first, count, out)` writes for each few images."""
         written = y if saved is None else saved

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..engine.arrays import aligned_zeros, owned
-from ..engine.ir import Op, Plan, RunContext, Traits
+from ..engine.ir import Op, Piece, Plan, RunContext, Traits
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..kernels import norm as kernels
@@ -51,7 +51,7 @@ class _Saved:
 class _NormOp(Op):
     """A normalisation [+ ReLU], line by line."""
 
-    traits = Traits(replayable=True)
+    traits = Traits(replayable=True, forward_by_image=True)
 
     def __init__(self, weights: Weights, x: int, y: int, epsilon: float, epilogue: Epilogue = NOTHING) -> None:
         super().__init__(weights, x, y)
@@ -101,7 +101,14 @@ class _NormOp(Op):
 class BatchNormOp(_NormOp):
     """Batch normalisation [+ ReLU]: sync points for the statistics, and backward for the two sums."""
 
-    traits = Traits(replayable=True, syncs=True, micro_batches=True, writes_blocked=True)
+    traits = Traits(
+        replayable=True,
+        forward_by_image=True,
+        backward_by_image=True,
+        syncs=True,
+        micro_batches=True,
+        writes_blocked=True,
+    )
 
     def __init__(
         self, weights: Weights, x: int, y: int, epsilon: float, momentum: float, epilogue: Epilogue = NOTHING
@@ -188,12 +195,24 @@ class BatchNormOp(_NormOp):
         return sums[: 2 * self.pitch]
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        saved, (x, _), (dx, dy) = workspace.saved[self.index], self._values(workspace), self._gradients(workspace)
+        self.parameter_gradients(n, workspace, gradients, context, Piece())
+        self.backward_images(n, workspace, context)
+
+    def pieces(self, most: int) -> int:
+        return int(self.trains)
+
+    def parameter_gradients(
+        self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext, piece: Piece
+    ) -> None:
+        saved = workspace.saved[self.index]
         if not workspace.done:
             trained = [name in gradients and self.weights._trains(name) for name in ("gamma", "beta")]
             if any(trained):
                 dgamma, dbeta = (gradients.get(name, saved.unused) for name in ("gamma", "beta"))
                 kernels.parameter_gradients(saved.sums, saved.k, self.pitch, dgamma, dbeta)
+
+    def backward_images(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        saved, (x, _), (dx, dy) = workspace.saved[self.index], self._values(workspace), self._gradients(workspace)
         if self.dx_blocked:
             kernels.normalise_backward_blocked(
                 x, dy, dx.data, n * self.height, self.width, self.pitch, saved.k, self.clamp_min,
@@ -210,6 +229,10 @@ class _SampleNormOp(_NormOp):
 
     def _tables(self, plan: Plan) -> int:
         return plan.images
+
+    def saved_from(self, plan: Plan, saved: _Saved, image: int) -> _Saved:
+        k = saved.own[image * ROWS * self.pitch :]
+        return replace(self.allocate(plan), k=k, own=k)
 
     def _images(self, n: int) -> Images:
         return Images(n, self.height, self.width, self.pitch, self.channels)

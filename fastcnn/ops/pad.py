@@ -22,7 +22,9 @@ Sources = Sequence[int | None]  # for each row or column of the output that of t
 class PadOp(Op):
     """Copies of pixels, as sums over windows of one pixel; backward each pixel sums the gradients of its copies."""
 
-    traits = Traits(replayable=True, micro_batches=True, backward_reads_input=False)
+    traits = Traits(
+        replayable=True, forward_by_image=True, backward_by_image=True, micro_batches=True, backward_reads_input=False
+    )
 
     def __init__(self, weights: Weights, x: int, y: int, sources: tuple[Sources, Sources], constant: float) -> None:
         super().__init__(weights, x, y)

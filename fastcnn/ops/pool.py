@@ -25,7 +25,7 @@ Reaches = tuple[Reach, Reach]  # vertical, horizontal
 class Pool2Op(Op):
     """Windows of 2 x 2: four bits per unit tell which pixels won."""
 
-    traits = Traits(replayable=True)
+    traits = Traits(replayable=True, forward_by_image=True, backward_by_image=True)
 
     def __init__(self, weights: Weights, x: int, y: int, ties: Ties) -> None:
         super().__init__(weights, x, y)
@@ -52,6 +52,9 @@ class Pool2Op(Op):
     def allocate(self, plan: Plan) -> Array:
         return aligned_zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
 
+    def saved_from(self, plan: Plan, saved: Array, image: int) -> Array:
+        return saved[image * self.pixels * self.pitch :]
+
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.pool2(
             Maps(workspace.values[self.x], self.x_row), 0, Maps(workspace.values[self.y], self.y_row),
@@ -74,7 +77,7 @@ class Pool2Op(Op):
 class PoolOp(Op):
     """The maximum of any window: the number of the tap that won is kept, in the layout of the output's gradient."""
 
-    traits = Traits(replayable=True)
+    traits = Traits(replayable=True, forward_by_image=True, backward_by_image=True)
 
     def __init__(self, weights: Weights, x: int, y: int, window: Window) -> None:
         super().__init__(weights, x, y)
@@ -100,6 +103,9 @@ class PoolOp(Op):
     def allocate(self, plan: Plan) -> Array:
         return aligned_zeros(plan.images * self.argmax_layout.image_size, self.argmax_dtype)
 
+    def saved_from(self, plan: Plan, saved: Array, image: int) -> Array:
+        return saved[image * self.argmax_layout.image_size :]
+
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.pool(
             Maps(workspace.values[self.x], self.table.row), self.table.window, self.table.number,
@@ -119,7 +125,7 @@ class PoolOp(Op):
 class Pool3Op(Op):
     """The maximum of 3 x 3 around every pixel: the mark of the pixel that won is kept."""
 
-    traits = Traits(replayable=True)
+    traits = Traits(replayable=True, forward_by_image=True, backward_by_image=True)
 
     def bind(self, plan: Plan) -> None:
         x, y = plan.values[self.x], plan.values[self.y]
@@ -137,6 +143,10 @@ class Pool3Op(Op):
         argmax = aligned_zeros(plan.images * height * (width + 2) * pitch, np.uint8)
         argmax[:] = NOBODY
         return argmax, aligned_zeros(4 * width * pitch, plan.dtype)
+
+    def saved_from(self, plan: Plan, saved: tuple[Array, Array], image: int) -> tuple[Array, Array]:
+        height, width, pitch = self.size
+        return saved[0][image * height * (width + 2) * pitch :], aligned_zeros(4 * width * pitch, plan.dtype)
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         argmax, scratch = workspace.saved[self.index]
@@ -162,7 +172,7 @@ class Pool3Op(Op):
 class WindowSumOp(Op):
     """Weighted sums over windows: `sums` says what each output reads, `returned` what each gradient of the input."""
 
-    traits = Traits(replayable=True)
+    traits = Traits(replayable=True, forward_by_image=True, backward_by_image=True)
 
     def __init__(self, weights: Weights, x: int, y: int, sums: Reaches, returned: Reaches) -> None:
         super().__init__(weights, x, y)
@@ -197,7 +207,7 @@ class WindowSumOp(Op):
 
 
 class _GlobalPoolOp(Op):
-    traits = Traits(replayable=True)
+    traits = Traits(replayable=True, forward_by_image=True, backward_by_image=True)
 
     def bind(self, plan: Plan) -> None:
         x, y = plan.values[self.x], plan.values[self.y]
@@ -246,6 +256,9 @@ class GlobalMaximumOp(_GlobalPoolOp):
 
     def allocate(self, plan: Plan) -> Array:
         return aligned_zeros(plan.images * self.pitch, np.int32)
+
+    def saved_from(self, plan: Plan, saved: Array, image: int) -> Array:
+        return saved[image * self.pitch :]
 
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         kernels.global_maximum(

@@ -17,7 +17,7 @@ SLOPE = "negative_slope"
 class PReLUOp(Op):
     """`max(0, x) + slope · min(0, x)`, one slope for each channel, or for all of them."""
 
-    traits = Traits(replayable=True, micro_batches=True)
+    traits = Traits(replayable=True, forward_by_image=True, micro_batches=True)
 
     def __init__(self, weights: Weights, x: int, y: int, shared: bool) -> None:
         super().__init__(weights, x, y)
@@ -39,6 +39,9 @@ class PReLUOp(Op):
         """Return slopes of all channels, sums, and where the gradient of a slope goes that nobody asks for."""
         slopes, unused = aligned_zeros(self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
         return slopes, aligned_zeros(2 * self.pitch, self.dtype), unused
+
+    def saved_from(self, plan: Plan, saved: tuple[Array, Array, Array], image: int) -> tuple[Array, Array, Array]:
+        return self.allocate(plan)
 
     def prepare(self) -> None:
         self.slope = self.weights._values(SLOPE, self.dtype)

@@ -18,7 +18,9 @@ Constants = float | tuple[float, ...]
 class ScaleOp(Op):
     """`factor · x + shift`, channel by channel."""
 
-    traits = Traits(replayable=True, micro_batches=True, backward_reads_input=False)
+    traits = Traits(
+        replayable=True, forward_by_image=True, backward_by_image=True, micro_batches=True, backward_reads_input=False
+    )
 
     def __init__(self, weights: Weights, x: int, y: int, factor: Constants, shift: Constants) -> None:
         super().__init__(weights, x, y)

@@ -61,7 +61,7 @@ class RankedProgram(Program):
     def at_sync(self, slices: list[tuple[int, int]]) -> list[tuple[int, Workspace]]:
         shards = self.communicator.share(len(slices), self.communicator.rank)
         return [
-            (last - first, self.workspace(s, 0) if s in shards else self._absent(s))
+            (last - first, self.at_shard(s) if s in shards else self._absent(s))
             for s, (first, last) in enumerate(slices)
         ]
 

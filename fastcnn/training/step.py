@@ -30,7 +30,8 @@ import numpy as np
 from ..engine import schedule
 from ..engine.allocate import allocate
 from ..engine.arrays import aligned_zeros, owned
-from ..engine.ir import Graph, RunContext, Store, images_as_planned
+from ..engine.divide import DividedShard, Divider, allocate_divided, roomy
+from ..engine.ir import Graph, Plan, RunContext, Store, images_as_planned
 from ..engine.load import load_from
 from ..engine.planner import make_plan
 from ..engine.weights import Weights, gradient_places
@@ -46,6 +47,7 @@ from ..runtime.record import Call, KernelCalls, record_calls
 from ..runtime.rehearsal import rehearse
 from ..runtime.tape import Tape
 from ..typing import Array, Gradients, IntArray
+from .division import Division, parts_of_shards
 from .snapshot import Snapshot
 from .stage_sums import StageSums, stage_sums
 
@@ -86,6 +88,7 @@ class Program:
         self.underway: Underway | None = None
         self.contexts = [RunContext(number=self.number) for _ in range(SHARDS)]
         self.workspaces: dict[tuple[int, int], Workspace] = {}
+        self.divided: dict[int, Workspace] = {}  # of shards that several threads work on
         self.stores: dict[tuple[str, int], Store] = {}
         self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
         self.steps: dict[Any, Step] = {}
@@ -105,7 +108,7 @@ class Program:
 
     def release(self) -> None:
         """Give back the memory at once: the program and its steps know each other, and would wait for the collector."""
-        for held in (self.steps, self.workspaces, self.stores, self.syncs, self._slices):
+        for held in (self.steps, self.workspaces, self.divided, self.stores, self.syncs, self._slices):
             held.clear()
         self.contexts.clear()
 
@@ -171,6 +174,13 @@ class Program:
             self.workspaces[place] = allocate(self.graph, *(self.stores.setdefault(key, {}) for key in (own, shared)))
         return self.workspaces[place]
 
+    def divided_workspace(self, plan: Plan, shard: int) -> Workspace:
+        """Return the buffers of a shard that several threads work on, for a `roomy` plan."""
+        if shard not in self.divided:
+            images = self.workspace(0, 0).values[0] if shard == 0 else None  # batches may be copied there
+            self.divided[shard] = allocate_divided(plan, self.stores.setdefault(("own", shard), {}), images)
+        return self.divided[shard]
+
     def forget_syncs(self) -> None:
         """Let the next syncs be held anew."""
         self.syncs.clear()
@@ -179,7 +189,11 @@ class Program:
 
     def at_sync(self, slices: list[tuple[int, int]]) -> list[tuple[int, Workspace]]:
         """Return the size and the memory of each shard, in order."""
-        return [(last - first, self.workspace(s, 0)) for s, (first, last) in enumerate(slices)]
+        return [(last - first, self.at_shard(s)) for s, (first, last) in enumerate(slices)]
+
+    def at_shard(self, shard: int) -> Workspace:
+        """Return a workspace with what a shard saves, however it is worked on."""
+        return self.divided.get(shard) or self.workspace(shard, 0)
 
 
 # A step that has begun, and what is needed to take it back: its number, which is that of the steps taken before; the
@@ -208,6 +222,7 @@ class Step:
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
         self.jobs: dict[tuple[str, int, int], parallel.Jobs | None] = {}
         self.turns: dict[tuple[str, int, int], int] = {}
+        self.divisions: dict[int, Division | None] = {}  # by threads
         self.update: Update | None = None
         self.whole: dict[int, Tape | parallel.Jobs | None] = {}  # all that a step on so many threads does, as one call
 
@@ -294,6 +309,9 @@ class Step:
 
     def _is_recorded(self, threads: int) -> bool:
         """Tell whether every worker has recorded every shard."""
+        division = self._division(threads)
+        if division is not None:
+            return division.is_recorded()
         parts = [part for part in self._parts() if part[0] in {"forward", "backward"}]
         return all((*part, min(threads, len(self.slices))) in self.jobs for part in parts)
 
@@ -301,8 +319,58 @@ class Step:
         """Return one record of the whole step, if it is nothing but kernels."""
         if update.clips:
             return None
-        stages = [self._part(direction, stage, threads) for direction, stage in self._parts()]
-        return _one_call([self.preparation.part(min(threads, len(self.slices))), *stages, *update.parts(threads)])
+        stages = [record for direction, stage in self._parts() for record in self._records(direction, stage, threads)]
+        return _one_call([self.preparation.part(self._preparing(threads)), *stages, *update.parts(threads)])
+
+    def _preparing(self, threads: int) -> int:
+        """Return how many threads bring the parameters into the kernels' order."""
+        return threads if self._division(threads) else min(threads, len(self.slices))
+
+    def _division(self, threads: int) -> Division | None:
+        """Return the tasks for so many threads, if they are more than there are shards for; else None."""
+        if threads not in self.divisions:
+            count = self._parts_for(threads)
+            alike = (one for one in self.divisions.values() if one is not None and one.divider.count == count)
+            self.divisions[threads] = next(alike, None) or (self._divide(count) if count > 1 else None)
+        return self.divisions[threads]
+
+    def _parts_for(self, threads: int) -> int:
+        """Return into how many parts each shard is cut for so many threads; 1 where whole shards do."""
+        program, shards = self.program, len(self.shards)
+        # A rank has some of the shards. Where a batch makes fewer than it could, its work is little for many threads.
+        enough = shards if shards < len(self.slices) else SHARDS
+        is_native = program.loss.replayable and all(op.replayable for op in program.graph.ops)
+        if not shards or threads <= enough or not is_native:
+            return 1
+        images = max(self.slices[s][1] - self.slices[s][0] for s in self.shards)
+        return parts_of_shards(shards, images, program.work, threads)
+
+    def _divide(self, count: int) -> Division:
+        """Return the tasks of shards that are cut into so many parts."""
+        program, plan, shards = self.program, roomy(self.program.graph), []
+        for shard in self.shards:
+            first, last = self.slices[shard]
+            context = RunContext(first=first, number=program.number)
+            workspace = program.divided_workspace(plan, shard)
+            gradients = program.gradients_by_layer[shard]
+            shards.append(DividedShard(shard, last - first, workspace, context, gradients, {}))
+        load = None if self.is_loaded else self._load_part
+        return Division(Divider(plan, shards, count), load, self._end_of, bool(self.stage_sums))
+
+    def _load_part(self, n: int, workspace: Workspace, shard: DividedShard, context: RunContext) -> Call:
+        arguments = self.program.graph, self.source, self.like, context.first, n, workspace
+        return Call(KernelCalls(), load_from, arguments)
+
+    def _end_of(self, shard: DividedShard) -> Call:
+        arguments = shard.context.first, shard.n, shard.workspace, self.program.totals[shard.number]
+        return Call(self.program.loss, self._evaluate, arguments)
+
+    def _records(self, direction: str, stage: int, threads: int) -> list[Tape | IntArray | None]:
+        """Return the records of a part of the step as parts of `Jobs`."""
+        division = self._division(threads)
+        if division is not None and (direction, stage) in division.phases:
+            return division.records(direction, stage, threads)
+        return [self._part(direction, stage, threads)]
 
     def _part(self, direction: str, stage: int, threads: int) -> Tape | IntArray | None:
         """Return the record of a stage, of a sync or of a sum, as a part of `Jobs`, if it is nothing but kernels."""
@@ -333,7 +401,7 @@ class Step:
         """Run the operations on all shards, stage by stage."""
         for context, (first, _) in zip(self.program.contexts, self.slices, strict=False):
             context.first = first
-        self.preparation.run(min(threads, len(self.slices)))
+        self.preparation.run(self._preparing(threads))
         for direction, stage in self._parts():
             if direction.startswith("meet"):
                 self._meet(direction, stage)
@@ -381,6 +449,10 @@ class Step:
 
     def run(self, direction: str, stage: int, threads: int) -> None:
         """Run a stage of all shards: without Python, as soon as every worker has recorded every shard."""
+        division = self._division(threads)
+        if division is not None and (direction, stage) in division.phases:
+            division.run(direction, stage, threads)
+            return
         shards, threads = self._order(stage), min(threads, len(self.shards))
         key = direction, stage, threads
         jobs = self.jobs.get(key)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...engine.ir import Piece
 from ...engine.layout import BlockedLayout, Halo, Layout
 from ...kernels import pool
 from ...kernels.maps import Maps, PooledGradient, PostOps
@@ -163,6 +164,20 @@ class Algorithm(ABC):
         self.convolution = convolution
 
     @property
+    def forward_by_image(self) -> bool:
+        """Whether threads may share out the images of a shard in `forward` and `forward_pool`."""
+        return self.replayable
+
+    @property
+    def backward_by_image(self) -> bool:
+        """Whether they may in `input_gradient`: each number of it is then the same sum in the same order."""
+        return self.replayable
+
+    def pieces(self, most: int) -> int:
+        """Return into how many pieces, up to `most`, threads may cut the filter gradient."""
+        return 1
+
+    @property
     def scratch_key(self) -> Hashable:
         """What algorithms have in common that can take turns with their scratch: here nobody else."""
         return self
@@ -199,6 +214,12 @@ class Algorithm(ABC):
     ) -> None:
         """dw = x correlated with dy; dbias = dy summed over images and pixels."""
 
+    def filter_gradient_piece(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, piece: Piece
+    ) -> None:
+        """Compute a piece of what `filter_gradient` computes, beside the threads that compute the others."""
+        raise NotImplementedError
+
     def backward(
         self,
         n: int,
@@ -224,6 +245,14 @@ class TwoPasses(Algorithm):
         c = convolution
         if c.pooled:
             self.conv_row, self.pooled_row = c.y.table(c.images, *c.output_pixels()), c.pooled.pixel_table(c.images)
+
+    @property
+    def forward_by_image(self) -> bool:
+        return self.replayable and not self.convolution.pooled  # all maps of a shard are in its scratch
+
+    @property
+    def backward_by_image(self) -> bool:
+        return self.forward_by_image
 
     def allocate(self) -> Any:
         c = self.convolution

@@ -97,6 +97,10 @@ class Depthwise(TwoPasses):
         wide = (layout and layout.allocate(c.images, c.dtype) for layout in (self.x, self.dx)) if self.times > 1 else ()
         return (*super().allocate(), *wide)
 
+    @property
+    def forward_by_image(self) -> bool:
+        return super().forward_by_image and self.times == 1
+
     def pack(self, filters: Array) -> None:
         self.filters = filters
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...codegen.blocking import BAND, FILTERS, PIXELS, is_panel, pixels_at_once
 from ...engine.arrays import aligned_zeros, as_table
+from ...engine.ir import Piece
 from ...engine.layout import Layout
 from ...jit.target import vector_set
 from ...kernels import conv_direct, conv_pixels, product
@@ -18,6 +19,8 @@ from ...typing import Array, IntArray
 from ..window import Window
 from .algorithm import WHOLE, Algorithm, Convolution, MicroBatch
 from .by_taps import ByTaps
+
+ROWS = 36  # of the filters' gradient that are worth a thread: packing the gradient takes as long as a few of them
 
 
 class Direct(Algorithm):
@@ -129,6 +132,13 @@ class Direct(Algorithm):
         self.panels.append(_Panel(as_table(blocks), aligned_zeros(size, c.dtype)))
         return len(self.panels) - 1
 
+    @property
+    def backward_by_image(self) -> bool:
+        return not (self.by_taps and self.by_taps.is_few)  # bands of pixels begin with the first image
+
+    def pieces(self, most: int) -> int:
+        return min(most, max(1, self.convolution.taps // ROWS))
+
     def allocate(self) -> Array:
         return aligned_zeros(self._room(), self.convolution.dtype)
 
@@ -188,8 +198,23 @@ class Direct(Algorithm):
     def filter_gradient(
         self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
     ) -> None:
+        self._gradient_of_rows(n, x, dy, dw, dbias, scratch, micro_batch, slice(None))
+
+    def filter_gradient_piece(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, piece: Piece
+    ) -> None:
+        if piece.number:  # the first leaves the biases' gradient
+            dbias = aligned_zeros(self.convolution.columns_of_y, self.convolution.dtype)
+        rows = piece.cut(self.convolution.taps, ROWS)
+        self._gradient_of_rows(n, x, dy, dw, dbias, scratch, micro_batch, rows)
+
+    def _gradient_of_rows(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, rows: slice
+    ) -> None:
+        """Compute some rows of the filter gradient, and the biases' gradient."""
         c, zeros = self.convolution, self.no_post.biases
-        windows, gradient = Matrix(x, *self.x_again), Maps(dw, self.w_row)
+        x_row, x_col = self.x_again
+        windows, gradient = Matrix(x, x_row, x_col[rows]), Maps(dw, self.w_row[rows])
         if c.dy_panels:
             product.gradient_of_panels(
                 windows, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y, self.pixels, gradient, zeros,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.arrays import aligned_zeros
-from ...engine.ir import Graph, Op, Plan, RunContext, Store, Traits
+from ...engine.ir import Graph, Op, Piece, Plan, RunContext, Store, Traits
 from ...engine.layout import Halo, Layout
 from ...engine.weights import Weights
 from ...engine.workspace import Workspace
@@ -160,6 +160,23 @@ class ConvolutionOp(Op):
                 kept.gradient = self.gradient.allocate(plan.images, self.dtype)
         return kept
 
+    @property
+    def forward_by_image(self) -> bool:
+        return self.algorithm.forward_by_image
+
+    @property
+    def backward_by_image(self) -> bool:
+        return self.algorithm.backward_by_image and self.sparse is None and not self.frozen
+
+    def saved_from(self, plan: Plan, saved: Saved, image: int) -> Saved:
+        size, layout = image * self.pixels * self.pitch, self.gradient
+        return replace(
+            saved,
+            before=self.fused.saved_from(saved.before, image) if self.fused else None,
+            argmax=None if saved.argmax is None else saved.argmax[size:],
+            gradient=saved.gradient[image * layout.image_size :] if saved.gradient is not None and layout else None,
+        )
+
     def scratchpad(self, shared: Store) -> Any:
         key = "scratch", self.algorithm.scratch_key
         if key not in shared:
@@ -215,29 +232,68 @@ class ConvolutionOp(Op):
             self.sparse.backward(n, workspace.values[self.x], dy, kept.argmax, dx, dw, dbias, kept.entries)
             return
         if self.epilogue.pool and self.spreads_pooling:
-            x = workspace.values[self.x]
-            gradient = PooledGradient(dy, self.dy_row, kept.argmax)
-            self.algorithm.filter_gradient_pool(n, x, gradient, dw, dbias, scratch)
+            self._filter_gradient_pool(n, workspace, dw, dbias)
             return
+        dy = self._backward_epilogue(n, workspace)
+        micro_batch = MicroBatch(workspace.done > 0, workspace.prefetch)
+        if self.frozen:
+            self._backward_frozen(n, dy, dx, dbias, scratch, micro_batch)
+            return
+        self.algorithm.backward(n, workspace.values[self.x], dy, dx, dw, dbias, scratch, micro_batch)
+
+    def _filter_gradient_pool(self, n: int, workspace: Workspace, dw: Array, dbias: Array) -> None:
+        kept = workspace.saved[self.index]
+        dy = workspace.gradients[self.y]
+        assert dy is not None
+        gradient = PooledGradient(dy, self.dy_row, kept.argmax)
+        scratch = workspace.scratchpad[self.index]
+        self.algorithm.filter_gradient_pool(n, workspace.values[self.x], gradient, dw, dbias, scratch)
+
+    def _backward_epilogue(self, n: int, workspace: Workspace) -> Array:
+        """Return the gradient of the convolution itself, before what is fused behind it."""
+        kept, dy = workspace.saved[self.index], workspace.gradients[self.y]
+        assert dy is not None
         if self.epilogue.pool:
             pool_kernels.pool2_backward(
                 Maps(dy, self.dy_row), kept.argmax, n * self.pixels, self.pitch, Maps(kept.gradient, self.conv_row),
                 False,
             )  # fmt: skip
-            dy = kept.gradient
-            assert dy is not None
-        elif self.lines:
+            gradient: Array = kept.gradient
+            return gradient
+        if self.lines:
             y_row, dy_row, lines, length = self.lines
             activation_kernels.relu_backward(
                 Maps(workspace.values[self.y], y_row), Maps(dy, dy_row), Maps(dy, dy_row), n * lines, length, False
             )
         elif self.fused:
             self.fused.backward(n, workspace.values[self.y], kept.before, dy)
-        micro_batch = MicroBatch(workspace.done > 0, workspace.prefetch)
-        if self.frozen:
-            self._backward_frozen(n, dy, dx, dbias, scratch, micro_batch)
+        return dy
+
+    def backward_images(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        if self.epilogue.pool and self.spreads_pooling:
             return
-        self.algorithm.backward(n, workspace.values[self.x], dy, dx, dw, dbias, scratch, micro_batch)
+        dy, dx = self._backward_epilogue(n, workspace), workspace.gradients[self.x]
+        if dx is not None:
+            self.algorithm.input_gradient(n, dy, dx, workspace.scratchpad[self.index])
+
+    def pieces(self, most: int) -> int:
+        return 1 if self.epilogue.pool and self.spreads_pooling else self.algorithm.pieces(most)
+
+    def parameter_gradients(
+        self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext, piece: Piece
+    ) -> None:
+        kept, x, scratch = workspace.saved[self.index], workspace.values[self.x], workspace.scratchpad[self.index]
+        dw, dbias = gradients[self.conv.filters], gradients["biases"] if self.conv.bias else kept.dbias
+        if self.epilogue.pool and self.spreads_pooling:
+            self._filter_gradient_pool(n, workspace, dw, dbias)
+            return
+        dy = kept.gradient if self.epilogue.pool else workspace.gradients[self.y]
+        assert dy is not None
+        micro_batch = MicroBatch(workspace.done > 0)
+        if piece.count == 1:
+            self.algorithm.filter_gradient(n, x, dy, dw, dbias, scratch, micro_batch)
+        else:
+            self.algorithm.filter_gradient_piece(n, x, dy, dw, dbias, scratch, micro_batch, piece)
 
     def _backward_frozen(
         self, n: int, dy: Array, dx: Array | None, dbias: Array, scratch: Any, micro_batch: MicroBatch

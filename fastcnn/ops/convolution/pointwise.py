@@ -9,6 +9,7 @@ import numpy as np
 
 from ...codegen.blocking import BAND, SUMS, WORD
 from ...engine.arrays import aligned_zeros
+from ...engine.ir import Piece
 from ...jit.target import vector_set
 from ...kernels import conv_pointwise as kernels
 from ...kernels.maps import Maps, Matrix, PostOps
@@ -45,6 +46,15 @@ class Pointwise(Direct):
         channels = self.convolution.channels
         words = max(BAND * -(-channels // WORD), -(-channels // 8) * 8)
         return super().allocate(), aligned_zeros(words, np.int64)
+
+    def pieces(self, most: int) -> int:
+        c = self.convolution
+        return 1 if c.x_panels and c.dy_panels else super().pieces(most)
+
+    def filter_gradient_piece(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, piece: Piece
+    ) -> None:
+        super().filter_gradient_piece(n, x, dy, dw, dbias, scratch[0], micro_batch, piece)
 
     def _pack_forward(self, filters: Array) -> None:
         c = self.convolution

@@ -34,7 +34,7 @@ class TransposedConvolutionOp(Op):
     def __init__(self, weights: Weights, part: Spec, x: int, y: int, epilogue: Epilogue = NOTHING) -> None:
         super().__init__(weights, x, y)
         self.part, self.epilogue = part, epilogue
-        self.traits = Traits(replayable=True, rectifies=epilogue.rectifies)
+        self.traits = Traits(replayable=True, forward_by_image=True, rectifies=epilogue.rectifies)
 
     def input_halo(self) -> Halo:
         return self.part.window.gradient_halo

@@ -9,9 +9,10 @@ import numpy as np
 
 from ...codegen.winograd_schemes import F2X2_3X3, F2X2_5X5, F4X4_3X3, SCHEMES, Scheme
 from ...engine.arrays import aligned_zeros, as_table
+from ...engine.ir import Piece
 from ...engine.layout import Halo, Layout
 from ...jit.target import COMMON, vector_set
-from ...kernels import conv_winograd, winograd_products
+from ...kernels import conv_winograd, residual, winograd_products
 from ...kernels.maps import Maps, Patches, Points, Pooling, PostOps
 from ...typing import Array, IntArray
 from ..window import Pair, Window
@@ -166,6 +167,27 @@ class Winograd(Algorithm):
             t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy, self.dy_pixel),
             Points(w, t.m_row, t.m_plane), c.y.pitch, n * t.per_image, t.no_post.biases, Maps(du, self.du_row), dw,
             dbias,
+        )  # fmt: skip
+
+    def pieces(self, most: int) -> int:
+        return min(most, max(1, self.convolution.y.pitch // _panel_width(self.convolution)))
+
+    def filter_gradient_piece(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, piece: Piece
+    ) -> None:
+        # Of some filters; the input is transformed again for each piece.
+        c, t, rows = self.convolution, self.tiles, self.tap.size * self.convolution.channels
+        filters, (v, w, du) = piece.cut(c.y.pitch, _panel_width(c)), scratch
+        width = filters.stop - filters.start
+        part, lines = aligned_zeros(rows * width, c.dtype), np.arange(t.points * c.channels)
+        self.kernels.filter_gradient(
+            t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy[filters.start :], self.dy_pixel),
+            Points(w, t.m_row, t.m_plane), width, n * t.per_image, t.no_post.biases, Maps(du, as_table(lines * width)),
+            part, dbias[filters],
+        )  # fmt: skip
+        residual.copy_channels(
+            Maps(part, as_table(np.arange(rows) * width)), 0, Maps(dw, as_table(np.arange(rows) * c.y.pitch)),
+            filters.start, rows, width,
         )  # fmt: skip
 
 
