@@ -281,6 +281,9 @@ class CrossEntropy(Loss):
     error. Where every label of a batch is ignored, or has a class weight of 0 in all pixels, PyTorch's mean is NaN;
     here the loss and its gradient are 0, the accuracy is NaN, and the batch does not count in the means of an epoch.
 
+    A loss near 0 is exact to a few units in the last place, and so is its gradient: `−log p` of the likeliest class is
+    computed as `log(1 + Σ_m exp(z_m − z_k))` over the other classes, where PyTorch's is 0 below 6e-8.
+
     References
     ----------
     Bishop, "Pattern recognition and machine learning", 2006, section 4.3.4; Szegedy et al., "Rethinking the Inception
@@ -449,9 +452,9 @@ class BinaryCrossEntropy(_Elementwise):
     """Cross-entropy of independent answers (multi-label): `−y·log σ(z) − (1 − y)·log(1 − σ(z))`, gradient `σ(z) − y`.
 
     The output z holds logits, the target y probabilities in [0, 1] in the output's shape; σ is the logistic function. A
-    model that ends in a `Sigmoid` is taken at its logits. Computed as `max(z, 0) − z·y + log(1 + e^−|z|)`, which
-    overflows nowhere; PyTorch's `BCEWithLogitsLoss`. The accuracy is the share of answers that are on the right side:
-    `(z > 0) == (y > 1/2)`.
+    model that ends in a `Sigmoid` is taken at its logits. Computed as `|z|·(1 − y)` or, for z < 0, `|z|·y`, plus
+    `log(1 + e^−|z|)`, which neither overflows nor cancels; PyTorch's `BCEWithLogitsLoss`. The accuracy is the share of
+    answers that are on the right side: `(z > 0) == (y > 1/2)`.
 
     See Also
     --------

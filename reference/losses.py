@@ -144,14 +144,17 @@ class CrossEntropy(Loss):
         return np.asarray(counts * ((1 - self.label_smoothing) * target + self.label_smoothing / target.shape[1]))
 
     def _each(self, output: Array, target: Array) -> Array:
-        shifted = output - output.max(axis=1, keepdims=True)
-        log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        below = output.max(axis=1, keepdims=True) - output
+        others = _sums_of_others(np.exp(-below)).min(axis=1, keepdims=True)  # those of the largest, which itself is 1
+        minus_log_p = below + np.log1p(others)
         wy = self._weights(output) * self._smooth(target)
-        return np.asarray(-np.sum((wy * log_p).reshape(len(output), -1), axis=1))
+        return np.asarray(np.sum((wy * minus_log_p).reshape(len(output), -1), axis=1))
 
     def _each_gradient(self, output: Array, target: Array) -> Array:
         wy = self._weights(output) * self._smooth(target)
-        return np.asarray(softmax(output) * wy.sum(axis=1, keepdims=True) - wy)
+        p = softmax(output)
+        # p_k·Σ_m wy_m − wy_k, without the difference of p_k and 1.
+        return p * _sums_of_others(wy) - wy * _sums_of_others(p)
 
     def _size(self, target: Array) -> Array:
         return np.asarray(np.sum((self._weights(target) * target).reshape(len(target), -1), axis=1))
@@ -200,6 +203,11 @@ class CrossEntropy(Loss):
         return y
 
 
+def _sums_of_others(x: Array) -> Array:
+    """Return Σ_m x_m over m ≠ k along axis 1, for each k."""
+    return np.stack([np.delete(x, k, axis=1).sum(axis=1) for k in range(x.shape[1])], axis=1)
+
+
 class _Elementwise(Loss):
     """A loss of each number of the output by itself; ℓ_n is the mean over the numbers of one example."""
 
@@ -223,7 +231,7 @@ class BinaryCrossEntropy(_Elementwise):
     """Cross-entropy of independent answers (multi-label): −y·log σ(z) − (1 − y)·log(1 − σ(z)), derivative σ(z) − y.
 
     The output z holds logits, the target y probabilities in [0, 1] in the output's shape; σ is the logistic function.
-    Computed as max(z, 0) − z·y + log(1 + e^−|z|), which overflows nowhere.
+    Computed as |z|·(1 − y) or, for z < 0, |z|·y, plus log(1 + e^−|z|): neither overflows nor cancels.
 
     References
     ----------
@@ -231,10 +239,10 @@ class BinaryCrossEntropy(_Elementwise):
     """
 
     def _of(self, z: Array, y: Array) -> Array:
-        return np.asarray(np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z))))
+        return np.asarray(np.abs(z) * np.where(z >= 0, 1 - y, y) + np.log1p(np.exp(-np.abs(z))))
 
     def _slope(self, z: Array, y: Array) -> Array:
-        return sigmoid(z) - y
+        return np.asarray(np.where(z >= 0, (1 - y) - sigmoid(-z), sigmoid(z) - y))
 
     def _target(self, target: ArrayLike, shape: Shape) -> Array:
         y = super()._target(target, shape)

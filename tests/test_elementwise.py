@@ -100,8 +100,7 @@ def test_vector_functions_are_right_to_the_last_places(name, dtype):
 # Of single numbers, likewise.
 FUNCTIONS_OF_NUMBERS = {
     "exp_of_number": (math.exp, (-87.0, 0.0), 2),
-    "log_of_number": (math.log, (1e-30, 1e6), 2),
-    "log1p_of_number": (math.log1p, (0.0, 1.0), 2),
+    "log1p_of_number": (math.log1p, (0.0, 1e6), 2),
 }
 
 
@@ -134,9 +133,7 @@ def test_functions_of_numbers_are_right_to_the_last_places(name, dtype):
 
 @both_dtypes
 def test_logarithms_at_the_ends_of_the_numbers(dtype):
-    x = np.array([1.0, np.inf, np.nan, np.finfo(dtype).tiny, np.finfo(dtype).max], dtype)
-    np.testing.assert_allclose(apply_to_numbers("log_of_number", x), np.log(x), rtol=4 * np.finfo(dtype).eps)
-    x = np.array([0.0, np.nan, 1.0, 1e-30], dtype)
+    x = np.array([0.0, np.nan, 1.0, 1e-30, np.finfo(dtype).tiny, np.finfo(dtype).max / 2], dtype)
     np.testing.assert_allclose(apply_to_numbers("log1p_of_number", x), np.log1p(x), rtol=4 * np.finfo(dtype).eps)
 
 

@@ -119,6 +119,89 @@ def test_large_logits_overflow_nowhere():
         np.testing.assert_array_equal(binary.gradient(ends, [0, 1]), [0.5, -0.5])
 
 
+def far_ahead(classes: int, margin: float, dtype: type):
+    """Return logits whose winner is ahead of all others, at each class once, then of a few it is behind; and labels."""
+    labels = np.arange(classes + 3) % classes
+    z = normal(len(labels), classes)
+    z[np.arange(len(labels)), labels] = z.max(axis=1) + margin * np.repeat([1, -1], [classes, 3])
+    return z.astype(dtype), labels
+
+
+@pytest.mark.parametrize("classes", [2, 5, 10, 17, 40])  # fewer than a register has lanes, more, more than sixteen
+@pytest.mark.parametrize("margin", [3, 12, 25, 60])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_is_lost_near_zero(classes, margin, dtype):
+    """Relative to the loss, and to each number of its gradient, however small.
+
+    An exponential has the error of its argument, half a unit of what a logit lies below the largest; the rest is a
+    handful of roundings.
+    """
+    z, labels = far_ahead(classes, margin, dtype)
+    tolerance = float(np.finfo(dtype).eps) * (8 + 2 * float(np.ptp(z, axis=1).max()))
+    rows, maps = np.eye(classes)[labels], (len(z), classes, 1, 1)
+    weighted = fastcnn.CrossEntropy(class_weight=np.ones(classes))
+    ignoring = fastcnn.CrossEntropy(ignore_index=-1)
+    for loss, output, y in (
+        (fastcnn.CrossEntropy(), z, labels),
+        (weighted, z, labels),
+        (fastcnn.CrossEntropy(), z, rows),
+        (ignoring, z, labels),
+        (ignoring, z.reshape(maps), labels.reshape(-1, 1, 1)),
+    ):
+        gradient = loss.gradient(output, y).reshape(z.shape)
+        np.testing.assert_allclose(gradient, reference.CrossEntropy().gradient(z, labels), rtol=tolerance, atol=0)
+        for k in range(len(z)):
+            expected = reference.CrossEntropy()(z[k : k + 1], labels[k : k + 1])
+            assert expected > 0
+            assert loss(output[k : k + 1], y[k : k + 1]) == pytest.approx(expected, rel=tolerance, abs=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("z", [3.0, 20.0, 60.0, -3.0, -20.0, -60.0])
+@pytest.mark.parametrize("missed", [0.0, 2.0**-20, 0.25, 1.0])
+def test_nothing_is_lost_near_zero_in_binary_cross_entropy(z, missed, dtype):
+    output, y = np.array([z], dtype), np.array([1 - missed if z > 0 else missed])
+    tolerance = 16 * float(np.finfo(dtype).eps)
+    fast, ref = fastcnn.BinaryCrossEntropy(), reference.BinaryCrossEntropy()
+    assert fast(output, y) == pytest.approx(ref(output, y), rel=tolerance, abs=0)
+    np.testing.assert_allclose(fast.gradient(output, y), ref.gradient(output, y), rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gradient_of_a_mixture_is_exact_where_its_terms_are(dtype):
+    """Two labels, as mixup and CutMix draw them: what is left of the sums is not what is left of 1."""
+    classes = 10
+    z, labels = far_ahead(classes, 9.0, dtype)
+    tolerance = float(np.finfo(dtype).eps) * (8 + 2 * float(np.ptp(z)))
+    y = 0.75 * np.eye(classes)[labels] + 0.25 * np.eye(classes)[(labels + 1) % classes]
+    for smoothing in (0.0, 0.1):
+        ref, fast = reference.CrossEntropy(smoothing), fastcnn.CrossEntropy(smoothing)
+        p = reference.activation.softmax(z.astype(np.float64))
+        target = (1 - smoothing) * y + smoothing / classes
+        scale = (p * (1 - target) + target * (1 - p)) / len(z)  # both parts of p - y'
+        error = np.abs(fast.gradient(z, y) - ref.gradient(z, y))
+        assert (error <= tolerance * scale).all()
+        assert fast(z, y) == pytest.approx(ref(z, y), rel=tolerance)
+
+
+@pytest.mark.parametrize("classes", [3, 10, 17, 40])
+def test_the_first_of_equal_numbers_wins(classes):
+    """A NaN beats nothing, and nothing is right beside it."""
+    z = np.zeros((3, classes), np.float32)
+    z[0, [1, classes - 1]] = 1
+    z[1, classes - 1], z[2, 1] = 2, np.nan
+    for arguments in ({}, {"class_weight": np.ones(classes)}, {"ignore_index": -1}):
+        model = Sequential([Dense(classes, bias=False)]).build((classes,), random_state=0)
+        model.parameters["0.weights"][...] = np.eye(classes)
+        for label, right in ((1, [1, 0, 0]), (classes - 1, [0, 1, 0]), (0, [0, 0, 0])):
+            for row in range(2):
+                trainer = Trainer(model, fastcnn.CrossEntropy(**arguments), SGD(0.0))
+                assert trainer.evaluate(z[row : row + 1], [label]).accuracy == right[row]
+        loss = fastcnn.CrossEntropy(**arguments)
+        assert np.isnan(loss(z[2:], [1]))
+        assert loss(z[:1], [1]) == loss(z[:1], [classes - 1])
+
+
 @every_loss
 @pytest.mark.parametrize("order", ORDERS)
 def test_any_memory_order(make, output, target, order):

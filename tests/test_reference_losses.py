@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Context, Decimal, localcontext
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,31 @@ def test_cross_entropy_is_its_formula():
     # Logarithms of probabilities are logits too: the notebook's loss, and N times the gradient is its probs − y.
     assert loss(np.log(p), CLASSES) == pytest.approx(loss(z, CLASSES), rel=1e-13)
     np.testing.assert_allclose(7 * loss.gradient(np.log(p), CLASSES), p - np.eye(5)[CLASSES], rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("margin", [2, 15, 40, 300])
+def test_nothing_is_lost_near_zero(margin):
+    """Against fifty digits: log p and p - 1 of a class that is far ahead."""
+    z = normal(1, 5)
+    z[0, 3] += margin
+    with localcontext(Context(prec=50)):
+        exponentials = [Decimal(float(x)).exp() for x in z[0]]
+        p = [x / sum(exponentials) for x in exponentials]
+        loss = float(-p[3].ln()) if margin < 60 else float(sum(p[:3]) + p[4])
+        gradient = [float(x) for x in (*p[:3], -(sum(p[:3]) + p[4]), p[4])]
+    assert reference.CrossEntropy()(z, [3]) == pytest.approx(loss, rel=1e-13, abs=0)
+    np.testing.assert_allclose(reference.CrossEntropy().gradient(z, [3])[0], gradient, rtol=1e-13)
+
+
+@pytest.mark.parametrize("z", [2.0, 15.0, 300.0, -2.0, -15.0, -300.0])
+@pytest.mark.parametrize("y", [0.0, 2.0**-30, 0.5, 1 - 2.0**-30, 1.0])
+def test_nothing_is_lost_near_zero_in_binary_cross_entropy(z, y):
+    with localcontext(Context(prec=400)):
+        p, target = 1 / (1 + Decimal(-z).exp()), Decimal(y)
+        loss, slope = float(-target * p.ln() - (1 - target) * (1 - p).ln()), float(p - target)
+    binary = reference.BinaryCrossEntropy()
+    assert binary([z], [y]) == pytest.approx(loss, rel=1e-13, abs=0)
+    np.testing.assert_allclose(binary.gradient(np.array([z]), [y]), [slope], rtol=1e-13)
 
 
 @pytest.mark.parametrize("label_smoothing", [0, 0.3])

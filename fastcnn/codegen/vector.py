@@ -365,6 +365,34 @@ def first_lanes(typingctx: Any, v: Any, count: Any, fill: Any) -> Any:
     return v(v, types.int64, v), codegen
 
 
+@intrinsic
+def lane_of(typingctx: Any, v: Any, x: Any) -> Any:
+    """Return the first lane of `v` that equals `x`, or the number of lanes if none does."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        equal = builder.fcmp_ordered("==", arguments[0], emit_splat(builder, v, arguments[1]))
+        bits = builder.bitcast(equal, ir.IntType(v.lanes))
+        beyond = ir.Constant(ir.IntType(64), 1 << v.lanes)  # so that there is a bit to be found
+        return builder.cttz(builder.or_(builder.zext(bits, ir.IntType(64)), beyond), ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(v, v.dtype), codegen
+
+
+@intrinsic
+def without_lane(typingctx: Any, v: Any, lane: Any) -> Any:
+    """Return `v` with zero in one lane; all of `v` if it has no such lane."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        numbers = ir.Constant(ir.VectorType(ir.IntType(32), v.lanes), list(range(v.lanes)))
+        one = builder.insert_element(
+            numbers, builder.trunc(arguments[1], ir.IntType(32)), ir.Constant(ir.IntType(32), 0)
+        )
+        chosen = builder.shuffle_vector(one, one, ir.Constant(numbers.type, [0] * v.lanes))
+        return builder.select(builder.icmp_signed("==", numbers, chosen), ir.Constant(v.ir, None), arguments[0])
+
+    return v(v, types.int64), codegen
+
+
 def _folded(builder: ir.IRBuilder, value: Any, join: Callable[[Any, Any], Any]) -> Any:
     """Emit the join of all lanes: the first half and the second, until there is one."""
     while value.type.count > 1:

@@ -323,7 +323,7 @@ def _log(x: Value) -> Value:
 
 
 def _log1p(x: Value) -> Value:
-    """Return log(1 + x) for 0 <= x <= 1: what 1 + x is rounded by is made good."""
+    """Return log(1 + x) for x >= 0: what 1 + x is rounded by is made good."""
     whole = x + 1.0
     return _log(whole) + (x - (whole - 1.0)) / whole
 
@@ -451,8 +451,7 @@ def _of_number(emit: Callable[[Value], Value], formula: str) -> Any:
 
 exp_negative = _function(_exp_negative, "Return e^x for x <= 0; zero where it is below the smallest normal number.")
 exp_of_number = _of_number(_exp_negative, "Return e^x of a number x <= 0, as `exp_negative`.")
-log_of_number = _of_number(_log, "Return log(x) of a number x, at least the smallest normal one.")
-log1p_of_number = _of_number(_log1p, "Return log(1 + x) of a number 0 <= x <= 1.")
+log1p_of_number = _of_number(_log1p, "Return log(1 + x) of a finite number x >= 0, to the last places near 0 too.")
 exp_short = _function(
     _exp_short, "Return e^x for x <= 0, in single precision to 4e-7 of it; zero as `exp_negative` is."
 )
