@@ -12,7 +12,7 @@ from ..model import Sequential
 from ..typing import Array, Shape
 from .errors import StorageError
 from .onnx_nodes import Node, flat
-from .onnx_operators import OPERATORS
+from .onnx_operators.table import OPERATORS
 from .onnx_rows import Place, Value, forget, places_before, row_between
 
 ANY_BATCH = 7919  # stands for a number of samples that is not said: a prime that no other size is

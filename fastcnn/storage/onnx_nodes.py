@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -162,3 +163,6 @@ def layer_padding(pads: list[list[int]], size: Shape, span: tuple[int, ...], str
     if pads == [[total // 2, total - total // 2] for total in totals]:
         return "same"
     return tuple(pads[0]), tuple(pads[1])
+
+
+Read = Callable[[Node], Value]  # what reads the nodes of an operator
