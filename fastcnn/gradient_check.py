@@ -173,11 +173,7 @@ def check_gradients(
     if not isinstance(model, Layer):
         raise TypeError(f"check_gradients: model: expected a Sequential or another layer; got {model!r}")
     checks.as_positive_int(directions, "check_gradients", "directions")
-    generator = checks.as_generator(random_state)
-    given = np.asarray(x)
-    point = checks.as_images(given, "check_gradients", "x").astype(np.float64)
-    if given.dtype == np.uint8:
-        point /= 255
+    generator, point = checks.as_generator(random_state), _point(x)
     twin = _in_double(model, point, generator)
     projected = _Projected(twin, point, generator)
     repeats = _repeats(twin, point, generator)
@@ -191,11 +187,8 @@ def check_gradients(
 
     def rows_of(names: Container[str] | None = None) -> list[GradientRow]:
         gradients = loss_of.gradients()
-        problems = [
-            _Problem(name, array, gradients[name], loss_of)
-            for name, array in twin.parameters.items()
-            if name not in frozen
-        ]
+        trained = {name: array for name, array in twin.parameters.items() if name not in frozen}
+        problems = [_Problem(name, array, gradients[name], loss_of) for name, array in trained.items()]
         if repeats:
             problems.insert(0, _Problem("input", point, projected.gradients()["input"], projected))
         return measure.rows(problems, names)
@@ -212,6 +205,12 @@ def check_gradients(
     if raises and not report.right:
         raise AssertionError(f"check_gradients: {len(report.wrong)} of {len(rows)} gradients are wrong\n{report}")
     return report
+
+
+def _point(x: Any) -> Array:
+    """Return the batch in float64; uint8 is scaled to [0, 1]."""
+    point = checks.as_images(x, "check_gradients", "x").astype(np.float64)
+    return point / 255 if np.asarray(x).dtype == np.uint8 else point
 
 
 def _repeats(layer: Layer, x: Array, generator: Any) -> bool:

@@ -108,16 +108,22 @@ def curves(
         parts.append(f'<text x="{across(value):.1f}" y="{height - 8}" text-anchor="{anchor}">{value:.4g}</text>')
     parts.append(f'<text x="{(left + width - right) / 2}" y="{height - 8}" text-anchor="middle">{text(below)}</text>')
     for number, (label, values) in enumerate(lines.items()):
-        colour = COLOURS[number % len(COLOURS)]
         points = [(across(at), down(value)) for at, value in zip(x, values, strict=True) if math.isfinite(value)]
-        path = " ".join(f"{at:.1f},{value:.1f}" for at, value in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
-        parts += [f'<circle cx="{at:.1f}" cy="{value:.1f}" r="1.8" fill="{colour}"/>' for at, value in points[:200]]
         place = width - right - 84 * (len(lines) - number)
-        parts.append(f'<text x="{place + 12}" y="13">{text(label)}</text>')
-        parts.append(f'<path d="M{place} 9h9" stroke="{colour}" stroke-width="3"/>')
+        parts += _curve(label, points, place, COLOURS[number % len(COLOURS)])
     label = f"{title}: {', '.join(lines)}"
     return (
         f'<svg role="img" aria-label="{text(label)}" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def _curve(label: str, points: Sequence[tuple[float, float]], place: int, colour: str) -> list[str]:
+    """Return a line through points, marks on the first of them, and its label at `place` of the first line."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return [
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>',
+        *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.8" fill="{colour}"/>' for x, y in points[:200]),
+        f'<text x="{place + 12}" y="13">{text(label)}</text>',
+        f'<path d="M{place} 9h9" stroke="{colour}" stroke-width="3"/>',
+    ]

@@ -68,6 +68,19 @@ class Tally:
     seconds: float = 0.0
     counted: int = 0
 
+    def add(self, images: int, loss: float, weight: float, accuracy: float, counted: int) -> None:
+        """Count a batch: its mean loss and the weight of that mean, the accuracy of the predictions that count."""
+        self.images += images
+        self.loss, self.total = self.loss + weight * loss, self.total + weight
+        if counted:
+            self.hits, self.counted = self.hits + counted * accuracy, self.counted + counted
+
+    def means(self, where: str) -> tuple[float, float]:
+        """Return mean loss and accuracy; `where` is for the words of an error."""
+        if not self.total:
+            raise ValueError(f"{where}: expected targets of which some count; got none that is not ignored")
+        return self.loss / self.total, self.hits / self.counted
+
 
 class Checkpoint:
     """Writes the state of a fit to a file, and brings it back.

@@ -86,11 +86,8 @@ def fit(
     """Train; see `Trainer.fit`."""
     epochs = checks.as_positive_int(epochs, "fit", "epochs")
     _check_callbacks(callbacks)
-    if checkpoint is None and checkpoint_every is not None:
-        raise ValueError(f"fit: checkpoint_every: expected None without a checkpoint; got {checkpoint_every!r}")
     ranks = trainer.communicator
-    keeps = checkpoint is not None or (ranks is not None and ranks.can_shrink)
-    file = Checkpoint(checkpoint, checkpoint_every, ranks) if keeps else None
+    file = _checkpoint(checkpoint, checkpoint_every, ranks)
     feed = _feed(trainer, X, y, batch_size, sample_weight, augmentation, drop_last, resolution)
     validation = _validation(trainer, X_val, y_val, feed)
     if validation is None:
@@ -99,8 +96,7 @@ def fit(
     run = Run(trainer, History())
     trainer.history = run.history
     steps = feed.steps_of(epochs)
-    if isinstance(trainer.schedule, NamedSchedule):
-        trainer.schedule.begin(float(trainer.optimizer.learning_rate), trainer.steps, steps)
+    _begin_schedule(trainer, steps)
     if ranks is not None:
         check_fit(trainer, ranks, feed, validation, callbacks, epochs, checkpoint)
     with _interrupts(ranks) as interrupts:
@@ -200,6 +196,20 @@ def evaluate(trainer: Stepper, X: Any, y: Any, *, batch_size: int | None, sample
     return _evaluate(trainer, ArrayFeed(*check_set(X, y, sample_weight, what="evaluate"), size), None)
 
 
+def _checkpoint(path: Any, every: Any, ranks: Communicator | None) -> Checkpoint | None:
+    """Return what keeps the state of a fit: in a file, or in memory where ranks go on without one that dies."""
+    if path is None and every is not None:
+        raise ValueError(f"fit: checkpoint_every: expected None without a checkpoint; got {every!r}")
+    keeps = path is not None or (ranks is not None and ranks.can_shrink)
+    return Checkpoint(path, every, ranks) if keeps else None
+
+
+def _begin_schedule(trainer: Stepper, steps: int | None) -> None:
+    """Tell a schedule that was given by its name how many steps there will be."""
+    if isinstance(trainer.schedule, NamedSchedule):
+        trainer.schedule.begin(float(trainer.optimizer.learning_rate), trainer.steps, steps)
+
+
 def _interrupts(ranks: Communicator | None) -> Interrupts:
     return Interrupts() if ranks is None else Accord(ranks)
 
@@ -240,20 +250,16 @@ def _train_epoch(
         tally.batches += 1
         if batch.weight is not None and not batch.weight.any():
             continue  # a mean over samples that do not count is none
-        if _is_prepared(trainer, batch.x.shape):
-            run.loss = guard.step(batch, run.epoch, run.step + 1)
-        else:
+        before, is_prepared = time.perf_counter(), _is_prepared(trainer, batch.x.shape)
+        if not is_prepared:
             shown.say("compiling kernels, or loading them")
-            before = time.perf_counter()
-            run.loss = guard.step(batch, run.epoch, run.step + 1)
+        run.loss = guard.step(batch, run.epoch, run.step + 1)
+        if not is_prepared:
             prepared, first_images = prepared + time.perf_counter() - before, first_images + len(batch.x)
         run.step, run.accuracy = run.step + 1, trainer.accuracy
         run.images += len(batch.x)
-        tally.loss, tally.total = tally.loss + trainer._weight * run.loss, tally.total + trainer._weight
-        tally.images += len(batch.x)
         counted = len(batch.x) if trainer._counted is None else trainer._counted
-        if counted:
-            tally.hits, tally.counted = tally.hits + counted * run.accuracy, tally.counted + counted
+        tally.add(len(batch.x), run.loss, trainer._weight, run.accuracy, counted)
         shown.advance()
         if callbacks:
             before = time.perf_counter()
@@ -272,12 +278,12 @@ def _train_epoch(
         raise ValueError(f"fit: X: expected at least one batch in each epoch, of some weight; got none in {run.epoch}")
     tally.seconds = seconds = max(before_now + time.perf_counter() - began - aside, 1e-9)
     trainer.epochs += 1
-    rate, images = float(trainer.optimizer.learning_rate), tally.images
-    loss, hits = _means(tally.loss, tally.total, tally.hits, tally.counted, "fit: y")
-    speed = images / seconds
-    if images > first_images and seconds > prepared:
-        speed = (images - first_images) / (seconds - prepared)
-    return Epoch(run.epoch, loss, hits, math.nan, math.nan, rate, seconds, speed), prepared
+    loss, accuracy = tally.means("fit: y")
+    speed = tally.images / seconds
+    if tally.images > first_images and seconds > prepared:
+        speed = (tally.images - first_images) / (seconds - prepared)
+    rate = float(trainer.optimizer.learning_rate)
+    return Epoch(run.epoch, loss, accuracy, math.nan, math.nan, rate, seconds, speed), prepared
 
 
 def _is_prepared(trainer: Stepper, shape: Shape) -> bool:
@@ -300,24 +306,15 @@ def _stopped(run: Run, interrupts: Interrupts) -> bool:
 
 def _evaluate(trainer: Stepper, feed: Feed, interrupts: Interrupts | None) -> Evaluation:
     """Return loss and accuracy in prediction mode; NaN if Ctrl-C comes in between."""
-    loss, hits, total, answers, images = 0.0, 0.0, 0.0, 0, 0
+    tally = Tally()
     for batch in _weighty(feed.batches(0)):
-        mean, accuracy, weight, counted = trainer._measure(batch.x, batch.y, batch.weight)
-        loss, total, images = loss + weight * mean, total + weight, images + len(batch.x)
-        if counted:
-            hits, answers = hits + counted * accuracy, answers + counted
+        loss, accuracy, weight, counted = trainer._measure(batch.x, batch.y, batch.weight)
+        tally.add(len(batch.x), loss, weight, accuracy, counted)
         if interrupts is not None and interrupts.asked:
             return Evaluation(math.nan, math.nan)
-    if not images:
+    if not tally.images:
         raise ValueError("evaluate: X: expected at least one batch, of some weight; got none")
-    return Evaluation(*_means(loss, total, hits, answers, "evaluate: y"))
-
-
-def _means(loss: float, total: float, hits: float, counted: int, where: str) -> tuple[float, float]:
-    """Return mean loss and accuracy from their sums."""
-    if not total:
-        raise ValueError(f"{where}: expected targets of which some count; got none that is not ignored")
-    return loss / total, hits / counted
+    return Evaluation(*tally.means("evaluate: y"))
 
 
 def _feed(
