@@ -9,11 +9,11 @@ import pytest
 
 import fastcnn
 from fastcnn import BatchNorm, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Residual, Sequential
-from fastcnn.cli import main
+from fastcnn.cli import compile_, main
 from fastcnn.jit import ahead
 from fastcnn.jit.kernel import Kernel
 from fastcnn.jit.signature import kind_of
-from fastcnn.jit.target import BASELINES, vector_set
+from fastcnn.jit.target import BASELINES, NEEDS, SETS, vector_set
 from fastcnn.rehearsals import rehearse_networks
 from tests.processes import run_python
 
@@ -176,3 +176,8 @@ def test_what_makes_no_sense_is_said_in_one_line(arguments, message, capsys):
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
+
+
+def test_code_ahead_of_time_is_offered_for_all_vector_sets_that_have_a_baseline():
+    assert set(compile_.SETS) == set(BASELINES) == set(NEEDS)
+    assert set(SETS) - set(BASELINES) == {"generic"}

@@ -18,7 +18,7 @@ from .flat_state import FlatState
 
 
 class Average(FlatState, ABC):
-    """What a `Trainer` updates after each step of the optimizer, piece by piece: an average of the parameters.
+    """What a `Trainer` updates after each step of the optimizer, chunk by chunk: an average of the parameters.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Average(FlatState, ABC):
         return {**super()._named(), **{f"statistics.{name}": array for name, array in self._of_statistics.items()}}
 
     def _blend(self, first: int, back: bool) -> None:
-        """Take in the running statistics, with the piece that begins the vector."""
+        """Take in the running statistics, with the chunk that begins the vector."""
         for name, average in self._of_statistics.items() if first == 0 else ():
             kernels.blend(average, self._running[name], self._rates, back)
 
@@ -90,8 +90,8 @@ class Average(FlatState, ABC):
 class ExponentialMovingAverage(Average):
     """Average of the parameters over the steps: `a ← d·a + (1 − d)·p`; the first step takes `a = p`, as in PyTorch.
 
-    `Trainer(model, ..., ema=ExponentialMovingAverage(0.999))` updates it after each step of the optimizer, piece by
-    piece while the parameters are still in the cache. Running statistics of norms are not averaged (as in PyTorch's
+    `Trainer(model, ..., ema=ExponentialMovingAverage(0.999))` updates it after each step of the optimizer, chunk by
+    chunk while the parameters are still in the cache. Running statistics of norms are not averaged (as in PyTorch's
     `AveragedModel` by default), unless `statistics` says so.
 
     Parameters

@@ -149,7 +149,7 @@ class Optimizer(FlatState, ABC):
         if gradients is not model._flat_gradients:
             model._flat_gradients[...] = gradients
 
-    # What a Trainer calls, in this order; the two middle ones for pieces of the vector, on several threads.
+    # What a Trainer calls, in this order; the two middle ones for chunks of the vector, on several threads.
 
     def _begin(self, model: Layer) -> None:
         """Get ready for a step."""

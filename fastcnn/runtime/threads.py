@@ -1,12 +1,12 @@
 """Threads: how many there may be, and the work that they share out.
 
-Kernels are serial and release the GIL; threads take whole tasks: shards of a batch, pieces of the flat vector. The
+Kernels are serial and release the GIL; threads take whole tasks: shards of a batch, chunks of the flat vector. The
 thread that asks always works too, so a step ends even if no other is free: two fits at once, a forked child, an
 interpreter that is closing.
 
 `Jobs` share out recorded kernel calls in machine code; all steady work of a training step goes through them. `run`
 shares out calls of Python: what is recorded just now, layers, losses and optimizers that are not made of kernels, and
-the pieces of a long prediction.
+the chunks of a long prediction.
 """
 
 from __future__ import annotations

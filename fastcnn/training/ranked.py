@@ -5,7 +5,7 @@ process:
 
 - *syncs*: what the shards of others have come to, moments of batch normalisation for instance, is gathered, and
   every rank reduces all of it, in the order of the shards;
-- *gradients*: a rank owns a piece of the flat vector. It gets that piece of all shards' rows, sums it up in the order
+- *gradients*: a rank owns a chunk of the flat vector. It gets that chunk of all shards' rows, sums it up in the order
   of the shards, and all sums are gathered;
 - *update*: every rank takes the optimizer's step with the same gradient. To divide the optimizer's state would spare
   memory, but then no rank alone could show it, write it, or go on when another one dies;

@@ -8,10 +8,10 @@ of its targets, of the optimizer's rates. In their order:
 2. *forward and backward*: each shard, a slice of the batch, goes through loading, operations and loss, and back;
    what it leaves is a row of gradients and a row of totals. Where a layer needs the whole batch (`sync_points`), all
    shards meet: one stage ends there, and the next begins;
-3. *update*: pieces of the flat vector sum the rows, in the order of the shards, and take the optimizer's step. A rule
+3. *update*: chunks of the flat vector sum the rows, in the order of the shards, and take the optimizer's step. A rule
    that must see whole parameters, as Muon's, takes it in a pass of its own behind that, one task a parameter.
 
-Shards and pieces are what threads share out. How they are cut depends on the work alone, never on the threads, and so
+Shards and chunks are what threads share out. How they are cut depends on the work alone, never on the threads, and so
 do the bits. Once every thread has recorded every shard, all three parts are one native call, if no Python is needed.
 
 `Program` is a model with a loss, bound to memory; `Step` what batches of one kind do in it; `Update` the optimizer's
@@ -518,7 +518,7 @@ class Step:
 
 
 class Update:
-    """The step of an optimizer and of an average, in pieces of the flat vector."""
+    """The step of an optimizer and of an average, in chunks of the flat vector."""
 
     replayable = True  # so far as `sum_squares` goes
 
