@@ -45,7 +45,7 @@ def train_and_tell(
         "seed": options.seed or 0, "recipe": asdict(recipe), "class_weight": options.class_weight,
         "epochs": len(history),
     }  # fmt: skip
-    _tell(trainer, options, X_held, y_held, about, recipe.views, began)
+    _tell(trainer, history, options, X_held, y_held, about, recipe.views, began)
     if history.stopped == INTERRUPTED:
         raise CommandError(f"interrupted{_by_whom(options.ranks)}", status=130)
 
@@ -102,6 +102,7 @@ def _by_whom(ranks: Communicator | None) -> str:
 
 def _tell(
     trainer: Trainer,
+    history: History,
     options: argparse.Namespace,
     X: Array | Rows,
     y: IntArray,
@@ -112,7 +113,6 @@ def _tell(
     """Write the results of the training, and save the network."""
     from .. import measures
 
-    history: History = trainer.history  # type: ignore[assignment]
     accuracy, seconds = history.epochs[-1].val_accuracy, sum(epoch.seconds for epoch in history)
     if math.isnan(accuracy):  # an epoch that was interrupted
         accuracy = trainer.evaluate(X, y).accuracy

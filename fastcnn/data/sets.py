@@ -182,7 +182,7 @@ def load_idx(source: str | PathLike[str], max_bytes: int | None = None) -> Datas
     if not path.is_dir():
         check_kind(path)
         return _dataset(path, *formats.read_idx_pair(*_idx_pair(path), max_bytes))
-    found = {"train": [], "test": []}  # type: dict[str, list[Path]]
+    found: dict[str, list[Path]] = {"train": [], "test": []}
     for images in _idx_images(path):
         found["test" if "t10k" in images.name or "test" in images.name else "train"].append(images)
     for kind, files in found.items():

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
 from .. import checks
-from ..inspection.attribution import METHODS, grad_cam, saliency
+from ..inspection.attribution import grad_cam, saliency
 from ..inspection.mistakes import Mistakes, worst_mistakes
 from ..inspection.subject import Subject
 from ..typing import Array
 from .figures import INCHES, make_axes, picture, show, square, symmetric
 
-WAYS = (*METHODS, "grad_cam")
+Method = Literal["gradient", "smooth_grad", "integrated_gradients", "grad_cam"]
+WAYS = get_args(Method)
 
 
 class SaliencyDisplay:
@@ -61,7 +62,7 @@ class SaliencyDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, target: Any = None, *, method: str = "gradient", ax: Any = None, **settings: Any
+        cls, estimator: Any, X: Any, target: Any = None, *, method: Method = "gradient", ax: Any = None, **settings: Any
     ) -> Self:
         """Draw the saliency of an estimator or a model, for each of the samples.
 
@@ -91,7 +92,7 @@ class SaliencyDisplay:
         if method == "grad_cam":
             heat = grad_cam(estimator, X, target, size="input", **settings)
         else:
-            found = saliency(estimator, X, target, method=method, **settings)  # type: ignore[arg-type]
+            found = saliency(estimator, X, target, method=method, **settings)
             heat = np.add.reduce(subject.unshaped(found), axis=1)
         classes = getattr(subject.estimator, "classes_", None)
         targets = subject.targets(target, x)

@@ -33,13 +33,11 @@ def _convolution(node: Node) -> Value:
         return _convolution_of_one_pixel(node, value, filters, biases)
     place = node.images()
     span = _span(kernel, dilations)
-    extra = [[0, 0], [0, 0]]
+    extra, size = [[0, 0], [0, 0]], place.shape[1:]
     if place.kind == "padded":
         top, left, bottom, right = place.amount
         extra, place = [[top, bottom], [left, right]], place.inputs[0]
         size = place.shape[1] + top + bottom, place.shape[2] + left + right
-    else:
-        size = place.shape[1:]  # type: ignore[assignment]
     pads = resolve_pads(node, size, span, strides)
     pads = [[pads[k][side] + extra[k][side] for side in range(2)] for k in range(2)]
     padding = layer_padding(pads, place.shape[1:], span, strides)
