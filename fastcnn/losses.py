@@ -134,7 +134,7 @@ class Loss(ShownAsCall, Fixed, ABC):
         return self._alone(output, target, sample_weight)[1]
 
     def attach(self, graph: Graph) -> None:
-        """Take the model at what the loss wants to see; before the graph is planned.
+        """Read the model before a last softmax or sigmoid that is a part of the loss; called before planning.
 
         Parameters
         ----------
