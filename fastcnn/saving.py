@@ -147,7 +147,7 @@ def thing_of(contents: Contents, custom: Mapping[str, type]) -> Any:
         thing = restore(contents.description, decoder)
     except StorageError:
         raise
-    except Exception as error:  # a setting or a constructor refuses what somebody has written into the file
+    except Exception as error:  # a setting or a constructor refuses what the file says
         raise StorageError(str(error) or type(error).__name__) from error
     decoder.done()
     network.check_digest(model_of(thing), contents.digest)

@@ -4,7 +4,7 @@ A stage goes through *phases*, one after the other, whose tasks need not wait fo
 
 - operations whose images do not depend on each other go through parts of the shards, all of a run in one task;
 - what sums over the images of a shard, such as the moments of a batch normalisation, is a task for each shard;
-- the gradients of the parameters are in nobody's way, so they come last, cut along the parameters.
+- no other operation waits for the gradients of the parameters, so they come last, cut along the parameters.
 
 Threads that work on a shard together cannot take turns with its buffers: here each gradient has its own, with room for
 all images of the shard, and so has each value that is computed again.

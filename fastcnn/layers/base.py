@@ -96,7 +96,7 @@ class Layer(Weights, Exclusive):
     >>> loss = Trainer(model).step(np.ones((4, 1, 8, 8)), np.array([0, 1, 2, 3]))
     """
 
-    _gradients: Views | None  # of `_flat_gradients`; None: nobody has asked for them
+    _gradients: Views | None  # of `_flat_gradients`; None until they are asked for
     _training = True
     _name: str | None = None  # the layer's own
     _trainable: bool | tuple[str, ...] = True

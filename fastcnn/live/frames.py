@@ -11,8 +11,8 @@ import numpy as np
 
 from ..typing import Array
 
-THUMBNAIL = 1024  # numbers of a layer that nobody looks at closely
-LARGEST = 1 << 15  # of one that somebody does
+THUMBNAIL = 1024  # numbers of a layer in the overview
+LARGEST = 1 << 15  # of a layer that is looked at closely
 
 
 def packed(array: Array, most: int, first: int = 0) -> dict[str, Any]:

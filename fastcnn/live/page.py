@@ -25,7 +25,7 @@ class LivePage(Callback):
 
     Each number of a map can be clicked for the sum behind it, each weight for its gradient; see `fastcnn.explain`. The
     page pauses a training, takes single steps, sets the learning rate and stops it. The training's numbers are the same
-    with and without it, unless somebody sets the learning rate or stops it there.
+    with and without it, unless the learning rate is set, or the training is stopped, there.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class LivePage(Callback):
         return bool(self.studio.clients)
 
     def show(self, model: Sequential) -> None:
-        """Show a built model that nobody trains.
+        """Show a built model, without a training.
 
         Parameters
         ----------

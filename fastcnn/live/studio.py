@@ -180,7 +180,7 @@ class Studio:
             self.making.release()
 
     def tick(self) -> None:
-        """Make a frame in the thread of a browser, where nobody else does."""
+        """Make frames in the thread of a browser, if no step has made them in time."""
         now = time.perf_counter()
         if (self.idle and now >= self.slow_due) or now - self.made > QUIET:
             self.make_frames()
@@ -243,7 +243,7 @@ class Studio:
         return names if names is not None and len(names) == self.count else [str(k) for k in range(self.count)]
 
     def begin(self, model: Sequential, run: Run | None, state: str) -> None:
-        """Show a built model, which a run trains or nobody; begin with new curves."""
+        """Show a built model, with or without a run that trains it; begin with new curves."""
         assert model.input_shape is not None
         shape = model.output_shape(model.input_shape)
         tells = len(shape) == 1 and (run is None or isinstance(run.trainer.loss, CrossEntropy))

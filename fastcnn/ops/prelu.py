@@ -36,7 +36,7 @@ class PReLUOp(Op):
         self.block, self.dtype = max(1, BLOCK // x.width), plan.dtype
 
     def allocate(self, plan: Plan) -> tuple[Array, Array, Array]:
-        """Return slopes of all channels, sums, and where the gradient of a slope goes that nobody asks for."""
+        """Return slopes of all channels, sums, and a place for a slope's gradient that is not needed."""
         slopes, unused = aligned_zeros(self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
         return slopes, aligned_zeros(2 * self.pitch, self.dtype), unused
 
@@ -64,7 +64,7 @@ class PReLUOp(Op):
         dx, dy = workspace.gradients[self.x], workspace.gradients[self.y]
         kernels.prelu_backward(
             Maps(workspace.values[self.x], self.x_row), Maps(dy, self.dy_row),
-            Maps(dy if dx is None else dx, self.dx_row),  # in place where nobody asks: the sums are left to be found
+            Maps(dy if dx is None else dx, self.dx_row),  # in place where it is not needed: only the sums are
             n * self.height, self.width, self.pitch, self.block, self._slopes(workspace), sums, workspace.done > 0,
         )  # fmt: skip
         kernels.slope_gradient(sums, self.channels, self.shared, gradients.get(SLOPE, unused))

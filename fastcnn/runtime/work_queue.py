@@ -160,7 +160,7 @@ def _worker(builder: ir.IRBuilder, state: ir.Value, worker: ir.Value, word: int)
 def _emit_shares(module: ir.Module) -> ir.Function:
     """Emit `shares(state, worker)`: whether the worker, who calls, has to share its processor: it spins briefly then.
 
-    Linux alone tells a thread how often it was preempted; elsewhere nobody is known to share.
+    Linux alone tells a thread how often it was preempted; elsewhere no worker is known to share.
     """
     function, builder = _begin(module, "shares", 1, WORD)
     if sys.platform != "linux":

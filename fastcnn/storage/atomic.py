@@ -28,7 +28,7 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]
         os.replace(part, target)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None:  # of a name that nobody has given, or of none
+        if isinstance(error, OSError) and error.errno is not None:  # of the temporary file's name, or of none
             raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
         raise
     _sync_folder(target.parent)

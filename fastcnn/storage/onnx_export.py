@@ -342,7 +342,7 @@ def _softmax(writer: GraphWriter, layer: Layer, x: str, shape: Shape, prefix: st
 
 
 def _dropout(writer: GraphWriter, layer: Dropout, x: str, shape: Shape, prefix: str) -> str:
-    """Write a node that lets all pass in prediction: whoever trains on has the rate."""
+    """Write a node that passes all numbers in prediction; its rate is for further training."""
     return writer.node("Dropout", [x, writer.constant(f"{prefix}rate", layer.rate, np.float32)])
 
 

@@ -138,7 +138,7 @@ def _read_node(onnx: Any, proto: Any, values: dict[str, Any], uses: Counter[str]
             values[proto.output[0]] = OPERATORS[proto.op_type](node)
         except StorageError:
             raise
-        except Exception as error:  # whatever somebody has written into a file
+        except Exception as error:  # a file may say anything
             node.refuse(f"{type(error).__name__}: {error}")
 
 
@@ -146,7 +146,7 @@ def _array(onnx: Any, tensor: Any, what: str) -> Array:
     """Return the numbers of a tensor."""
     try:
         return np.asarray(onnx.numpy_helper.to_array(tensor))
-    except Exception as error:  # whatever somebody has written into a file
+    except Exception as error:  # a file may say anything
         raise StorageError(f"{what}: {type(error).__name__}: {error}") from None
 
 
@@ -185,7 +185,7 @@ def _folded(onnx: Any, proto: Any, node: Node) -> list[Array]:
         return [
             np.asarray(array) for array in ReferenceEvaluator(model).run(None, dict(zip(names, arrays, strict=True)))
         ]
-    except Exception as error:  # whatever somebody has written into a file
+    except Exception as error:  # a file may say anything
         node.refuse(f"of constants alone: {error}")
 
 

@@ -146,7 +146,7 @@ def forget() -> None:
 
 
 def _is_same_view(a: IntArray, b: IntArray) -> bool:
-    """Tell, without reading them, whether two arrays are the same numbers of memory, which nobody writes."""
+    """Tell, without reading them, whether two arrays are the same numbers of memory, which nothing writes."""
     places = (each.__array_interface__["data"][0] for each in (a, b))
     return len(set(places)) == 1 and a.shape == b.shape and a.strides == b.strides
 

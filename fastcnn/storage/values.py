@@ -169,7 +169,7 @@ class Decoder:
         values = {key: self.decode(value, f"{place}.{key}") for key, value in given.items()}
         try:
             return table[name](**values)
-        except Exception as error:  # the arguments are what somebody has written into a file
+        except Exception as error:  # the arguments are what the file says
             raise StorageError(f"{place}: {error}") from error
 
 

@@ -81,7 +81,7 @@ def _record(tasks: parallel.Tasks, threads: int) -> None:
 def parts_of_shards(shards: int, images: int, work: float, threads: int) -> int:
     """Return into how many parts `shards` of so many images are cut for so many threads.
 
-    The fewest that end about as soon as possible, if an image takes `work` and whoever is free takes the next part.
+    The fewest that end about as soon as possible, if an image takes `work` and each free thread takes the next part.
     """
     most = max(1, min(images, int(images * work / PART_WORK)))
     turns = [-(-shards * count // threads) * -(-images // count) for count in range(1, most + 1)]

@@ -291,7 +291,7 @@ class Stepper:
 
 
 def _as_batch(x: Any) -> Array:
-    """Return a batch as real numbers, C-ordered; uint8 stays. Nobody else has the array, to set its shape or dtype."""
+    """Return a batch as real numbers, C-ordered; uint8 stays. The array is a view or copy of its own."""
     array = np.asarray(x).view()
     return np.ascontiguousarray(array if array.dtype.char == "B" else checks.as_images(array, "Trainer", "x"))
 

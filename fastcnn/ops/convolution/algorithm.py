@@ -55,7 +55,7 @@ class Convolution:
     dy : Layout or None
         Gradient of the convolution output, or None without a backward pass.
     dx : Layout or None
-        Gradient of the input, or None where nobody asks.
+        Gradient of the input, or None where it is not needed.
     dtype : dtype
     x_panels, dy_panels : BlockedLayout or None
         How the input and the gradient of the output stand in a backward pass, where not as their layouts say.
@@ -179,7 +179,7 @@ class Algorithm(ABC):
 
     @property
     def scratch_key(self) -> Hashable:
-        """What algorithms have in common that can take turns with their scratch: here nobody else."""
+        """The key of the scratch: algorithms with equal keys reuse one; by default this one alone."""
         return self
 
     def allocate(self) -> Any:

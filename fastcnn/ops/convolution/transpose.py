@@ -100,7 +100,7 @@ class TransposedConvolutionOp(Op):
 
 @dataclass
 class Saved:
-    """Scratch of a transposed convolution; `unused` takes sums that nobody asks for."""
+    """Scratch of a transposed convolution; `unused` takes sums that are not needed."""
 
     scratch: Any
     unused: Array
