@@ -8,6 +8,8 @@ import pytest
 import fastcnn
 from fastcnn.engine.binding import BoundPass
 from tests.arrays import ORDERS, both_dtypes, normal
+from tests.bounds import expect_convolution
+from tests.cases import ConvCase
 
 C = 16  # channels that fill whole registers of every vector set, so that maps have no padding
 IMAGES = {
@@ -212,3 +214,15 @@ def test_gradients_are_made_for_those_who_look():
     np.testing.assert_allclose(layer.gradients["weights"], 2 * before)
     with pytest.raises(AttributeError, match="gradients: read-only"):
         layer.gradients = {}
+
+
+@both_dtypes
+@pytest.mark.parametrize("size", [(1, 5), (5, 1), (1, 1)])
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_single_line_is_copied_into_its_halo(images, size, dtype):
+    """Against the reference: what the copy spoils, it spoils in the first pass already, when it is recorded."""
+    case = ConvCase("line", (images, C, *size), 5, 3, padding=1)
+    layer = fastcnn.Conv2D(**case.arguments, random_state=0).build(case.input_shape[1:], dtype)
+    for seed in range(3):
+        x, dL_dout = (normal(images, channels, *size, seed=seed, dtype=dtype) for channels in (C, 5))
+        expect_convolution(case, layer.parameters, x, dL_dout).assert_close(layer, x, dL_dout)

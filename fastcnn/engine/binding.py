@@ -72,7 +72,7 @@ class Port:
         self.view[...] = self.layout.view(self.buffer, self.images).reshape(self.view.shape)
         length = self._length()
         rows = self.place.size // length
-        inside = self.layout.line_table(self.images) if rows > 1 else as_table(0)
+        inside = self.layout.line_table(self.images)[:rows]  # all lines as one row: there is no halo
         own, other = Maps(self.buffer, inside), Maps(self.place, as_table(np.arange(rows) * length))
         ends = (other, own) if into_buffer else (own, other)
         return record_calls([Call(KernelCalls(), kernels.copy, (*ends, rows, length, False))])
