@@ -39,7 +39,7 @@ def _shapes(model: Container, input_shape: Shape, prefix: str) -> Iterator[tuple
             yield from _shapes(layer, inside, f"{prefix}{place}.")
 
 
-def find_place(model: Container, wanted: Any, who: str, argument: str = "layers") -> str:
+def find_place(model: Container, wanted: Any, caller: str, argument: str = "layers") -> str:
     """Return the place of a layer: of a place as `places` has it, of a number in the row, or of a layer's own name.
 
     Raises
@@ -55,17 +55,17 @@ def find_place(model: Container, wanted: Any, who: str, argument: str = "layers"
         if len(named) == 1:
             return named[0]
         if named:
-            raise ValueError(f"{who}: {argument}: {wanted!r} is the name of several layers, at {', '.join(named)}")
+            raise ValueError(f"{caller}: {argument}: {wanted!r} is the name of several layers, at {', '.join(named)}")
         names = [layer._name for layer in known.values() if layer._name]
         raise ValueError(
-            f"{who}: {argument}: expected the place or the name of a layer, of {', '.join([*known, *names])}; "
+            f"{caller}: {argument}: expected the place or the name of a layer, of {', '.join([*known, *names])}; "
             f"got {wanted!r}"
         )
     if isinstance(wanted, bool) or not hasattr(wanted, "__index__"):
-        raise TypeError(f"{who}: {argument}: expected the place (int or str) or the name of a layer; got {wanted!r}")
+        raise TypeError(f"{caller}: {argument}: expected the place (int or str) or the name of a layer; got {wanted!r}")
     number, row = int(wanted.__index__()), [place for place, _ in model._children()]
     if not -len(row) <= number < len(row):
-        raise ValueError(f"{who}: {argument}: expected a place from {-len(row)} to {len(row) - 1}; got {number}")
+        raise ValueError(f"{caller}: {argument}: expected a place from {-len(row)} to {len(row) - 1}; got {number}")
     return row[number]
 
 
@@ -123,9 +123,9 @@ def _inside(name: str, wanted: frozenset[str]) -> bool:
     return any(one.startswith(f"{name}.") for one in wanted)
 
 
-def chosen(model: Container, layers: Any, who: str) -> dict[Any, str]:
+def chosen(model: Container, layers: Any, caller: str) -> dict[Any, str]:
     """Return what was asked for, and the place of each: all places where `layers` is None."""
     if layers is None:
         return {place: place for place in places(model)}
     alone = isinstance(layers, str) or not isinstance(layers, Sequence | set | frozenset | dict)
-    return {one: find_place(model, one, who) for one in ([layers] if alone else layers)}
+    return {one: find_place(model, one, caller) for one in ([layers] if alone else layers)}

@@ -12,23 +12,23 @@ from ..typing import Array, Shape
 INCHES = 1.3  # the side of a small image in a grid
 
 
-def pyplot(who: str) -> Any:
+def pyplot(caller: str) -> Any:
     """Return matplotlib's pyplot; an ImportError says how to install it."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(
-            f"{who} needs matplotlib, which is not installed: pip install matplotlib, or pip install 'fastcnn[plot]'"
+            f"{caller} needs matplotlib, which is not installed: pip install matplotlib, or pip install 'fastcnn[plot]'"
         ) from error
     return plt
 
 
-def make_axes(who: str, ax: Any, count: int, columns: int, size: Shape | tuple[float, float]) -> tuple[Any, Array]:
+def make_axes(caller: str, ax: Any, count: int, columns: int, size: Shape | tuple[float, float]) -> tuple[Any, Array]:
     """Return a figure and `count` axes in a grid.
 
     Parameters
     ----------
-    who : str
+    caller : str
         For messages.
     ax : None, Axes, or array of Axes
         None makes a new figure. A single Axes is divided where several are needed. Of an array the first are taken.
@@ -36,7 +36,7 @@ def make_axes(who: str, ax: Any, count: int, columns: int, size: Shape | tuple[f
     size : pair of float
         Width and height of one of the axes of a new figure, in inches.
     """
-    plt = pyplot(who)
+    plt = pyplot(caller)
     columns = min(columns, count)
     rows = -(-count // columns)
     if ax is None:
@@ -50,9 +50,9 @@ def make_axes(who: str, ax: Any, count: int, columns: int, size: Shape | tuple[f
         return ax.figure, _divided(ax, count, rows, columns)
     given = np.asarray(ax, dtype=object).ravel()
     if not all(hasattr(one, "inset_axes") for one in given):
-        raise TypeError(f"{who}: ax: expected None, an Axes, or an array of Axes; got {ax!r}")
+        raise TypeError(f"{caller}: ax: expected None, an Axes, or an array of Axes; got {ax!r}")
     if len(given) < count:
-        raise ValueError(f"{who}: ax: expected at least {count} axes; got {len(given)}")
+        raise ValueError(f"{caller}: ax: expected at least {count} axes; got {len(given)}")
     return given[0].figure, given[:count]
 
 

@@ -216,9 +216,9 @@ class FeatureMapsDisplay:
         return self
 
 
-def one_of(subject: Subject, X: Any, sample: int, who: str) -> Array:
+def one_of(subject: Subject, X: Any, sample: int, caller: str) -> Array:
     """Return one of the samples as an image, (1, C, H, W)."""
     images = subject.images(X)
     if not -len(images) <= sample < len(images):
-        raise ValueError(f"{who}: sample: expected one of {len(images)} samples; got {sample!r}")
+        raise ValueError(f"{caller}: sample: expected one of {len(images)} samples; got {sample!r}")
     return images[sample : sample + 1 or None]

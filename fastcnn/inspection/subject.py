@@ -32,7 +32,7 @@ class Subject:
     Parameters
     ----------
     thing : Sequential, Trainer, CNNClassifier or CNNRegressor
-    who : str
+    caller : str
         The function that was called, for messages.
 
     Attributes
@@ -41,12 +41,13 @@ class Subject:
     estimator : CNNClassifier, CNNRegressor or None
     """
 
-    def __init__(self, thing: Any, who: str) -> None:
-        self.who, self.estimator = who, None if isinstance(thing, Sequential | Trainer) else _estimator(thing, who)
+    def __init__(self, thing: Any, caller: str) -> None:
+        self.caller = caller
+        self.estimator = None if isinstance(thing, Sequential | Trainer) else _estimator(thing, caller)
         self.model: Sequential = (
             thing.model if isinstance(thing, Trainer) else thing if self.estimator is None else self.estimator.model_
         )
-        self.model._expect_built(who)
+        self.model._expect_built(caller)
         self.dtype, self.layers = self.model._flat.dtype, _scoring(self.model)
 
     @property
@@ -63,7 +64,7 @@ class Subject:
         x = self.model._as_batch(X, "X")
         inputs = x * self.dtype.type(1 / 255) if x.dtype == np.uint8 else x.astype(self.dtype)
         if not np.isfinite(inputs).all():
-            raise ValueError(f"{self.who}: X: expected finite numbers; got NaN or infinity")
+            raise ValueError(f"{self.caller}: X: expected finite numbers; got NaN or infinity")
         return inputs
 
     def by_numbers(self, gradients: Array, X: Any) -> Array:
@@ -91,7 +92,7 @@ class Subject:
         numbers = np.zeros(1, np.float64) if value is None else np.asarray(value, np.float64).reshape(-1)
         channels = self.shape[0]
         if numbers.size not in (1, channels) or not np.isfinite(numbers).all():
-            raise ValueError(f"{self.who}: {name}: expected a finite number, or one for each channel; got {value!r}")
+            raise ValueError(f"{self.caller}: {name}: expected a finite number, or one for each channel; got {value!r}")
         numbers = np.broadcast_to(numbers, (channels,)).reshape(-1, *[1] * (len(self.shape) - 1))
         if value is None or self.estimator is None:
             return numbers.astype(self.dtype)
@@ -120,7 +121,7 @@ class Subject:
         part = Part(self.layers, self.shape, self.dtype, behind)
         output = part.output_shape(self.shape)
         if len(output) != 1:
-            raise ValueError(f"{self.who}: model: expected outputs of shape (N, classes); got (N, {output})")
+            raise ValueError(f"{self.caller}: model: expected outputs of shape (N, classes); got (N, {output})")
         return part
 
     def scorer(self) -> Scorer:
@@ -135,13 +136,15 @@ class Subject:
         n, (outputs,) = len(x), self.part().output_shape(self.shape)
         if target is None:
             if outputs > 1 and self.estimator is not None and not hasattr(self.estimator, "classes_"):
-                raise ValueError(f"{self.who}: target: expected the number of an output, 0 to {outputs - 1}; got None")
+                raise ValueError(
+                    f"{self.caller}: target: expected the number of an output, 0 to {outputs - 1}; got None"
+                )
             likeliest: IntArray = self.scorer()(x).argmax(axis=1)
             return likeliest
         wanted = np.asarray(target)
         if wanted.shape not in ((), (n,)):
             raise ValueError(
-                f"{self.who}: target: expected a single class, or one for each of the {n} samples; "
+                f"{self.caller}: target: expected a single class, or one for each of the {n} samples; "
                 f"got shape {wanted.shape}"
             )
         wanted = np.broadcast_to(wanted, (n,))
@@ -149,7 +152,7 @@ class Subject:
         known = np.isin(wanted, classes)
         if not known.all() or wanted.dtype.kind == "b":
             raise ValueError(
-                f"{self.who}: target: expected one of the classes {', '.join(map(str, classes))[:200]}; "
+                f"{self.caller}: target: expected one of the classes {', '.join(map(str, classes))[:200]}; "
                 f"got {target if known.all() else wanted[~known].tolist()[0]!r}"
             )
         places: IntArray = np.searchsorted(classes, wanted)
@@ -216,7 +219,7 @@ def _scoring(model: Sequential) -> list[Layer]:
     return [*before, flatten, dense]
 
 
-def _estimator(thing: Any, who: str) -> BaseCNN:
+def _estimator(thing: Any, caller: str) -> BaseCNN:
     from sklearn.utils.validation import check_is_fitted
 
     from ..estimators.base import BaseCNN
@@ -226,7 +229,7 @@ def _estimator(thing: Any, who: str) -> BaseCNN:
         if hasattr(thing, "steps") and hasattr(thing, "named_steps"):
             hint = ": take its last step, pipeline[-1], and X as pipeline[:-1].transform(X)"
         raise TypeError(
-            f"{who}: model: expected a Sequential, a Trainer, a CNNClassifier or a CNNRegressor; "
+            f"{caller}: model: expected a Sequential, a Trainer, a CNNClassifier or a CNNRegressor; "
             f"got {type(thing).__name__}{hint}"
         )
     check_is_fitted(thing, "model_")
