@@ -78,6 +78,9 @@ def _calls(program: Program, step: Step) -> Iterator[Call]:
             method = op.sync_forward if direction == "meet_forward" else op.sync_backward
             yield Call(op, method, (program.at_sync(step.slices),))
             continue
+        if direction == "prepare":
+            yield from schedule.late_calls(graph, stage)
+            continue
         if direction == "sum":
             yield from (call for task in step.stage_sums[stage].tasks for call in task)
             continue

@@ -109,6 +109,9 @@ def _tapes(step: Step, workers: int) -> list[tuple[str, list[Tape], float]]:
         if sync is not None:
             found.append((f"{direction} {stage}", [sync], 0.0))
             continue
+        if direction == "prepare":
+            found.append((f"prepare {stage}", step.late[stage].tapes, 0.0))
+            continue
         if direction == "sum":
             found.append((f"sum {stage}", step.stage_sums[stage].tapes, 0.0))
             continue

@@ -9,7 +9,7 @@ import pytest
 
 import fastcnn
 from fastcnn import SGD, Trainer, models
-from fastcnn.engine import memory_plan, planner
+from fastcnn.engine import backward_filters, memory_plan, planner
 from tests.plans import plan_of
 
 NETWORKS = {
@@ -74,3 +74,54 @@ def test_what_is_behind_a_batch_norm_is_not_saved():
     assert sum(unsaved.values()) == 9
     names = {plan.allocations[0][value].name for value in unsaved}
     assert len(names) < 9
+
+
+FILTERS = 10  # no whole register, so that filters have padding
+
+
+def _deep():
+    conv, norm, relu = (lambda: fastcnn.Conv2D(FILTERS, 3, 1, 1)), fastcnn.BatchNorm, fastcnn.ReLU
+    return fastcnn.Sequential([
+        conv(), norm(), relu(), conv(), conv(), norm(), relu(), fastcnn.Conv2D(2 * FILTERS, 3, 1, 1), norm(),
+        conv(), fastcnn.Flatten(), fastcnn.Dense(4),
+    ])  # fmt: skip
+
+
+def _share_backward_filters(monkeypatch):
+    """Let them be shared however little that saves, in memory where nothing is zero at first."""
+    allocate = backward_filters.aligned_zeros
+
+    def garbage(size, dtype):
+        memory = allocate(size, dtype)
+        memory.fill(np.nan)
+        return memory
+
+    monkeypatch.setattr(backward_filters, "LEAST", 0)
+    monkeypatch.setattr(backward_filters, "aligned_zeros", garbage)
+
+
+def test_operations_take_turns_in_what_they_prepare_for_backward(monkeypatch):
+    _share_backward_filters(monkeypatch)
+    plan = plan_of(_deep().build((3, 12, 12), random_state=0), 16)
+    late = [op for ops in plan.late.values() for op in ops]
+    assert len(late) == 3
+    first, second, third = (op.algorithm.u_back for op in late)
+    assert np.may_share_memory(first, third)
+    assert not np.may_share_memory(first, second)  # of one stage
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_what_is_prepared_in_turns_has_the_same_bits(monkeypatch, threads):
+    def train():
+        generator = np.random.RandomState(3)
+        x, y = generator.standard_normal((24, 3, 12, 12)).astype(np.float32), generator.randint(4, size=24)
+        model = _deep().build((3, 12, 12), random_state=0)
+        trainer = Trainer(model, optimizer=SGD(0.1), threads=threads, random_state=0)
+        losses = [trainer.step(x, y) for _ in range(4)]
+        dL_dinput = [model.backward(model.forward(x)) for _ in range(2)]
+        return losses, model._flat.copy(), model.predict(x), *dL_dinput
+
+    expected = train()
+    _share_backward_filters(monkeypatch)
+    for one, other in zip(train(), expected, strict=True):
+        np.testing.assert_array_equal(one, other)

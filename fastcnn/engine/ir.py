@@ -209,6 +209,14 @@ class Op(ABC):
     def prepare_backward(self) -> None:
         """Prepare what only the backward pass reads, where that is worth a task of its own."""
 
+    @property
+    def backward_filters(self) -> int:
+        """How many numbers `prepare_backward` writes, all of them, to memory that operations can take turns in."""
+        return 0
+
+    def take_turns_in(self, memory: Array) -> None:
+        """Let `prepare_backward` write to `memory`, of `backward_filters` numbers, from now on."""
+
     def copied(self) -> list[Array]:
         """Return the arrays that `prepare` copies: after a change of one, `prepare` is called again."""
         idle = type(self).prepare is Op.prepare
@@ -387,6 +395,9 @@ class Plan:
         What lies in blocks of channels, when it is computed again, or written backward.
     allocations : pair of lists
         Of the values, and of the gradients; filled when all operations are bound.
+    late : dict of int to list of Op
+        By stage: operations whose `prepare_backward` is called just before the stage goes backward, since they take
+        turns in one memory.
     """
 
     graph: Graph
@@ -400,6 +411,7 @@ class Plan:
     blocked_values: dict[int, BlockedLayout]
     blocked_gradients: dict[int, BlockedLayout]
     allocations: tuple[list[Allocation], list[Allocation | None]] = ([], [])
+    late: dict[int, list[Op]] = field(default_factory=dict)
 
     @property
     def ops(self) -> list[Op]:

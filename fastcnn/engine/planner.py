@@ -6,7 +6,8 @@
 4. `memory_plan.unsaved_values`: what is computed again instead of saved;
 5. `blocked_layout`: what lies in blocks of channels meanwhile;
 6. the operations write their tables (`Op.bind`);
-7. `memory_plan`: which values share memory.
+7. `memory_plan`: which values share memory;
+8. `backward_filters`: what is prepared for backward in turns.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .assign_layouts import assign_layouts
+from .backward_filters import share_backward_filters
 from .blocked_layout import blocked_gradients, blocked_values
 from .ir import Graph, Plan
 from .memory_plan import allocate_gradients, allocate_values, unsaved_values
@@ -42,4 +44,5 @@ def make_plan(graph: Graph, images: int, *, input_gradient: bool = False) -> Pla
     plan = Plan(graph, images, *layouts, points, sizes, descending, recomputed, values, gradients)
     for op in graph.ops:
         op.bind(plan)
-    return replace(plan, allocations=(allocate_values(plan), allocate_gradients(plan)))
+    allocations = allocate_values(plan), allocate_gradients(plan)
+    return replace(plan, allocations=allocations, late=share_backward_filters(plan))

@@ -15,9 +15,16 @@ from .workspace import Workspace
 
 def prepare_calls(plan: Plan) -> Iterator[Call]:
     """Yield the calls that bring all parameters into the kernels' order: in any order, or at the same time."""
+    late = {op.index for ops in plan.late.values() for op in ops}
     for op in plan.ops:
         yield Call(op, op.prepare, ())
-        yield Call(op, op.prepare_backward, ())
+        if op.index not in late:
+            yield Call(op, op.prepare_backward, ())
+
+
+def late_calls(plan: Plan, stage: int) -> list[Call]:
+    """Return the calls that do the same just before a stage goes backward: in any order, or at the same time."""
+    return [Call(op, op.prepare_backward, ()) for op in plan.late.get(stage, ())]
 
 
 def forward_calls(plan: Plan, stage: int, n: int, workspace: Workspace, context: RunContext) -> Iterator[Call]:
@@ -68,6 +75,7 @@ def backward(
 ) -> None:
     """Run all operations backward, from the gradients of the shards' outputs."""
     for stage in range(len(plan.sync_points), -1, -1):
+        run_calls(late_calls(plan, stage))
         for (n, workspace), of_shard, context in zip(shards, gradients, contexts, strict=True):
             run_calls(backward_calls(plan, stage, n, workspace, of_shard, context))
         if stage and plan.goes_back(point := plan.ops[plan.sync_points[stage - 1]]):

@@ -218,6 +218,10 @@ class Step:
         self.totals = program.totals[: len(self.slices)]
         self.shards = range(len(self.slices))  # those that are computed in this process
         self.preparation = parallel.Tasks([[call] for call in schedule.prepare_calls(program.graph)])
+        self.late = {
+            stage: parallel.Tasks([[call] for call in schedule.late_calls(program.graph, stage)])
+            for stage in program.graph.late
+        }
         self.stage_sums = program.stage_sums.tasks(program.gradients, len(self.slices)) if program.stage_sums else []
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
         self.jobs: dict[tuple[str, int, int], parallel.Jobs | None] = {}
@@ -376,6 +380,8 @@ class Step:
         """Return the record of a stage, of a sync or of a sum, as a part of `Jobs`, if it is nothing but kernels."""
         if direction == "sum":
             return self.stage_sums[stage].part(threads)
+        if direction == "prepare":
+            return self.late[stage].part(threads)
         sync = self.program.syncs.get((direction, stage, self.n))
         if sync is not None:
             return parallel.part_of_jobs([[sync]])
@@ -391,7 +397,8 @@ class Step:
             yield from [("forward", stage), ("meet_forward", stage)]
         yield from [("forward", last), *self._sum(last)]
         for stage in range(last - 1, -1, -1):
-            yield from [("meet_backward", stage), ("backward", stage), *self._sum(stage)]
+            late = [("prepare", stage)] if stage in self.late else []
+            yield from [("meet_backward", stage), *late, ("backward", stage), *self._sum(stage)]
 
     def _sum(self, stage: int) -> list[tuple[str, int]]:
         """Return the part that sums up the gradients of a stage, if there is one before the update."""
@@ -407,6 +414,8 @@ class Step:
                 self._meet(direction, stage)
             elif direction == "sum":
                 self.stage_sums[stage].run(threads)
+            elif direction == "prepare":
+                self.late[stage].run(threads)
             else:
                 self.run(direction, stage, threads)
 
@@ -437,6 +446,8 @@ class Step:
                 yield from self._sync_calls(direction, stage)
             elif direction == "sum":
                 yield from self.stage_sums[stage].tasks[0]
+            elif direction == "prepare":
+                yield from schedule.late_calls(self.program.graph, stage)
             else:
                 yield from self._calls(direction, stage, self.shards[0] if self.shards else 0, 0)
         for each in ([update.norm] if update.clips else []) + update.passes:

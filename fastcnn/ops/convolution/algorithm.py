@@ -190,6 +190,17 @@ class Algorithm(ABC):
     def pack(self, filters: Array) -> None:
         """Take new filters."""
 
+    @property
+    def backward_filters(self) -> int:
+        """As of `Op`."""
+        return 0
+
+    def take_turns_in(self, memory: Array) -> None:
+        """As of `Op`."""
+
+    def pack_backward(self, filters: Array) -> None:
+        """Take new filters for backward alone."""
+
     @abstractmethod
     def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         """y = max(post.clamp_min, post.biases + x * filters)."""

@@ -208,6 +208,17 @@ class ConvolutionOp(Op):
         if self.sparse:
             self.sparse.pack(filters)
 
+    def prepare_backward(self) -> None:
+        if self.algorithm.backward_filters:
+            self.algorithm.pack_backward(self.weights._values(self.conv.filters, self.dtype))
+
+    @property
+    def backward_filters(self) -> int:
+        return self.algorithm.backward_filters
+
+    def take_turns_in(self, memory: Array) -> None:
+        self.algorithm.take_turns_in(memory)
+
     def forward(self, n: int, workspace: Workspace, context: RunContext) -> None:
         x, y, kept = workspace.values[self.x], workspace.values[self.y], workspace.saved[self.index]
         scratch = workspace.scratchpad[self.index]

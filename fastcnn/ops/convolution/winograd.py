@@ -102,6 +102,7 @@ class Winograd(Algorithm):
         self.tap, self.flipped_tap = as_table(taps), as_table(taps[::-1])
         self.u = aligned_zeros(scheme.points * c.channels * c.y.pitch, c.dtype)
         self.back: Tiles | None = None
+        self.u_back = aligned_zeros(0, c.dtype)
         if c.dy:
             # Beside the last pixels lies the halo: its zeros are read instead of them.
             self.dy_pixel = c.dy.table(c.images, *tile_pixels(c.outputs, scheme.tile))
@@ -129,12 +130,19 @@ class Winograd(Algorithm):
         c = self.convolution
         shape = c.channels, c.y.pitch
         self.kernels.transform_filters(Maps(filters, self.tap), *shape, self.u)
-        if c.dx and self.back:
-            self._pack_back(filters, c.dx.pitch)
 
-    def _pack_back(self, filters: Array, pitch: int) -> None:
+    @property
+    def backward_filters(self) -> int:
+        return self.u_back.size
+
+    def take_turns_in(self, memory: Array) -> None:
+        self.u_back = memory
+
+    def pack_backward(self, filters: Array) -> None:
         """Transform the flipped filters, a panel of channels at a time: all at once would take as much memory as U."""
         c, points = self.convolution, self.tiles.points
+        assert c.dx
+        pitch = c.dx.pitch
         for first, channels, rows in self.u_rows:
             taps = Maps(filters[first * c.y.pitch :], self.flipped_tap)
             self.kernels.transform_filters(taps, channels, c.y.pitch, self.u_flipped)
