@@ -14,8 +14,12 @@ from fastcnn import SGD, AdamW, Callback, CNNClassifier, CNNRegressor, Conv2D, M
 from fastcnn.estimators.base import ABOVE
 
 BOTH = pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
-NAMED = {CNNClassifier: 0.01, CNNRegressor: 0.003}
 X, Y = (array[:80] for array in load_digits(return_X_y=True))
+
+
+def named(kind, solver):
+    """Return the highest rate of a solver by name: squared errors let SGD run away at 0.01."""
+    return 0.003 if (kind, solver) == (CNNRegressor, "sgd") else 0.01
 
 
 class Rates(Callback):
@@ -59,7 +63,7 @@ RATES = pytest.mark.parametrize(
 @BOTH
 @RATES
 def test_the_rate_of_fit_and_partial_fit(kind, solver, given, expected):
-    expected = expected or NAMED[kind] / ABOVE
+    expected = expected or named(kind, solver) / ABOVE
     model = quick(kind, solver=solver, learning_rate_init=given)
     own = getattr(solver, "learning_rate", None)
     assert rates(model.fit(X, Y)) == [expected]
@@ -78,7 +82,7 @@ def test_the_rate_of_fit_and_partial_fit(kind, solver, given, expected):
 def test_a_schedule_goes_up_to_the_rate(kind, schedule, solver, given, expected):
     model = quick(kind, solver=solver, learning_rate_init=given, schedule=schedule, max_iter=8, batch_size=4)
     highest = max(rates(model.fit(X, Y)))
-    assert highest == pytest.approx(expected or NAMED[kind], rel=1e-2)
+    assert highest == pytest.approx(expected or named(kind, solver), rel=1e-2)
 
 
 @BOTH
@@ -112,9 +116,9 @@ def test_partial_fit_heeds_what_is_set_in_between(kind, copied):
     assert rates(model.set_params(learning_rate_init=None).partial_fit(X[:8], Y[:8])) == [0.1]
     assert len(model._trainer.optimizer.get_state()) == len(velocity) > 0
     assert rates(model.set_params(solver=SGD(0.3)).partial_fit(X[:8], Y[:8])) == [0.3]
-    assert rates(model.set_params(solver="adam").partial_fit(X[:8], Y[:8])) == [NAMED[kind] / ABOVE]
+    assert rates(model.set_params(solver="adam").partial_fit(X[:8], Y[:8])) == [named(kind, "adam") / ABOVE]
     steps = model._trainer.steps
-    assert rates(model.partial_fit(X[:8], Y[:8])) == [NAMED[kind] / ABOVE]
+    assert rates(model.partial_fit(X[:8], Y[:8])) == [named(kind, "adam") / ABOVE]
     assert model._trainer.steps == steps + 1
 
 

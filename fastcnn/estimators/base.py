@@ -35,6 +35,7 @@ from .choosing import Choice
 from .embedding import Embedding
 from .images import Reading, as_numbers, choose_reading, expect_one_size, rectangles
 from .networks import NAMES, SHORTEST, SMALLEST, choose_network, takes_rows
+from .online import Paused, last_weights, new_average
 from .parameters import NestedParameters
 from .private_names import Interval, Options, StrOptions, check_sample_weight
 from .samples import Samples, Scaled, hold_out
@@ -335,13 +336,18 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
 
     def _batch(self, n: int) -> int:
         if self.batch_size == "auto":
-            return _automatic_batch(n, _most(self._reading, self.input_shape))
+            return self._automatic_batch(n, _most(self._reading, self.input_shape))
         if self.batch_size > n:
             warnings.warn(
                 f"Got `batch_size` {self.batch_size} larger than the {n} samples. It is going to be clipped.",
                 stacklevel=5,
             )
         return int(min(self.batch_size, n))
+
+    @property
+    def _usual_rate(self) -> float:
+        """The highest learning rate of a solver that is called by its name."""
+        raise NotImplementedError
 
     @property
     def _rate(self) -> float:
@@ -353,6 +359,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
     def _new_trainer(
         self, steps: int, threads: int | None = None, *, constant: bool = False, model: Sequential | None = None
     ) -> Trainer:
+        """Return a trainer for so many steps; for `partial_fit` one with a constant rate and an average."""
         schedule, rate = "constant" if constant else self.schedule, self._rate
         if isinstance(schedule, str):
             if schedule == "constant" and self._chooses_rate:
@@ -363,7 +370,8 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             schedule = copy.deepcopy(schedule)  # it may learn from the epochs, and a parameter stays as it is
         return Trainer(
             self.model_ if model is None else model, self._loss(), self._optimizer(rate), threads,
-            random_state=self._seed, schedule=schedule, communicator=self.communicator,
+            random_state=self._seed, schedule=schedule, ema=new_average() if constant else None,
+            communicator=self.communicator,
         )  # fmt: skip
 
     @property
@@ -376,11 +384,12 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
             optimizer = copy.deepcopy(self.solver)
             optimizer.learning_rate = rate
             return optimizer
+        decay = self._weight_decay
         if self.solver == "adamw":
-            return AdamW(rate, weight_decay=self.alpha, no_decay=("biases", "gamma", "beta"))
+            return AdamW(rate, weight_decay=decay, no_decay=("biases", "gamma", "beta"))
         if self.solver == "adam":
-            return Adam(rate, weight_decay=self.alpha)
-        return SGD(rate, momentum=0.9, nesterov=True, weight_decay=self.alpha)
+            return Adam(rate, weight_decay=decay)
+        return SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
 
     def _expected_epochs(self, X: Any) -> int:
         """Return the epochs for X as it comes, which nobody has checked yet."""
@@ -396,9 +405,16 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         """Return the epochs: with "auto" more for few samples, of which an epoch makes few steps."""
         if self.max_iter != "auto":
             return int(self.max_iter)
-        batch = _automatic_batch(n, most) if self.batch_size == "auto" else min(self.batch_size, n)
+        batch = self._automatic_batch(n, most) if self.batch_size == "auto" else min(self.batch_size, n)
         wanted = max(math.isqrt(self._usual_epochs**2 * ENOUGH // n), -(-self._fewest_steps // -(-n // batch)))
         return max(self._usual_epochs, min(wanted, self._most_epochs))
+
+    def _automatic_batch(self, n: int, most: int) -> int:
+        return min(n, most if most == FEATURES else max(8, min(n // 20, most)))
+
+    @property
+    def _weight_decay(self) -> float:
+        return float(self.alpha)
 
     def _chosen(self, samples: Samples, threads: int, *, again: bool) -> tuple[Samples, Samples | None, Choice]:
         """Return the samples to train with, those that are kept for a temperature, and what "auto" has chosen."""
@@ -432,7 +448,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         """Return the outputs for `held` of a network that is trained with `kept` as this one will be, or shorter."""
         model = self._new_model().build(self._reading.shape, random_state=self._seed, dtype=self._dtype)
         n, most = len(kept.y), _most(self._reading, self.input_shape)
-        batch = _automatic_batch(n, most) if self.batch_size == "auto" else int(min(self.batch_size, n))
+        batch = self._automatic_batch(n, most) if self.batch_size == "auto" else int(min(self.batch_size, n))
         epochs = max(1, self._epochs(n, most) // shorter)
         trainer = self._new_trainer(epochs * -(-n // batch), threads, model=model)
         history = self._fit(trainer, kept, batch, epochs, augmentation)
@@ -463,7 +479,8 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Train the model for some epochs, unless something stops it."""
         batch, curves = self._batch(len(samples.y)), Curves(self, held)
-        trainer = self._new_trainer(epochs * -(-len(samples.y) // batch), self._threads)
+        n = len(samples.y)
+        trainer = self._new_trainer(epochs * -(-n // batch), self._threads)
         trainer.epochs = len(self.loss_curve_)  # a warm start has orders of its own
         if watch is not None:
             watch.curves = curves
@@ -478,18 +495,12 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
 
     def _train_partly(self, samples: Samples, watch: Tasks | None) -> None:
         """Train for one epoch, going on where the last call ended."""
-        samples = self._ready(samples)
+        samples, batch = self._ready(samples), self._batch(len(samples.y))
         with self._capped() as threads:
-            self._trainer = self._going_on()
-            self._trainer.threads = threads
-            choosing.cool(self.model_, 1 / self.temperature_)  # while it trains
-            try:
-                self.history_ = self._run(
-                    self._trainer, samples, self._batch(len(samples.y)), 1, Curves(self), watch,
-                    self._next_augmentation(),
-                )  # fmt: skip
-            finally:
-                choosing.cool(self.model_, self.temperature_)
+            trainer = self._trainer = self._going_on()
+            trainer.threads = threads
+            with last_weights(trainer, -(-len(samples.y) // batch), self.temperature_):
+                self.history_ = self._run(trainer, samples, batch, 1, Curves(self), watch, self._next_augmentation())
         self.loss_, self.n_iter_ = self.loss_curve_[-1], self.n_iter_ + 1
         if watch is not None:
             watch.done()
@@ -624,7 +635,6 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
     # What a classifier and a regressor say.
 
     _outputs_wanted: int
-    _usual_rate: ClassVar[float]  # of a solver that is called by its name
     _usual_epochs: ClassVar[int]
     _most_epochs: ClassVar[int]  # of few samples
     _fewest_steps: ClassVar[int]
@@ -688,10 +698,6 @@ def _most(reading: Reading, input_shape: Any) -> int:
     return max(8, min(IMAGES, PIXELS // math.prod(reading.shape[1:])))
 
 
-def _automatic_batch(n: int, most: int) -> int:
-    return min(n, most if most == FEATURES else max(8, min(n // 20, most)))
-
-
 def _is_signal(reading: Reading, input_shape: Any) -> bool:
     narrow, long = sorted(reading.shape[1:])
     return narrow < SMALLEST and long >= SHORTEST and (len(reading.given) > 1 or input_shape is not None)
@@ -699,19 +705,3 @@ def _is_signal(reading: Reading, input_shape: Any) -> bool:
 
 def _features(reading: Reading, input_shape: Any) -> bool:
     return min(reading.shape[1:]) < SMALLEST and not _is_signal(reading, input_shape)
-
-
-class Paused:
-    """What a trainer remembers, as `partial_fit` needs it to go on in another process as it would have here."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.steps, self.epochs = trainer.steps, trainer.epochs
-        self.learning_rate, self.state = trainer.optimizer.learning_rate, trainer.optimizer.get_state()
-
-    def resume(self, trainer: Trainer, *, state: bool, rate: bool) -> None:
-        """Let a new trainer of the same model go on, with the optimizer's state and learning rate or without."""
-        trainer.steps, trainer.epochs = self.steps, self.epochs
-        if state:
-            trainer.optimizer.set_state(self.state)
-        if rate:
-            trainer.optimizer.learning_rate = self.learning_rate

@@ -157,7 +157,6 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     (797,)
     """
 
-    _usual_rate: ClassVar[float] = 0.01
     _usual_epochs, _most_epochs, _fewest_steps = 12, 200, 300
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseCNN._parameter_constraints,
@@ -226,6 +225,9 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         """Train for one pass over the samples, at a constant learning rate, going on where the last call ended.
 
         The first call settles the classes, and how X is centred and scaled.
+
+        The network predicts by averages of its weights and running statistics over the last steps, about the last tenth
+        and at most 50, which a constant rate does not throw about; the next call goes on from the weights themselves.
 
         Parameters
         ----------
@@ -374,6 +376,10 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
         return y if self._labels is None else None
 
     # What the training asks for.
+
+    @property
+    def _usual_rate(self) -> float:
+        return 0.01
 
     @property
     def _calibrates(self) -> bool:

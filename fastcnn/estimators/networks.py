@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import models
-from ..layers.activation import ReLU, Sigmoid, SoftmaxActivation
+from ..layers.activation import ReLU, Sigmoid, SiLU, SoftmaxActivation
 from ..layers.base import Layer
 from ..layers.conv import Conv2D
 from ..layers.dense import Dense
@@ -70,13 +70,17 @@ def takes_rows(layers: str | Sequence[Layer]) -> bool:
 def automatic(input_shape: Shape, outputs: int, *, places: bool) -> Sequential:
     """Return a network for images of any size.
 
-    Strips and images below 5 pixels: a convolution that keeps the size, and a hidden dense layer. Larger ones: 3 x 3
+    Strips and images below 5 pixels: a convolution that keeps the size, and a hidden dense layer; where `places`
+    matter, three dense layers with SiLU, which is smooth as most functions of rows are. Larger images: 3 x 3
     convolutions with batch normalisation (32, 32, pooling, 64, 64); before them one more (32, pooling) for each
     doubling of the size beyond 16 pixels. Behind them the mean over all places, which is what tells classes best; where
     `places` matter, as to numbers that say how much is where, a pooling and everything that is left.
     """
     _, height, width = input_shape
     side = min(height, width)
+    if side < SMALLEST and places:
+        hidden: list[Layer] = [layer for _ in range(3) for layer in (Dense(64), SiLU())]
+        return Sequential([Flatten(), *hidden, Dense(outputs)])
     if side < SMALLEST:
         convolution = Conv2D(16, (min(height, 3), 3), padding=(min(height, 3) // 2, 1))
         if height == 2:

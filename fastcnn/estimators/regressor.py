@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
@@ -18,11 +19,16 @@ from ..losses import Huber, Loss, MeanAbsoluteError, MeanSquaredError
 from ..optim.optimizer import Optimizer
 from ..training.callbacks import Callback
 from ..typing import Array
-from .base import BaseCNN
+from . import choosing
+from .base import FEATURES, BaseCNN
+from .choosing import Choice
 from .private_names import StrOptions
 from .samples import Samples
 from .watching import watched
 
+DECAYS, STRONGEST = (50.0, 200.0, 800.0), 5.0  # weight decays of rows that are tried, by the number of samples
+UNKNOWING = 2.0  # of too few rows to hold some out: functions behind half noise want it
+CLEAN = 0.05  # error of standardised targets below which there is hardly any noise
 LOSSES = {"squared_error": MeanSquaredError, "absolute_error": MeanAbsoluteError, "huber": Huber}
 
 
@@ -44,19 +50,22 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     solver : {"adamw", "adam", "sgd"} or Optimizer
         "sgd" has Nesterov's momentum 0.9. An optimizer is copied, never changed; its weight decay is its own.
     learning_rate_init : float, optional
-        The highest, with a schedule. If not given, that of an optimizer is its own, that of a solver by name 0.003, and
-        0.0006 where it is constant. With a function as schedule it is an error.
+        The highest, with a schedule. If not given, that of an optimizer is its own, that of a solver by name 0.01, of
+        "sgd" 0.003, and a fifth where it is constant. With a function as schedule it is an error.
     schedule : {"one_cycle", "cosine", "constant"} or function of the step
         The first two end at the last epoch. With "constant" the training ends once the loss has not improved by `tol`
         for `n_iter_no_change` epochs. A function says the rate by itself. `partial_fit` takes no schedule.
     batch_size : int or "auto"
-        "auto": a twentieth of the images, but at least 8 and at most 64, fewer of more than 64 x 64 pixels; 200 short
-        strips, or images below 5 pixels. At most the number of samples.
+        "auto": a twentieth of the images, but at least 8 and at most 64, fewer of more than 64 x 64 pixels; a
+        fortieth of short strips and of images below 5 pixels, but at least 32 and at most 200. At most the number of
+        samples.
     max_iter : int or "auto"
-        Epochs. "auto": 50.
-    alpha : float
-        Weight decay of a solver by name; "adamw" decouples it, and leaves biases and norms alone. With an optimizer,
-        which has its own, another value than the default is an error.
+        Epochs. "auto": 50; of n short strips, or images below 5 pixels, √(12,000,000 / n), from 50 to 200.
+    alpha : float or "auto"
+        Weight decay of a solver by name; "adamw" decouples it, and leaves biases and norms alone. In `fit` with
+        "adamw", "auto" is 30 / n for n images, from 0.01 to 0.3; of short strips, and images below 5 pixels, 50 / n or
+        what reduces the error of held-out samples further, of 200 / n and 800 / n, at most 5, and 2 below 50 samples.
+        Else it is 0.01. With an optimizer, which has its own, another value than the default is an error.
     early_stopping : bool
         Hold out `validation_fraction` of the samples, unless `fit` gets `X_val`; stop once its score has not improved
         by `tol` for `n_iter_no_change` epochs; restore the weights of the best. At least 2 samples are held out.
@@ -104,6 +113,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     loss_, best_loss_, loss_curve_ : float, float, list of float
     validation_loss_curve_, validation_scores_ : list of float or None
         The scores are R², or the negative loss if it is another than "squared_error".
+    alpha_ : float
+        The weight decay of a solver by name.
     augmentation_ : Augmentation or None
         How images were changed in training, whoever chose it.
     history_ : History
@@ -140,11 +151,11 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     (442,)
     """
 
-    _usual_rate: ClassVar[float] = 0.003
     _usual_epochs, _most_epochs, _fewest_steps = 50, 50, 1
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseCNN._parameter_constraints,
         "loss": [StrOptions({*LOSSES}), Loss],
+        "alpha": [StrOptions({"auto"}), *BaseCNN._parameter_constraints["alpha"]],
     }
 
     def __init__(
@@ -157,8 +168,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         learning_rate_init: float | None = None,
         schedule: str | Callable[[int], float] = "one_cycle",
         batch_size: int | Literal["auto"] = "auto",
-        max_iter: int | Literal["auto"] = 50,
-        alpha: float = 0.01,
+        max_iter: int | Literal["auto"] = "auto",
+        alpha: float | Literal["auto"] = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -206,6 +217,9 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         """Train for one pass over the samples, at a constant learning rate, going on where the last call ended.
 
         The first call settles how X and y are centred and scaled.
+
+        The network predicts by averages of its weights and running statistics over the last steps, about the last tenth
+        and at most 50, which a constant rate does not throw about; the next call goes on from the weights themselves.
 
         Parameters
         ----------
@@ -261,11 +275,64 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         self._y_mean = exact.mean(y, weight)
         deviation = np.sqrt(exact.mean(np.square(y - self._y_mean), weight))
         self._y_deviation = np.where(deviation > 1e-12 * np.abs(self._y_mean), deviation, 1.0)
+        self.alpha_ = 0.01 if self.alpha == "auto" else float(self.alpha)
         super()._begin(samples)
 
     def _encode(self, y: Array) -> Array:
         encoded: Array = (y - self._y_mean) / self._y_deviation
         return encoded
+
+    def _epochs(self, n: int, most: int) -> int:
+        if self.max_iter != "auto" or most != FEATURES:
+            return super()._epochs(n, most)
+        return max(50, min(math.isqrt(12_000_000 // n), 200))
+
+    def _automatic_batch(self, n: int, most: int) -> int:
+        return min(n, max(32, min(n // 40, most))) if most == FEATURES else super()._automatic_batch(n, most)
+
+    @property
+    def _usual_rate(self) -> float:
+        return 0.003 if self.solver == "sgd" else 0.01  # SGD runs away from squared errors at more
+
+    @property
+    def _weight_decay(self) -> float:
+        return self.alpha_ if self.alpha == "auto" else float(self.alpha)
+
+    def _chosen(self, samples: Samples, threads: int, *, again: bool) -> tuple[Samples, Samples | None, Choice]:
+        if self.alpha != "auto":
+            self.alpha_ = float(self.alpha)
+        elif self.solver == "adamw" and not again:
+            n = len(samples.y)
+            self.alpha_ = self._agreed_decay(samples, threads) if self._strips else max(0.01, min(30 / n, 0.3))
+        return super()._chosen(samples, threads, again=again)
+
+    def _agreed_decay(self, samples: Samples, threads: int) -> float:
+        """Return the weight decay by which held-out samples are predicted best, from the weakest up while it helps.
+
+        A smooth function without noise needs hardly any; the more noise, the more.
+        """
+        n = len(samples.y)
+        parts = choosing.held_out(n, None, self._seed)
+        if not parts:
+            return UNKNOWING
+        best, least = 0.0, math.inf
+        for factor in DECAYS:
+            self.alpha_ = min(factor / n, STRONGEST)
+            error = self._held_out_error(samples, parts, threads)
+            if error >= least:
+                break
+            best, least = self.alpha_, error
+            if error < CLEAN:
+                break
+        return best
+
+    def _held_out_error(self, samples: Samples, parts: Sequence[tuple[Array, Array]], threads: int) -> float:
+        judges = samples.taken(np.concatenate([held for _, held in parts]))
+        outputs = [self._tried(samples.taken(kept), samples.taken(held), None, threads) for kept, held in parts]
+        errors = np.abs(np.concatenate(outputs) - judges.y)
+        if self.loss == "squared_error":
+            errors = np.square(errors)
+        return float(exact.mean(exact.mean(errors.T), judges.weight))
 
     def _loss(self) -> Loss:
         return self.loss if isinstance(self.loss, Loss) else LOSSES[self.loss]()

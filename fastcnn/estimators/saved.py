@@ -19,9 +19,10 @@ from ..storage.values import Decoder, Encoder, Table, field
 from ..training.callbacks import EarlyStopping
 from ..training.saved import describe_history, restore_history
 from ..training.trainer import Trainer
-from .base import BaseCNN, Paused
+from .base import BaseCNN
 from .classifier import CNNClassifier
 from .images import Reading
+from .online import Paused
 from .regressor import CNNRegressor
 from .scaling import ARRAYS, Scaler
 
@@ -30,7 +31,7 @@ TABLE: Table = {**network.TABLE, "EarlyStopping": EarlyStopping}
 # What stands in a file under a name of its own; all other attributes that a fit has left, by their names.
 APART = ("model_", "history_", "_reading", "_scaler", "_dtype", "_trainer", "_settings")
 DEFAULTS = ("temperature_",)  # fitted attributes that the class has too, for estimators of former versions
-PAUSED = ("steps", "epochs", "learning_rate", "state")
+PAUSED = {"steps": int, "epochs": int, "learning_rate": float, "state": dict, "average": dict}
 
 
 def estimator_contents(estimator: BaseCNN) -> Contents:
@@ -146,7 +147,9 @@ def _paused_again(values: Any, decoder: Decoder) -> Paused | None:
     if values is None:
         return None
     paused = Paused.__new__(Paused)
-    for name, kind in zip(PAUSED, (int, int, float, dict), strict=True):
+    for name, kind in PAUSED.items():
+        if name not in values and hasattr(Paused, name):  # files of former versions
+            continue
         value = decoder.decode(values.get(name), f"paused.{name}")
         if not isinstance(value, kind):
             raise StorageError(f"paused.{name}: expected {kind}; got {str(value)[:80]}")

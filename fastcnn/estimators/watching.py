@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from ..history import Epoch
+from ..optim.averaging import ExponentialMovingAverage
 from ..training.callbacks import Callback, Run
 from ..typing import Array
 from .samples import Samples
@@ -158,10 +160,13 @@ class Tasks(Callback):
 
     def _so_far(self, run: Run) -> dict[str, Any]:
         """Return what a copy needs that is fitted as if the fit had stopped here."""
-        model, names = run.trainer.model.copy(), ("loss_curve_", "validation_loss_curve_", "validation_scores_")
+        model, average = run.trainer.model, run.trainer.ema
+        averages = isinstance(average, ExponentialMovingAverage) and average.steps and average.swapped_in()
+        with averages or nullcontext():  # as `partial_fit` leaves it
+            model = model.copy()
         if self.curves is not None and self.curves.weights:
             model.set_weights(self.curves.weights)
-        curves = {name: None if (curve := getattr(self.owner, name)) is None else [*curve] for name in names}
+        curves = {name: None if (curve := getattr(self.owner, name)) is None else [*curve] for name in CURVES}
         return {**curves, "model_": model, "loss_": self.owner.loss_curve_[-1], "n_iter_": len(run.history)}
 
 
