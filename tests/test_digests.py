@@ -36,7 +36,7 @@ PINNED = {
     "cropped": "3ec4ad4c219ba681",
     "muon": "df5024357d89872e",
     "classifier": "e54d01bd2250cc7b",
-    "regressor": "cf1891a8a9319629",
+    "regressor": "bc9922b515a72b06",
     "notebook": "5ccbcb1ccdf1a766",
 }
 # Of 4, 8 and 16 numbers of single precision; those that the processor does not have are made of what it has.
