@@ -2,29 +2,46 @@
 # # From 85 % to more than 99 %
 #
 # One data set, 1437 handwritten digits to learn from and 360 to be asked about, and one change at a time. Every number
-# below is of digits that the network has not seen; none of them chose anything.
+# below is of digits that the network has not seen; none of them chose anything. One digit of the 360 is 0.28 %.
 
 # %%
 import numpy as np
 
-from fastcnn import SGD, Augmentation, BatchNorm, CNNClassifier, Conv2D, Dense, Flatten, MaxPool2D, ReLU
-from fastcnn import Sequential, Trainer
+from fastcnn import SGD, Augmentation, BatchNorm, CNNClassifier, Conv2D, Dense, Flatten, MaxPool2, MaxPool2D, ReLU
+from fastcnn import Sequential, Softmax, Trainer
 from fastcnn.data import hold_out, load_digits
 
 X, X_test, y, y_test = hold_out(*load_digits())
 
+# %% [markdown]
+# **The first notebook's own training**: 16 filters, a dense layer, and a hundred epochs of small steps, written as a loop.
+# From which numbers it begins is drawn, and moves the result by a few digits: seeds 0 to 5 end between 83.3 and 87.5 %.
 
+# %%
+np.random.seed(0)
+conv, relu, pool, softmax = Conv2D(16, 3), ReLU(), MaxPool2(), Softmax(144, 10)
+for _ in range(100):
+    for start in range(0, len(X), 32):
+        x, target = X[start : start + 32], np.eye(10)[y[start : start + 32]]
+        probs = softmax.forward(pool.forward(relu.forward(conv.forward(x))))
+        change = softmax.backward(probs - target, learning_rate=0.001)
+        conv.backward(relu.backward(pool.backward(change)), learning_rate=0.001)
+
+probs = softmax.forward(pool.forward(relu.forward(conv.forward(X_test))))
+print(f"{np.mean(probs.argmax(axis=1) == y_test):.2%}")
+
+# %% [markdown]
+# **Longer steps**, ten times as long, by a `Trainer`, which shuffles the digits anew in each epoch. Ten epochs go as far as
+# the hundred.
+
+
+# %%
 def trained(layers, epochs, **settings):
     trainer = Trainer(Sequential(layers), random_state=0, **settings)
     trainer.fit(X, y, epochs=epochs, batch_size=32, verbose=0)
     print(f"{trainer.evaluate(X_test, y_test).accuracy:.2%}")
 
 
-# %% [markdown]
-# **The network of the first notebook**, 16 filters and a dense layer, with plain gradient descent and a small step.
-
-
-# %%
 def small():
     return [Conv2D(16, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(10)]
 
@@ -61,7 +78,8 @@ estimator = CNNClassifier(max_iter=30, augmentation=Augmentation(shift=1), rando
 print(f"{estimator.score(X_test, y_test):.2%}")
 
 # %% [markdown]
-# **Three of them**, from other seeds, asked together: the mean of what they say.
+# **Three of them**, from other seeds, asked together: the mean of what they say. Up here the seed decides about a digit more
+# or less: 99.5 % lies between one wrong and two.
 
 # %%
 others = [
