@@ -29,7 +29,7 @@ def _rows(container: Container, prefix: str, shapes: dict[str, Shape]) -> str:
 def _block(place: str, layer: Layer, shapes: dict[str, Shape]) -> str:
     shape = f"→ {_words(shapes[place])}" if place in shapes else ""
     count = sum(array.size for array in layer.parameters.values())
-    cells = f'<span class="shape">{shape}</span><span class="count">{f"{count:,}" if count else ""}</span>'
+    cells = f'<span class="shape">{shape}</span> <span class="count">{f"{count:,}" if count else ""}</span>'
     if isinstance(layer, Container):
         title = f"{place} {markup.text(type(layer).__name__)} {cells}"
         return markup.fold(title, _rows(layer, f"{place}.", shapes))

@@ -84,7 +84,7 @@ def curves(
         Width and height.
     """
     width, height = size
-    left, top, right, bottom = 48, 22, 8, 24
+    left, top, right, bottom = 54, 22, 8, 24
     finite = [value for values in lines.values() for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     high = high if high > low else low + (abs(low) or 1.0)

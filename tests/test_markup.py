@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -90,6 +91,7 @@ def test_a_model_is_drawn_with_shapes_and_parameters():
     assert "5 Dense(10) → 10 730" in page.text
     assert page.tags.count("details") == 3  # the model and two containers, which fold
     assert "fetch" not in model._repr_html_()
+    assert "1 Residual → 4 × 6 × 6 156" in re.sub("<[^>]*>", "", model._repr_html_())  # a browser adds no space
 
 
 def test_a_model_that_is_not_built_is_drawn_without_shapes():
@@ -112,9 +114,9 @@ def test_a_history_is_curves_and_a_table():
 
 
 def test_curves_lie_where_the_numbers_are():
-    svg = markup.curves("y", [1, 2, 3], {"a": [0.0, 5.0, 10.0], "b": [math.nan, 2.5, math.inf]}, size=(156, 146))
+    svg = markup.curves("y", [1, 2, 3], {"a": [0.0, 5.0, 10.0], "b": [math.nan, 2.5, math.inf]}, size=(162, 146))
     lines = [part.split('"')[0] for part in svg.split('points="')[1:]]
-    assert lines == ["48.0,122.0 98.0,72.0 148.0,22.0", "98.0,97.0"]
+    assert lines == ["54.0,122.0 104.0,72.0 154.0,22.0", "104.0,97.0"]
     Page(markup.curves("<y>", [], {}))
     Page(markup.curves("constant", [1], {"a": [3.0]}))
 

@@ -87,6 +87,9 @@ def test_the_page_has_the_numbers_of_scikit_learn(classifier, data, tmp_path):
     ):
         assert words in page.text
     assert len(html) < 200_000
+    assert "Confusion Worst mistakes Filters" in re.sub("<[^>]*>", "", html.split("<nav>")[1].split("</nav>")[0])
+    write_report(classifier, X, truth, path)
+    assert "Data samples" in Page(path.read_text(encoding="utf-8")).text  # no row for a name that nobody gave
 
 
 def test_the_pictures_are_those_of_the_data_and_of_the_network(classifier, data, tmp_path):

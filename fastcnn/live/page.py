@@ -114,8 +114,8 @@ class LivePage(Callback):
         """Whether a browser is there."""
         return bool(self.studio.clients)
 
-    def show(self, model: Sequential) -> None:
-        """Show a built model, without a training.
+    def show(self, model: Sequential) -> Self:
+        """Show a built model without a training, on a page that is open or will be, and return the page.
 
         Parameters
         ----------
@@ -124,6 +124,7 @@ class LivePage(Callback):
         """
         _expect_built(model)
         self.studio.begin(model, None, "exploring")
+        return self
 
     def wait(self, *, while_watched: bool = False) -> None:
         """Return when the page is closed.

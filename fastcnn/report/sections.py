@@ -78,7 +78,7 @@ def data(facts: Facts) -> str:
         picture = pictures.tag(pictures.as_bytes(images[first]), f"a sample of class {facts.names[number]}", 48)
         shown.append(pictures.figure(picture, f"{facts.names[number]}: {counts[number]:,}"))
     rows = [
-        ("data", facts.data),
+        *([("data", facts.data)] if facts.data else []),
         ("samples", f"{len(facts.y):,}"),
         ("shape of one", " × ".join(map(str, images.shape[1:]))),
         ("numbers", f"{facts.X.dtype}, from {float(facts.X.min()):g} to {float(facts.X.max()):g}"),

@@ -24,7 +24,7 @@ img{image-rendering:pixelated;margin-right:3px;vertical-align:top}
 section{overflow-x:auto}
 pre{overflow-x:auto;padding:.6em;border:1px solid;border-radius:5px}
 .confusion td{text-align:right}
-nav a{margin-right:1em}
+nav a{margin-right:1em;white-space:nowrap}
 """.strip()
 
 
@@ -151,6 +151,6 @@ def _page(facts: Facts, title: str) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<link rel="icon" href="data:,">'
         f"<title>{markup.text(title)}</title><style>{PAGE_STYLE}\n{markup.STYLE}</style></head>"
-        f'<body class="fastcnn"><h1>{markup.text(title)}</h1><nav>{"".join(links)}</nav>{"".join(parts)}'
+        f'<body class="fastcnn"><h1>{markup.text(title)}</h1><nav>{" ".join(links)}</nav>{"".join(parts)}'
         "</body></html>\n"
     )
