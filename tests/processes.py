@@ -19,6 +19,8 @@ CLEAN = {
     for name, value in os.environ.items()
     if name == "FASTCNN_SIMD" or not name.startswith(("FASTCNN_", "NUMBA_", "PYTHON"))
 }
+# The kernels that tests in this process find compiled, for programs that are not about compiling.
+CACHE = {name: os.environ[name] for name in ("FASTCNN_CACHE_DIR",) if name in os.environ}
 SETTINGS = {"OPENBLAS_NUM_THREADS": "1", "FASTCNN_NUM_THREADS": str(joblib.cpu_count())}
 
 
