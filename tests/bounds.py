@@ -12,8 +12,9 @@ in float64 from absolute values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -125,12 +126,14 @@ class Transforms:
     With windows of k taps and patches of side s = m + k - 1, Aᵀ (m, s) takes points to a line of outputs, Bᵀ (s, s) a
     line of the input to points, and G (s, k) a line of a filter to points. `A` and `G_T` count the roundings of the
     transposed matrices. A constant that is no binary fraction is one rounding, a quotient of such constants three.
+    A larger window is a sum of parts of k taps, which begin at `offsets`; a tap belongs to the first that has it.
     """
 
     a_t: np.ndarray
     b_t: np.ndarray
     g: np.ndarray
     rounds: Mapping[str, int]
+    offsets: tuple[int, ...] = (0,)
 
     @property
     def tile(self) -> int:
@@ -147,32 +150,34 @@ class Transforms:
         """K."""
         return self.g.shape[1]
 
+    def parts(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield the first row and column of each part of a window, and how many of either belong to those before."""
+        lines = [(offset, max(0, self.taps - offset) if offset else 0) for offset in self.offsets]
+        for (top, above), (left, before) in product(lines, lines):
+            yield top, left, above, before
 
-def _transforms_of_six_points(taps: int, a: float = 0.5**0.5, b: float = 2**0.5) -> Transforms:
-    """Return F(4×4, 3×3) or F(2×2, 5×5) on the points 0, ±a, ±b, ∞, a² = 1/2, b² = 2: M(x) = x (x² − 1/2) (x² − 2).
+
+def _transforms_of_six_points(taps: int, offsets: tuple[int, ...] = (0,)) -> Transforms:
+    """Return F(m×m, k×k), m + k = 7, on the points 0, ±a, ±b, ∞, a² = 1/2, b² = 2: M(x) = x (x² − 1/2) (x² − 2).
 
     Rows of Bᵀ are the coefficients of M / (x − p), those of G are (1, p, p², …) / M'(p), columns of Aᵀ are powers of p.
     """
+    a, b, m = 0.5**0.5, 2**0.5, 7 - taps
     odd, even = [0, 2 * a, 2, a, 1, 0], [0, b / 2, 0.5, b, 1, 0]
-    b_t = np.array([[1, 0, 2.5, 0, 1, 0], odd, odd, even, even, [0, 1, 0, 2.5, 0, 1]])
-    if taps == 5:
-        fifth, sixth = [4, 4 * a, 2, 2 * a, 1], [1, b, 2, 2 * b, 4]
-        return Transforms(
-            np.array([[1, 1, 1, 1, 1, 0], [0, a, a, b, b, 1]]),
-            b_t,
-            np.array([[6, 0, 0, 0, 0], fifth, fifth, sixth, sixth, [0, 0, 0, 0, 6]]) / 6,
-            # Aᵀ: a·(m1 − m2) and two sums, or three sums of four numbers; Bᵀ as below; A: a·y1 and a sum; G: a quotient
-            # of constants, a product, up to three sums; Gᵀ: a sum, a quotient, a product, two sums.
-            {"A_T": 4, "B_T": 4, "A": 3, "G": 7, "G_T": 7},
-        )
-    return Transforms(
-        np.array([[1, 1, 1, 1, 1, 0], [0, a, a, b, b, 0], [0, 0.5, 0.5, 2, 2, 0], [0, a / 2, a / 2, 2 * b, 2 * b, 1]]),
-        b_t,
-        np.array([[6, 0, 0], [4, 4 * a, 2], [4, 4 * a, 2], [1, b, 2], [1, b, 2], [0, 0, 6]]) / 6,
+    powers = np.array([[p**k for k in range(5)] for p in (0.0, a, a, b, b)])
+    a_t = np.column_stack([powers[:, :m].T, np.arange(m) == m - 1])
+    g = np.vstack([powers[:, :taps] / np.array([1, 1.5, 1.5, 6, 6])[:, None], np.arange(taps) == taps - 1])
+    rounds = {
         # Aᵀ: a·(m1 − m2), its half, and two sums; Bᵀ: a·(d3 − 2·d1) and a sum; A: a·(y1 + y3/2) and a sum;
         # G: a constant, a product, two sums; Gᵀ: a sum, a constant, a product, two sums.
-        {"A_T": 5, "B_T": 4, "A": 4, "G": 6, "G_T": 7},
-    )
+        3: {"A_T": 5, "B_T": 4, "A": 4, "G": 6, "G_T": 7},
+        # One row of Aᵀ less, one power of G more: one sum more in a row of G, and in Gᵀ of as many numbers as before.
+        4: {"A_T": 5, "B_T": 4, "A": 4, "G": 7, "G_T": 7},
+        # Aᵀ: a·(m1 − m2) and two sums, or three sums; A: a·y1 and a sum; G: up to two sums more than three taps have.
+        5: {"A_T": 4, "B_T": 4, "A": 3, "G": 7, "G_T": 7},
+    }[taps]
+    b_t = np.array([[1, 0, 2.5, 0, 1, 0], odd, odd, even, even, [0, 1, 0, 2.5, 0, 1]])
+    return Transforms(a_t, b_t, g, rounds, offsets)
 
 
 TRANSFORMS = {
@@ -184,6 +189,7 @@ TRANSFORMS = {
     ),
     ("winograd4", 3): _transforms_of_six_points(3),
     ("winograd", 5): _transforms_of_six_points(5),
+    ("winograd", 7): _transforms_of_six_points(4, (0, 3)),
 }
 
 
@@ -207,12 +213,13 @@ def expect_winograd(
     padding = reference.Conv2D(**case.arguments)._window(x.shape[2:]).padding
     output, dL_dinput, dL_dfilters = winograd_sums(by, filters, np.abs(x), np.abs(dL_dout), padding)
     output = output + biases[:, None, None]
+    channels, filter_count = (len(by.offsets) ** 2 * count for count in (C, F))
     tiles, rounds = len(x) * -(-oH // by.tile) * -(-oW // by.tile), by.rounds
     there = 2 * (rounds["G"] + rounds["B_T"] + rounds["A_T"])
     back = 2 * (rounds["B_T"] + rounds["A"] + rounds["G_T"])
     return Expected(
-        Sum(plain.output.exact, output, there + C + 1),
-        Sum(plain.dL_dinput.exact, dL_dinput, there + F),
+        Sum(plain.output.exact, output, there + channels + 1),
+        Sum(plain.dL_dinput.exact, dL_dinput, there + filter_count),
         {**plain.gradients, "filters": Sum(plain.gradients["filters"].exact, dL_dfilters, back + tiles)},
     )
 
@@ -223,24 +230,37 @@ def winograd_sums(
     """Return the sums of the terms of output, input gradient and filter gradient, all numbers being not negative."""
     (H, W), ((top, bottom), (left, right)) = x.shape[2:], padding
     padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
-    dy = dL_dout.astype(np.float64)
+    dy, k = dL_dout.astype(np.float64), filters.shape[-1] - 1
     # The input gradient is the convolution of dy, with k - 1 pixels of zeros around it, and the flipped filters.
-    k = by.taps - 1
     around = np.pad(dy, ((0, 0), (0, 0), (k, k), (k, k)))[:, :, top : top + H + k, left : left + W + k]
     dL_dinput = _winograd(by, around, filters[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
-    dL_dfilters = np.einsum(
-        "ia,nchwij,nfhwij,jb->fcab", by.g, _patches(by, padded), _tiles(by, dy), by.g, optimize=True
-    )
+    tiles, dL_dfilters = _tiles(by, dy), np.zeros(filters.shape)
+    for row, column, above, before in by.parts():
+        patches = _patches(by, _shifted(by, padded, row, column, dy.shape[2:]))
+        part = np.einsum("ia,nchwij,nfhwij,jb->fcab", by.g, patches, tiles, by.g, optimize=True)
+        last = row + by.taps, column + by.taps
+        dL_dfilters[:, :, row + above : last[0], column + before : last[1]] = part[:, :, above:, before:]
     return _winograd(by, padded, filters), dL_dinput, dL_dfilters
 
 
 def _winograd(by: Transforms, x: np.ndarray, filters: np.ndarray) -> np.ndarray:
     """Return |Aᵀ| [(|G| g |Gᵀ|) ⊙ (|Bᵀ| d |B|)] |A| of a padded image that is not negative, summed over channels."""
-    points = np.einsum("ia,fcab,jb->fcij", by.g, filters, by.g, optimize=True)
-    tiles = np.einsum("ai,fcij,nchwij,bj->nfhawb", by.a_t, points, _patches(by, x), by.a_t, optimize=True)
-    N, F, h, m, w, _ = tiles.shape
-    k = by.taps - 1
-    return tiles.reshape(N, F, m * h, m * w)[:, :, : x.shape[2] - k, : x.shape[3] - k]
+    size = x.shape[2] - filters.shape[2] + 1, x.shape[3] - filters.shape[3] + 1
+    total = np.zeros((len(x), len(filters), *size))
+    for row, column, above, before in by.parts():
+        part = filters[:, :, row : row + by.taps, column : column + by.taps].astype(np.float64)
+        part[:, :, :above] = part[:, :, :, :before] = 0
+        points = np.einsum("ia,fcab,jb->fcij", by.g, part, by.g, optimize=True)
+        patches = _patches(by, _shifted(by, x, row, column, size))
+        tiles = np.einsum("ai,fcij,nchwij,bj->nfhawb", by.a_t, points, patches, by.a_t, optimize=True)
+        N, F, h, m, w, _ = tiles.shape
+        total += tiles.reshape(N, F, m * h, m * w)[:, :, : size[0], : size[1]]
+    return total
+
+
+def _shifted(by: Transforms, x: np.ndarray, row: int, column: int, size: tuple[int, ...]) -> np.ndarray:
+    """Return the part of a padded image that a part of the window meets, for so many outputs."""
+    return x[:, :, row : row + size[0] + by.taps - 1, column : column + size[1] + by.taps - 1]
 
 
 def _patches(by: Transforms, x: np.ndarray) -> np.ndarray:

@@ -85,6 +85,7 @@ CONV_CASES = (
     ConvCase("sides-stride-2", (2, 17, 7, 8), 17, 3, stride=2, padding=((0, 1), (0, 1))),
     ConvCase("sides-winograd", (2, 16, 9, 10), 16, 3, padding=((0, 2), (1, 0))),
     ConvCase("5x5-under-a-tile", (3, 6, 3, 2), 7, 5, padding="same"),
+    ConvCase("7x7-under-a-tile", (3, 6, 2, 1), 7, 7, padding="same"),
     ConvCase("5x5-sides", (1, 17, 9, 8), 19, 5, padding=((4, 1), (0, 3))),
     ConvCase("sides-pointwise", (2, 8, 4, 5), 17, 1, padding=((1, 0), (0, 2))),
     ConvCase("sides-groups", (2, 6, 6, 5), 8, (2, 3), 2, ((1, 2), (0, 1)), (2, 1), groups=2),

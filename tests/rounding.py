@@ -282,7 +282,7 @@ def winograd(layer: Any, x: Array, dy: Array) -> tuple[Array, Array, Array]:
     squared = replace(by, a_t=by.a_t**2, b_t=by.b_t**2, g=by.g**2)
     padding = layer._window(x.shape[2:]).padding
     sizes = winograd_sums(squared, filters**2, x**2, dy**2, padding)
-    n = 2 * sum(by.rounds.values()) + max(filters.shape[:2]) + dy[:, 0].size // by.tile**2
+    n = 2 * sum(by.rounds.values()) + len(by.offsets) ** 2 * max(filters.shape[:2]) + dy[:, 0].size // by.tile**2
     output, dx, dw = (LIKELY * np.sqrt(n) * np.sqrt(size) for size in sizes)
     return output, dx, dw
 
@@ -290,7 +290,8 @@ def winograd(layer: Any, x: Array, dy: Array) -> tuple[Array, Array, Array]:
 def is_winograd(layer: Any) -> bool:
     """Tell whether Winograd's algorithm may compute a layer."""
     return isinstance(layer, reference.Conv2D) and (
-        layer.filter_size in ((3, 3), (5, 5)) and (layer.stride, layer.dilation, layer.groups) == ((1, 1), (1, 1), 1)
+        layer.filter_size in ((3, 3), (5, 5), (7, 7))
+        and (layer.stride, layer.dilation, layer.groups) == ((1, 1), (1, 1), 1)
     )
 
 

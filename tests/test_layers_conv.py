@@ -29,6 +29,8 @@ LARGE_CONV_CASES = (
     ConvCase("many-small-images", (12, 2, 7, 6), 9, 3),
     ConvCase("5x5-narrow", (2, 5, 1, 9), 33, 5, padding=2),
     ConvCase("5x5-many-tiles", (2, 48, 15, 14), 33, 5, padding="same"),
+    ConvCase("7x7-many-tiles", (2, 48, 11, 10), 33, 7, padding="same"),
+    ConvCase("7x7-sides", (1, 5, 8, 9), 19, 7, padding=((6, 1), (0, 4))),
     ConvCase("many-tiles", (2, 32, 27, 26), 48, 3, padding="same"),
 )
 
@@ -154,7 +156,7 @@ def conv_cases(draw):
     padding = draw(st.one_of(pairs(0, 3), st.sampled_from(["same", "valid"])))
     # Winograd's windows shall come up often enough.
     if draw(st.booleans()):
-        size, stride, dilation, groups = draw(st.sampled_from([(3, 3), (5, 5)])), (1, 1), (1, 1), 1
+        size, stride, dilation, groups = draw(st.sampled_from([(3, 3), (5, 5), (7, 7)])), (1, 1), (1, 1), 1
     pads = padding if isinstance(padding, tuple) else (0, 0)
     spans = [d * (k - 1) + 1 - 2 * p for k, d, p in zip(size, dilation, pads, strict=True)]
     least = [1 if padding == "same" else max(1, span) for span in spans]

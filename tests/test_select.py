@@ -61,7 +61,7 @@ def test_images_are_convolved_directly(channels):
 
 def test_other_windows_and_strides_are_direct():
     assert select(problem(24, 24, 16, window=4, padding=2)) is Direct
-    assert select(problem(24, 24, 16, window=7, padding=3)) is Direct
+    assert select(problem(24, 24, 16, window=9, padding=4)) is Direct
     assert select(problem(24, 24, 16, stride=2)) is Direct
     assert select(problem(24, 24, 16, window=5, padding=2, stride=2)) is Direct
 
@@ -86,14 +86,30 @@ def test_5x5_windows_take_what_was_measured_to_pay(channels, filters, size, imag
     assert select(replace(problem(channels, filters, size, window=5, padding=2), images=images)) is expected
 
 
+SEVEN = [
+    (64, 64, 16, 8, Winograd),  # 2.0
+    (12, 12, 16, 16, Winograd),  # 1.35
+    (16, 16, 16, 16, Winograd),  # 1.39
+    (64, 64, 8, 1, Direct),
+    (32, 32, 4, 16, Direct),
+    (5, 5, 16, 16, Direct),  # 1.03
+]
+
+
+@pytest.mark.parametrize(("channels", "filters", "size", "images", "expected"), SEVEN)
+def test_7x7_windows_take_what_was_measured_to_pay(channels, filters, size, images, expected):
+    assert select(replace(problem(channels, filters, size, window=7, padding=3), images=images)) is expected
+
+
 def test_the_second_layer_of_lenet_is_direct():
     second = problem(6, 16, 14, window=5, padding=0)
     assert select(replace(second, epilogue=Epilogue(clamp_min=0, pool="first"))) is Direct
 
 
-def test_5x5_windows_have_one_algorithm_of_winograd():
+@pytest.mark.parametrize("window", [5, 7])
+def test_larger_windows_have_one_algorithm_of_winograd(window):
     for name in ("winograd", "winograd4"):
-        assert select(replace(problem(5, 5, 4, window=5, padding=2), algorithm=name)) is Winograd
+        assert select(replace(problem(5, 5, 4, window=window, padding=3), algorithm=name)) is Winograd
 
 
 def test_a_pooling_behind_it_makes_direct_cheaper():

@@ -18,6 +18,7 @@ CASES = (
     ConvCase("wide", (4, 64, 16, 16), 64, 3, padding=1),
     ConvCase("deep", (8, 128, 8, 8), 128, 3, padding=1),
 )
+SEVEN = tuple(replace(case, filter_size=7, padding=3) for case in CASES[1:])
 FIVE = tuple(replace(case, filter_size=5, padding=2) for case in CASES)
 
 
@@ -60,8 +61,14 @@ def test_errors_of_5x5_windows_beside_direct(case):
     assert (errors("winograd", case) < [1.7, 1.7, 4.5] * errors("direct", case)).all()
 
 
+@pytest.mark.parametrize("case", SEVEN, ids=str)
+def test_errors_of_7x7_windows_beside_direct(case):
+    """Four parts by F(3×3, 4×4)."""
+    assert (errors("winograd", case) < [2.2, 2.2, 3.0] * errors("direct", case)).all()
+
+
 @both_dtypes
-@pytest.mark.parametrize(("algorithm", "taps"), [("winograd", 3), ("winograd4", 3), ("winograd", 5)])
+@pytest.mark.parametrize(("algorithm", "taps"), [("winograd", 3), ("winograd4", 3), ("winograd", 5), ("winograd", 7)])
 def test_bounds_on_layers_of_networks(algorithm, taps, dtype):
     case = ConvCase("layer", (3, 32, 13, 14), 48, taps, padding="same")
     x, dL_dout, parameters = conv_problem(case, dtype)

@@ -195,6 +195,33 @@ def load_pixels(typingctx: Any, kind: Any, scheme: Any, a: Any, i: Any, table: A
     return line(kind, scheme, a, types.int64, table, types.int64, types.int64), codegen
 
 
+@intrinsic(prefer_literal=True)
+def load_taps(typingctx: Any, kind: Any, scheme: Any, a: Any, i: Any, table: Any, p: Any, step: Any) -> Any:
+    """Return what `load_pixels` does, and zeros where the table is negative."""
+    matrix = _literal_matrix(kind, scheme)
+    if matrix is None:
+        return None
+    line = types.UniTuple(Vector(a.dtype), len(matrix[0]))
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, start, table_value, index, distance = arguments[2:]
+        loaded = []
+        zero = ir.Constant(line.dtype.ir, [0.0] * line.dtype.lanes)
+        for _ in range(len(line)):
+            tap, before = _entry(context, builder, table, table_value, index), builder.basic_block
+            with builder.if_then(builder.icmp_signed(">=", tap, tap.type(0))):
+                there = emit_load(builder, line.dtype, _address(context, builder, a, array, builder.add(start, tap)))
+                inside = builder.basic_block
+            either = builder.phi(line.dtype.ir)
+            either.add_incoming(zero, before)
+            either.add_incoming(there, inside)
+            loaded.append(either)
+            index = builder.add(index, distance)
+        return context.make_tuple(builder, line, loaded)
+
+    return line(kind, scheme, a, types.int64, table, types.int64, types.int64), codegen
+
+
 @intrinsic
 def store_line(typingctx: Any, a: Any, i: Any, step: Any, line: Any) -> Any:
     """Store registers from a[i:] on, `step` apart."""
@@ -245,12 +272,13 @@ def not_below(typingctx: Any, low: Any, line: Any, bias: Any) -> Any:
 
 @intrinsic
 def sum_of(typingctx: Any, line: Any) -> Any:
-    """Return the sum of the registers, neighbours first; their number is a power of two."""
+    """Return the sum of the registers, neighbours first; a last one without a neighbour waits."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         values = cgutils.unpack_tuple(builder, arguments[0])
         while len(values) > 1:
-            values = [builder.fadd(x, y) for x, y in zip(values[::2], values[1::2], strict=True)]
+            alone = values[len(values) // 2 * 2 :]
+            values = [builder.fadd(x, y) for x, y in zip(values[::2], values[1::2], strict=False)] + alone
         return values[0]
 
     return line.dtype(line), codegen

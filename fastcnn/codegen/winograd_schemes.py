@@ -3,8 +3,8 @@
 F(2 x 2, 3 x 3) uses the points 0, ±1, ∞. F(4 x 4, 3 x 3) uses 0, ±√½, ±√2, ∞: the usual points 0, ±1, ±2, ∞
 cost three to five times the rounding error of direct convolution; these, whose products are 1, about twice. With
 a = √½, b = √2 and M(x) = x (x² - ½)(x² - 2), the rows of Bᵀ are the coefficients of M / (x - p), those of G are
-(1, p, p², …) / M'(p), M'(0) = 1, M'(±a) = -3/2, M'(±b) = 6, and those of A are the powers of p. F(2 x 2, 5 x 5) uses
-the same six points: Bᵀ is the same, G has two more powers, A two less.
+(1, p, p², …) / M'(p), M'(0) = 1, M'(±a) = -3/2, M'(±b) = 6, and those of A are the powers of p. F(2 x 2, 5 x 5) and
+F(3 x 3, 4 x 4) use the same six points: Bᵀ is the same, G has more powers, A less.
 
 Sources: Winograd, "Arithmetic complexity of computations", SIAM 1980; Barabasz et al., "Error analysis and improving
 the accuracy of Winograd convolution", ACM TOMS 46 (2020), for the choice of points.
@@ -20,7 +20,7 @@ Matrix = tuple[tuple[float, ...], ...]
 A, B = math.sqrt(0.5), math.sqrt(2.0)
 
 INPUT, FILTER, OUTPUT, GRADIENT, FILTER_GRADIENT = range(5)  # Bᵀ, G, Aᵀ, A, Gᵀ
-F2X2_3X3, F4X4_3X3, F2X2_5X5 = range(3)  # numbers of `SCHEMES`
+F2X2_3X3, F4X4_3X3, F2X2_5X5, F3X3_4X4 = range(4)  # numbers of `SCHEMES`
 
 
 @dataclass(frozen=True)
@@ -112,5 +112,19 @@ SCHEMES = (
             (0, 0, 0, 0, 1),
         ),
         ((1, 1, 1, 1, 1, 0), (0, A, -A, B, -B, 1)),
+    ),
+    Scheme(
+        3,
+        4,
+        _SIX_POINTS,
+        (
+            (1, 0, 0, 0),
+            (-2 / 3, -2 * A / 3, -1 / 3, -A / 3),
+            (-2 / 3, 2 * A / 3, -1 / 3, A / 3),
+            (1 / 6, B / 6, 1 / 3, B / 3),
+            (1 / 6, -B / 6, 1 / 3, -B / 3),
+            (0, 0, 0, 1),
+        ),
+        ((1, 1, 1, 1, 1, 0), (0, A, -A, B, -B, 0), (0, 0.5, 0.5, 2, 2, 1)),
     ),
 )

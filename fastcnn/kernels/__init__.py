@@ -90,6 +90,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "transform_filters_2x2_5x5",
         "forward_2x2_5x5",
         "filter_gradient_2x2_5x5",
+        "transform_filters_3x3_4x4",
+        "forward_3x3_4x4",
+        "filter_gradient_3x3_4x4",
     ),
     "dense": ("few_rows",),
     "dense_wide": (

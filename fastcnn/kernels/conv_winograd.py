@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering for square windows of stride 1: F(2 x 2, 3 x 3), F(4 x 4, 3 x 3), F(2 x 2, 5 x 5).
+"""Winograd's minimal filtering for square windows of stride 1: 3 x 3, 5 x 5, and 7 x 7 in parts.
 
     y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A
 
@@ -8,8 +8,13 @@ or 100 with 5 x 5 windows. The input gradient is the same with flipped filters; 
 `Gᵀ [Σ (Bᵀ d B) ⊙ (A dy Aᵀ)] G`, summed over all tiles before the one inverse transform. The matrices are in
 `codegen/winograd_schemes.py`; each scheme has kernels of its own, so that a network compiles what it runs.
 
+A larger window is a sum of parts that a scheme has: 7 x 7 is four of 4 x 4, F(3 x 3, 4 x 4), taps that two of them
+have being zero in the latter: 144 products for 441. Parts shift the patches; their products are summed before the one
+transform of the output, as those of as many more channels.
+
 Shape legend: T tiles, taken in blocks of TB that stay in the second-level cache; C channels, F filters, CP and FP
-padded to whole vectors. Points lie `plane` apart: V [point][TB][CP], M [point][TB][FP], U [point][panel][C][width].
+padded to whole vectors; K rows, the channels of all parts. Points lie `plane` apart: V [point][TB][part][CP],
+M [point][TB][FP], U [point][panel][K][width].
 Each transform goes over the columns and then over the rows.
 
 Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, sections 4.1 and 4.2.
@@ -25,6 +30,7 @@ from ..codegen.winograd import (
     lines_between,
     load_line,
     load_pixels,
+    load_taps,
     not_below,
     side_of,
     store_line,
@@ -37,6 +43,7 @@ from ..codegen.winograd import (
 from ..codegen.winograd_schemes import (
     F2X2_3X3,
     F2X2_5X5,
+    F3X3_4X4,
     F4X4_3X3,
     FILTER,
     FILTER_GRADIENT,
@@ -53,16 +60,19 @@ inlined = register_jitable(inline="always")  # what lies between columns and row
 
 @kernel
 def _transform_input(scheme, x, t0, t1, v, plane):
-    """V = Bᵀ d B for the patches t0 <= t < t1 of x."""
+    """V = Bᵀ d B for the patches t0 <= t < t1 of x, part by part of the window."""
     L, side, between, CP = lanes(x.data), side_of(scheme), lines_between(x.data, scheme), x.pitch
+    parts = x.shifts.size
     for t in range(t0, t1):
-        for c in range(0, CP, L):
-            for s in range(side):
-                line = load_line(INPUT, scheme, x.data, x.rows[t] + c + s * CP, x.row_size)
-                store_line(between, s * L, side * L, transformed(INPUT, scheme, line))
-            for r in range(side):
-                line = load_line(INPUT, scheme, between, r * side * L, L)
-                store_line(v, (t - t0) * CP + c + r * side * plane, plane, transformed(INPUT, scheme, line))
+        for part in range(parts):
+            i, o = x.rows[t] + x.shifts[part], ((t - t0) * parts + part) * CP
+            for c in range(0, CP, L):
+                for s in range(side):
+                    line = load_line(INPUT, scheme, x.data, i + c + s * CP, x.row_size)
+                    store_line(between, s * L, side * L, transformed(INPUT, scheme, line))
+                for r in range(side):
+                    line = load_line(INPUT, scheme, between, r * side * L, L)
+                    store_line(v, o + c + r * side * plane, plane, transformed(INPUT, scheme, line))
 
 
 @inlined
@@ -146,42 +156,47 @@ def _transform_gradient(scheme, dy, t0, t1, FP, TB, w, dbias):
 
 
 @kernel
-def _transform_filters(scheme, g, C, FP, u):
-    """U = G g Gᵀ in panels."""
-    L, between, step = lanes(g.data), lines_between(g.data, scheme), C * FP
+def _transform_filters(scheme, g, C, FP, u, k0, K):
+    """U = G g Gᵀ in panels of K rows, those of the channels from row k0 on."""
+    L, between, step = lanes(g.data), lines_between(g.data, scheme), K * FP
     side, taps = side_of(scheme), taps_of(scheme)
     for f in range(0, FP, L):
         panel = f // (2 * L) * (2 * L)
         row = min(FP - panel, 2 * L)
         for c in range(C):
             for s in range(taps):
-                line = load_pixels(FILTER, scheme, g.data, c * FP + f, g.rows, s, taps)
+                line = load_taps(FILTER, scheme, g.data, c * FP + f, g.rows, s, taps)
                 store_line(between, s * L, taps * L, transformed(FILTER, scheme, line))
-            o = panel * C + c * row + (f - panel)
+            o = panel * K + (k0 + c) * row + (f - panel)
             for r in range(side):
                 line = load_line(FILTER, scheme, between, taps * r * L, L)
                 store_line(u, o + r * side * step, step, transformed(FILTER, scheme, line))
 
 
 @kernel
-def _transform_filter_gradient(scheme, du, C, FP, dw):
-    """dw (taps, taps, C, FP) = Gᵀ dU G, from dU [point][C][FP]."""
-    L, between, step = lanes(du), lines_between(du, scheme), C * FP
+def _transform_filter_gradient(scheme, du, K, FP, dw):
+    """dw, taps (C, FP), is Gᵀ dU G, from dU [point][K][FP], whose rows are those of all parts."""
+    L, between, step = lanes(du), lines_between(du, scheme), K * FP
     side, taps = side_of(scheme), taps_of(scheme)
-    for i in range(0, step, L):
-        for s in range(side):
-            line = load_line(FILTER_GRADIENT, scheme, du, i + s * step, side * step)
-            store_line(between, s * L, side * L, transformed(FILTER_GRADIENT, scheme, line))
-        for r in range(taps):
-            line = load_line(FILTER_GRADIENT, scheme, between, r * side * L, L)
-            store_line(dw, i + taps * r * step, step, transformed(FILTER_GRADIENT, scheme, line))
+    parts = dw.rows.size // (taps * taps)
+    size = step // parts
+    for part in range(parts):
+        for i in range(0, size, L):
+            for s in range(side):
+                line = load_line(FILTER_GRADIENT, scheme, du, part * size + i + s * step, side * step)
+                store_line(between, s * L, side * L, transformed(FILTER_GRADIENT, scheme, line))
+            for r in range(taps):
+                line = transformed(
+                    FILTER_GRADIENT, scheme, load_line(FILTER_GRADIENT, scheme, between, r * side * L, L)
+                )
+                store_pixels(dw.data, i, dw.rows, (part * taps + r) * taps, line)
 
 
 @kernel
 def _forward(scheme, x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
     """y = max(clamp_min, biases + x * w), or its max-pool 2 x 2 where `pooling` has windows.
 
-    V is read as a matrix (TB, C) for each point: channel c of a tile is at `v_col[c]`.
+    V is read as a matrix (TB, K) for each point: number k of a tile is at `v_col[k]`.
     """
     points = side_of(scheme) * side_of(scheme)
     TB = v.rows.size // points
@@ -199,10 +214,10 @@ def _forward(scheme, x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
 def _filter_gradient(scheme, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
     """dw = x correlated with dy; dbias = Σ dy.
 
-    V is read as a matrix (C, TB) for each point: the number of tile t in a channel is at `v_col[t]`.
+    V is read as a matrix (K, TB) for each point: the number of tile t in a row is at `v_col[t]`.
     """
     points, TB = side_of(scheme) * side_of(scheme), v_col.size
-    C = v.rows.size // points
+    K = v.rows.size // points
     for f in range(0, FP, lanes(dbias)):
         store(dbias, f, splat(dbias, dbias.dtype.type(0)))
     for t0 in range(0, T, TB):
@@ -210,13 +225,13 @@ def _filter_gradient(scheme, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
         _transform_input(scheme, x, t0, t1, v.data, v.plane)
         _transform_gradient(scheme, dy, t0, t1, FP, TB, w, dbias)
         point_gradients(points, Matrix(v.data, v.rows, v_col), t1 - t0, w, FP, du, t0 > 0, zeros)
-    _transform_filter_gradient(scheme, du.data, C, FP, dw)
+    _transform_filter_gradient(scheme, du.data, K, FP, dw)
 
 
 @kernel
-def transform_filters_2x2_3x3(g, C, FP, u):
-    """U = G g Gᵀ in panels, from filters whose rows are the taps (C, FP); reversed, they are flipped."""
-    _transform_filters(F2X2_3X3, g, C, FP, u)
+def transform_filters_2x2_3x3(g, C, FP, u, k0, K):
+    """U = G g Gᵀ from filters whose rows are taps (C, FP), see `_transform_filters`; reversed, they are flipped."""
+    _transform_filters(F2X2_3X3, g, C, FP, u, k0, K)
 
 
 @kernel
@@ -232,9 +247,9 @@ def filter_gradient_2x2_3x3(x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
 
 
 @kernel
-def transform_filters_4x4_3x3(g, C, FP, u):
-    """U = G g Gᵀ in panels, from filters whose rows are the taps (C, FP); reversed, they are flipped."""
-    _transform_filters(F4X4_3X3, g, C, FP, u)
+def transform_filters_4x4_3x3(g, C, FP, u, k0, K):
+    """U = G g Gᵀ from filters whose rows are taps (C, FP), see `_transform_filters`; reversed, they are flipped."""
+    _transform_filters(F4X4_3X3, g, C, FP, u, k0, K)
 
 
 @kernel
@@ -250,9 +265,9 @@ def filter_gradient_4x4_3x3(x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
 
 
 @kernel
-def transform_filters_2x2_5x5(g, C, FP, u):
-    """U = G g Gᵀ in panels, from filters whose rows are the taps (C, FP); reversed, they are flipped."""
-    _transform_filters(F2X2_5X5, g, C, FP, u)
+def transform_filters_2x2_5x5(g, C, FP, u, k0, K):
+    """U = G g Gᵀ from filters whose rows are taps (C, FP), see `_transform_filters`; reversed, they are flipped."""
+    _transform_filters(F2X2_5X5, g, C, FP, u, k0, K)
 
 
 @kernel
@@ -265,3 +280,21 @@ def forward_2x2_5x5(x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
 def filter_gradient_2x2_5x5(x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
     """dw = x correlated with dy; dbias = Σ dy, see `_filter_gradient`."""
     _filter_gradient(F2X2_5X5, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias)
+
+
+@kernel
+def transform_filters_3x3_4x4(g, C, FP, u, k0, K):
+    """U = G g Gᵀ from filters whose rows are taps (C, FP), see `_transform_filters`; reversed, they are flipped."""
+    _transform_filters(F3X3_4X4, g, C, FP, u, k0, K)
+
+
+@kernel
+def forward_3x3_4x4(x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
+    """y = max(clamp_min, biases + x * w), or its max-pool, see `_forward`."""
+    _forward(F3X3_4X4, x, v, v_col, u, m, FP, T, zeros, post, y, pooling)
+
+
+@kernel
+def filter_gradient_3x3_4x4(x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
+    """dw = x correlated with dy; dbias = Σ dy, see `_filter_gradient`."""
+    _filter_gradient(F3X3_4X4, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias)

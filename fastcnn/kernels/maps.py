@@ -81,10 +81,14 @@ class Pooling(NamedTuple):
 
 
 class Patches(NamedTuple):
-    """Winograd's input: patches of pixels, `pitch` numbers each, in rows `row_size` apart; t begins at rows[t]."""
+    """Winograd's input: patches of pixels, `pitch` numbers each, in rows `row_size` apart; t begins at rows[t].
+
+    For each part of a window, patches are shifted by so many numbers.
+    """
 
     data: Array
     rows: IntArray
+    shifts: IntArray
     row_size: int
     pitch: int
 

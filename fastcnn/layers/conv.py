@@ -40,10 +40,10 @@ class Conv2D(WithFilters):
         For the first filters; None is NumPy's global generator.
     algorithm : {"auto", "direct", "im2col", "winograd", "winograd4"}
         How it is computed. `"auto"` chooses by shape; an algorithm that does not know the case gives way to a more
-        general one. `"winograd"` is F(2 x 2, 3 x 3) or F(2 x 2, 5 x 5), by the window; `"winograd4"`,
-        F(4 x 4, 3 x 3), is faster, with twice the rounding error. `"im2col"` is one matrix product of NumPy's, of all
-        windows of a batch: unlike those of the others, the last bits of its outputs depend on the size of the batch,
-        on the threads and on the BLAS library.
+        general one. `"winograd"` is F(2 x 2, 3 x 3) or F(2 x 2, 5 x 5), by the window, or F(3 x 3, 4 x 4) for the
+        four parts of one of 7 x 7; `"winograd4"`, F(4 x 4, 3 x 3), is faster, with twice the rounding error.
+        `"im2col"` is one matrix product of NumPy's, of all windows of a batch: unlike those of the others, the last
+        bits of its outputs depend on the size of the batch, on the threads and on the BLAS library.
     initializer : Initializer, optional
         Of the filters; `HeNormal()` if not given.
     trainable : bool or sequence of str

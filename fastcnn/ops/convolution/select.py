@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...codegen.winograd_schemes import F2X2_3X3, F2X2_5X5, F4X4_3X3, SCHEMES
+from ...codegen.winograd_schemes import F2X2_3X3, F2X2_5X5, F3X3_4X4, F4X4_3X3
 from ...engine.ir import MANY
 from ...engine.layout import padded
 from ..epilogue import NOTHING, Epilogue
@@ -18,7 +18,7 @@ from .direct import Direct
 from .groups import Grouped
 from .im2col import Im2col
 from .pointwise import Pointwise
-from .winograd import Winograd, Winograd4
+from .winograd import Way, Winograd, Winograd4
 
 
 class Cost(NamedTuple):
@@ -41,8 +41,15 @@ class Cost(NamedTuple):
 # fitted to 515 shapes of 5 to 128 channels, 3 to 28 pixels, 1 to 16 images, on a busy machine: off by 0.15, what is
 # chosen gains 1.15 where the best would gain 1.17. Measured ratios to direct, forward, input and filter gradient:
 # 12 -> 12 at 16 x 16 1.28, 1.27, 1.42; 64 -> 64 at 16 x 16 2.2, 2.6, 2.0; 64 -> 64 at 7 x 7 1.22, 1.30, 1.44;
-# 8 -> 8 at 28 x 28 0.96, 0.92, 1.16; 128 -> 128 at 8 x 8, one image 0.67, 0.69, 0.92. The constants lean to direct.
-COSTS = {F2X2_3X3: Cost(1.1, 5.5, 16.0), F4X4_3X3: Cost(1.35, 7.5, 24.0), F2X2_5X5: Cost(1.45, 5.5, 24.0)}
+# 8 -> 8 at 28 x 28 0.96, 0.92, 1.16; 128 -> 128 at 8 x 8, one image 0.67, 0.69, 0.92. Windows of 7 x 7, to 70 shapes:
+# off by 0.10; 64 -> 64 at 16 x 16 2.0 together, 16 -> 16 1.39, 32 -> 32 at 10 x 10, four images 1.08. What both gain
+# is less sure than with 3 x 3, so their constants lean to direct.
+COSTS = {
+    F2X2_3X3: Cost(1.1, 5.5, 16.0),
+    F4X4_3X3: Cost(1.35, 7.5, 24.0),
+    F2X2_5X5: Cost(1.45, 5.5, 24.0),
+    F3X3_4X4: Cost(1.5, 5.0, 24.0),
+}
 POOLED = 0.7  # of direct's cost, where a max-pooling is behind it: `behind_max_pool` spares products of both gradients
 FEWEST = 5  # channels: with fewer, which a network's input has, there is little but transforms, and no input gradient
 
@@ -116,7 +123,8 @@ def _asked(problem: Problem) -> type[Algorithm]:
     """Return the implementation that is asked for by name, or that suits the shapes best."""
     if problem.algorithm != "auto":
         return ALGORITHMS[problem.algorithm]
-    known = Winograd.fits(problem.window, problem.groups) and min(problem.channels, problem.filters) >= FEWEST
+    fits = any(each.fits(problem.window, problem.groups) for each in (Winograd, Winograd4))
+    known = fits and min(problem.channels, problem.filters) >= FEWEST
     return _quickest(problem) if known else Direct
 
 
@@ -126,16 +134,17 @@ def _quickest(problem: Problem) -> type[Algorithm]:
     taps = problem.window.vertical.taps * problem.window.horizontal.taps
     channels = 1 / problem.channels + 1 / problem.filters
 
-    def winograd(number: int) -> float:
-        cost, scheme = COSTS[number], SCHEMES[number]
+    def winograd(way: Way) -> float:
+        cost, scheme, parts = COSTS[way.number], way.scheme, way.parts
         tiles = -(-rows // scheme.tile) * -(-columns // scheme.tile)
-        return scheme.points * (tiles * (cost.product + cost.transform * channels) + cost.filters / problem.images)
+        transforms = cost.transform * channels * (1 + 1 / parts) / 2  # the outputs of all parts are transformed once
+        return scheme.points * parts * (tiles * (cost.product + transforms) + cost.filters / problem.images)
 
     costs: dict[type[Algorithm], float] = {
         Direct: taps * rows * columns * (POOLED if problem.epilogue.pool == "first" else 1.0)
     }
     for algorithm in (Winograd, Winograd4):
-        number = algorithm.scheme_for(problem.window)
-        if number is not None:
-            costs[algorithm] = winograd(number)
+        way = algorithm.find(problem.window)
+        if way:
+            costs[algorithm] = winograd(way)
     return min(costs, key=costs.__getitem__)

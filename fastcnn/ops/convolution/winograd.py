@@ -1,18 +1,19 @@
-"""Winograd's algorithms for windows of 3 x 3 and 5 x 5 and stride 1, bound to one convolution."""
+"""Winograd's algorithms for windows of 3 x 3, 5 x 5 and 7 x 7 and stride 1, bound to one convolution."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...codegen.winograd_schemes import F2X2_3X3, F2X2_5X5, F4X4_3X3, SCHEMES, Scheme
+from ...codegen.winograd_schemes import F2X2_3X3, F2X2_5X5, F3X3_4X4, F4X4_3X3, SCHEMES, Scheme
 from ...engine.arrays import aligned_zeros, as_table
 from ...engine.ir import Piece
 from ...engine.layout import Halo, Layout
 from ...jit.target import COMMON, vector_set
-from ...kernels import conv_winograd, residual, winograd_products
+from ...kernels import conv_winograd, pool, residual, winograd_products
 from ...kernels.maps import Maps, Patches, Points, Pooling, PostOps
 from ...typing import Array, IntArray
 from ..window import Pair, Window
@@ -43,11 +44,55 @@ KERNELS = {
     F2X2_5X5: Kernels(
         conv_winograd.transform_filters_2x2_5x5, conv_winograd.forward_2x2_5x5, conv_winograd.filter_gradient_2x2_5x5
     ),
+    F3X3_4X4: Kernels(
+        conv_winograd.transform_filters_3x3_4x4, conv_winograd.forward_3x3_4x4, conv_winograd.filter_gradient_3x3_4x4
+    ),
 }
 
 
+@dataclass(frozen=True)
+class Way:
+    """How windows of a size are computed: as a sum of parts by one scheme.
+
+    Attributes
+    ----------
+    taps : int
+        Rows and columns of the window.
+    number : int
+        Of the scheme, in `SCHEMES`.
+    offsets : tuple of int
+        Rows, and columns, of the window with which parts begin. A tap belongs to the first part that has it.
+    """
+
+    taps: int
+    number: int
+    offsets: tuple[int, ...] = (0,)
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme."""
+        return SCHEMES[self.number]
+
+    @property
+    def parts(self) -> int:
+        """How many parts the window has."""
+        return len(self.offsets) ** 2
+
+    def part_taps(self) -> list[IntArray]:
+        """Return for each part the numbers of its taps in the window, -1 for those that it does not have."""
+        lines, first = [], 0
+        for offset in self.offsets:
+            line = np.arange(offset, offset + self.scheme.taps)
+            lines.append(np.where(line < first, -1, line))
+            first = int(line[-1]) + 1
+        pairs = [(rows[:, None], columns[None, :]) for rows in lines for columns in lines]
+        return [np.where((h < 0) | (w < 0), -1, h * self.taps + w).ravel() for h, w in pairs]
+
+
 class Winograd(Algorithm):
-    """Minimal filtering F(2 x 2, 3 x 3), or F(2 x 2, 5 x 5): 2.25 or 2.78 times fewer multiplications than direct.
+    """Minimal filtering F(2 x 2, 3 x 3), F(2 x 2, 5 x 5), or 7 x 7 as four parts by F(3 x 3, 4 x 4).
+
+    These are 2.25, 2.78 or 3.06 times fewer multiplications than direct.
 
     The rounding errors of 3 x 3 windows are smaller than those of direct float32 forward (root mean square about 0.6
     to 0.8 of it) and about the same for the filter gradient: the sums are shorter. `tests/test_winograd.py` holds all
@@ -56,63 +101,70 @@ class Winograd(Algorithm):
 
     fills = True
     reads_any_pitch = False
-    schemes: tuple[int, ...] = (F2X2_3X3, F2X2_5X5)
+    ways: tuple[Way, ...] = (Way(3, F2X2_3X3), Way(5, F2X2_5X5), Way(7, F3X3_4X4, (0, 3)))
 
     @classmethod
-    def scheme_for(cls, window: Window) -> int | None:
-        """Return the number of the scheme for a window, None if there is none."""
+    def find(cls, window: Window) -> Way | None:
+        """Return how it computes a window, None if it does not."""
         axes = (window.vertical, window.horizontal)
         if any(axis.stride != 1 or axis.dilation != 1 for axis in axes):
             return None
-        known = (number for number in cls.schemes if all(axis.taps == SCHEMES[number].taps for axis in axes))
-        return next(known, None)
+        return next((way for way in cls.ways if all(axis.taps == way.taps for axis in axes)), None)
+
+    @classmethod
+    def way(cls, window: Window) -> Way:
+        """Return how it computes a window that it knows."""
+        found = cls.find(window)
+        assert found is not None
+        return found
 
     @classmethod
     def fits(cls, window: Window, groups: int) -> bool:
-        return groups == 1 and cls.scheme_for(window) is not None
-
-    @classmethod
-    def _scheme(cls, window: Window) -> Scheme:
-        number = cls.scheme_for(window)
-        assert number is not None
-        return SCHEMES[number]
+        return groups == 1 and cls.find(window) is not None
 
     @classmethod
     def input_halo(cls, window: Window) -> Halo:
         # Patches are read whole, also where the last tile is not full.
-        return window.input_halo + _rest(cls._scheme(window).tile, window.outputs)
+        return window.input_halo + _rest(cls.way(window).scheme.tile, window.outputs)
 
     @classmethod
     def gradient_halo(cls, window: Window) -> Halo:
-        tile = cls._scheme(window).tile
+        tile = cls.way(window).scheme.tile
         for_input = window.gradient_halo + _rest(tile, (window.vertical.size, window.horizontal.size))
         return for_input | _rest(tile, window.outputs)
 
     def __init__(self, convolution: Convolution) -> None:
         super().__init__(convolution)
-        number = self.scheme_for(convolution.window)
-        assert number is not None
-        c, scheme, self.kernels = convolution, SCHEMES[number], KERNELS[number]
-        v, h = c.window.vertical, c.window.horizontal
-        self.tiles = Tiles(number, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
+        c, way = convolution, self.way(convolution.window)
+        v, h, tile, points = c.window.vertical, c.window.horizontal, way.scheme.tile, way.scheme.points
+        self.kernels, rows = KERNELS[way.number], way.parts * c.channels
+        self.tiles = Tiles(way, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
         self.window: IntArray = np.zeros(0, np.int32)
+        self.pools_apart = c.pooled is not None and tile % 2 == 1  # tiles that are no whole windows of the pooling
         if c.pooled:
-            self.y_row, self.window = c.pooled.pixel_table(c.images), _windows(c.pooled, scheme.tile, c.images)
-        taps = np.arange(scheme.taps**2) * c.channels * c.y.pitch
-        self.tap, self.flipped_tap = as_table(taps), as_table(taps[::-1])
-        self.u = aligned_zeros(scheme.points * c.channels * c.y.pitch, c.dtype)
+            self.y_row = c.pooled.pixel_table(c.images)
+        if c.pooled and self.pools_apart:
+            self.conv_row = c.y.table(c.images, *c.output_pixels())
+        elif c.pooled:
+            self.window = _windows(c.pooled, tile, c.images)
+        tap_size, last = c.channels * c.y.pitch, way.taps**2 - 1
+        taps = way.part_taps()
+        self.taps = [as_table(np.where(tap < 0, -1, tap * tap_size)) for tap in taps]
+        self.flipped_taps = [as_table(np.where(tap < 0, -1, (last - tap) * tap_size)) for tap in taps]
+        self.all_taps = np.concatenate(self.taps)
+        self.u = aligned_zeros(points * rows * c.y.pitch, c.dtype)
         self.back: Tiles | None = None
         self.u_back = aligned_zeros(0, c.dtype)
         if c.dy:
             # Beside the last pixels lies the halo: its zeros are read instead of them.
-            self.dy_pixel = c.dy.table(c.images, *tile_pixels(c.outputs, scheme.tile))
-            self.du_row = as_table(np.arange(scheme.points * c.channels) * c.y.pitch)
+            self.dy_pixel = c.dy.table(c.images, *tile_pixels(c.outputs, tile))
+            self.du_row = as_table(np.arange(points * rows) * c.y.pitch)
         if c.dy and c.dx:
-            origin = v.before - (scheme.taps - 1), h.before - (scheme.taps - 1)
-            self.back = Tiles(number, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
+            origin = v.before - (way.taps - 1), h.before - (way.taps - 1)
+            self.back = Tiles(way, c, c.dy, c.dx, (v.size, h.size), origin, c.filters)
             self.u_rows = _panel_rows(c)
-            self.u_flipped = aligned_zeros(scheme.points * _panel_width(c) * c.y.pitch, c.dtype)
-            self.u_back = aligned_zeros(scheme.points * c.filters * c.dx.pitch, c.dtype)
+            self.u_flipped = aligned_zeros(points * _panel_width(c) * c.y.pitch, c.dtype)
+            self.u_back = aligned_zeros(points * way.parts * c.filters * c.dx.pitch, c.dtype)
 
     @property
     def scratch_key(self) -> Hashable:
@@ -121,15 +173,18 @@ class Winograd(Algorithm):
     def _scratch_sizes(self) -> list[int]:
         passes = [self.tiles] if self.back is None else [self.tiles, self.back]
         products = self.u.size if self.convolution.dy else 0
-        return [max(t.v_size for t in passes), max(t.m_size for t in passes), products]
+        maps = self.convolution.images * self.convolution.y.image_size if self.pools_apart else 0
+        return [max(t.v_size for t in passes), max(t.m_size for t in passes), products, maps]
 
     def allocate(self) -> tuple[Array, ...]:
         return tuple(aligned_zeros(size, self.convolution.dtype) for size in self._scratch_sizes())
 
     def pack(self, filters: Array) -> None:
         c = self.convolution
-        shape = c.channels, c.y.pitch
-        self.kernels.transform_filters(Maps(filters, self.tap), *shape, self.u)
+        for part, taps in enumerate(self.taps):
+            self.kernels.transform_filters(
+                Maps(filters, taps), c.channels, c.y.pitch, self.u, part * c.channels, len(self.taps) * c.channels
+            )
 
     @property
     def backward_filters(self) -> int:
@@ -140,16 +195,18 @@ class Winograd(Algorithm):
 
     def pack_backward(self, filters: Array) -> None:
         """Transform the flipped filters, a panel of channels at a time: all at once would take as much memory as U."""
-        c, points = self.convolution, self.tiles.points
+        c, points, rows = self.convolution, self.tiles.points, len(self.taps) * self.convolution.filters
         assert c.dx
         pitch = c.dx.pitch
-        for first, channels, rows in self.u_rows:
-            taps = Maps(filters[first * c.y.pitch :], self.flipped_tap)
-            self.kernels.transform_filters(taps, channels, c.y.pitch, self.u_flipped)
-            winograd_products.transpose_points(
-                points, Maps(self.u_flipped, rows), channels, c.filters, c.y.pitch,
-                min(pitch - first, _panel_width(c)), self.u_back[first * c.filters :], c.filters * pitch,
-            )  # fmt: skip
+        for first, channels, u_rows in self.u_rows:
+            width = min(pitch - first, _panel_width(c))
+            for part, taps in enumerate(self.flipped_taps):
+                flipped = Maps(filters[first * c.y.pitch :], taps)
+                self.kernels.transform_filters(flipped, channels, c.y.pitch, self.u_flipped, 0, channels)
+                winograd_products.transpose_points(
+                    points, Maps(self.u_flipped, u_rows), channels, c.filters, c.y.pitch, width,
+                    self.u_back[first * rows + part * c.filters * width :], rows * pitch,
+                )  # fmt: skip
 
     def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         t = self.tiles
@@ -158,6 +215,14 @@ class Winograd(Algorithm):
     def forward_pool(
         self, n: int, x: Array, post: PostOps, y: Array, ties_all: bool, argmax: Array, scratch: Any
     ) -> None:
+        if self.pools_apart:
+            c, maps = self.convolution, scratch[3]
+            self.forward(n, x, post, maps, scratch)
+            pool.pool2(
+                Maps(maps, self.conv_row), 0, Maps(y, self.y_row), argmax, 0, n * c.pixels // 4, c.y.pitch,
+                post.clamp_min, ties_all,
+            )  # fmt: skip
+            return
         pooling = Pooling(ties_all, argmax, self.window)
         self.tiles.forward(n, x, self.u, scratch, post, Maps(y, self.y_row), pooling)
 
@@ -170,11 +235,11 @@ class Winograd(Algorithm):
         self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
     ) -> None:
         c, t = self.convolution, self.tiles
-        v, w, du = scratch
+        v, w, du = scratch[:3]
         self.kernels.filter_gradient(
             t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy, self.dy_pixel),
-            Points(w, t.m_row, t.m_plane), c.y.pitch, n * t.per_image, t.no_post.biases, Maps(du, self.du_row), dw,
-            dbias,
+            Points(w, t.m_row, t.m_plane), c.y.pitch, n * t.per_image, t.no_post.biases, Maps(du, self.du_row),
+            Maps(dw, self.all_taps), dbias,
         )  # fmt: skip
 
     def pieces(self, most: int) -> int:
@@ -184,14 +249,16 @@ class Winograd(Algorithm):
         self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, piece: Piece
     ) -> None:
         # Of some filters; the input is transformed again for each piece.
-        c, t, rows = self.convolution, self.tiles, self.tap.size * self.convolution.channels
-        filters, (v, w, du) = piece.cut(c.y.pitch, _panel_width(c)), scratch
+        c, t = self.convolution, self.tiles
+        rows = self.way(c.window).taps ** 2 * c.channels
+        filters, (v, w, du) = piece.cut(c.y.pitch, _panel_width(c)), scratch[:3]
         width = filters.stop - filters.start
-        part, lines = aligned_zeros(rows * width, c.dtype), np.arange(t.points * c.channels)
+        part, lines = aligned_zeros(rows * width, c.dtype), np.arange(t.points * t.col.size)
+        taps = as_table(self.all_taps // c.y.pitch * width)  # as many channels apart, but negative stays negative
         self.kernels.filter_gradient(
             t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy[filters.start :], self.dy_pixel),
             Points(w, t.m_row, t.m_plane), width, n * t.per_image, t.no_post.biases, Maps(du, as_table(lines * width)),
-            part, dbias[filters],
+            Maps(part, taps), dbias[filters],
         )  # fmt: skip
         residual.copy_channels(
             Maps(part, as_table(np.arange(rows) * width)), 0, Maps(dw, as_table(np.arange(rows) * c.y.pitch)),
@@ -202,35 +269,35 @@ class Winograd(Algorithm):
 class Winograd4(Winograd):
     """Minimal filtering F(4 x 4, 3 x 3): 4 times fewer multiplications than direct, about twice its rounding error."""
 
-    schemes = (F4X4_3X3,)
+    ways = (Way(3, F4X4_3X3),)
 
 
 class Tiles:
     """Tables of one pass: square tiles of outputs in `y`, patches of the pixels that they need in `x`."""
 
-    def __init__(
-        self, number: int, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int
-    ) -> None:
-        self.kernels, self.points, self.x, self.y = KERNELS[number], SCHEMES[number].points, x, y
-        tile, points = SCHEMES[number].tile, self.points
+    def __init__(self, way: Way, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int) -> None:
+        self.kernels, self.points, self.x, self.y = KERNELS[way.number], way.scheme.points, x, y
+        tile, points, depth = way.scheme.tile, self.points, way.parts * x.pitch
         rows, columns = -(-size[0] // tile), -(-size[1] // tile)
         self.per_image = rows * columns
         top, left = tile * np.arange(rows)[:, None] + origin[0], tile * np.arange(columns)[None, :] + origin[1]
         self.x_tile = x.table(c.images, top, left)
+        offsets = np.array(way.offsets)
+        self.shifts = as_table((offsets[:, None] * x.row_size + offsets[None, :] * x.pitch).ravel())
         h, w = tile_pixels(size, tile)
         inside = ((h < size[0]) & (w < size[1])).ravel()
         self.y_pixel = as_table(np.where(np.tile(inside, c.images), y.table(c.images, h, w), -1))
-        self.block = max(FEWEST, CACHED // (points * (x.pitch + y.pitch)) // 6 * 6)
+        self.block = max(FEWEST, CACHED // (points * (depth + y.pitch)) // 6 * 6)
         # The planes of the points must not begin at the same place of the first-level cache.
-        self.v_plane, self.m_plane = self.block * x.pitch + 16, self.block * y.pitch + 16
+        self.v_plane, self.m_plane = self.block * depth + 16, self.block * y.pitch + 16
         self.v_size, self.m_size = points * self.v_plane, points * self.m_plane
         point, of_block = np.arange(points)[:, None], np.arange(self.block)[None, :]
-        self.v_row = as_table(point * self.v_plane + of_block * x.pitch)
+        self.v_row = as_table(point * self.v_plane + of_block * depth)
         self.m_row = as_table(point * self.m_plane + of_block * y.pitch)
-        self.col = as_table(np.arange(channels))
+        self.col = as_table(np.arange(way.parts)[:, None] * x.pitch + np.arange(channels)[None, :])
         # The same transformed input, read the other way round: rows are channels, columns are tiles.
-        self.point_col = as_table(point * self.v_plane + np.arange(channels)[None, :])
-        self.tile_col = as_table(np.arange(self.block) * x.pitch)
+        self.point_col = as_table(point * self.v_plane + self.col[None, :])
+        self.tile_col = as_table(np.arange(self.block) * depth)
         self.no_post = PostOps(aligned_zeros(y.pitch, c.dtype), c.dtype.type(-np.inf))
 
     def forward(
@@ -253,7 +320,7 @@ class Tiles:
 
     def patches(self, x: Array) -> Patches:
         """Return the patches of the tiles in the maps `x`."""
-        return Patches(x, self.x_tile, self.x.row_size, self.x.pitch)
+        return Patches(x, self.x_tile, self.shifts, self.x.row_size, self.x.pitch)
 
 
 def _rest(tile: int, size: Pair) -> Halo:
