@@ -25,7 +25,7 @@ PINNED = {
     "residual": "318094c3d8862b2e",
     "separable": "2a5c8af00f0e60a9",
     "odd widths": "8274108afa7d5449",
-    "wide windows": "b0266733adce81c4",
+    "wide windows": "9c027b158bbdff50",
     "image to image": "6a0b7ac9bf5b9ec7",
     "pixels": "02c8e6a14340d5e5",
     "groups": "10c59e33ee9d4c80",
