@@ -258,6 +258,118 @@ def test_a_network_of_keras_with_channels_last():
     assert kinds == ["Scale", "Conv2D", "ReLU", "Flatten", "Dense", "SoftmaxActivation"]
 
 
+TO_FIRST, TO_LAST = {"perm": [0, 3, 1, 2]}, {"perm": [0, 2, 3, 1]}
+CONV = ("Conv", ["first", "filters"], ["c"])
+
+
+def nearest(**attributes):
+    return {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", **attributes}
+
+
+# What Keras exports, by way of PyTorch or of tf2onnx: nodes, constants, shape of the input, layers.
+OF_KERAS = {
+    "ZeroPadding2D, channels last": (
+        [("Pad", ["x", "pads"], ["p"]), ("Transpose", ["p"], ["first"], TO_FIRST), CONV,
+         ("Transpose", ["c"], ["y"], TO_LAST)],
+        {"pads": np.array([0, 1, 2, 0, 0, 0, 1, 0]), "filters": random(4, 3, 3, 3)}, ("n", 7, 6, 3), ["Conv2D"],
+    ),
+    "UpSampling2D by Resize, channels last": (
+        [("Resize", ["x", "", "scales"], ["p"], nearest()), ("Transpose", ["p"], ["first"], TO_FIRST),
+         ("Conv", ["first", "filters"], ["y"])],
+        {"scales": np.array([1, 2, 3, 1], np.float32), "filters": random(4, 3, 3, 3)}, ("n", 4, 5, 3),
+        ["UpSample2D", "Conv2D"],
+    ),
+    "UpSampling2D by Resize to sizes": (
+        [("Relu", ["x"], ["r"]), ("Transpose", ["r"], ["last"], TO_LAST),
+         ("Resize", ["last", "", "", "sizes"], ["p"], nearest()), ("Transpose", ["p"], ["y"], TO_FIRST)],
+        {"sizes": np.array([2, 8, 15, 3])}, (2, 3, 4, 5), ["ReLU", "UpSample2D"],
+    ),
+    "UpSampling2D by repeat_interleave": (
+        [("Relu", ["x"], ["r"]), ("Unsqueeze", ["r", "three"], ["u"]), ("Expand", ["u", "rows"], ["e"]),
+         ("Reshape", ["e", "taller"], ["t"]), ("Unsqueeze", ["t", "four"], ["v"]), ("Expand", ["v", "columns"], ["f"]),
+         ("Reshape", ["f", "wider"], ["y"])],
+        {"three": np.array([3]), "four": np.array([4]), "rows": np.array([1, 1, 1, 2, 1]),
+         "taller": np.array([-1, 3, 8, 5]), "columns": np.array([1, 1, 1, 1, 3]), "wider": np.array([-1, 3, 8, 15])},
+        ("n", 3, 4, 5), ["ReLU", "UpSample2D"],
+    ),
+    "UpSampling2D by Tile": (
+        [("Relu", ["x"], ["r"]), ("Unsqueeze", ["r", "three"], ["u"]), ("Tile", ["u", "rows"], ["e"]),
+         ("Reshape", ["e", "taller"], ["y"])],
+        {"three": np.array([3]), "rows": np.array([1, 1, 1, 2, 1]), "taller": np.array([-1, 3, 8, 5])},
+        ("n", 3, 4, 5), ["ReLU", "UpSample2D"],
+    ),
+    "UpSampling2D by Gather": (
+        [("Relu", ["x"], ["r"]), ("Gather", ["r", "twice"], ["a"], {"axis": 2}),
+         ("Gather", ["a", "thrice"], ["y"], {"axis": 3})],
+        {"twice": np.arange(4).repeat(2), "thrice": np.arange(5).repeat(3)}, ("n", 3, 4, 5), ["ReLU", "UpSample2D"],
+    ),
+    "Conv2DTranspose with Slice": (
+        [("ConvTranspose", ["x", "filters", "biases"], ["t"], {"strides": [2, 2]}),
+         ("Slice", ["t", "starts", "ends", "axes"], ["s"]), ("Relu", ["s"], ["y"])],
+        {"filters": random(3, 4, 3, 3), "biases": random(4), "starts": np.array([1, 0]), "ends": np.array([-1, 10]),
+         "axes": np.array([2, 3])},
+        ("n", 3, 4, 5), ["Conv2DTranspose", "ReLU"],
+    ),
+    "Dense of images, channels last": (
+        [("MatMul", ["x", "w"], ["m"]), ("Add", ["m", "b"], ["a"]), ("Relu", ["a"], ["r"]),
+         ("Transpose", ["r"], ["first"], TO_FIRST), ("Conv", ["first", "filters"], ["y"])],
+        {"w": random(3, 6), "b": random(6), "filters": random(4, 6, 3, 3)}, ("n", 5, 4, 3),
+        ["Conv2D", "ReLU", "Conv2D"],
+    ),
+    "PReLU": (
+        [("Relu", ["x"], ["a"]), ("Neg", ["x"], ["n"]), ("Relu", ["n"], ["m"]), ("Mul", ["m", "slopes"], ["s"]),
+         ("Add", ["a", "s"], ["y"])],
+        {"slopes": random(3, 1, 1)}, ("n", 3, 4, 5), ["Residual"],
+    ),
+    "softplus": (
+        [("Greater", ["x", "bound"], ["g"]), ("Exp", ["x"], ["e"]), ("Add", ["e", "one"], ["p"]), ("Log", ["p"], ["l"]),
+         ("Where", ["g", "x", "l"], ["y"])],
+        {"bound": np.float32(20), "one": np.float32(1)}, ("n", 3, 4, 5), ["Softplus"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_KERAS)
+def test_what_keras_exports(name):
+    nodes, constants, shape, layers = OF_KERAS[name]
+    made, x = graph(nodes, constants, shape), random(2, *shape[1:])
+    model = fastcnn.from_onnx(made)
+    first = x.transpose(0, 3, 1, 2) if model.input_shape != x.shape[1:] else x
+    expected, found = run_onnxruntime(made, x)[0], model.predict(first)
+    assert_close(found if found.shape == expected.shape else found.transpose(0, 2, 3, 1), expected)
+    assert [type(layer).__name__ for layer in model.layers] == layers
+
+
+REPEATED = "expected all numbers of a layer, each once"
+PARTS = {
+    "a part of images": ([("Slice", ["x", "one", "three", "three"], ["y"])], "each repeated, or the edges of"),
+    "rows in another order": ([("Gather", ["x", "order"], ["y"], {"axis": 2})], "each repeated, or the edges of"),
+    "some rows twice": ([("Gather", ["x", "some"], ["y"], {"axis": 2})], "each repeated, or the edges of"),
+    "a part of the batch": ([("Slice", ["x", "zero", "one", "zero"], ["y"])], "expected the whole batch"),
+    "repeated in another order": (
+        [("Tile", ["x", "tiles"], ["a"]), ("Relu", ["a"], ["y"])], f"node 'the Relu' .*{REPEATED}",
+    ),
+    "the output": ([("Relu", ["x"], ["a"]), ("Tile", ["a", "tiles"], ["y"])], "the output: expected numbers in the"),
+    "more than there is memory for": ([("Tile", ["x", "many"], ["y"])], "expected 1 to 33554432 numbers a sample"),
+    "features": (
+        [("Flatten", ["x"], ["a"]), ("Gather", ["a", "order"], ["b"], {"axis": 1}), ("MatMul", ["b", "w"], ["y"])],
+        "each repeated, or the edges of",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_and_repetitions_that_no_layer_computes(name):
+    nodes, words = PARTS[name]
+    constants = {
+        "zero": np.array([0]), "one": np.array([1]), "three": np.array([3]), "order": np.array([1, 0, 2, 3]),
+        "some": np.array([0, 0, 1, 2]), "tiles": np.array([1, 1, 2, 1]), "many": np.array([1, 1 << 20, 1, 1]),
+        "w": random(4, 2),
+    }  # fmt: skip
+    with pytest.raises(StorageError, match=words):
+        fastcnn.from_onnx(graph(nodes, constants, (4, 3, 4, 5)))
+
+
 def test_zeros_around_images_go_to_the_convolution():
     nodes = [("Pad", ["x", "pads"], ["a"]), ("Conv", ["a", "filters"], ["y"], {"strides": [2, 2]})]
     constants = {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1]), "filters": random(4, 3, 3, 3)}

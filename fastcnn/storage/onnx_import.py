@@ -12,7 +12,7 @@ from ..model import Sequential
 from ..typing import Array, Shape
 from .errors import StorageError
 from .onnx_nodes import Node, flat
-from .onnx_operators.table import OPERATORS
+from .onnx_operators.table import MOVES, OPERATORS
 from .onnx_rows import Place, Value, forget, places_before, row_between
 
 ANY_BATCH = 7919  # stands for a number of samples that is not said: a prime that no other size is
@@ -78,12 +78,14 @@ def _input(onnx: Any, graph: Any, given: Any, input_shape: Shape | None) -> tupl
     last = _channels_last(graph, given.name, len(sizes))
     if input_shape is not None:
         shape = (*input_shape[1:], input_shape[0]) if last else tuple(input_shape)
-    if len(sizes) not in (2, 3, 4) or len(shape) != len(sizes) - 1 or not all(size > 0 for size in shape):
+    if len(sizes) not in (1, 2, 3, 4) or len(shape) != len(sizes) - 1 or not all(size > 0 for size in shape):
         raise StorageError(
             f"input {given.name!r}: expected (N, C, H, W) or (N, D) of known sizes; got {sizes}: give "
             "input_shape=(C, H, W) or (D,)"
         )
     batch = sizes[0] if sizes[0] > 0 else ANY_BATCH
+    if not shape:  # (N,): one number a sample
+        return Value(Place("input", [], (1,)), np.zeros((), np.int64)), batch
     if len(shape) == 2:
         place = Place("input", [], (1, *shape))
         return Value(place, Value.at(place).index[0]), batch
@@ -92,14 +94,14 @@ def _input(onnx: Any, graph: Any, given: Any, input_shape: Shape | None) -> tupl
 
 
 def _channels_last(graph: Any, name: str, rank: int) -> bool:
-    """Tell whether an input of images goes, but for numbers that are added and multiplied, into a Transpose to NCHW."""
+    """Tell whether an input of images goes into a Transpose to NCHW, but for what is done pixel by pixel, and pads."""
     if rank != 4:
         return False
     names, found = {name}, False
     for node in graph.node:
         if not names & set(node.input):
             continue
-        if node.op_type in ("Sub", "Add", "Mul", "Div", "Identity", "Cast"):
+        if node.op_type in ("Sub", "Add", "Mul", "Div", "Identity", "Cast", "Pad", "Resize", "Relu", "MatMul"):
             names.update(node.output)
         elif node.op_type == "Transpose" and [*node.attribute[0].ints] == [0, 3, 1, 2]:
             found = True
@@ -131,6 +133,8 @@ def _read_node(onnx: Any, proto: Any, values: dict[str, Any], uses: Counter[str]
         node.refuse("no layer computes it: export the network without it, for the losses of fastcnn take logits")
     elif proto.op_type not in OPERATORS:
         node.refuse(f"no layer computes it; known operators: {', '.join(OPERATORS)}")
+    elif proto.op_type not in MOVES and any(isinstance(each, Value) and not each.whole for each in inputs):
+        node.refuse("expected all numbers of a layer, each once; got some that repeat, or a part of them")
     elif any(each and uses[each] for each in proto.output[1:]):
         node.refuse("expected that only its first output is used")
     else:
@@ -194,7 +198,7 @@ def _as_output(value: Value) -> Place:
     if value.index.ndim == 1:
         value = flat(value, "the output")
     shape = value.place.shape
-    in_order = np.array_equal(value.index.ravel(), np.arange(value.index.size))
+    in_order = value.whole and np.array_equal(value.index.ravel(), np.arange(value.index.size))
     if not (in_order or (len(shape) == 3 and value.index.ndim == 3 and value.axes is not None)):
         raise StorageError(f"the output: expected numbers in the order of a layer's; got shape {value.index.shape}")
     return value.place

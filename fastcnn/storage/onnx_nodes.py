@@ -84,6 +84,14 @@ class Node:
             self.refuse(f"expected images, channels first; got samples of shape {value.index.shape}")
         return value.place
 
+    def images_in_any_order(self) -> tuple[Place, tuple[int, ...]]:
+        """Return the place of an input of images, and the order of its axes: channels first or, as Keras, last."""
+        value = self.value()
+        order = value.axes if len(value.place.shape) == 3 == value.index.ndim else None
+        if order is None:
+            self.refuse(f"expected images; got samples of shape {value.index.shape}")
+        return value.place, order
+
     def features(self, value: Value | None = None) -> Value:
         """Return an input of features."""
         value = value or self.value()

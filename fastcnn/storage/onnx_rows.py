@@ -92,10 +92,24 @@ def concatenated(places: list[Place], shape: Shape, node: str) -> Place:
 
 @dataclass
 class Value:
-    """A value of the graph: for each number of a sample, in the graph's order, which number of the place it is."""
+    """A value of the graph: for each number of a sample, in the graph's order, which number of the place it is.
+
+    Attributes
+    ----------
+    place : Place
+    index : array
+    whole : bool
+        Whether each number of the place is here, once. Where some repeat or are left out, only operators that move
+        numbers take it.
+    """
 
     place: Place
     index: IntArray
+    whole: bool = True
+
+    def moved(self, index: IntArray) -> Value:
+        """Return the same numbers in another order or shape."""
+        return Value(self.place, index, self.whole)
 
     @staticmethod
     def at(place: Place, axes: tuple[int, ...] | None = None) -> Value:

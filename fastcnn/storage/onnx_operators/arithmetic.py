@@ -42,6 +42,10 @@ def _difference(node: Node) -> Value:
     return _affine(node, node.value(), 0, shift=-np.asarray(node.constant(1, "what is subtracted")))
 
 
+def _negative(node: Node) -> Value:
+    return _affine(node, node.value(), 0, scale=-1.0)
+
+
 def _product(node: Node) -> Value:
     left, right = node.inputs
     if isinstance(left, Value) and isinstance(right, Value):
@@ -132,6 +136,7 @@ OPERATORS: dict[str, Read] = {
     "Add": _sum,
     "Div": _quotient,
     "Mul": _product,
+    "Neg": _negative,
     "Sub": _difference,
     "Sum": _sum,
 }

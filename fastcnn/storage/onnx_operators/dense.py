@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...layers.conv import Conv2D
 from ...layers.dense import Dense
 from ...typing import Array
 from ..onnx_nodes import Node, Read
@@ -36,8 +37,19 @@ def _gemm(node: Node) -> Value:
 
 
 def _matmul(node: Node) -> Value:
-    weights = node.constant(1, "weights")
-    return Value.at(dense_behind(node, node.value(), weights, None))
+    value, weights = node.value(), node.constant(1, "weights")
+    if value.index.ndim == 3 and len(value.place.shape) == 3 and value.axes is not None and value.axes[2] == 0:
+        return _pixel_by_pixel(node, value, weights)
+    return Value.at(dense_behind(node, value, weights, None))
+
+
+def _pixel_by_pixel(node: Node, value: Value, weights: Array) -> Value:
+    """Return what a dense layer of Keras makes of images, channels last: a 1 x 1 convolution."""
+    if weights.ndim not in (1, 2) or len(weights) != value.place.shape[0]:
+        node.refuse(f"weights: expected ({value.place.shape[0]}, nodes); got shape {weights.shape}")
+    filters = weights.reshape(len(weights), -1).T[:, :, None, None]
+    behind = Value.at(node.behind(value.place, Conv2D(len(filters), 1, bias=False), filters=filters), value.axes)
+    return behind if weights.ndim == 2 else behind.moved(behind.index[:, :, 0])
 
 
 OPERATORS: dict[str, Read] = {

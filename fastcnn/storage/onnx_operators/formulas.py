@@ -11,7 +11,7 @@ import numpy as np
 from ...layers.activation import GELU, SiLU
 from ...layers.base import Layer
 from ...layers.clipped import HardSwish
-from ...layers.smooth import Mish
+from ...layers.smooth import Mish, Softplus
 from ...typing import Array
 from ..onnx_nodes import Node, Read
 from ..onnx_rows import Place, Value
@@ -28,9 +28,39 @@ def _formula(function: Any) -> Read:
     return read
 
 
+def _comparison(compare: Any) -> Read:
+    """Return what reads a comparison with a number: a part of a formula, as PyTorch writes the softplus."""
+
+    def read(node: Node) -> Value:
+        value, bound = node.value(), node.number(1, "bound", 0.0)
+        place = Place("other", [value.place], value.place.shape, str(node), function=lambda x: compare(x, bound))
+        return Value(place, value.index)
+
+    return read
+
+
+def _where(node: Node) -> Value:
+    values = [node.value(k) for k in range(3)]
+    first = values[0]
+    if any(each.place.shape != first.place.shape or not np.array_equal(each.index, first.index) for each in values):
+        node.refuse("expected a condition and two values of one shape")
+    places = [each.place for each in values]
+    place = Place("other", places, first.place.shape, str(node), function=np.where)
+    return Value(recognised(node, place), first.index)
+
+
 def _power(node: Node) -> Value:
     exponent = node.number(1, "exponent", 1)
     return _formula(lambda x: np.power(x, exponent))(node)
+
+
+def _exp(x: Array) -> Array:
+    return np.array([math.exp(min(value, 700.0)) for value in np.ravel(x).tolist()]).reshape(np.shape(x))
+
+
+def _log(x: Array) -> Array:
+    values = [math.log(value) if value > 0 else math.nan for value in np.ravel(x).tolist()]
+    return np.array(values).reshape(np.shape(x))
 
 
 def _erf(x: Array) -> Array:
@@ -49,6 +79,7 @@ def softplus(x: Array) -> Array:
 KNOWN: tuple[tuple[Callable[[], Layer], Array], ...] = (
     (SiLU, GRID / (1 + np.array([math.exp(-x) for x in GRID.tolist()]))),
     (Mish, GRID * np.array([math.tanh(value) for value in softplus(GRID).tolist()])),
+    (Softplus, softplus(GRID)),
     (HardSwish, GRID * np.clip(GRID + 3, 0, 6) / 6),
     (GELU, GRID * (1 + _erf(GRID * math.sqrt(0.5))) / 2),
     (
@@ -72,7 +103,8 @@ def recognised(node: Node, place: Place) -> Place:
         values = _evaluate(place, {base.number: GRID})
     for make, known in KNOWN:
         if np.allclose(values, known, rtol=0, atol=1e-5):
-            return node.behind(base, make())
+            # A formula may go on: PyTorch's softplus is x where x is large.
+            return node.behind(base, make(), lambda x: _evaluate(place, {base.number: x}))
     return place
 
 
@@ -109,5 +141,10 @@ def tanh(x: Array) -> Array:
 
 OPERATORS: dict[str, Read] = {
     "Erf": _formula(_erf),
+    "Exp": _formula(_exp),
+    "Greater": _comparison(np.greater),
+    "Less": _comparison(np.less),
+    "Log": _formula(_log),
     "Pow": _power,
+    "Where": _where,
 }

@@ -10,6 +10,7 @@ import numpy as np
 from ...layers.pad import Pad
 from ..onnx_nodes import Node, Read, flat
 from ..onnx_rows import Place, Value, concatenated
+from .repeats import cut, settled
 
 
 def _concat(node: Node) -> Value:
@@ -56,7 +57,7 @@ def _reshape(node: Node) -> Value:
         rest = [value.index.size // known if size == -1 else size for size in rest]
     if not wanted or wanted[0] not in (-1, node.batch) or math.prod(rest) != value.index.size:
         node.refuse(f"shape: expected the batch first, then {value.index.size} numbers; got {wanted}")
-    return Value(value.place, value.index.reshape(rest))
+    return settled(value.moved(value.index.reshape(rest)), node)
 
 
 def _flatten(node: Node) -> Value:
@@ -71,7 +72,7 @@ def _transpose(node: Node) -> Value:
     order = [int(axis) for axis in node.get("perm", [*range(value.index.ndim, -1, -1)])]
     if order[0] != 0:
         node.refuse(f"perm: expected the batch to stay first; got {order}")
-    return Value(value.place, value.index.transpose([axis - 1 for axis in order[1:]]))
+    return value.moved(value.index.transpose([axis - 1 for axis in order[1:]]))
 
 
 def _squeeze(node: Node) -> Value:
@@ -81,7 +82,7 @@ def _squeeze(node: Node) -> Value:
         axes = [1 + k for k, size in enumerate(value.index.shape) if size == 1]
     if 0 in axes:
         node.refuse("axes: expected the batch to stay")
-    return Value(value.place, value.index.squeeze(tuple(axis - 1 for axis in axes)))
+    return value.moved(value.index.squeeze(tuple(axis - 1 for axis in axes)))
 
 
 def _unsqueeze(node: Node) -> Value:
@@ -90,11 +91,11 @@ def _unsqueeze(node: Node) -> Value:
     axes = [int(axis) % (value.index.ndim + 1 + np.size(given)) for axis in np.ravel(given)]
     if 0 in axes:
         node.refuse("axes: expected the batch to stay first")
-    return Value(value.place, np.expand_dims(value.index, tuple(axis - 1 for axis in axes)))
+    return value.moved(np.expand_dims(value.index, tuple(axis - 1 for axis in axes)))
 
 
 def _pad(node: Node) -> Value:
-    place = node.images()
+    place, order = node.images_in_any_order()
     pads = [int(n) for n in np.ravel(node.get("pads", node.constant(1, "pads")))]
     axes = node.axes(3, 4)
     if axes is not None:
@@ -106,7 +107,9 @@ def _pad(node: Node) -> Value:
     mode = node.get("mode", "constant")
     if min(pads) < 0 or len(pads) != 8:
         node.refuse(f"pads: expected at least 0 on both sides of four axes; got {pads}")
-    (_, front, top, left), (_, behind, bottom, right) = pads[:4], pads[4:]
+    (front, top, left), (behind, bottom, right) = (
+        [side[1 + order.index(axis)] for axis in range(3)] for side in (pads[:4], pads[4:])
+    )
     channels, height, width = place.shape
     if not any(pads):
         return node.value()
@@ -116,19 +119,28 @@ def _pad(node: Node) -> Value:
         if behind:
             node.refuse(f"mode, value: expected zeros behind channels; got {mode!r}, {value}")
         constant = value if mode == "constant" else 0.0
-        return Value.at(node.behind(place, node.make(Pad, ((top, bottom), (left, right)), mode, constant)))
+        return Value.at(node.behind(place, node.make(Pad, ((top, bottom), (left, right)), mode, constant)), order)
     if behind:
         shape = (channels + behind, height, width)
-        return Value.at(Place("channels", [place], shape, str(node), amount=(behind,)))
+        return Value.at(Place("channels", [place], shape, str(node), amount=(behind,)), order)
     shape = (channels, height + top + bottom, width + left + right)
-    return Value.at(Place("padded", [place], shape, str(node), amount=(top, left, bottom, right)))
+    return Value.at(Place("padded", [place], shape, str(node), amount=(top, left, bottom, right)), order)
 
 
 def _slice(node: Node) -> Value:
-    place = node.images()
+    value = node.value()
     starts, ends = (np.ravel(node.get(name, node.constant(k, name))) for k, name in ((1, "starts"), (2, "ends")))
-    axes = node.axes(3, 4) or [*range(len(starts))]
+    axes = node.axes(3, value.index.ndim + 1) or [*range(len(starts))]
     steps = np.ravel(node.constant(4, "steps", np.ones(len(starts), np.int64)))
+    if (steps == 1).all():
+        parts = [slice(None)] * (value.index.ndim + 1)
+        for start, end, axis in zip(starts.tolist(), ends.tolist(), axes, strict=True):
+            parts[axis] = slice(start, end)
+        index = value.index[tuple(parts[1:])]
+        if parts[0] != slice(None) and not (parts[0].start == 0 and parts[0].stop >= node.batch):
+            node.refuse("expected the whole batch")
+        return value if index.shape == value.index.shape else cut(node, value, index)
+    place = node.images()
     strides = [1, 1, 1, 1]
     for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes, steps.tolist(), strict=True):
         if start != 0 or axis < 1 or end < place.shape[axis - 1] - step + 1 or step < 1:
@@ -136,8 +148,6 @@ def _slice(node: Node) -> Value:
         strides[axis] = step
     if strides[1] != 1:
         node.refuse("expected all channels")
-    if strides == [1, 1, 1, 1]:
-        return node.value()
     shape = (place.shape[0], -(-place.shape[1] // strides[2]), -(-place.shape[2] // strides[3]))
     rows, columns = strides[2:]
     if place.kind == "subsample":  # PyTorch takes every s-th row first, then every s-th column

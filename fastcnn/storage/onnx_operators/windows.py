@@ -174,18 +174,13 @@ def _size(value: Value, axes: list[int]) -> int:
 
 
 def _resize(node: Node) -> Value:
-    place = node.images()
+    place, order = node.images_in_any_order()
     scales = node.constant(1 if node.operator == "Upsample" or node.opset < 11 else 2, "scales")
     sizes = node.constant(3, "sizes") if len(node.inputs) > 3 else None
-    axes = [int(axis) % 4 for axis in node.get("axes", [2, 3])]
-    if sorted(axes) != [2, 3]:
-        node.refuse(f"axes: expected height and width; got {axes}")
-    if sizes is not None:
-        scales = np.asarray(sizes, float)[-2:] / np.array(place.shape)[[axis - 1 for axis in axes]]
-    elif scales is None:
+    if sizes is None and scales is None:
         scales = node.get("scales")
-    if scales is not None and axes == [3, 2]:
-        scales = np.ravel(scales)[::-1]
+    if sizes is not None or scales is not None:
+        scales = _scales(node, order, scales if sizes is None else sizes, np.array(place.shape), of=sizes is not None)
     modes: dict[str, Any] = {"nearest": "nearest", "linear": "bilinear"}
     mode = modes.get(node.get("mode", "nearest"))
     if scales is None or mode is None:
@@ -196,7 +191,26 @@ def _resize(node: Node) -> Value:
     fits = _repeats(node, scales[-2:], place.shape[1:]) if mode == "nearest" else _keeps_centres(node)
     if any(scales[:-2] != 1) or any(scales % 1) or min(scales) < 1 or not fits:
         node.refuse(f"expected each pixel to become a block of whole pixels; got scales {scales.tolist()}")
-    return Value.at(node.behind(place, UpSample2D((int(scales[-2]), int(scales[-1])), mode)))
+    return Value.at(node.behind(place, UpSample2D((int(scales[-2]), int(scales[-1])), mode)), order)
+
+
+def _scales(node: Node, order: tuple[int, ...], given: Any, shape: Array, *, of: bool) -> Array:
+    """Return the scales of batch, channels, rows and columns; `given` has those of some axes, or the new sizes of them.
+
+    The graph's axes may have another order.
+    """
+    known = np.ravel(np.asarray(given, float))
+    axes = [int(axis) % 4 for axis in node.get("axes", range(4))]
+    if len(known) != len(axes) or len(set(axes)) < len(axes):
+        node.refuse(f"scales: expected one for each of the axes {axes}; got {known.tolist()}")
+    scales = np.ones(4)
+    for axis, value in zip(axes, known.tolist(), strict=True):
+        if axis == 0:
+            scales[0] = 1.0 if of else value  # as many samples as there are
+        else:
+            own = order[axis - 1]
+            scales[1 + own] = value / shape[own] if of else value
+    return scales
 
 
 def _keeps_centres(node: Node) -> bool:
