@@ -457,6 +457,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         settle(trainer, kept, batch)
         trainer._release()
         outputs: Array = model.predict(held.images[:], batch, threads=threads).astype(np.float64)
+        model._predictors = None  # their memory, now: what refers to itself waits for the garbage collector
         return outputs
 
     def _calibrate(self, choice: Choice, reserved: Samples | None) -> None:

@@ -124,8 +124,9 @@ class Stepper:
     def _release(self) -> None:
         """Give back the memory of steps; the next step makes a program anew."""
         with self.model._lock:
-            program, self._program = self._program, None
-            if program is not None:
+            last, known = self._program, self._programs
+            self._program, self._programs = None, []
+            for program in known if last is None or last in known else [*known, last]:
                 program.release()
 
     def _settle(self) -> None:
