@@ -55,6 +55,7 @@ SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
 SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
 ROW_WORK = 64  # operations for each parameter below which it is not worth a row of gradients, which memory must bring
 SWEEP = 1 << 17  # numbers that are worth a thread in the update
+SWEEPS = 64  # the most tasks of it
 COPIED = 1 << 14  # bytes of a batch that are copied in less time than it takes to find out where they are
 
 
@@ -88,7 +89,6 @@ class Program:
         self.underway: Underway | None = None
         self.contexts = [RunContext(number=self.number) for _ in range(SHARDS)]
         self.workspaces: dict[tuple[int, int], Workspace] = {}
-        self.divided: dict[int, Workspace] = {}  # of shards that several threads work on
         self.stores: dict[tuple[str, int], Store] = {}
         self.small = aligned_zeros(COPIED, np.uint8)  # of a batch
         self.steps: dict[Any, Step] = {}
@@ -108,7 +108,7 @@ class Program:
 
     def release(self) -> None:
         """Give back the memory at once: the program and its steps know each other, and would wait for the collector."""
-        for held in (self.steps, self.workspaces, self.divided, self.stores, self.syncs, self._slices):
+        for held in (self.steps, self.workspaces, self.stores, self.syncs, self._slices):
             held.clear()
         self.contexts.clear()
 
@@ -176,10 +176,12 @@ class Program:
 
     def divided_workspace(self, plan: Plan, shard: int) -> Workspace:
         """Return the buffers of a shard that several threads work on, for a `roomy` plan."""
-        if shard not in self.divided:
+        divided = self.stores.setdefault(("divided", shard), {})  # no attribute of its own: steps would find all later
+        if not divided:
             images = self.workspace(0, 0).values[0] if shard == 0 else None  # batches may be copied there
-            self.divided[shard] = allocate_divided(plan, self.stores.setdefault(("own", shard), {}), images)
-        return self.divided[shard]
+            divided["workspace"] = allocate_divided(plan, self.stores.setdefault(("own", shard), {}), images)
+        workspace: Workspace = divided["workspace"]
+        return workspace
 
     def forget_syncs(self) -> None:
         """Let the next syncs be held anew."""
@@ -193,7 +195,8 @@ class Program:
 
     def at_shard(self, shard: int) -> Workspace:
         """Return a workspace with what a shard saves, however it is worked on."""
-        return self.divided.get(shard) or self.workspace(shard, 0)
+        divided: Workspace | None = self.stores.get(("divided", shard), {}).get("workspace")
+        return divided or self.workspace(shard, 0)
 
 
 # A step that has begun, and what is needed to take it back: its number, which is that of the steps taken before; the
@@ -544,7 +547,7 @@ class Update:
         self.rates = optimizer._rates, None if ema is None else ema._rates
         self.clips = optimizer.clip_norm is not None
         gradients, size = program.gradients, program.flat.size
-        pieces = min(SHARDS, 1 + size * rows // SWEEP)
+        pieces = min(SWEEPS, 1 + size * rows // SWEEP)
         length = -(-size // (16 * pieces)) * 16
         spans = [(first, min(first + length, size)) for first in range(0, size, length)]
         chunks = optimizer._chunks[0].size
