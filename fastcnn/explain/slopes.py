@@ -21,7 +21,8 @@ def slope(loss: Loss, output: Array, target: Any) -> Array:
         raise ValueError(f"explain_gradient: y: expected {output.size} numbers, as the output has; got {y.size}")
     d = output - y.reshape(output.shape)
     if isinstance(loss, BinaryCrossEntropy):
-        d = sigmoid(output) - y.reshape(output.shape)
+        y = y.reshape(output.shape)
+        d = np.where(output >= 0, (1 - y) - sigmoid(-output), sigmoid(output) - y)
     elif isinstance(loss, MeanSquaredError):
         d = 2 * d
     elif isinstance(loss, MeanAbsoluteError):
@@ -44,7 +45,12 @@ def softmax_slope(loss: Loss, p: Array, target: Any) -> Array:
     counts = y.any(axis=1, keepdims=True)
     wy = w * counts * ((1 - loss.label_smoothing) * y + loss.label_smoothing / K)
     total = float(np.sum(w * y)) or np.inf  # where nothing counts, the gradient is 0
-    return np.asarray((p * wy.sum(axis=1, keepdims=True) - wy) / total)
+    return np.asarray((p * _sums_of_others(wy) - wy * _sums_of_others(p)) / total)  # no difference of p and 1
+
+
+def _sums_of_others(x: Array) -> Array:
+    """Return the sums of all but one along axis 1, for each one."""
+    return np.stack([np.delete(x, k, axis=1).sum(axis=1) for k in range(x.shape[1])], axis=1)
 
 
 def _distributions(y: Array, K: int, size: Shape, ignore_index: int | None) -> Array:
