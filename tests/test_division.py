@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -180,3 +183,19 @@ def test_small_work_stays_on_few_threads():
 )
 def test_parts_end_soonest(shards, images, work, threads, parts):
     assert parts_of_shards(shards, images, work, threads) == parts
+
+
+@pytest.mark.usefixtures("small")
+def test_memory_is_given_back_at_once():
+    trainer, _ = steps(NETWORKS["batch norm"](), 16)
+    held = [
+        weakref.ref(shard) for step in trainer._program.steps.values() for shard in step._division(16).divider.shards
+    ]
+    gc.disable()
+    try:
+        trainer._release()
+        trainer._programs.clear()
+        assert held
+        assert all(reference() is None for reference in held)
+    finally:
+        gc.enable()

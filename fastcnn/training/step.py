@@ -108,6 +108,8 @@ class Program:
 
     def release(self) -> None:
         """Give back the memory at once: the program and its steps know each other, and would wait for the collector."""
+        for step in self.steps.values():
+            step.divisions.clear()
         for held in (self.steps, self.workspaces, self.stores, self.syncs, self._slices):
             held.clear()
         self.contexts.clear()
