@@ -119,3 +119,25 @@ def test_passes_over_the_digits_stay_good():
         model.partial_fit(images[:1400], labels[:1400], classes=range(10))
         right.append(model.score(images[1400:], labels[1400:]) if number > 4 else 1.0)
     assert min(right[5:]) >= max(right[5:]) - 0.008
+
+
+@BOTH
+@pytest.mark.parametrize("by_file", [False, True])
+def test_weights_that_are_written_between_calls_are_trained_on(kind, by_file, tmp_path):
+    """They are begun with, and the average begins anew: it is of the weights after them alone."""
+    seen = Weights()
+    model = kind(NET, random_state=0, callbacks=[seen], batch_size=50)
+    for _ in range(3):
+        model.partial_fit(X[:50], Y[:50], **known(kind))
+    if by_file:
+        model.set_params(callbacks=None)
+        save(model, tmp_path / "model.safetensors")
+        model = load(tmp_path / "model.safetensors").set_params(callbacks=[seen])
+    model.model_.parameters["0.filters"][...] *= 0.5
+    written = numbers(model.model_)
+    model.partial_fit(X[:50], Y[:50])
+    assert same(seen.begun[-1], written)
+    assert same(numbers(model.model_), seen.ended[-1])
+    model.partial_fit(X[:50], Y[:50])
+    assert same(seen.begun[-1], seen.ended[-2])
+    assert not same(numbers(model.model_), seen.ended[-1])

@@ -35,7 +35,7 @@ from .choosing import Choice
 from .embedding import Embedding
 from .images import Reading, as_numbers, choose_reading, expect_one_size, rectangles
 from .networks import NAMES, SHORTEST, SMALLEST, choose_network, takes_rows
-from .online import Paused, last_weights, new_average
+from .online import Paused, checksum, last_weights, new_average
 from .parameters import NestedParameters
 from .private_names import Interval, Options, StrOptions, check_sample_weight
 from .samples import Samples, Scaled, hold_out
@@ -81,6 +81,7 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
     }
 
     temperature_: float = 1.0  # of estimators from former versions
+    _left: int | None = None  # checksum of the model as the last `partial_fit` left it
     augmentation_: Augmentation | None
 
     # Reading X.
@@ -500,8 +501,13 @@ class BaseCNN(Embedding, NestedParameters, CallbackSupportMixin, BaseEstimator):
         with self._capped() as threads:
             trainer = self._trainer = self._going_on()
             trainer.threads = threads
-            with last_weights(trainer, -(-len(samples.y) // batch), self.temperature_):
-                self.history_ = self._run(trainer, samples, batch, 1, Curves(self), watch, self._next_augmentation())
+            try:
+                with last_weights(trainer, -(-len(samples.y) // batch), self.temperature_, self._left):
+                    self.history_ = self._run(
+                        trainer, samples, batch, 1, Curves(self), watch, self._next_augmentation()
+                    )
+            finally:
+                self._left = checksum(self.model_)
         self.loss_, self.n_iter_ = self.loss_curve_[-1], self.n_iter_ + 1
         if watch is not None:
             watch.done()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from ..model import Sequential
 from ..optim.averaging import ExponentialMovingAverage
 from ..training.trainer import Trainer
 from ..typing import Array
@@ -24,8 +26,10 @@ def decay_after(steps: int) -> float:
 
 
 @contextmanager
-def last_weights(trainer: Trainer, steps: int, temperature: float) -> Iterator[None]:
+def last_weights(trainer: Trainer, steps: int, temperature: float, left: int | None) -> Iterator[None]:
     """Let a model go on from its last weights inside of `with`; behind it, it predicts by their averages.
+
+    If the model has been written into since the last call, it goes on from there, and the average begins anew.
 
     Parameters
     ----------
@@ -35,8 +39,12 @@ def last_weights(trainer: Trainer, steps: int, temperature: float) -> Iterator[N
         Those that will be taken.
     temperature : float
         By which the outputs are divided but while the model trains.
+    left : int or None
+        Checksum of the model as the last call left it; None if that is not known.
     """
     average = average_of(trainer)
+    if average.steps and left is not None and checksum(trainer.model) != left:
+        average.steps, average._swapped = 0, False
     cool(trainer.model, 1 / temperature)
     if average.steps:
         average._swap()
@@ -47,6 +55,14 @@ def last_weights(trainer: Trainer, steps: int, temperature: float) -> Iterator[N
         if average.steps:
             average._swap()
         cool(trainer.model, temperature)
+
+
+def checksum(model: Sequential) -> int:
+    """Return a number that tells whether weights or running statistics have been written."""
+    total = 0
+    for array in (model._flat, *model._state().values()):
+        total = zlib.crc32(array.data, total)
+    return total
 
 
 def average_of(trainer: Trainer) -> ExponentialMovingAverage:

@@ -30,7 +30,7 @@ KINDS: dict[str, type[BaseCNN]] = {"CNNClassifier": CNNClassifier, "CNNRegressor
 TABLE: Table = {**network.TABLE, "EarlyStopping": EarlyStopping}
 # What stands in a file under a name of its own; all other attributes that a fit has left, by their names.
 APART = ("model_", "history_", "_reading", "_scaler", "_dtype", "_trainer", "_settings")
-DEFAULTS = ("temperature_",)  # fitted attributes that the class has too, for estimators of former versions
+DEFAULTS = ("temperature_", "_left")  # fitted attributes that the class has too, for estimators of former versions
 PAUSED = {"steps": int, "epochs": int, "learning_rate": float, "state": dict, "average": dict}
 
 
