@@ -90,6 +90,7 @@ def jobs_of(network: Network, workers: int = 1) -> list[Job]:
         trainer.step(x, y)
     assert trainer._program is not None
     (step,) = trainer._program.steps.values()
+    parallel.at_once = int  # as on a machine with a processor for each worker
     if step._division(workers) is not None:
         trainer.threads = workers
         trainer.step(x, y)

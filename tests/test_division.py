@@ -76,7 +76,8 @@ NETWORKS = {
 
 @pytest.fixture
 def small(monkeypatch):
-    """Let small batches be cut into eight shards, and these into parts."""
+    """Let small batches be cut into eight shards, and these into parts, as if each thread had a processor."""
+    monkeypatch.setattr(parallel, "at_once", lambda threads: threads)
     monkeypatch.setattr(fastcnn.training.step, "SHARD_WORK", 1.0)
     monkeypatch.setattr(fastcnn.training.step, "ROW_WORK", 0)
     monkeypatch.setattr(division, "PART_WORK", 1.0)
@@ -164,9 +165,24 @@ def test_an_error_in_one_part_ends_the_step_and_leaves_no_trace(place, monkeypat
     assert (losses, model.digest()) == expected[:2]
 
 
-def test_small_work_stays_on_few_threads():
+def test_small_work_stays_on_few_threads(monkeypatch):
+    monkeypatch.setattr(parallel, "at_once", lambda threads: threads)
     trainer, _ = steps(NETWORKS["direct"](), 64)
     assert all(step._division(64) is None for step in trainer._program.steps.values())
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("processors", "parts"), [(1, 0), (8, 0), (16, 2)])
+def test_threads_that_share_processors_are_no_reason_for_parts(processors, parts, monkeypatch):
+    monkeypatch.setattr(parallel, "at_once", lambda threads: min(threads, processors))
+    trainer, _ = steps(NETWORKS["wide"](), 64, 1)
+    (division,) = (step._division(64) for step in trainer._program.steps.values() if step.n == N)
+    assert (division.divider.count if division else 0) == parts
+
+
+def test_no_more_threads_run_at_once_than_there_are_processors():
+    available = parallel.available_cpus()
+    assert [parallel.at_once(threads) for threads in (1, available, available + 1)] == [1, available, available]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,11 @@ def available_cpus() -> int:
     return int(joblib.cpu_count())
 
 
+def at_once(threads: int) -> int:
+    """Return how many of so many threads run at the same time: those that share a processor take turns."""
+    return min(threads, available_cpus())
+
+
 def set_num_threads(threads: int | None) -> None:
     """Set how many threads a step or a prediction may use where `threads` is not given.
 

@@ -349,10 +349,11 @@ class Step:
         # A rank has some of the shards. Where a batch makes fewer than it could, its work is little for many threads.
         enough = shards if shards < len(self.slices) else SHARDS
         is_native = program.loss.replayable and all(op.replayable for op in program.graph.ops)
-        if not shards or threads <= enough or not is_native:
+        # Parts are for threads that run at the same time: those that take turns with a processor only wait for more.
+        if not shards or threads <= enough or not is_native or (running := parallel.at_once(threads)) <= enough:
             return 1
         images = max(self.slices[s][1] - self.slices[s][0] for s in self.shards)
-        return parts_of_shards(shards, images, program.work, threads)
+        return parts_of_shards(shards, images, program.work, running)
 
     def _divide(self, count: int) -> Division:
         """Return the tasks of shards that are cut into so many parts."""
