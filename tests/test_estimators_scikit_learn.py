@@ -185,7 +185,7 @@ def test_weights_find_their_way(kind):
     assert_same(make_pipeline(wants).fit(X, Y, sample_weight=WEIGHT)[-1], expected)
     params = {"sample_weight": WEIGHT}
     search = GridSearchCV(wants, {"alpha": [0.01]}, cv=2).fit(X, Y, **params)
-    assert_same(search.best_estimator_, expected)
+    assert_same(search.best_estimator_, quick(kind, alpha=0.01).fit(X, Y, sample_weight=WEIGHT))
     found = cross_validate(wants, X, Y, cv=2, params=params, return_estimator=True, return_indices=True)
     train, test = found["indices"]["train"][0], found["indices"]["test"][0]
     by_hand = quick(kind).fit(X[train], Y[train], sample_weight=WEIGHT[train])

@@ -272,6 +272,7 @@ def fitted(kind, images, y, **others):
         return model.fit(images, y)
 
 
+@pytest.mark.filterwarnings("ignore:The network predicts 48 of its training images")  # three epochs of noise
 @pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
 @pytest.mark.parametrize("changes", [{}, {"early_stopping": True}, {"augmentation": Augmentation(shift=2, mixup=1.0)}])
 def test_images_that_are_scaled_batch_by_batch_have_the_same_bits(kind, changes, monkeypatch):

@@ -314,6 +314,7 @@ def test_batches_of_all_sizes_do_not_pile_up(monkeypatch):
     try:
         for n in range(1, 65):
             trainer.step(x[:n], y[:n])
+        gc.collect()
         kept = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()

@@ -79,6 +79,7 @@ def test_errors(views, error, message):
         Sequential([Dense(2)]).build((4,)).predict(normal(2, 4), views="flip")
 
 
+@pytest.mark.filterwarnings("ignore:Maximum iterations")  # two epochs
 def test_estimators_predict_by_views():
     X, y = np.random.default_rng(0).random((40, 1, 8, 8)), np.arange(40) % 3
     classifier = CNNClassifier([Conv2D(4, 3), ReLU()], max_iter=2, random_state=0).fit(X, y)

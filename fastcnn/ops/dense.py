@@ -152,14 +152,15 @@ class DenseOp(Op):
         panel, unused, _ = workspace.saved[self.index]
         dy = workspace.gradients[self.y]
         assert dy is not None
-        lines, biases = piece.cut(self.inputs, LINES), gradients.get("biases", unused)
+        x_col, w_row, biases = self.x_col, self.w_row, gradients.get("biases", unused)
         if piece.count > 1:  # each with scratch of its own; the first leaves the biases' gradient
-            panel = aligned_zeros(panel.size, self.dtype)
+            lines = piece.cut(self.inputs, LINES)
+            x_col, w_row, panel = x_col[lines], w_row[lines], aligned_zeros(panel.size, self.dtype)
             biases = biases if piece.number == 0 else aligned_zeros(self.pitch, self.dtype)
-        x = Matrix(workspace.values[self.x], self.x_row, self.x_col[lines])
+        x = Matrix(workspace.values[self.x], self.x_row, x_col)
         product.gradient_product(
-            x, n, Maps(dy, self.dy_row), self.pitch, PIXELS, panel,
-            Maps(gradients["weights"], self.w_row[lines]), self.no_biases, biases, False,
+            x, n, Maps(dy, self.dy_row), self.pitch, PIXELS, panel, Maps(gradients["weights"], w_row), self.no_biases,
+            biases, False,
         )  # fmt: skip
 
     def _backward_input(self, n: int, workspace: Workspace) -> None:

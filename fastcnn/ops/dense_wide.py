@@ -132,14 +132,16 @@ class WideDenseOp(DenseOp):
 
     def _weight_gradient(self, n: int, workspace: Workspace, gradients: Gradients, piece: Piece) -> None:
         scratch, dy = workspace.saved[self.index], workspace.gradients[self.y]
-        lines, panels, biases = piece.cut(self.inputs, ROWS), scratch.panels, gradients.get("biases", scratch.unused)
+        col, w_row, panels = self.col, self.w_row, scratch.panels
+        biases = gradients.get("biases", scratch.unused)
         if piece.count > 1:  # each with scratch of its own; the first leaves the biases' gradient
-            panels = aligned_zeros(panels.size, self.dtype)
+            lines = piece.cut(self.inputs, ROWS)
+            col, w_row, panels = col[lines], w_row[lines], aligned_zeros(panels.size, self.dtype)
             biases = biases if piece.number == 0 else aligned_zeros(self.pitch, self.dtype)
         x = scratch.features if self.order else workspace.values[self.x]
         kernels.weight_gradient(
-            Matrix(x, self.a_row, self.col[lines]), n, Maps(dy, self.dy_row), self.pitch, ROWS, panels,
-            Maps(gradients["weights"], self.w_row[lines]), self.no_biases, biases,
+            Matrix(x, self.a_row, col), n, Maps(dy, self.dy_row), self.pitch, ROWS, panels,
+            Maps(gradients["weights"], w_row), self.no_biases, biases,
         )  # fmt: skip
 
     def _backward_input(self, n: int, workspace: Workspace) -> None:

@@ -26,6 +26,8 @@ class Tape:
     in memory.
     """
 
+    __slots__ = ("_calls", "_steps", "_tables")  # a trainer has hundreds: one for each shard, worker and length
+
     def __init__(self) -> None:
         self._calls: list[tuple[Function | int, Any, tuple[Any, ...]]] = []
         self._steps: list[tuple[Function, tuple[Any, ...]]] | None = None

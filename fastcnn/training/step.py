@@ -231,7 +231,7 @@ class Step:
         self.tapes: dict[tuple[str, int, int, int], Tape] = {}
         self.jobs: dict[tuple[str, int, int], parallel.Jobs | None] = {}
         self.turns: dict[tuple[str, int, int], int] = {}
-        self.divisions: dict[int, Division | None] = {}  # by threads
+        self.divisions: dict[int, Division] = {}  # by parts of a shard
         self.update: Update | None = None
         self.whole: dict[int, Tape | parallel.Jobs | None] = {}  # all that a step on so many threads does, as one call
 
@@ -337,20 +337,22 @@ class Step:
 
     def _division(self, threads: int) -> Division | None:
         """Return the tasks for so many threads, if they are more than there are shards for; else None."""
-        if threads not in self.divisions:
-            count = self._parts_for(threads)
-            alike = (one for one in self.divisions.values() if one is not None and one.divider.count == count)
-            self.divisions[threads] = next(alike, None) or (self._divide(count) if count > 1 else None)
-        return self.divisions[threads]
+        count = self._parts_for(threads)
+        if count == 1:
+            return None
+        if count not in self.divisions:
+            self.divisions[count] = self._divide(count)
+        return self.divisions[count]
 
     def _parts_for(self, threads: int) -> int:
         """Return into how many parts each shard is cut for so many threads; 1 where whole shards do."""
         program, shards = self.program, len(self.shards)
         # A rank has some of the shards. Where a batch makes fewer than it could, its work is little for many threads.
         enough = shards if shards < len(self.slices) else SHARDS
-        is_native = program.loss.replayable and all(op.replayable for op in program.graph.ops)
         # Parts are for threads that run at the same time: those that take turns with a processor only wait for more.
-        if not shards or threads <= enough or not is_native or (running := parallel.at_once(threads)) <= enough:
+        if threads <= enough or not shards or (running := parallel.at_once(threads)) <= enough:
+            return 1
+        if not (program.loss.replayable and all(op.replayable for op in program.graph.ops)):
             return 1
         images = max(self.slices[s][1] - self.slices[s][0] for s in self.shards)
         return parts_of_shards(shards, images, program.work, running)

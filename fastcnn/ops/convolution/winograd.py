@@ -151,7 +151,7 @@ class Winograd(Algorithm):
         taps = way.part_taps()
         self.taps = [as_table(np.where(tap < 0, -1, tap * tap_size)) for tap in taps]
         self.flipped_taps = [as_table(np.where(tap < 0, -1, (last - tap) * tap_size)) for tap in taps]
-        self.all_taps = np.concatenate(self.taps)
+        self.all_taps = as_table(np.concatenate(self.taps))
         self.u = aligned_zeros(points * rows * c.y.pitch, c.dtype)
         self.back: Tiles | None = None
         self.u_back = aligned_zeros(0, c.dtype)
