@@ -1,12 +1,12 @@
-"""Estimators with no argument beside each other: few images, damaged images, digits, signals, smooth functions.
+"""Estimators with no argument beside each other: few images, damaged images, digits, signals, smooth targets.
 
     FASTCNN_DATA=<folder> python -m bench.defaults [--table sets] [--sizes 100 1000] [--seeds 0 1 2] [--only SVC ...]
     python -m bench.defaults --table corruptions (or digits, signals, regression)
 
 Pixels are from 0 to 1, which `MLPClassifier` needs and nobody else minds. Sets are MNIST, Fashion-MNIST and CIFAR-10,
 each in a folder of its name; the training images are drawn anew for each seed, the first 2,000 test images judge. A
-cell is accuracy, log-loss and expected calibration error (15 bins), means over the seeds. With `--keep FILE`, figures
-that are in the file are not measured again.
+cell is accuracy, log-loss and expected calibration error (15 bins), means over the seeds; of regression,
+R². With `--keep FILE`, figures that are in the file are not measured again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,14 @@ from typing import Any
 import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -36,6 +42,7 @@ from sklearn.svm import SVC, SVR
 from fastcnn import CNNClassifier, CNNRegressor
 from fastcnn.data import load
 
+from . import targets
 from .timing import about, table
 
 Figures = dict[str, float]
@@ -92,11 +99,15 @@ CLASSIFIERS: dict[str, Callable[[int], Any]] = {
     "MLP": lambda seed: rows(MLPClassifier(random_state=seed)),
     "HOG+SVC": lambda seed: make_pipeline(FunctionTransformer(hog), StandardScaler(), svc()),
 }
+
+
 REGRESSORS: dict[str, Callable[[int], Any]] = {
     "CNNRegressor": lambda seed: CNNRegressor(random_state=seed),
-    "SVR": lambda seed: make_pipeline(StandardScaler(), SVR()),
-    "RandomForest": lambda seed: RandomForestRegressor(random_state=seed),
-    "MLP": lambda seed: make_pipeline(StandardScaler(), MLPRegressor(random_state=seed)),
+    "SVR": lambda seed: rows(make_pipeline(StandardScaler(), SVR())),
+    "RandomForest": lambda seed: rows(RandomForestRegressor(random_state=seed)),
+    "HistGradientBoosting": lambda seed: rows(HistGradientBoostingRegressor(random_state=seed)),
+    "MLP": lambda seed: rows(make_pipeline(StandardScaler(), MLPRegressor(random_state=seed))),
+    "Ridge": lambda seed: rows(make_pipeline(StandardScaler(), Ridge())),
 }
 
 
@@ -211,23 +222,6 @@ def signals(seed: int) -> Iterable[tuple[str, Case]]:
         yield f"bumps, {n}", (X[:n, None], kind[:n], X[n:, None], kind[n:])
 
 
-def smooth(seed: int) -> Iterable[tuple[str, Case]]:
-    """Yield smooth functions of rows, with a little noise."""
-    generator = np.random.default_rng(seed)
-    functions: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
-        "Friedman": (10, lambda X: 10 * np.sin(np.pi * X[:, 0] * X[:, 1]) + 20 * (X[:, 2] - 0.5) ** 2
-                     + 10 * X[:, 3] + 5 * X[:, 4]),
-        "sine of a sum": (6, lambda X: np.sin(3 * X.sum(axis=1))),
-        "product": (8, lambda X: np.exp(-((X[:, :4] - 0.5) ** 2).sum(axis=1) * 4) * (1 + X[:, 4])),
-        "linear": (12, lambda X: X @ np.arange(12.0)),
-    }  # fmt: skip
-    for name, (width, function) in functions.items():
-        X = generator.random((1500, width))
-        y = function(X)
-        y = y + 0.05 * y.std() * generator.normal(size=len(y))
-        yield name, (X[:500], y[:500], X[500:], y[500:])
-
-
 def folds(seed: int) -> Iterable[tuple[str, Case]]:
     """Yield the five folds of the digits."""
     X, y = load_digits(return_X_y=True)
@@ -279,8 +273,8 @@ def shown(found: Sequence[Figures]) -> str:
 def main() -> None:
     """Run the bench as the command line asks."""
     parser = argparse.ArgumentParser(prog="python -m bench.defaults", description=__doc__.partition("\n")[0])
-    tables = {"corruptions": corruptions, "signals": signals, "regression": smooth, "digits": folds}
-    parser.add_argument("--table", choices=("sets", *tables), default="sets")
+    tables = {"corruptions": corruptions, "signals": signals, "digits": folds}
+    parser.add_argument("--table", choices=("sets", *tables, "regression"), default="sets")
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -288,6 +282,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", help="the names of the rows that are measured")
     parser.add_argument("--keep", type=Path, help="a file of figures; those that it has are not measured again")
     chosen = parser.parse_args()
+    tables["regression"] = partial(targets.cases, sizes=chosen.sizes)
     print(about("bench.defaults", ("numpy", "numba", "scikit-learn")))
     peers = REGRESSORS if chosen.table == "regression" else CLASSIFIERS
     if chosen.table in ("digits", "signals", "corruptions"):

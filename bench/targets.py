@@ -59,7 +59,7 @@ def frequency(n: int, generator: np.random.Generator, side: int = 24) -> Drawn:
     _, right = _grid(side)
     waves, phase = _column(generator.uniform(1.5, 6, n)), _column(generator.uniform(0, 2 * np.pi, n))
     rows = 0.5 + 0.5 * np.sin(2 * np.pi * waves * right / side + phase)
-    return _images(np.repeat(rows, side, axis=1), generator), waves.ravel()
+    return _images(rows, generator), waves.ravel()
 
 
 def radius(n: int, generator: np.random.Generator, side: int = 32) -> Drawn:
