@@ -54,7 +54,8 @@ def processes() -> Iterator[dict[str, Popen[str]]]:
     started = {name: start_python(code, FASTCNN_SIMD=name) for name in REGISTERS}
     yield started
     for process in started.values():
-        process.kill()
+        with process:  # waited for, and its pipes closed: else some later test is called wrong for them
+            process.kill()
 
 
 @needs_fma
