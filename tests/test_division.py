@@ -215,3 +215,13 @@ def test_memory_is_given_back_at_once():
         assert all(reference() is None for reference in held)
     finally:
         gc.enable()
+
+
+def test_no_gradient_is_computed_for_frozen_weights_of_a_wide_layer(monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("a gradient that is not needed")
+
+    monkeypatch.setattr(fastcnn.ops.dense_wide.kernels, "weight_gradient", refuse)
+    layers = [Conv2D(20, 3, padding=1), Flatten(), Dense(64, trainable=False), ReLU()]
+    trainer, _ = steps(layers, 1)
+    assert trainer.steps == 7

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,14 @@ from .fused_activation import FusedActivation
 NEAR = COMMON.first // 8 // 4  # features that stay in the first-level cache, beside those of a tile's other examples
 LINES = 48  # of the weights' gradient that are worth a thread
 FEW = 2  # examples at once that are better multiplied by weights as they lie than by packed ones
+
+
+class Scratch(NamedTuple):
+    """What a worker needs: a panel of the gradient, a place for unwanted biases, what a fused activation reads."""
+
+    panel: Array
+    unused: Array
+    before: Array | None
 
 
 class DenseOp(Op):
@@ -77,9 +85,9 @@ class DenseOp(Op):
             self.packed_transposed = aligned_zeros(self.nodes * dx.image_size, plan.dtype)
             self.no_post = PostOps(aligned_zeros(dx.image_size, plan.dtype), plan.dtype.type(-np.inf))
 
-    def allocate(self, plan: Plan) -> tuple[Array, Array, Array | None]:
+    def allocate(self, plan: Plan) -> Any:
         panel, unused = aligned_zeros(PIXELS * self.pitch, self.dtype), aligned_zeros(self.pitch, self.dtype)
-        return panel, unused, self.fused.allocate() if self.fused else None
+        return Scratch(panel, unused, self.fused.allocate() if self.fused else None)
 
     def fills_maps(self, plan: Plan) -> bool:
         return True
@@ -89,8 +97,7 @@ class DenseOp(Op):
         return not (self.epilogue.rectifies or self.fused)
 
     def saved_from(self, plan: Plan, saved: Any, image: int) -> Any:
-        panel, unused, before = saved
-        return panel, unused, self.fused.saved_from(before, image) if self.fused else None
+        return saved._replace(before=self.fused.saved_from(saved.before, image)) if self.fused else saved
 
     def copied(self) -> list[Array]:
         return [] if self.few or self.is_panel else super().copied()
@@ -123,7 +130,7 @@ class DenseOp(Op):
         def compute(first: int, count: int, out: Array) -> None:
             self._multiply(count, x[first * self.x_size :], out)
 
-        self.fused.forward(n, y, workspace.saved[self.index][2], compute)
+        self.fused.forward(n, y, workspace.saved[self.index].before, compute)
 
     def _multiply(self, n: int, features: Array, output: Array) -> None:
         x, y = Matrix(features, self.x_row, self.x_col), Maps(output, self.y_row)
@@ -133,12 +140,12 @@ class DenseOp(Op):
             product.product(x, 0, n, self.packed, 0, y, self.pitch, self.post, self.nothing)
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        self._backward_epilogue(n, workspace, workspace.saved[self.index][2])
+        self._backward_epilogue(n, workspace, workspace.saved[self.index].before)
         self.parameter_gradients(n, workspace, gradients, context, Piece())
         self._backward_input(n, workspace)
 
     def backward_images(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        self._backward_epilogue(n, workspace, workspace.saved[self.index][2])
+        self._backward_epilogue(n, workspace, workspace.saved[self.index].before)
         self._backward_input(n, workspace)
 
     def pieces(self, most: int) -> int:
@@ -149,10 +156,10 @@ class DenseOp(Op):
     ) -> None:
         if not self.trains:
             return
-        panel, unused, _ = workspace.saved[self.index]
-        dy = workspace.gradients[self.y]
+        scratch, dy = workspace.saved[self.index], workspace.gradients[self.y]
         assert dy is not None
-        x_col, w_row, biases = self.x_col, self.w_row, gradients.get("biases", unused)
+        x_col, w_row, panel = self.x_col, self.w_row, scratch.panel
+        biases = gradients.get("biases", scratch.unused)
         if piece.count > 1:  # each with scratch of its own; the first leaves the biases' gradient
             lines = piece.cut(self.inputs, LINES)
             x_col, w_row, panel = x_col[lines], w_row[lines], aligned_zeros(panel.size, self.dtype)

@@ -116,21 +116,11 @@ class WideDenseOp(DenseOp):
         else:
             kernels.product(matrix, n, self.w, output, self.pitch, self.post, scratch.panels)
 
-    def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        self._backward_epilogue(n, workspace, workspace.saved[self.index].before)
-        self._weight_gradient(n, workspace, gradients, Piece())
-        self._backward_input(n, workspace)
-
-    def backward_images(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        self._backward_epilogue(n, workspace, workspace.saved[self.index].before)
-        self._backward_input(n, workspace)
-
     def parameter_gradients(
         self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext, piece: Piece
     ) -> None:
-        self._weight_gradient(n, workspace, gradients, piece)
-
-    def _weight_gradient(self, n: int, workspace: Workspace, gradients: Gradients, piece: Piece) -> None:
+        if not self.trains:
+            return
         scratch, dy = workspace.saved[self.index], workspace.gradients[self.y]
         col, w_row, panels = self.col, self.w_row, scratch.panels
         biases = gradients.get("biases", scratch.unused)
