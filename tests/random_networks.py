@@ -24,6 +24,7 @@ import fastcnn.training.step
 import reference
 from tests.models import Chain
 from tests.network_draws import DROPOUTS, Case, draw_case
+from tests.noise_steps import NoiseSteps, divided, divides
 from tests.optimizers import OPTIMIZERS
 from tests.rounding import Rounding, attach, kink, walk
 from tests.test_dropout import mask_of
@@ -91,9 +92,10 @@ def cut(case: Case) -> Iterator[None]:
         yield
 
 
-def engine_results(case: Case) -> Results:
-    """Return all that fastcnn computes of a case."""
+def engine_results(case: Case, path: list[Results] | None = None) -> Results:
+    """Return all that fastcnn computes of a case; append the parameters before and behind each step to `path`."""
     model, results = build(case), {}
+    path = [] if path is None else path
     x, rng = case.batch(case.n, 2), case.generator(3)
     results["output"] = model.forward(x)
     dL_dout = rng.standard_normal(results["output"].shape).astype(case.dtype)
@@ -103,9 +105,11 @@ def engine_results(case: Case) -> Results:
     optimizer.clip_norm = case.clip_norm
     with cut(case):
         trainer = fastcnn.Trainer(model, loss_of(fastcnn, case), optimizer, threads=case.threads)
+        path.append({name: parameter.copy() for name, parameter in model.parameters.items()})
         for step, (x, y, weight) in enumerate(batches(case)):
             results[f"loss {step}"] = np.array(trainer.step(x, y, sample_weight=weight))
-        results |= {f"parameter {name}": parameter.copy() for name, parameter in model.parameters.items()}
+            path.append({name: parameter.copy() for name, parameter in model.parameters.items()})
+        results |= {f"parameter {name}": parameter for name, parameter in path[-1].items()}
         for number, layer in enumerate(norms(model.layers)):
             for name in ("running_mean", "running_var"):
                 results[f"state {name}, number {number}"] = getattr(layer, name).copy()
@@ -131,6 +135,7 @@ class Reference:
         self.dropouts = list(zip(dropouts(model.layers), dropouts(self.chain.layers), strict=True))
         attach(self.chain.layers, rounding)
         self.results: Results = {}
+        self.divided: Results = {}  # by its size, in the last step
 
     def images(self, x: np.ndarray) -> np.ndarray:
         """Return a batch as numbers, bytes scaled."""
@@ -210,6 +215,8 @@ class Reference:
                 moments = self.optimizer.state.get("momentum", {}).get(name, np.zeros_like(one))
                 beta = self.optimizer.betas[0]
                 self.rounding.compare("the optimizer", beta * moments + (1 - beta) * one)
+        if divides(self.optimizer):
+            self.divided = divided(self.optimizer, chain.parameters, gradients)
         self.optimizer.step(chain.parameters, gradients)
 
 
@@ -241,7 +248,8 @@ def expect(case: Case) -> Expected:
     runs = [Reference(case, model, rounding) for rounding in roundings]
     exact: Results = {}
     tolerance: Results = {}
-    end = ""
+    end, noise = "", NoiseSteps()
+    path: list[Results] = []
     with np.errstate(all="ignore"):
         for stage, _ in enumerate(zip_longest(*(run.stages() for run in runs))):
             end = kink(roundings[0], roundings[1:]) or _out_of_bounds(runs[0].results)
@@ -252,7 +260,23 @@ def expect(case: Case) -> Expected:
                 tolerance[name] = _tolerance(case, *(run.results[name] for run in runs))
             if end:  # the output itself does not jump at a kink
                 break
+            _go_on_from_noise(case, runs, noise, path)
     return Expected(case, exact, tolerance, end)
+
+
+def _go_on_from_noise(case: Case, runs: list[Reference], noise: NoiseSteps, path: list[Results]) -> None:
+    """Put the engine's numbers where the last step of the runs was noise that was divided by itself."""
+    exact, *others = runs
+    if not exact.divided:
+        return
+    noise.see(exact.optimizer, exact.divided, [run.divided for run in others])
+    if noise and not path:
+        engine_results(case, path)
+    if noise:
+        number = exact.optimizer.steps
+        noise.follow(exact.optimizer, path[number - 1], path[number], [run.chain.parameters for run in runs])
+    for run in runs:
+        run.divided = {}
 
 
 def _out_of_bounds(results: Results) -> str:
