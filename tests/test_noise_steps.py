@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import reference
+from fastcnn.ops.convolution import im2col
 from tests import random_networks
 from tests.network_draws import Case
 from tests.noise_steps import NoiseSteps, kept, reach
@@ -102,3 +103,16 @@ def test_faults_of_what_follows_such_biases_are_seen(name, monkeypatch):
     monkeypatch.setattr(random_networks, "engine_results", wrong)
     with pytest.raises(AssertionError, match=name):
         check(in_front_of_a_norm("AdamW"))
+
+
+@pytest.mark.parametrize("norm", [[("BatchNorm", {})], []], ids=["norm", "no-norm"])
+def test_a_wrong_gradient_of_a_bias_is_found(norm, monkeypatch):
+    def wrong(self, n, x, dy, dw, dbias, *others):
+        right(self, n, x, dy, dw, dbias, *others)
+        dbias[0] += 0.01
+
+    right = im2col.Im2col.filter_gradient
+    monkeypatch.setattr(im2col.Im2col, "filter_gradient", wrong)
+    layers = [("Conv2D", {"num_filters": 3, "filter_size": 3, "algorithm": "im2col"}), *norm, ("Tanh", {})]
+    with pytest.raises(AssertionError, match=r"gradient 0\.biases: 1 of 3 wrong"):
+        check(replace(small_case(np.float32, layers, (5, 5)), optimizer="AdamW"))
