@@ -41,7 +41,7 @@ from fastcnn import (
     WarmUp,
 )
 from tests.fits import CLASSES, samples
-from tests.processes import CLEAN, ROOT
+from tests.processes import CACHE, CLEAN, ROOT
 
 KINDS = ("everything", "plateau", "classifier")
 MOMENTS = ("write", "fsync", "replace")  # of writing a file
@@ -97,7 +97,7 @@ def start(kind: str, checkpoint: Path, data: Path | None, moment: str = "", coun
     arguments = [kind, str(checkpoint), "" if data is None else str(data), moment, str(count)]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.killed_runs", "child", *arguments],
-        cwd=ROOT, env={**CLEAN, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
+        cwd=ROOT, env={**CLEAN, **CACHE, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

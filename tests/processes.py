@@ -19,17 +19,21 @@ CLEAN = {
     for name, value in os.environ.items()
     if name == "FASTCNN_SIMD" or not name.startswith(("FASTCNN_", "NUMBA_", "PYTHON"))
 }
-# The kernels that tests in this process find compiled, for programs that are not about compiling.
+# The kernels that tests in this process find compiled: programs that are not about compiling find them too.
 CACHE = {name: os.environ[name] for name in ("FASTCNN_CACHE_DIR",) if name in os.environ}
 SETTINGS = {"OPENBLAS_NUM_THREADS": "1", "FASTCNN_NUM_THREADS": str(joblib.cpu_count())}
 
 
 def start_python(code: str, *arguments: str, root: Path = ROOT, **environment: str) -> subprocess.Popen[str]:
-    """Start a program, given as text, that finds the packages in `root`."""
+    """Start a program, given as text, that finds the packages in `root`.
+
+    It has the suite's compiled kernels, unless its package is a copy, or the caller names a place for caches.
+    """
+    kernels = {} if root != ROOT or "XDG_CACHE_HOME" in environment else CACHE
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=root,
-        env={**CLEAN, **SETTINGS, "PYTHONPATH": str(root), **environment},
+        env={**CLEAN, **SETTINGS, **kernels, "PYTHONPATH": str(root), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

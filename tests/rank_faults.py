@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcnn.storage import layout
-from tests.processes import CLEAN, ROOT
+from tests.processes import CACHE, CLEAN, ROOT
 
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 # Containers have one user, root, which Open MPI takes only if told so.
@@ -44,13 +44,12 @@ def write_data(folder: Path) -> None:
 
 def start(size: int, module: str, *arguments: object, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Start a module on so many ranks, more than there are processors too."""
-    cache = {} if "FASTCNN_CACHE_DIR" not in os.environ else {"FASTCNN_CACHE_DIR": os.environ["FASTCNN_CACHE_DIR"]}
     assert MPIEXEC is not None
     mapping = () if "--map-by" in options else ("--map-by", ":oversubscribe")
     command = [MPIEXEC, *options, *mapping, "-n", str(size), sys.executable, "-m", "mpi4py", "-m"]
     return subprocess.Popen(
         [*command, module, *map(str, arguments)], cwd=ROOT,
-        env={**CLEAN, **SETTINGS, **cache, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**CLEAN, **SETTINGS, **CACHE, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
 

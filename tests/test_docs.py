@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from fastcnn.cli import main
-from tests.processes import CACHE, ROOT, run_python
+from tests.processes import ROOT, run_python
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
@@ -25,7 +25,7 @@ def test_the_program_runs_and_learns(program):
 
     Weights that a program does not seed come from NumPy's global generator, which begins alike as in all tests.
     """
-    found = re.search(r"([\d.]+)% of the|Accuracy: ([\d.]+)%", run_python(SEEDED + program, **CACHE))
+    found = re.search(r"([\d.]+)% of the|Accuracy: ([\d.]+)%", run_python(SEEDED + program))
     assert float(found[1] or found[2]) > 80  # the notebook's own run ends at 85 %; a guess is right at 10 %
 
 

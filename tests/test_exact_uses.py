@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
+from pathlib import Path
 
 import pytest
 
-from tests.test_floors import FILES, ROOT
+from tests.test_floors import FILES, NONE, ROOT, faults, tree_of
 
 # Compiled code, which `test_digests.py` holds to its bits; and what measures or explains, and changes no weight.
 EXEMPT = {"kernels", "codegen", "jit", "runtime", "gradient_check.py", "kinks.py", "explain"}
@@ -81,16 +83,19 @@ def is_known(node: ast.BinOp) -> bool:
     return is_square or not any(isinstance(leaf, ast.Name) for leaf in ast.walk(node))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_decides_has_the_same_bits_everywhere(path):
-    if path.relative_to(ROOT / "fastcnn").parts[0] in EXEMPT:
-        return
-    assert {f"{path.name}: {use}" for use in uses(ast.parse(path.read_text(encoding="utf-8")))} <= ALLOWED.keys()
+@cache
+def uses_in(path: Path) -> set[str]:
+    """Return what a file takes, behind its name."""
+    return {f"{path.name}: {use}" for use in uses(tree_of(path))}
+
+
+def test_what_decides_has_the_same_bits_everywhere():
+    deciding = [path for path in FILES if path.relative_to(ROOT / "fastcnn").parts[0] not in EXEMPT]
+    assert faults(deciding, lambda path: uses_in(path) - ALLOWED.keys()) == NONE
 
 
 def test_no_reason_is_left_over():
-    known = {f"{path.name}: {use}" for path in FILES for use in uses(ast.parse(path.read_text(encoding="utf-8")))}
-    assert ALLOWED.keys() <= known
+    assert ALLOWED.keys() <= {use for path in FILES for use in uses_in(path)}
 
 
 @pytest.mark.parametrize("line", ["np.exp(x)", "x.sum()", "a @ b", "a ** b", "math.pow(a, b)", "rng.permutation(9)",

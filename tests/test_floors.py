@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -24,9 +25,10 @@ FLOORS = [
     "rehearsals", "report", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted((ROOT / "fastcnn").rglob("*.py"))
-ids = {"ids": lambda path: str(path.relative_to(ROOT))}
-each_file = pytest.mark.parametrize("path", FILES, **ids)
-each_reference_file = pytest.mark.parametrize("path", sorted((ROOT / "reference").glob("*.py")), **ids)
+REFERENCE = sorted((ROOT / "reference").glob("*.py"))
+# What a test says of the files that do not hold a rule: each file, and what in it. A test of its own for each file and
+# each rule would be one in ten of the suite's.
+NONE: dict[str, object] = {}
 
 
 def module_of(path: Path) -> tuple[str, ...]:
@@ -38,9 +40,20 @@ def module_of(path: Path) -> tuple[str, ...]:
 MODULES = {module_of(path) for path in FILES}
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return what a file says, parsed once."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def faults(files: list[Path], of) -> dict[str, object]:
+    """Return what a function finds in each of the files in which it finds anything."""
+    return {str(path.relative_to(ROOT)): found for path in files if (found := of(path))}
+
+
 def imports(path: Path, *, whole: bool = True) -> Iterator[tuple[str, ...]]:
     """Yield the modules that a file imports, those for the type checker too; with `whole`, also in functions."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     functions = ast.FunctionDef | ast.AsyncFunctionDef
     hidden = () if whole else [node for node in ast.walk(tree) if isinstance(node, functions)]
     skipped = {inner for node in hidden for inner in ast.walk(node)}
@@ -63,15 +76,15 @@ def test_every_folder_has_a_floor_and_every_floor_is_there():
     assert len(FLOORS) == len(set(FLOORS))
 
 
-@each_file
-def test_imports_go_only_downward(path):
-    module = module_of(path)
-    if module == ("fastcnn",):
-        return  # its names are lazy: they reach every floor
-    for name in imports(path):
-        if name[0] == "fastcnn":
-            assert len(name) > 1, "the package's lazy names are for users"
-            assert FLOORS.index(name[1]) <= FLOORS.index(module[1]), f"{'.'.join(name)} is above {'.'.join(module)}"
+def test_imports_go_only_downward():
+    """The package's own names are lazy and reach every floor; they are for users, and no other file imports them."""
+
+    def upward(path):
+        module = module_of(path)
+        names = [name for name in imports(path) if name[0] == "fastcnn"] if module != ("fastcnn",) else []
+        return [".".join(name) for name in names if len(name) == 1 or FLOORS.index(name[1]) > FLOORS.index(module[1])]
+
+    assert faults(FILES, upward) == NONE
 
 
 def test_no_file_imports_in_a_circle():
@@ -87,50 +100,68 @@ def test_no_file_imports_in_a_circle():
         pytest.fail(f"a circle: {' <- '.join('.'.join(name) for name in error.args[1])}")
 
 
+@cache
 def outside(path: Path, *, whole: bool = True) -> set[str]:
     return {name[0] for name in imports(path, whole=whole)}
 
 
-@each_file
-def test_who_imports_what_from_outside(path):
-    room, names = (*module_of(path), "")[1], outside(path)
-    if room not in {"kernels", "codegen", "jit", "runtime"}:
-        assert not names & {"numba", "llvmlite"}, "only what compiles or runs machine code knows numba"
-    if room not in {"estimators", "data", "display", "inspection"}:
-        assert "sklearn" not in names, "only estimators, data and display import scikit-learn"
-    if room != "display":
-        assert "matplotlib" not in names, "only display imports matplotlib"
-    if room != "estimators":  # its base classes
-        assert not outside(path, whole=False) & {"sklearn", "matplotlib", "scipy", "joblib"}, "lazily, in functions"
+def room_of(path: Path) -> str:
+    """Return the folder in the package, or the name of a file beside the folders."""
+    return (*module_of(path), "")[1]
+
+
+def test_only_what_compiles_or_runs_machine_code_knows_numba():
+    rooms = {"kernels", "codegen", "jit", "runtime"}
+    assert faults(FILES, lambda path: room_of(path) not in rooms and outside(path) & {"numba", "llvmlite"}) == NONE
+
+
+def test_only_estimators_data_and_display_import_scikit_learn_and_display_alone_matplotlib():
+    rooms = {"estimators", "data", "display", "inspection"}
+    assert faults(FILES, lambda path: room_of(path) not in rooms and outside(path) & {"sklearn"}) == NONE
+    assert faults(FILES, lambda path: room_of(path) != "display" and outside(path) & {"matplotlib"}) == NONE
+
+
+def test_what_is_large_is_imported_in_functions():
+    """But for the base classes of the estimators."""
+    large = {"sklearn", "matplotlib", "scipy", "joblib"}
+    assert faults(FILES, lambda path: room_of(path) != "estimators" and outside(path, whole=False) & large) == NONE
+
+
+def test_no_file_has_a_dependency_that_pyproject_does_not_have():
     known = {*sys.stdlib_module_names, "fastcnn", "numpy", "numba", "llvmlite", "sklearn", "joblib", "threadpoolctl"}
     optional = {"matplotlib", "onnx", "skl2onnx", "PIL", "mpi4py", "tqdm", "torch", "argcomplete"}
-    assert names <= known | optional, "a dependency that pyproject.toml does not have"
+    assert faults(FILES, lambda path: outside(path) - known - optional) == NONE
 
 
-@each_file
-def test_only_the_command_line_and_the_progress_write_to_the_terminal(path):
-    if module_of(path)[1:2] in {("cli",), ("__main__",)} or path.stem == "progress":
-        return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        assert not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
-        assert ast.unparse(node) not in {"sys.stdout", "sys.stderr"}
+def test_only_the_command_line_and_the_progress_write_to_the_terminal():
+    def writes(path):
+        if module_of(path)[1:2] in {("cli",), ("__main__",)} or path.stem == "progress":
+            return []
+        return [
+            f"line {node.lineno}"
+            for node in ast.walk(tree_of(path))
+            if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
+            or (isinstance(node, ast.Attribute) and ast.unparse(node) in {"sys.stdout", "sys.stderr"})
+        ]
+
+    assert faults(FILES, writes) == NONE
 
 
-@each_reference_file
-def test_the_reference_imports_numpy_alone(path):
-    assert outside(path) <= {*sys.stdlib_module_names, "numpy", "reference"}
+def test_the_reference_imports_numpy_alone():
+    assert faults(REFERENCE, lambda path: outside(path) - {*sys.stdlib_module_names, "numpy", "reference"}) == NONE
 
 
-@pytest.mark.parametrize("path", FILES + sorted((ROOT / "reference").glob("*.py")), **ids)
-def test_each_file_says_in_its_first_line_what_lives_there(path):
-    source = path.read_text(encoding="utf-8")
-    assert not source or ast.get_docstring(ast.parse(source))
-    assert not source or source.startswith('"""')
+def test_each_file_says_in_its_first_line_what_lives_there():
+    def silent(path):
+        source = path.read_text(encoding="utf-8")
+        return source and not (ast.get_docstring(tree_of(path)) and source.startswith('"""'))
+
+    assert faults(FILES + REFERENCE, silent) == NONE
 
 
 def test_nothing_compiles_code_from_text():
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             assert not (isinstance(node, ast.Name) and node.id in {"exec", "eval"}), f"{path.name}: {node.id}"
 
 
@@ -139,7 +170,7 @@ def test_nothing_compiles_code_from_text():
 
 def kernels_of(path: Path) -> dict[str, list[str]]:
     """Return the public kernels that a file declares, and their arguments."""
-    functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in tree_of(path).body if isinstance(node, ast.FunctionDef)]
     declared = [one for one in functions if any(ast.unparse(decorator) == "kernel" for decorator in one.decorator_list)]
     return {one.name: [each.arg for each in one.args.args] for one in declared if not one.name.startswith("_")}
 

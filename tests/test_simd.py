@@ -14,7 +14,7 @@ from tests.bounds import expect_convolution, expect_winograd
 from tests.cases import ConvCase
 from tests.pointwise import CASES as POINTWISE_CASES
 from tests.pointwise import check_filter_gradient, check_forward
-from tests.processes import CACHE, finish, run_python, start_python
+from tests.processes import finish, run_python, start_python
 
 # Tails for every width: 1, 3 and 17 channels, 5, 17 and 33 filters, odd sizes; the input gradient in phases.
 CASES = (
@@ -66,7 +66,7 @@ def test_every_vector_set():
     others = sorted(shapes.values(), key=lambda name: name in NARROW)
     code = "import sys; from tests.test_simd import core; core(sys.argv[1])"
     while others:
-        started = [start_python(code, name, FASTCNN_SIMD=name, **CACHE) for name in others[:2]]
+        started = [start_python(code, name, FASTCNN_SIMD=name) for name in others[:2]]
         others = others[2:]
         for process in started:
             finish(process)
