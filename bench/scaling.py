@@ -116,7 +116,7 @@ def _tapes(step: Step, workers: int) -> list[tuple[str, list[Tape], float]]:
         if direction == "sum":
             found.append((f"sum {stage}", step.stage_sums[stage].tapes, 0.0))
             continue
-        shards = step._order(stage)
+        shards = step.whole_shards.order(stage)
         traffic = sum(_traffic(step, direction, stage, shard) for shard in shards)
         if division is not None:
             phases = division.phases[direction, stage]
@@ -125,7 +125,9 @@ def _tapes(step: Step, workers: int) -> list[tuple[str, list[Tape], float]]:
                 for k, tasks in enumerate(phases)
             ]
             continue
-        found.append((f"{direction} {stage}", [step.tapes[direction, stage, shard, 0] for shard in shards], traffic))
+        found.append(
+            (f"{direction} {stage}", [step.whole_shards.tapes[direction, stage, shard, 0] for shard in shards], traffic)
+        )
     rows = len(step.slices)
     found += [("update", one.tapes, float((rows + 2) * program.flat.nbytes)) for one in sweeps.passes]
     return found

@@ -176,7 +176,7 @@ def test_the_trainer_counts_steps_and_images():
         np.testing.assert_allclose(loss, cross_entropy(model.forward(masked), y), rtol=1e-12)
         model.train()
     (recorded,) = trainer._program.steps.values()
-    assert all(tape.native() for tape in recorded.tapes.values())
+    assert all(tape.native() for tape in recorded.whole_shards.tapes.values())
 
 
 @pytest.mark.parametrize("random_state", [None, 3])

@@ -17,7 +17,7 @@ from tests.optimizers import OPTIMIZERS, assert_close, build, every_optimizer, o
 def many_shards(monkeypatch):
     """Cut batches and the flat vector into as many pieces as there may be."""
     monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", 1.0)
-    monkeypatch.setattr("fastcnn.training.step.SWEEP", 1 << 10)
+    monkeypatch.setattr("fastcnn.training.update.SWEEP", 1 << 10)
 
 
 @pytest.mark.usefixtures("many_shards")

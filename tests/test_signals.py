@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastcnn import Callback
-from fastcnn.training.step import Update
+from fastcnn.training.update import Update
 from tests.fits import Each, samples, trainer, weights
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")

@@ -14,7 +14,8 @@ import pytest
 import fastcnn
 from fastcnn import SGD, Adam, BatchNorm, Conv2D, Dense, ExponentialMovingAverage, Flatten, ReLU, Sequential, Trainer
 from fastcnn.runtime import threads as parallel
-from fastcnn.training.step import Program, Update
+from fastcnn.training.step import Program
+from fastcnn.training.update import Update
 
 SIZES = (6, 6, 6, 4, 6, 4, 4, 6, 6, 4, 6, 6)
 rng = np.random.default_rng(0)

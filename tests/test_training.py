@@ -23,7 +23,7 @@ each_model = pytest.mark.parametrize("case", MODEL_CASES, ids=str)
 def many_shards(monkeypatch):
     """Cut every batch into as many shards as there may be, however little work it is."""
     monkeypatch.setattr("fastcnn.training.step.SHARD_WORK", 1.0)
-    monkeypatch.setattr("fastcnn.training.step.SWEEP", 1 << 10)
+    monkeypatch.setattr("fastcnn.training.update.SWEEP", 1 << 10)
 
 
 # -------------------------------------------------------------------------------------------------------------- curves

@@ -54,8 +54,8 @@ class DividedShard:
     parts: dict[tuple[int, int, int, int], Workspace]
 
 
-class Part(NamedTuple):
-    """What an operation does in a stage: for each image, or for a shard as a whole."""
+class StageCall(NamedTuple):
+    """A call in a stage: for each part of a shard, where it goes image by image, or for a shard as a whole."""
 
     by_image: bool
     make: Make
@@ -109,14 +109,14 @@ class Divider:
         self.scratch: dict[Any, Store] = {}
         self.waiting: list[tuple[Op, int]] = []  # operations whose parameters' gradients are still to come, their stage
 
-    def forward(self, stage: int, first: Iterable[Part] = ()) -> Iterator[list[Task]]:
+    def forward(self, stage: int, first: Iterable[StageCall] = ()) -> Iterator[list[Task]]:
         """Yield the phases of a stage forward; `first` comes before its operations."""
         points, ops = self.plan.sync_points, self.plan.ops
         begin = points[stage - 1] if stage else 0
         end = points[stage] if stage < len(points) else len(ops)
-        steps = [*first, *(Part(op.forward_by_image, partial(_forward, op)) for op in ops[begin:end])]
-        steps += [Part(False, partial(_forward_partial, op)) for op in ops[end : end + 1]]
-        yield from self._phases(steps, stage, backward=False)
+        calls = [*first, *(StageCall(op.forward_by_image, partial(_forward, op)) for op in ops[begin:end])]
+        calls += [StageCall(False, partial(_forward_partial, op)) for op in ops[end : end + 1]]
+        yield from self._phases(calls, stage, backward=False)
 
     def backward(self, stage: int) -> Iterator[list[Task]]:
         """Yield the phases of a stage backward, without the gradients of the parameters."""
@@ -124,19 +124,19 @@ class Divider:
         first = points[stage - 1] if stage else -1
         last = points[stage] if stage < len(points) else len(ops) - 1
         going = [op for op in reversed(ops[first + 1 : last + 1]) if plan.goes_back(op)]
-        steps = []
+        calls = []
         # The last stage goes straight back: its values are still there.
         if stage and going and ops[first].y in (plan.blocked_values if stage == len(points) else plan.recomputed):
-            steps.append(Part(ops[first].forward_by_image, partial(_recompute, ops[first])))
+            calls.append(StageCall(ops[first].forward_by_image, partial(_recompute, ops[first])))
         for op in going:
             if op.backward_by_image:
-                steps.append(Part(True, partial(_backward_images, op)))
+                calls.append(StageCall(True, partial(_backward_images, op)))
                 self.waiting.append((op, stage))
             else:
-                steps.append(Part(False, partial(_backward, op)))
+                calls.append(StageCall(False, partial(_backward, op)))
         if stage and plan.goes_back(ops[first]):
-            steps.append(Part(False, partial(_backward_partial, ops[first])))
-        yield from self._phases(steps, stage, backward=True)
+            calls.append(StageCall(False, partial(_backward_partial, ops[first])))
+        yield from self._phases(calls, stage, backward=True)
 
     def parameter_gradients(self) -> Iterator[list[Task]]:
         """Yield a phase of the gradients of the parameters of all that has gone backward, if there are any."""
@@ -167,9 +167,9 @@ class Divider:
         for n, part in microbatches(self.plan, stage, shard.n, workspace, backward=True):
             yield Call(op, op.parameter_gradients, (n, part, shard.gradients[op.weights], shard.context, piece))
 
-    def _phases(self, steps: Sequence[Part], stage: int, backward: bool) -> Iterator[list[Task]]:
-        for by_image, run in groupby(steps, key=lambda step: step.by_image):
-            makes = [step.make for step in run]
+    def _phases(self, calls: Sequence[StageCall], stage: int, backward: bool) -> Iterator[list[Task]]:
+        for by_image, run in groupby(calls, key=lambda call: call.by_image):
+            makes = [call.make for call in run]
             yield list(self._by_image(makes, stage) if by_image else self._by_shard(makes, stage, backward))
 
     def _by_shard(self, makes: Sequence[Make], stage: int, backward: bool) -> Iterator[Task]:

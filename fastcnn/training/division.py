@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from ..engine.divide import DividedShard, Divider, Make, Part, Task
+from ..engine.divide import DividedShard, Divider, Make, StageCall, Task
 from ..runtime import threads as parallel
 from ..runtime.record import Call, record_calls
 from ..runtime.tape import Tape
@@ -38,7 +38,7 @@ class Division:
         """Yield direction and stage of each part of the step that shards take, and its phases."""
         divider, last = self.divider, len(self.divider.plan.sync_points)
         for stage in range(last + 1):
-            phases = list(divider.forward(stage, [Part(True, self.load)] if self.load and stage == 0 else []))
+            phases = list(divider.forward(stage, [StageCall(True, self.load)] if self.load and stage == 0 else []))
             if stage == last:
                 phases += [[[self.end(shard)] for shard in divider.shards], *divider.backward(stage)]
                 phases += self._parameter_gradients(stage)
@@ -76,6 +76,18 @@ def _record(tasks: parallel.Tasks, threads: int) -> None:
 
     parallel.run(len(tasks.tasks), task, threads)
     tasks.tapes = [found[i] for i in range(len(tasks.tasks))]
+
+
+def parts_for(images: Sequence[int], work: float, threads: int, enough: int) -> int:
+    """Return into how many parts shards of so many images are cut for so many threads; 1 where whole shards do.
+
+    An image takes `work`. Up to `enough` threads whole shards do.
+    """
+    # Parts are for threads that run at the same time: those that take turns with a processor only wait for more.
+    running = parallel.at_once(threads)
+    if not images or running <= enough:
+        return 1
+    return parts_of_shards(len(images), max(images), work, running)
 
 
 def parts_of_shards(shards: int, images: int, work: float, threads: int) -> int:

@@ -30,7 +30,8 @@ from ..ranks.communicator import Communicator, check_alike
 from ..runtime import threads as parallel
 from ..runtime.record import Call, KernelCalls
 from ..typing import Array, IntArray
-from .step import SHARDS, SWEEP, Program, Step, Update
+from .step import SHARDS, Program, Step
+from .update import SWEEP, Update
 
 
 class RankedProgram(Program):
@@ -81,10 +82,13 @@ class RankedStep(Step):
     def __init__(self, program: RankedProgram, x: Array, targets: Targets) -> None:
         super().__init__(program, x, targets)
         self.communicator = program.communicator
-        self.shards = self.communicator.share(len(self.slices), self.communicator.rank)
         self.bounds = self.communicator.bounds(len(self.slices))
         self.met: dict[tuple[str, int], tuple[Array, list[tuple[Array, Array]], list[tuple[Array, Array]]]] = {}
         self.sums: parallel.Tasks | None = None
+
+    def _own_shards(self) -> range:
+        communicator = self.program.communicator
+        return communicator.share(len(self.slices), communicator.rank)
 
     def run(self, direction: str, stage: int, threads: int) -> None:
         if self.shards:
@@ -137,7 +141,7 @@ class RankedStep(Step):
 
     def _new_update(self, optimizer: Optimizer, ema: Average | None) -> Update:
         """Return the update by one row: that of the sums."""
-        update = Update(self.program, 1, optimizer, ema)
+        update = self.program.new_update(1, optimizer, ema)
         program, rank, count = self.program, self.communicator.rank, len(self.slices)
         self.chunks, self.pieces = _pieces(optimizer._chunks[0], program.flat.size, self.communicator)
         squares = aligned_zeros(optimizer._chunks[0].size, np.float64)

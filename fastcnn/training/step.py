@@ -14,15 +14,14 @@ of its targets, of the optimizer's rates. In their order:
 Shards and chunks are what threads share out. How they are cut depends on the work alone, never on the threads, and so
 do the bits. Once every thread has recorded every shard, all three parts are one native call, if no Python is needed.
 
-`Program` is a model with a loss, bound to memory; `Step` what batches of one kind do in it; `Update` the optimizer's
-part.
+`Program` is a model with a loss, bound to memory; `Step` what batches of one kind do in it. Who does what of it is in
+files of their own: threads that take whole shards (`shards.py`) or parts of them (`division.py`), and the optimizer's
+part (`update.py`).
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,6 @@ from ..engine.load import load_from
 from ..engine.planner import make_plan
 from ..engine.weights import Weights, gradient_places
 from ..engine.workspace import Workspace
-from ..kernels import update as kernels
 from ..losses import End, Loss, Targets
 from ..model import Sequential
 from ..optim.averaging import Average
@@ -47,15 +45,15 @@ from ..runtime.record import Call, KernelCalls, record_calls
 from ..runtime.rehearsal import rehearse
 from ..runtime.tape import Tape
 from ..typing import Array, Gradients, IntArray
-from .division import Division, parts_of_shards
+from .division import Division, parts_for
+from .shards import WholeShards
 from .snapshot import Snapshot
 from .stage_sums import StageSums, stage_sums
+from .update import Update, one_call
 
 SHARDS = 8  # the most slices of a batch: each has a gradient vector of its own
 SHARD_WORK = 20e6  # floating-point operations below which a slice is not worth a hand-over to a thread
 ROW_WORK = 64  # operations for each parameter below which it is not worth a row of gradients, which memory must bring
-SWEEP = 1 << 17  # numbers that are worth a thread in the update
-SWEEPS = 64  # the most tasks of it
 COPIED = 1 << 14  # bytes of a batch that are copied in less time than it takes to find out where they are
 
 
@@ -109,7 +107,7 @@ class Program:
     def release(self) -> None:
         """Give back the memory at once: the program and its steps know each other, and would wait for the collector."""
         for step in self.steps.values():
-            step.divisions.clear()
+            step.release()
         for held in (self.steps, self.workspaces, self.stores, self.syncs, self._slices):
             held.clear()
         self.contexts.clear()
@@ -133,6 +131,14 @@ class Program:
             self.steps[key] = step = self._new_step(x, targets)
         step.take_in(x, targets)
         return step
+
+    def new_update(self, rows: int, optimizer: Optimizer, ema: Average | None) -> Update:
+        """Return the update by these two, from so many rows of gradients."""
+        if not any(layer._trains(name) for layer, named in self.gradients_by_layer[0].items() for name in named):
+            raise ValueError(
+                "Trainer: model: expected a model with parameters to train; got one that has none, or frozen ones"
+            )
+        return Update(self.model, self.gradients, rows, self.number, optimizer, ema)
 
     def images(self, n: int) -> slice:
         """Return which images of a batch of `n` this process looks at."""
@@ -211,8 +217,7 @@ Underway = tuple[int, Sequence[tuple[FlatState, int]], Snapshot | None]
 class Step:
     """The steps on batches of one shape and dtype, with targets of one kind.
 
-    The recorded calls read the images where `source` says that they are, and the targets in `targets`. A record belongs
-    to a stage, a shard and a worker: who works on a shard has memory of his own.
+    The recorded calls read the images where `source` says that they are, and the targets in `targets`.
     """
 
     def __init__(self, program: Program, x: Array, targets: Targets) -> None:
@@ -221,19 +226,26 @@ class Step:
         self.images, self.is_loaded = self._place(x)
         self.source, self.like = owned(np.array([program.small.ctypes.data])), np.zeros(0, x.dtype)
         self.totals = program.totals[: len(self.slices)]
-        self.shards = range(len(self.slices))  # those that are computed in this process
+        self.shards = self._own_shards()
         self.preparation = parallel.Tasks([[call] for call in schedule.prepare_calls(program.graph)])
         self.late = {
             stage: parallel.Tasks([[call] for call in schedule.late_calls(program.graph, stage)])
             for stage in program.graph.late
         }
         self.stage_sums = program.stage_sums.tasks(program.gradients, len(self.slices)) if program.stage_sums else []
-        self.tapes: dict[tuple[str, int, int, int], Tape] = {}
-        self.jobs: dict[tuple[str, int, int], parallel.Jobs | None] = {}
-        self.turns: dict[tuple[str, int, int], int] = {}
+        self.whole_shards = WholeShards(self.shards, self._calls)
         self.divisions: dict[int, Division] = {}  # by parts of a shard
         self.update: Update | None = None
         self.whole: dict[int, Tape | parallel.Jobs | None] = {}  # all that a step on so many threads does, as one call
+
+    def _own_shards(self) -> range:
+        """Return the shards that are computed in this process."""
+        return range(len(self.slices))
+
+    def release(self) -> None:
+        """Part from what knows this step: else both would wait for the collector."""
+        self.divisions.clear()
+        del self.whole_shards
 
     def _place(self, x: Array) -> tuple[Array | None, bool]:
         """Return where batches are copied to, if they are, and whether that is the network's first value already."""
@@ -285,7 +297,7 @@ class Step:
         return self._means()
 
     def _new_update(self, optimizer: Optimizer, ema: Average | None) -> Update:
-        return Update(self.program, 1 if self.stage_sums else len(self.slices), optimizer, ema)
+        return self.program.new_update(1 if self.stage_sums else len(self.slices), optimizer, ema)
 
     def _reduce(self, threads: int) -> None:
         """Come before the update, which sums up the rows of all shards."""
@@ -321,15 +333,15 @@ class Step:
         division = self._division(threads)
         if division is not None:
             return division.is_recorded()
-        parts = [part for part in self._parts() if part[0] in {"forward", "backward"}]
-        return all((*part, min(threads, len(self.slices))) in self.jobs for part in parts)
+        taken = [part for part in self._parts() if part[0] in {"forward", "backward"}]
+        return all(self.whole_shards.is_recorded(*part, threads) for part in taken)
 
     def _join(self, update: Update, threads: int) -> Tape | parallel.Jobs | None:
         """Return one record of the whole step, if it is nothing but kernels."""
         if update.clips:
             return None
         stages = [record for direction, stage in self._parts() for record in self._records(direction, stage, threads)]
-        return _one_call([self.preparation.part(self._preparing(threads)), *stages, *update.parts(threads)])
+        return one_call([self.preparation.part(self._preparing(threads)), *stages, *update.parts(threads)])
 
     def _preparing(self, threads: int) -> int:
         """Return how many threads bring the parameters into the kernels' order."""
@@ -346,16 +358,13 @@ class Step:
 
     def _parts_for(self, threads: int) -> int:
         """Return into how many parts each shard is cut for so many threads; 1 where whole shards do."""
-        program, shards = self.program, len(self.shards)
+        program, shards = self.program, self.shards
         # A rank has some of the shards. Where a batch makes fewer than it could, its work is little for many threads.
-        enough = shards if shards < len(self.slices) else SHARDS
-        # Parts are for threads that run at the same time: those that take turns with a processor only wait for more.
-        if threads <= enough or not shards or (running := parallel.at_once(threads)) <= enough:
+        enough = len(shards) if len(shards) < len(self.slices) else SHARDS
+        if threads <= enough or not (program.loss.replayable and all(op.replayable for op in program.graph.ops)):
             return 1
-        if not (program.loss.replayable and all(op.replayable for op in program.graph.ops)):
-            return 1
-        images = max(self.slices[s][1] - self.slices[s][0] for s in self.shards)
-        return parts_of_shards(shards, images, program.work, running)
+        images = [last - first for first, last in self.slices[shards.start : shards.stop]]
+        return parts_for(images, program.work, threads, enough)
 
     def _divide(self, count: int) -> Division:
         """Return the tasks of shards that are cut into so many parts."""
@@ -393,10 +402,7 @@ class Step:
         sync = self.program.syncs.get((direction, stage, self.n))
         if sync is not None:
             return parallel.part_of_jobs([[sync]])
-        shards, workers = self._order(stage), range(min(threads, len(self.shards)))
-        return parallel.part_of_jobs(
-            [[self.tapes[direction, stage, shard, worker] for shard in shards] for worker in workers]
-        )
+        return self.whole_shards.record(direction, stage, threads)
 
     def _parts(self) -> Iterator[tuple[str, int]]:
         """Yield direction and stage of all that is done between preparation and update, in its order."""
@@ -462,49 +468,13 @@ class Step:
             for task in each.tasks:
                 yield from task
 
-    def _order(self, stage: int) -> range:
-        """Return the shards back and forth: what was written last is still in the caches."""
-        return self.shards[:: -1 if stage % 2 else 1]
-
     def run(self, direction: str, stage: int, threads: int) -> None:
-        """Run a stage of all shards: without Python, as soon as every worker has recorded every shard."""
+        """Run a stage of all shards: without Python, as soon as it is recorded."""
         division = self._division(threads)
         if division is not None and (direction, stage) in division.phases:
             division.run(direction, stage, threads)
-            return
-        shards, threads = self._order(stage), min(threads, len(self.shards))
-        key = direction, stage, threads
-        jobs = self.jobs.get(key)
-        if jobs is not None:
-            jobs.play()
-        elif key in self.jobs:
-            parallel.run(len(shards), lambda i, worker: self.play(direction, stage, shards[i], worker), threads)
         else:
-            self._take_turns(direction, stage, shards, threads)
-
-    def _take_turns(self, direction: str, stage: int, shards: range, threads: int) -> None:
-        """Run a stage, each worker with shards that it has not had in this way before."""
-        key = direction, stage, threads
-        turn = self.turns.get(key, 0)
-        self.turns[key] = turn + 1
-
-        def group(worker: int, _: int) -> None:
-            for shard in shards[(worker + turn) % threads :: threads]:
-                self.play(direction, stage, shard, worker)
-
-        parallel.run(threads, group, threads)
-        if all((direction, stage, shard, worker) in self.tapes for worker in range(threads) for shard in shards):
-            part = self._part(direction, stage, threads)
-            self.jobs[key] = None if part is None else parallel.Jobs([part])
-
-    def play(self, direction: str, stage: int = 0, shard: int = 0, worker: int = 0) -> None:
-        """Run a stage of a shard; what the first time records is repeated later."""
-        key = direction, stage, shard, worker
-        tape = self.tapes.get(key)
-        if tape is None:
-            self.tapes[key] = record_calls(self._calls(*key))
-        else:
-            tape.play()
+            self.whole_shards.run(direction, stage, threads)
 
     def _calls(self, direction: str, stage: int, shard: int, worker: int) -> Iterator[Call]:
         """Yield the calls of a stage; the last one forward goes on with the loss, and back again."""
@@ -534,110 +504,3 @@ class Step:
     def _evaluate(self, first: int, n: int, workspace: Workspace, totals: Array) -> None:
         """Let the loss see a shard, with the targets that stand here now."""
         self.program.loss.evaluate(self.program.end, n, workspace, self.targets, first, totals)
-
-
-class Update:
-    """The step of an optimizer and of an average, in chunks of the flat vector."""
-
-    replayable = True  # so far as `sum_squares` goes
-
-    def __init__(self, program: Program, rows: int, optimizer: Optimizer, ema: Average | None) -> None:
-        if not any(layer._trains(name) for layer, named in program.gradients_by_layer[0].items() for name in named):
-            raise ValueError(
-                "Trainer: model: expected a model with parameters to train; got one that has none, or frozen ones"
-            )
-        self.program, self.model, self.optimizer, self.ema = program, program.model, optimizer, ema
-        for thing, _ in self.steps():
-            thing._bind(program.model)
-        self.rates = optimizer._rates, None if ema is None else ema._rates
-        self.clips = optimizer.clip_norm is not None
-        gradients, size = program.gradients, program.flat.size
-        pieces = min(SWEEPS, 1 + size * rows // SWEEP)
-        length = -(-size // (16 * pieces)) * 16
-        spans = [(first, min(first + length, size)) for first in range(0, size, length)]
-        chunks = optimizer._chunks[0].size
-        self.squares = aligned_zeros(chunks, np.float64)
-
-        def square(piece: int) -> Iterator[Call]:
-            span = piece * chunks // pieces, (piece + 1) * chunks // pieces
-            yield Call(self, kernels.sum_squares, (gradients, rows, size, *optimizer._chunks, *span, self.squares))
-
-        def sweep(span: tuple[int, int]) -> Iterator[Call]:
-            yield Call(optimizer, optimizer._update, (gradients, 1 if self.clips else rows, *span))
-            if not optimizer._wholes:
-                yield from average(span)
-
-        def average(span: tuple[int, int]) -> Iterator[Call]:
-            if ema is not None:
-                yield Call(ema, ema._update, span)
-
-        self.norm = parallel.Tasks([list(square(piece)) for piece in range(pieces)])
-        tasks = [[list(sweep(span)) for span in spans]]
-        if optimizer._wholes:
-            tasks += [[[Call(optimizer, optimizer._update_whole, (k,))] for k in range(optimizer._wholes)]]
-            tasks += [[list(average(span)) for span in spans]] if ema is not None else []
-        self.passes = [parallel.Tasks(each) for each in tasks]
-        self.mark = Tape()
-        self.mark.add_inversion(program.number)
-        self.recorded: dict[int, Tape | parallel.Jobs | None] = {}  # the sweep and the mark, as one native call
-
-    def is_for(self, optimizer: Optimizer, ema: Average | None) -> bool:
-        """Tell whether it is the update by these two, in the arrays that they have now."""
-        return (
-            optimizer is self.optimizer
-            and ema is self.ema
-            and optimizer._rates is self.rates[0]
-            and (ema is None or ema._rates is self.rates[1])
-            and self.clips == (optimizer.clip_norm is not None)
-        )
-
-    def steps(self) -> Sequence[tuple[FlatState, int]]:
-        """Return the steps of optimizer and average."""
-        optimizer, ema = self.optimizer, self.ema
-        one = optimizer, optimizer.steps
-        return (one,) if ema is None else (one, (ema, ema.steps))
-
-    def snapshot(self, threads: int) -> Snapshot:
-        """Return copies of what a step may leave half changed."""
-        before = Snapshot()
-        take = before.take if self._native(threads) is None else before.take_statistics
-        take(self.model, [thing for thing, _ in self.steps()])
-        return before
-
-    def begin(self) -> None:
-        """Settle the numbers of this step."""
-        if self.ema is not None:
-            self.ema._begin(self.model)
-        self.optimizer._begin(self.model)
-
-    def run(self, threads: int) -> None:
-        """Change the parameters along the shards' gradients, which are summed into the first row."""
-        if self.clips:
-            self.norm.run(threads)
-            self.optimizer._clip(self.squares)
-        native = self._native(threads)
-        if native is None:
-            for each in self.passes:
-                each.run(threads)
-            self.mark.play()
-        else:
-            native.play()
-
-    def parts(self, threads: int) -> list[Tape | IntArray | None]:
-        """Return the records of all passes, and of the mark, as parts of `Jobs`; None for one that is not native."""
-        return [*(each.part(threads) for each in self.passes), self.mark]
-
-    def _native(self, threads: int) -> Tape | parallel.Jobs | None:
-        """Return what sweeps and marks in one native call; None if that is not recorded yet, or Python has a part."""
-        if threads not in self.recorded and all(each.tapes for each in self.passes):
-            self.recorded[threads] = _one_call(self.parts(threads))
-        return self.recorded.get(threads)
-
-
-def _one_call(parts: Sequence[Tape | IntArray | None]) -> Tape | parallel.Jobs | None:
-    """Return parts of `Jobs` as one record, which is a tape where no threads share them; None if one is none."""
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
-    tapes = [part for part in known if isinstance(part, Tape)]
-    return reduce(operator.add, tapes) if len(tapes) == len(known) else parallel.Jobs(known)
