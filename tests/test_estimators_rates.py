@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from fastcnn import SGD, AdamW, Callback, CNNClassifier, CNNRegressor, Conv2D, MaxPool2D, ReduceOnPlateau, ReLU
-from fastcnn.estimators.base import ABOVE
+from fastcnn.estimators.solvers import ABOVE
 
 BOTH = pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
 X, Y = (array[:80] for array in load_digits(return_X_y=True))

@@ -23,7 +23,7 @@ from fastcnn import (
     Sequential,
     Trainer,
 )
-from fastcnn.estimators import base
+from fastcnn.estimators import scaling
 from fastcnn.estimators.scaling import Scaler
 from fastcnn.training.statistics import renew_statistics
 
@@ -280,7 +280,7 @@ def test_images_that_are_scaled_batch_by_batch_have_the_same_bits(kind, changes,
     images, y = generator.randint(0, 256, (60, 20, 20)).astype(np.uint8), np.arange(60) % 3
     whole = fitted(kind, images, y, max_iter=3, **changes)
     expected = whole._outputs(images)
-    monkeypatch.setattr(base, "AT_ONCE", 20 * 20 * 7)
+    monkeypatch.setattr(scaling, "WHOLE", 20 * 20 * 7)
     model = fitted(kind, images, y, max_iter=3, **changes)
     np.testing.assert_array_equal(model._outputs(images), expected)
     assert model.loss_curve_ == whole.loss_curve_
@@ -289,7 +289,7 @@ def test_images_that_are_scaled_batch_by_batch_have_the_same_bits(kind, changes,
 
 def peak_of(n, monkeypatch, **others):
     """Return the most bytes that a fit of n images of 64 x 64 takes, and what its prediction does."""
-    monkeypatch.setattr(base, "AT_ONCE", 1 << 18)
+    monkeypatch.setattr(scaling, "WHOLE", 1 << 18)
     images, y = np.random.RandomState(0).randint(0, 256, (n, 64, 64)).astype(np.uint8), np.arange(n) % 3
     fitted(CNNClassifier, images[:80], y[:80], max_iter=1, **others)
     gc.collect()

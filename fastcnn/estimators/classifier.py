@@ -22,12 +22,16 @@ from ..training.callbacks import Callback
 from ..typing import Array
 from . import choosing
 from .base import BaseCNN
+from .fitting import FitCNN
+from .images import Kind
+from .lengths import Lengths
+from .partial import PartialFitCNN
 from .private_names import StrOptions
 from .samples import Samples
 from .watching import watched
 
 
-class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
+class CNNClassifier(ClassifierMixin, FitCNN, PartialFitCNN):  # type: ignore[misc]
     """Classifier of images and of rows: a convolutional network behind the interface of scikit-learn.
 
     Parameters
@@ -157,7 +161,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
     (797,)
     """
 
-    _usual_epochs, _most_epochs, _fewest_steps = 12, 200, 300
+    _lengths = Lengths(usual_epochs=12, most_epochs=200, fewest_steps=300)
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseCNN._parameter_constraints,
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
@@ -387,7 +391,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):  # type: ignore[misc]
 
     @property
     def _mixes(self) -> bool:
-        return self.augmentation == "auto" and self.shuffle and not self._strips
+        return self.augmentation == "auto" and self.shuffle and self._kind is not Kind.FEATURES
 
     def _loss(self) -> Loss:
         if isinstance(self.loss, Loss):

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import maps
 from ..typing import Array
+from .processors import capped_threads
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -65,7 +66,7 @@ class Embedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ign
                 f"{self._container()!r}, whose columns are those of the embedding; got {layer!r}"
             )
         images = self._read(X, reset=False)
-        with self._capped() as threads:
+        with capped_threads(self.n_jobs) as threads:
             scaled = self._scaler(images, self._dtype)
             values = scaled if place is None else self.model_.outputs(scaled, place, threads=threads)[place]
         return np.ascontiguousarray(values, np.float64).reshape(len(values), -1)

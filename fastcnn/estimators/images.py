@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..typing import Array, Shape
+from .networks import SHORTEST, SMALLEST
 from .scaling import Scaler  # noqa: F401 -- where pickles of 0.1.0 look for it
 
 CHANNELS = (1, 2, 3, 4)  # what may be a number of channels where nothing else is said
@@ -56,6 +58,23 @@ class Reading(NamedTuple):
             channels, height, width = self.shape
             return X.reshape(len(X), height, width, channels).transpose(0, 3, 1, 2)
         return X.reshape(len(X), *self.shape)
+
+
+class Kind(Enum):
+    """What samples are, by their shape; "auto" has another network, scale and length for each."""
+
+    IMAGES = "images"
+    SIGNALS = "signals"  # strips, said to be such, that are long enough to have parts
+    FEATURES = "features"  # short strips, rows and images below 5 pixels
+
+
+def kind_of(reading: Reading, input_shape: Any) -> Kind:
+    """Return what samples are that are read so; `input_shape` is the estimator's parameter."""
+    narrow, long = sorted(reading.shape[1:])
+    if narrow >= SMALLEST:
+        return Kind.IMAGES
+    is_said = len(reading.given) > 1 or input_shape is not None
+    return Kind.SIGNALS if long >= SHORTEST and is_said else Kind.FEATURES
 
 
 def choose_reading(given: Shape, input_shape: Any, name: str) -> Reading:

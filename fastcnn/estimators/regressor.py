@@ -20,10 +20,14 @@ from ..optim.optimizer import Optimizer
 from ..training.callbacks import Callback
 from ..typing import Array
 from . import choosing
-from .base import FEATURES, BaseCNN
-from .choosing import Choice
+from .base import BaseCNN
+from .fitting import FitCNN
+from .images import Kind
+from .lengths import RegressionLengths
+from .partial import PartialFitCNN
 from .private_names import StrOptions
 from .samples import Samples
+from .trials import Trials
 from .watching import watched
 
 DECAYS, STRONGEST = (50.0, 200.0, 800.0), 5.0  # weight decays of rows that are tried, by the number of samples
@@ -32,7 +36,7 @@ CLEAN = 0.05  # error of standardised targets below which there is hardly any no
 LOSSES = {"squared_error": MeanSquaredError, "absolute_error": MeanAbsoluteError, "huber": Huber}
 
 
-class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
+class CNNRegressor(RegressorMixin, FitCNN, PartialFitCNN):  # type: ignore[misc]
     """Numbers from images or rows: a convolutional network behind the interface of scikit-learn.
 
     Parameters
@@ -151,7 +155,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     (442,)
     """
 
-    _usual_epochs, _most_epochs, _fewest_steps = 50, 50, 1
+    _lengths = RegressionLengths(usual_epochs=50, most_epochs=50, fewest_steps=1)
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseCNN._parameter_constraints,
         "loss": [StrOptions({*LOSSES}), Loss],
@@ -282,14 +286,6 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         encoded: Array = (y - self._y_mean) / self._y_deviation
         return encoded
 
-    def _epochs(self, n: int, most: int) -> int:
-        if self.max_iter != "auto" or most != FEATURES:
-            return super()._epochs(n, most)
-        return max(50, min(math.isqrt(12_000_000 // n), 200))
-
-    def _automatic_batch(self, n: int, most: int) -> int:
-        return min(n, max(32, min(n // 40, most))) if most == FEATURES else super()._automatic_batch(n, most)
-
     @property
     def _usual_rate(self) -> float:
         return 0.003 if self.solver == "sgd" else 0.01  # SGD runs away from squared errors at more
@@ -298,15 +294,15 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
     def _weight_decay(self) -> float:
         return self.alpha_ if self.alpha == "auto" else float(self.alpha)
 
-    def _chosen(self, samples: Samples, threads: int, *, again: bool) -> tuple[Samples, Samples | None, Choice]:
+    def _settle_decay(self, samples: Samples, trials: Trials, *, again: bool) -> None:
         if self.alpha != "auto":
             self.alpha_ = float(self.alpha)
         elif self.solver == "adamw" and not again:
             n = len(samples.y)
-            self.alpha_ = self._agreed_decay(samples, threads) if self._strips else max(0.01, min(30 / n, 0.3))
-        return super()._chosen(samples, threads, again=again)
+            is_of_features = self._kind is Kind.FEATURES
+            self.alpha_ = self._agreed_decay(samples, trials) if is_of_features else max(0.01, min(30 / n, 0.3))
 
-    def _agreed_decay(self, samples: Samples, threads: int) -> float:
+    def _agreed_decay(self, samples: Samples, trials: Trials) -> float:
         """Return the weight decay by which held-out samples are predicted best, from the weakest up while it helps.
 
         A smooth function without noise needs hardly any; the more noise, the more.
@@ -318,7 +314,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
         best, least = 0.0, math.inf
         for factor in DECAYS:
             self.alpha_ = min(factor / n, STRONGEST)
-            error = self._held_out_error(samples, parts, threads)
+            error = self._held_out_error(samples, parts, trials)
             if error >= least:
                 break
             best, least = self.alpha_, error
@@ -326,9 +322,9 @@ class CNNRegressor(RegressorMixin, BaseCNN):  # type: ignore[misc]
                 break
         return best
 
-    def _held_out_error(self, samples: Samples, parts: Sequence[tuple[Array, Array]], threads: int) -> float:
+    def _held_out_error(self, samples: Samples, parts: Sequence[tuple[Array, Array]], trials: Trials) -> float:
         judges = samples.taken(np.concatenate([held for _, held in parts]))
-        outputs = [self._tried(samples.taken(kept), samples.taken(held), None, threads) for kept, held in parts]
+        outputs = [trials.outputs(samples.taken(kept), samples.taken(held)) for kept, held in parts]
         errors = np.abs(np.concatenate(outputs) - judges.y)
         if self.loss == "squared_error":
             errors = np.square(errors)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from .. import caller
 from ..history import History
 from ..model import Sequential
 from ..storage import network
@@ -63,7 +63,7 @@ def _parameter(name: str, value: Any, estimator: BaseCNN, encoder: Encoder) -> A
         encoder.tensors.clear()
         encoder.tensors.update(tensors)
         default = type(estimator)().get_params(deep=False)[name]
-        warnings.warn(f"save: {name}: {error}; the estimator in the file has {name}={default!r}", stacklevel=5)
+        caller.warn(f"save: {name}: {error}; the estimator in the file has {name}={default!r}")
         return encoder.encode(default, f"parameters.{name}")
 
 

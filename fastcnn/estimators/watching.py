@@ -15,7 +15,7 @@ from ..training.callbacks import Callback, Run
 from ..typing import Array
 from .samples import Samples
 
-__all__ = ["CallbackSupportMixin", "Curves", "Tasks", "tasks", "watched"]
+__all__ = ["CallbackSupportMixin", "Curves", "Watch", "watch_of", "watched"]
 
 CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
 
@@ -111,7 +111,7 @@ class Curves(Callback):
             self.weights = []
 
 
-class Tasks(Callback):
+class Watch(Callback):
     """Tells scikit-learn's callbacks of a fit and of its epochs, each a task of its own.
 
     Parameters
@@ -170,8 +170,8 @@ class Tasks(Callback):
         return {**curves, "model_": model, "loss_": self.owner.loss_curve_[-1], "n_iter_": len(run.history)}
 
 
-def tasks(owner: Any, epochs: int, X: Any, y: Any, sample_weight: Any) -> Tasks | None:
+def watch_of(owner: Any, epochs: int, X: Any, y: Any, sample_weight: Any) -> Watch | None:
     """Return the watch for scikit-learn's callbacks; None where it knows none."""
     if not hasattr(owner, "_init_callback_context"):
         return None
-    return Tasks(owner, epochs, X=X, y=y, sample_weight=sample_weight)
+    return Watch(owner, epochs, X=X, y=y, sample_weight=sample_weight)

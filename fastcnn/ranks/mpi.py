@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import caller
 from ..runtime.threads import available_cpus, limit_threads
 from ..typing import Array
 from .communicator import Communicator, RankError, RankFailedError, RankLostError
@@ -216,12 +216,11 @@ class MPICommunicator(Communicator):
         if self.rank or threads is None or self._warned or not own < min(threads, all_there_are):
             return
         self._warned = True
-        warnings.warn(
+        caller.warn(
             f"rank 0 of {self.size} is bound to {own} of {all_there_are} processors, and is asked for {threads} "
             f"threads; Open MPI binds each of one or two ranks to one core: mpiexec --bind-to none, or "
             f"--map-by slot:PE={threads}",
             RuntimeWarning,
-            stacklevel=8,
         )
 
     def _share_of_processors(self) -> int:

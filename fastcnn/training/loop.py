@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
-from .. import checks
+from .. import caller, checks
 from ..data.augmentation import Augmentation
 from ..history import Epoch, History, line
 from ..labels import check_range
@@ -140,7 +139,7 @@ def _outlive(
                 if ranks.rank == 0:
                     who = ", ".join(map(str, dead))
                     words = f"fit: rank {who} of {size} has died; {ranks.size} went on from step {run.step}"
-                    warnings.warn(words, RuntimeWarning, stacklevel=6)
+                    caller.warn(words, RuntimeWarning)
             go_on(tally)
             done = True
         except RankLostError:
