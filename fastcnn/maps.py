@@ -9,7 +9,7 @@ import numpy as np
 
 from .layers.base import Layer
 from .layers.container import Container
-from .layers.part import Part
+from .layers.segment import Segment
 from .prediction import Predictor, images_in_cache
 from .typing import Array, Shape
 
@@ -109,12 +109,12 @@ class FeatureMaps:
                     yield from self._outputs(layer, before, f"{name}.", wanted, threads)
 
     def _output(self, name: str, layer: Layer, x: Array, threads: int) -> Array:
-        part = Part([layer], x.shape[1:], self.flat.dtype)
-        images = 1 if len(x) == 1 else max(1, min(images_in_cache(part), len(x)))
+        segment = Segment([layer], x.shape[1:], self.flat.dtype)
+        images = 1 if len(x) == 1 else max(1, min(images_in_cache(segment), len(x)))
         images = 1 << (images.bit_length() - 1)
         predictor = self.predictors.get((name, images))
         if predictor is None:
-            predictor = self.predictors[name, images] = Predictor(part, images)
+            predictor = self.predictors[name, images] = Predictor(segment, images)
         return predictor.predict(x, threads)
 
 

@@ -26,7 +26,7 @@ from .typing import Array, IntArray, Shape
 
 if TYPE_CHECKING:
     from .layers.container import Container
-    from .layers.part import Part
+    from .layers.segment import Segment
 
 CACHE = 2 * COMMON.second  # bytes of the maps before and behind an operation, for one chunk of a batch
 WORK = 10e6  # multiply-adds below which a chunk is not worth a hand-over to a thread
@@ -90,7 +90,7 @@ class Predictor:
         The most images of a chunk.
     """
 
-    def __init__(self, model: Container | Part, images: int) -> None:
+    def __init__(self, model: Container | Segment, images: int) -> None:
         assert model.input_shape is not None
         self.images = images
         graph = Graph(model.input_shape, model._flat.dtype, training=False)
@@ -244,7 +244,7 @@ class _Copies:
         return True
 
 
-def images_in_cache(model: Container | Part) -> int:
+def images_in_cache(model: Container | Segment) -> int:
     """Return of how many images the largest maps before and behind an operation fit the cache; at least one."""
     assert model.input_shape is not None
     graph = Graph(model.input_shape, model._flat.dtype, training=False)

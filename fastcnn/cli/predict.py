@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .common import CommandError, add_common, add_max_bytes, add_threads, add_views, size, whole, words_of
 
 if TYPE_CHECKING:
-    from ..data.unlabelled import Samples
+    from ..data.unlabelled import NamedSamples
     from ..typing import Array
     from .opened import Opened
 
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
 Found = list[tuple[str, float]] | list[float]
 
 
-def _samples(options: argparse.Namespace, opened: Opened) -> Iterator[Samples]:
+def _samples(options: argparse.Namespace, opened: Opened) -> Iterator[NamedSamples]:
     """Yield the samples of all paths; an error is one line with the path."""
     from ..data.files import DataError
     from ..data.unlabelled import read_samples, read_stream

@@ -23,7 +23,7 @@ PICTURES = 256  # images of a folder that are in memory at once
 STREAM = "standard input"
 
 
-class Samples(NamedTuple):
+class NamedSamples(NamedTuple):
     """Some samples, and what each is called.
 
     Attributes
@@ -40,7 +40,7 @@ class Samples(NamedTuple):
 
 def read_samples(
     path: Path, shape: Shape, size: tuple[int, int] | None = None, max_bytes: int | None = None
-) -> Iterator[Samples]:
+) -> Iterator[NamedSamples]:
     """Yield the samples of a file or folder, in pieces.
 
     Parameters
@@ -86,7 +86,7 @@ def read_samples(
 
 def read_stream(
     stream: BinaryIO, shape: Shape, size: tuple[int, int] | None = None, max_bytes: int | None = None
-) -> Iterator[Samples]:
+) -> Iterator[NamedSamples]:
     """Yield the samples of a stream of bytes, which are kept in a file meanwhile; arguments and errors as above."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "stream")
@@ -94,7 +94,7 @@ def read_stream(
             shutil.copyfileobj(stream, file)
         try:
             for names, X in read_samples(path, shape, size, max_bytes):
-                yield Samples([name.replace(str(path), STREAM, 1) for name in names], X)
+                yield NamedSamples([name.replace(str(path), STREAM, 1) for name in names], X)
         except DataError as error:
             raise DataError(STREAM, str(error).removeprefix(f"{shown(path)}: ")) from None
 
@@ -191,8 +191,8 @@ def _shaped(path: Path, X: Array, shape: Shape) -> Array:
     raise DataError(path, f"expected samples of shape {shape}, or rows of {math.prod(shape)} numbers; got {X.shape}")
 
 
-def _named(path: Path, X: Array) -> Samples:
-    return Samples([str(path)] if len(X) == 1 else [f"{path}[{n}]" for n in range(len(X))], X)
+def _named(path: Path, X: Array) -> NamedSamples:
+    return NamedSamples([str(path)] if len(X) == 1 else [f"{path}[{n}]" for n in range(len(X))], X)
 
 
 def _picture_files(folder: Path) -> list[Path]:
@@ -209,13 +209,13 @@ def _picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def _pictures(files: list[Path], shape: Shape, size: tuple[int, int] | None) -> Iterator[Samples]:
+def _pictures(files: list[Path], shape: Shape, size: tuple[int, int] | None) -> Iterator[NamedSamples]:
     for first in range(0, len(files), PICTURES):
         some = files[first : first + PICTURES]
         pixels = [_picture(path, shape, size) for path in some]
         if any(one.dtype != np.uint8 for one in pixels):  # of more than eight bits, from 0 to 1
             pixels = [one / np.float32(255) if one.dtype == np.uint8 else one for one in pixels]
-        yield Samples([str(path) for path in some], np.stack(pixels))
+        yield NamedSamples([str(path) for path in some], np.stack(pixels))
 
 
 def _picture(path: Path, shape: Shape, size: tuple[int, int] | None) -> Array:

@@ -35,7 +35,7 @@ class View(NamedTuple):
     weight: float
 
 
-class Views(NamedTuple):
+class Viewing(NamedTuple):
     """What a text such as "flip,shift=1" stands for.
 
     Attributes
@@ -49,7 +49,7 @@ class Views(NamedTuple):
     crop: bool
 
 
-def as_views(text: Any, owner: str) -> Views:
+def as_views(text: Any, owner: str) -> Viewing:
     """Return the views of a text: words separated by commas.
 
     "flip" and "vertical-flip": each image and its mirror image, alike. "shift=k": half of the weight for the image, a
@@ -84,11 +84,11 @@ def as_views(text: Any, owner: str) -> Views:
         View(upset, mirrored, shift, weight * share)
         for shift, weight in shifts for upset in sides[0] for mirrored in sides[1]
     )  # fmt: skip
-    return Views(views, "crop" in chosen)
+    return Viewing(views, "crop" in chosen)
 
 
 def predict_views(
-    predict: Callable[[Array], Array], x: Any, views: Views, input_shape: Shape | None, owner: str
+    predict: Callable[[Array], Array], x: Any, views: Viewing, input_shape: Shape | None, owner: str
 ) -> Array:
     """Return the weighted mean of what `predict` makes of all views of images, in the order of the views."""
     images = np.asarray(x)
@@ -107,7 +107,7 @@ def predict_views(
     )
 
 
-def _mean(predict: Callable[[Array], Array], images: Array, views: Views, input_shape: Shape, owner: str) -> Array:
+def _mean(predict: Callable[[Array], Array], images: Array, views: Viewing, input_shape: Shape, owner: str) -> Array:
     crops = list(_crops(images, input_shape, owner)) if views.crop else [images]
     total: Array | None = None
     for crop in crops:

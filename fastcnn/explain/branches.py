@@ -14,7 +14,7 @@ from .steps import Position, Step, Term
 from .table import loop_of
 
 
-class Row:
+class LayerRow:
     """Layers one after another; none of them: the input itself."""
 
     def __init__(self, layers: Any, path: str, source: str, shape: Shape) -> None:
@@ -43,7 +43,7 @@ class Row:
 class Compound(Loop):
     """A layer whose parameters are those of its rows."""
 
-    rows: list[Row]
+    rows: list[LayerRow]
 
     def _weights(self) -> dict[str, Array]:
         return {}
@@ -60,7 +60,7 @@ class Nested(Compound):
 
     def __init__(self, layer: Any, path: str, source: str, input_shape: Shape) -> None:
         super().__init__(layer, path, source, input_shape)
-        self.rows = [Row(layer.layers, f"{path}.", source, input_shape)]
+        self.rows = [LayerRow(layer.layers, f"{path}.", source, input_shape)]
 
     def last(self) -> str:
         return self.rows[0].last()
@@ -80,8 +80,8 @@ class Shortcut(Compound):
 
     def __init__(self, layer: Any, path: str, source: str, input_shape: Shape) -> None:
         super().__init__(layer, path, source, input_shape)
-        self.main = Row(layer.rows["layers"], f"{path}.layers.", source, input_shape)
-        self.side = Row(layer.rows["shortcut"], f"{path}.shortcut.", source, input_shape)
+        self.main = LayerRow(layer.rows["layers"], f"{path}.layers.", source, input_shape)
+        self.side = LayerRow(layer.rows["shortcut"], f"{path}.shortcut.", source, input_shape)
         self.rows = [self.main, self.side]
         self.pads = isinstance(layer.shortcut, str)
         self.strides = strides_between(input_shape, self.output_shape) if self.pads else (1, 1)
@@ -120,7 +120,7 @@ class SideBySide(Compound):
 
     def __init__(self, layer: Any, path: str, source: str, input_shape: Shape) -> None:
         super().__init__(layer, path, source, input_shape)
-        self.rows = [Row(layers, f"{path}.{name}.", source, input_shape) for name, layers in layer.rows.items()]
+        self.rows = [LayerRow(layers, f"{path}.{name}.", source, input_shape) for name, layers in layer.rows.items()]
         self.ends = list(np.cumsum([row.output_shape[0] for row in self.rows]))
 
     def _forward(self, x: Array) -> Array:

@@ -151,7 +151,7 @@ class Filtering(Loop):
         return self._gradient_step(name, at, "dL/dw = Σ dL/dy · x, over all pixels", terms, grid=size)
 
 
-class Part(Filtering):
+class SeparableHalf(Filtering):
     """One of the two convolutions of a separable one, known by a path of its own."""
 
     def __init__(self, whole: Separable, path: str, source: str, name: str, window: Window, groups: int) -> None:
@@ -172,8 +172,8 @@ class Separable(Loop):
         super().__init__(layer, path, source, input_shape)
         window, inside = layer.window(input_shape), f"{path}.depthwise"
         pixels = resolve_window(layer.name, window.outputs, (1, 1), (1, 1), (1, 1), "valid")
-        self.depthwise = Part(self, inside, source, "depthwise_filters", window, input_shape[0])
-        self.pointwise = Part(self, path, inside, "pointwise_filters", pixels, 1)
+        self.depthwise = SeparableHalf(self, inside, source, "depthwise_filters", window, input_shape[0])
+        self.pointwise = SeparableHalf(self, path, inside, "pointwise_filters", pixels, 1)
 
     def inner(self) -> Iterator[Loop]:
         yield self.depthwise

@@ -12,7 +12,7 @@ from ..layers.dense import Softmax
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..model import Sequential
 from ..typing import Array
-from .branches import Row
+from .branches import LayerRow
 from .loop import Loop
 from .slopes import slope, softmax_slope
 from .steps import Explanation, Position
@@ -37,7 +37,7 @@ class Loops:
         assert model.input_shape is not None
         self.input_shape = model.input_shape
         with model._lock:  # between two steps
-            self.row = Row(model.layers, "", "", model.input_shape)
+            self.row = LayerRow(model.layers, "", "", model.input_shape)
         self.paths: dict[str, Loop] = {}
         for loop in self.row.loops:
             self.paths[loop.path] = loop

@@ -37,7 +37,7 @@ class Windowed(Loop):
         return self.window.vertical.taps, self.window.horizontal.taps
 
 
-class Maximum(Windowed):
+class MaximumPool(Windowed):
     """Max-pooling, with ties as the layer has them."""
 
     def _forward(self, x: Array) -> Array:
@@ -75,7 +75,7 @@ class Maximum(Windowed):
         )  # fmt: skip
 
 
-class Average(Windowed):
+class AveragePool(Windowed):
     """Average pooling."""
 
     def _counted(self) -> Array:

@@ -12,7 +12,7 @@ from .loop import Loop
 LOOPS = {
     "Conv2D": "conv.Filtering", "DepthwiseConv2D": "conv.Filtering", "SeparableConv2D": "conv.Separable",
     "Conv2DTranspose": "conv.Transposed",
-    "MaxPool2": "pool.Maximum", "MaxPool2D": "pool.Maximum", "AvgPool2D": "pool.Average",
+    "MaxPool2": "pool.MaximumPool", "MaxPool2D": "pool.MaximumPool", "AvgPool2D": "pool.AveragePool",
     "GlobalAvgPool2D": "pool.GlobalAverage", "GlobalMaxPool2D": "pool.GlobalMaximum", "UpSample2D": "pool.Enlarged",
     "Dense": "dense.Affine", "Softmax": "dense.DenseSoftmax", "Flatten": "dense.Flattened",
     "Dropout": "dense.Passed", "SpatialDropout2D": "dense.Passed",

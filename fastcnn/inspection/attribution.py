@@ -109,7 +109,7 @@ def _smooth(
 ) -> Array:
     generator, axes = checks.as_generator(random_state), tuple(range(1, x.ndim))
     width = noise * (x.max(axis=axes, keepdims=True) - x.min(axis=axes, keepdims=True))
-    executables, total = Executables(subject.part()), np.zeros(x.shape)
+    executables, total = Executables(subject.segment()), np.zeros(x.shape)
     for _ in range(samples):
         noisy = x + width * draws.normal(generator, x.shape)
         total += subject.gradients(noisy.astype(subject.dtype), targets, executables)
@@ -117,7 +117,7 @@ def _smooth(
 
 
 def _integrated(subject: Subject, x: Array, start: Array, targets: IntArray, steps: int) -> Array:
-    executables, total, way = Executables(subject.part()), np.zeros(x.shape), x.astype(np.float64) - start
+    executables, total, way = Executables(subject.segment()), np.zeros(x.shape), x.astype(np.float64) - start
     for k in range(steps):
         between = start + (k + 0.5) / steps * way
         total += subject.gradients(between.astype(subject.dtype), targets, executables)
@@ -185,7 +185,7 @@ def grad_cam(
     targets = subject.targets(target, x)
     probe = _Probe()
     probe.build(maps.shapes(subject.model)[place], dtype=subject.dtype)
-    executables = Executables(subject.part({maps.places(subject.model)[place]: probe}))
+    executables = Executables(subject.segment({maps.places(subject.model)[place]: probe}))
     heat = []
     for first in range(0, len(x), BATCH):
         rows = slice(first, first + BATCH)

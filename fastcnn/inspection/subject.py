@@ -10,7 +10,7 @@ from ..engine.executable import Executable
 from ..layers.activation import Sigmoid, SoftmaxActivation
 from ..layers.base import Layer
 from ..layers.dense import Dense, Softmax
-from ..layers.part import Part
+from ..layers.segment import Segment
 from ..layers.shape import Flatten
 from ..model import Sequential
 from ..prediction import Predictor, images_in_cache
@@ -116,24 +116,24 @@ class Subject:
 
     # Scores.
 
-    def part(self, behind: dict[Layer, Layer] | None = None) -> Part:
+    def segment(self, behind: dict[Layer, Layer] | None = None) -> Segment:
         """Return the layers up to the scores; raise unless a sample has a row of scores."""
-        part = Part(self.layers, self.shape, self.dtype, behind)
-        output = part.output_shape(self.shape)
+        segment = Segment(self.layers, self.shape, self.dtype, behind)
+        output = segment.output_shape(self.shape)
         if len(output) != 1:
             raise ValueError(f"{self.caller}: model: expected outputs of shape (N, classes); got (N, {output})")
-        return part
+        return segment
 
     def scorer(self) -> Scorer:
         """Return what computes the scores of a batch."""
-        return Scorer(self.part())
+        return Scorer(self.segment())
 
     def targets(self, target: Any, x: Array) -> IntArray:
         """Return the number of an output for each sample; where None is given, that of the largest score.
 
         Of a classifier `target` is a class, as in `classes_`; else the number of an output.
         """
-        n, (outputs,) = len(x), self.part().output_shape(self.shape)
+        n, (outputs,) = len(x), self.segment().output_shape(self.shape)
         if target is None:
             if outputs > 1 and self.estimator is not None and not hasattr(self.estimator, "classes_"):
                 raise ValueError(
@@ -160,7 +160,7 @@ class Subject:
 
     def gradients(self, x: Array, targets: IntArray, executables: Executables | None = None) -> Array:
         """Return the gradient of each sample's score by the input."""
-        executables = executables or Executables(self.part())
+        executables = executables or Executables(self.segment())
         out = np.empty(x.shape, self.dtype)
         for first in range(0, len(x), BATCH):
             rows = slice(first, first + BATCH)
@@ -169,17 +169,17 @@ class Subject:
 
 
 class Executables:
-    """Forward and backward passes of a part in prediction mode, with memory of their own."""
+    """Forward and backward passes of a segment in prediction mode, with memory of their own."""
 
-    def __init__(self, part: Part) -> None:
-        self.part = part
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
         self.by_length: dict[int, Executable] = {}
 
     def gradient(self, x: Array, targets: IntArray) -> Array:
         """Return the gradient of Σ_n score[n, targets[n]] by `x`."""
         executable = self.by_length.get(len(x))
         if executable is None:
-            executable = self.by_length[len(x)] = Executable(self.part, x.shape, x.dtype)
+            executable = self.by_length[len(x)] = Executable(self.segment, x.shape, x.dtype)
         executable.forward(x, training=False)
         chosen = np.zeros(executable.output_shape, x.dtype)
         chosen[np.arange(len(x)), targets] = 1
@@ -187,10 +187,10 @@ class Executables:
 
 
 class Scorer:
-    """The scores of a part for any batch."""
+    """The scores of a segment for any batch."""
 
-    def __init__(self, part: Part) -> None:
-        self.predictor = Predictor(part, max(1, min(images_in_cache(part), BATCH)))
+    def __init__(self, segment: Segment) -> None:
+        self.predictor = Predictor(segment, max(1, min(images_in_cache(segment), BATCH)))
 
     def __call__(self, x: Array) -> Array:
         return self.predictor.predict(x, parallel.get_num_threads())

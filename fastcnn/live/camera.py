@@ -11,7 +11,7 @@ from ..engine.executable import Executable
 from ..layers.base import Layer
 from ..layers.branches import Concat, Residual
 from ..layers.container import Container
-from ..layers.part import Part
+from ..layers.segment import Segment
 from ..maps import shapes
 from ..model import Sequential
 from ..ops.branches import strides_between
@@ -45,8 +45,8 @@ class Camera:
             self.flat, self.executables = self.model._flat, {}
         executable = self.executables.get("")
         if executable is None:
-            part = Part(self.model.layers, x.shape[1:], self.flat.dtype)
-            executable = self.executables[""] = Executable(part, (self.chunk, *x.shape[1:]), self.flat.dtype)
+            segment = Segment(self.model.layers, x.shape[1:], self.flat.dtype)
+            executable = self.executables[""] = Executable(segment, (self.chunk, *x.shape[1:]), self.flat.dtype)
         batch = np.zeros(executable.shape, self.flat.dtype)
         batch[: len(x)] = x
         return executable.forward(batch, training=False)[: len(x)]
@@ -80,8 +80,8 @@ class Camera:
         assert not isinstance(layer, Container)
         executable = self.executables.get(name)
         if executable is None or executable.shape != x.shape:
-            part = Part([layer], x.shape[1:], self.flat.dtype)
-            executable = self.executables[name] = Executable(part, x.shape, self.flat.dtype)
+            segment = Segment([layer], x.shape[1:], self.flat.dtype)
+            executable = self.executables[name] = Executable(segment, x.shape, self.flat.dtype)
         return executable.forward(x, training=False)
 
 

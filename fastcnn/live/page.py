@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..model import Sequential
 from ..training.callbacks import Callback, Run
-from .samples import Samples
+from .samples import ShownSamples
 from .server import Server
 from .studio import Studio
 
@@ -74,7 +74,7 @@ class LivePage(Callback):
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
             raise ValueError(f"LivePage: port: expected a whole number from 0 to 65535; got {port!r}")
         self.port = port
-        self.studio = Studio(Samples(X, y, classes))
+        self.studio = Studio(ShownSamples(X, y, classes))
         self.server: Server | None = None
         self._paused, self._steps = False, 0
         self._schedule: Any = None

@@ -13,7 +13,7 @@ MOST = 2000  # images that a page looks at
 LOOKED_AT = 256  # of them for the range of the numbers
 
 
-class Samples:
+class ShownSamples:
     """Images with their classes.
 
     Parameters

@@ -25,7 +25,7 @@ from .frames import LARGEST, THUMBNAIL, as_json, as_text, packed
 
 if TYPE_CHECKING:
     from ..training.callbacks import Run
-    from .samples import Samples
+    from .samples import ShownSamples
 
 RATE = 1 / 12  # seconds between two frames, at least
 SHARE = 0.01  # of the time of a training that frames may take; beyond, there are fewer
@@ -37,7 +37,7 @@ VIEWS = 200  # browsers whose views are remembered
 
 
 @dataclass(frozen=True)
-class View:
+class Focus:
     """What a browser looks at: an image of the samples, or one that was drawn; and a layer."""
 
     image: int = 0
@@ -65,7 +65,7 @@ class Studio:
         Whether no training thread makes the frames: those of the browsers do, when something changes.
     """
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: ShownSamples) -> None:
         self.samples = samples
         self.model: Sequential | None = None
         self.run: Run | None = None
@@ -74,7 +74,7 @@ class Studio:
         self.changed = threading.Condition()  # of clients, commands and frames
         self.making = threading.Lock()  # one frame at a time
         self.clients: list[Client] = []
-        self.views: OrderedDict[str, View] = OrderedDict()
+        self.views: OrderedDict[str, Focus] = OrderedDict()
         self.commands: deque[dict[str, Any]] = deque()
         self.curve = Curve()
         self.camera: Camera | None = None
@@ -106,10 +106,10 @@ class Studio:
             if client in self.clients:
                 self.clients.remove(client)
 
-    def view(self, name: str) -> View:
+    def view(self, name: str) -> Focus:
         """Return what a browser looks at."""
         with self.changed:
-            return self.views.get(name) or View(layer=self._first_layer())
+            return self.views.get(name) or Focus(layer=self._first_layer())
 
     def look(self, name: str, **wanted: Any) -> None:
         """Let a browser look at something else."""
@@ -132,7 +132,7 @@ class Studio:
             self.commands.append(command)
             self.changed.notify_all()
 
-    def sample(self, view: View) -> Array:
+    def sample(self, view: Focus) -> Array:
         """Return the sample that a view is of."""
         assert self.model is not None
         assert self.model.input_shape is not None
@@ -143,7 +143,7 @@ class Studio:
             return np.zeros(shape)
         return np.asarray(self.samples.x(view.image % len(self.samples))).reshape(shape)
 
-    def target(self, view: View) -> int | None:
+    def target(self, view: Focus) -> int | None:
         """Return the class of the sample, if it is known."""
         if view.drawn is not None or not len(self.samples):
             return None
@@ -159,8 +159,8 @@ class Studio:
             began = time.perf_counter()
             with self.changed:
                 clients = list(self.clients)
-                views = [self.views.get(client.name) or View(layer=self._first_layer()) for client in clients]
-            frames: dict[View, bytes] = {}
+                views = [self.views.get(client.name) or Focus(layer=self._first_layer()) for client in clients]
+            frames: dict[Focus, bytes] = {}
             for view in views:
                 if view not in frames:
                     frames[view] = self._frame(view)
@@ -185,7 +185,7 @@ class Studio:
         if (self.idle and now >= self.slow_due) or now - self.made > QUIET:
             self.make_frames()
 
-    def _frame(self, view: View) -> bytes:
+    def _frame(self, view: Focus) -> bytes:
         assert self.model is not None
         if self.camera is None or self.camera.model is not self.model:
             self.camera = Camera(self.model)
@@ -211,7 +211,7 @@ class Studio:
         }
         return about[:-1] + "".join(f',"{name}":{text}' for name, text in parts.items()).encode() + b"}"
 
-    def _weights(self, layer: Any, view: View) -> dict[str, Any]:
+    def _weights(self, layer: Any, view: Focus) -> dict[str, Any]:
         """Return the parameters of a layer; dense ones node by node."""
         if hasattr(layer, "_children"):
             return {}
@@ -362,7 +362,7 @@ class Studio:
             raise ValueError("the network is not built yet: its first batch has not come")
         return Loops(self.model)
 
-    def explain(self, view: View, layer: str, at: Sequence[int]) -> dict[str, Any]:
+    def explain(self, view: Focus, layer: str, at: Sequence[int]) -> dict[str, Any]:
         """Return the sum behind a number of a map, and what the engine has there."""
         loops, taken, step = self._snapshot(view)
         loops.forward(self.sample(view))
@@ -370,7 +370,7 @@ class Studio:
         engine = float(taken[layer][found.at]) if layer in taken else None
         return {**found.as_dict(), "engine": engine, "step": step}
 
-    def explain_gradient(self, view: View, parameter: str, index: Sequence[int], target: Any) -> dict[str, Any]:
+    def explain_gradient(self, view: Focus, parameter: str, index: Sequence[int], target: Any) -> dict[str, Any]:
         """Return the sum behind the gradient of a weight, for the sample of a view."""
         loops, _, step = self._snapshot(view)
         loss = None if self.run is None else self.run.trainer.loss
@@ -386,7 +386,7 @@ class Studio:
         weight = float(loops.paths[path].parameters[name][found.at])
         return {**found.as_dict(), "weight": weight, "target": y, "step": step}
 
-    def _snapshot(self, view: View) -> tuple[Loops, dict[str, Array], int]:
+    def _snapshot(self, view: Focus) -> tuple[Loops, dict[str, Array], int]:
         """Return the network as it is between two steps, and the engine's maps of the same moment."""
         with self.making:
             if self.model is None:

@@ -1,4 +1,4 @@
-"""`Part`: some layers of a built model, computed by themselves; it owns nothing and changes nothing in the model."""
+"""`Segment`: some layers of a built model, computed by themselves; it owns nothing and changes nothing in the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .base import Layer
 from .fusion import lower_row
 
 
-class Part:
+class Segment:
     """Layers in a row, for predictors and executables: the parameters are the model's, wherever they live.
 
     Parameters
@@ -25,7 +25,7 @@ class Part:
     dtype : dtype
         Of the model's parameters.
     behind : dict of Layer to Layer, optional
-        Layers without parameters that are put behind those of the part, or of a container in it.
+        Layers without parameters that are put behind those of the segment, or of a container in it.
 
     Notes
     -----
