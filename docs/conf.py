@@ -77,9 +77,9 @@ REST = "Threads, and more"
 
 
 def group_of(module):
-    """Return the group of a module: its own, or that of the folder that it is in."""
-    path = module.removeprefix("fastcnn.")
-    for asked in (path, path.split(".")[0]):
+    """Return the group of a module: its own, or that of the innermost folder that has one."""
+    parts = module.removeprefix("fastcnn.").split(".")
+    for asked in (".".join(parts[:end]) for end in range(len(parts), 0, -1)):
         for group, modules in GROUPS.items():
             if asked in modules:
                 return group

@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -54,7 +54,6 @@ def _fitted(
     options: argparse.Namespace, recipe: Recipe, classes: list[str], parts: tuple[Any, ...], page: Any
 ) -> Trainer:
     """Return a trainer that has been fitted; its kernels are compiled by one step of another one before."""
-    from ..training.progress import saying
     from . import recipes
 
     X, y, X_held, y_held = parts
@@ -75,14 +74,7 @@ def _fitted(
         make().fit(X[few], y[few], epochs=1, verbose=0, **held, **batches)
 
     try:
-        if options.quiet or options.json:
-            rehearse()
-        else:
-            print(f"{len(X)} images to train on, {len(X_held)} held out.")
-            with saying("Loading the kernels (the first run compiles them)"):
-                rehearse()
-            if options.checkpoint and Path(options.checkpoint).exists():
-                print(f"Going on from {options.checkpoint}.")
+        _announce(options, rehearse, f"{len(X)} images to train on, {len(X_held)} held out.")
         trainer = make()
         with _first_ends_the_fit():
             _fit(trainer, options, recipe.steps(len(X)), classes, (X_held, y_held), page, X=X, y=y,
@@ -94,6 +86,20 @@ def _fitted(
     except (FloatingPointError, TypeError, ValueError) as error:
         raise CommandError(str(error), status=1) from None
     return trainer
+
+
+def _announce(options: argparse.Namespace, rehearse: Callable[[], None], sizes: str) -> None:
+    """Load the kernels, and print what will be done unless the command is to be quiet."""
+    from ..training.progress import saying
+
+    if options.quiet or options.json:
+        rehearse()
+        return
+    print(sizes)
+    with saying("Loading the kernels (the first run compiles them)"):
+        rehearse()
+    if options.checkpoint and Path(options.checkpoint).exists():
+        print(f"Going on from {options.checkpoint}.")
 
 
 def _by_whom(ranks: Communicator | None) -> str:

@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 from ..optim.optimizer import Optimizer
 from ..optim.optimizers import SGD, Adam, AdamW
-from ..optim.schedules import CosineDecay, OneCycle, Schedule
+from ..optim.schedules import SCHEDULES, Schedule
 
 # Highest rates of schedules, by those at which a training goes on and on: at the highest itself, and with moments that
 # begin anew, four batches of a fitted network's own samples took it from 99.7 to 47 %.
 ABOVE = 5.0
-SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {"one_cycle": OneCycle, "cosine": CosineDecay}
 
 
 def new_optimizer(solver: str | Optimizer, rate: float, decay: float) -> Optimizer:
@@ -34,6 +33,6 @@ def new_optimizer(solver: str | Optimizer, rate: float, decay: float) -> Optimiz
 def new_schedule(schedule: str | Callable[[int], float], rate: float, steps: int) -> Callable[[int], float] | None:
     """Return a schedule that goes up to this rate and ends after so many steps; None for a constant rate."""
     if isinstance(schedule, str):
-        return SCHEDULES[schedule](rate, steps) if schedule in SCHEDULES else None
+        return None if schedule == "constant" else SCHEDULES[schedule](rate, steps)
     # A Schedule may learn from the epochs, and a parameter stays as it is.
     return copy.deepcopy(schedule) if isinstance(schedule, Schedule) else schedule

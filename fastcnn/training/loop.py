@@ -275,14 +275,19 @@ def _train_epoch(
             aside += time.perf_counter() - before
     if not tally.images:
         raise ValueError(f"fit: X: expected at least one batch in each epoch, of some weight; got none in {run.epoch}")
-    tally.seconds = seconds = max(before_now + time.perf_counter() - began - aside, 1e-9)
+    tally.seconds = max(before_now + time.perf_counter() - began - aside, 1e-9)
     trainer.epochs += 1
+    return _row(run, tally, prepared, first_images), prepared
+
+
+def _row(run: Run, tally: Tally, prepared: float, first_images: int) -> Epoch:
+    """Return an epoch's row of the history; its speed leaves out the first steps of a shape and their images."""
     loss, accuracy = tally.means("fit: y")
-    speed = tally.images / seconds
-    if tally.images > first_images and seconds > prepared:
-        speed = (tally.images - first_images) / (seconds - prepared)
-    rate = float(trainer.optimizer.learning_rate)
-    return Epoch(run.epoch, loss, accuracy, math.nan, math.nan, rate, seconds, speed), prepared
+    speed = tally.images / tally.seconds
+    if tally.images > first_images and tally.seconds > prepared:
+        speed = (tally.images - first_images) / (tally.seconds - prepared)
+    rate = float(run.trainer.optimizer.learning_rate)
+    return Epoch(run.epoch, loss, accuracy, math.nan, math.nan, rate, tally.seconds, speed)
 
 
 def _is_prepared(trainer: Stepper, shape: Shape) -> bool:
