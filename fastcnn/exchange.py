@@ -153,13 +153,14 @@ def from_onnx(path: str | os.PathLike[str] | BinaryIO | Any, *, input_shape: Any
 
     Graphs are read as exporters of PyTorch and of Keras write them, for prediction: chains, sums and concatenations of
     what fastcnn has layers for. Images are (N, C, H, W) here, also where the graph takes them with channels last.
+    Signals, (N, C, L) or (N, L, C) in the graph, are images (N, C, 1, L).
 
     Parameters
     ----------
     path : path, binary file or onnx.ModelProto
         The graph, or where it is read from.
     input_shape : tuple of int, optional
-        (C, H, W) or (D,), where the graph leaves sizes open.
+        (C, H, W), (C, 1, L) or (D,), where the graph leaves sizes open.
 
     Returns
     -------

@@ -400,7 +400,9 @@ def test_sizes_that_a_graph_leaves_open():
         ([("LRN", ["x"], ["y"], {"size": 3})], r"node 'the LRN' \(LRN\): no layer computes it"),
         ([("Relu", ["x"], ["a"]), ("Mul", ["x", "a"], ["y"])], r"node 'the Mul' \(Mul\): no layer computes it"),
         ([("Add", ["x", "x"], ["y"])], r"node 'the Add' \(Add\): a value and itself"),
-        ([("Clip", ["x"], ["y"])], r"node 'the Clip' \(Clip\): expected numbers from 0 on, a ReLU"),
+        ([("Clip", ["x"], ["y"])], "expected at least one layer"),
+        ([("Clip", ["x", "", "far"], ["y"])], r"node 'the Clip' \(Clip\): expected bounds from -32.0 to 32.0; got"),
+        ([("Conv", ["x", "strips"], ["y"])], r"node 'the Conv' \(Conv\): filters: expected \(F, C, kH, kW\)"),
         ([("Relu", ["z"], ["y"])], r"node 'the Relu' \(Relu\): expected its inputs before it; got 'z'"),
         ([("Identity", ["x"], ["y"])], "expected at least one layer"),
         ([("Cast", ["x"], ["y"])], r"node 'the Cast' \(Cast\): "),
@@ -411,9 +413,147 @@ def test_sizes_that_a_graph_leaves_open():
     ],
 )
 def test_what_no_layer_computes(nodes, words):
-    constants = {"w": random(2, 3, 9, 9), "s": np.array([4, -1])}
+    constants = {
+        "w": random(2, 3, 9, 9), "s": np.array([4, -1]), "far": np.float32(100), "strips": random(2, 3, 5),
+    }  # fmt: skip
     with pytest.raises(StorageError, match=words):
         fastcnn.from_onnx(graph(nodes, constants, [2, 3, 8, 8]))
+
+
+@pytest.mark.parametrize("bounds", [(-1, 1), (0, 6), (-0.5, None), (None, 0.25), (1, 2)], ids=str)
+def test_clips_are_a_relu_between_scales(bounds):
+    constants = {name: np.float32(bound) for name, bound in zip("lh", bounds, strict=True) if bound is not None}
+    made = graph([("Clip", ["x", *(name if name in constants else "" for name in "lh")], ["y"])], constants, [4, 3, 5])
+    x = 3 * random(4, 3, 5)
+    model = fastcnn.from_onnx(made)
+    found = model.predict(x[:, None])[:, 0]
+    assert_close(found, np.clip(x, *bounds))
+    again = run_onnxruntime(fastcnn.to_onnx(model), x[:, None])[0]
+    assert_close(again[:, 0], found)
+
+
+# -------------------------------------------------------------------------------------------------------------- signals
+
+
+def signal_networks():
+    """Return networks of PyTorch for signals (N, C, L), each with the shape of a sample."""
+    from torch import cat, nn, relu
+
+    class Block(nn.Module):
+        """A residual block, with dilation."""
+
+        def __init__(self, channels):
+            super().__init__()
+            self.main = nn.Sequential(
+                nn.Conv1d(channels, channels, 3, padding=1), nn.BatchNorm1d(channels), nn.ReLU(),
+                nn.Conv1d(channels, channels, 3, padding=2, dilation=2),
+            )  # fmt: skip
+
+        def forward(self, x):
+            return relu(self.main(x) + x)
+
+    class Joined(nn.Module):
+        """Branches side by side, then the mean over all positions."""
+
+        def __init__(self, *branches):
+            super().__init__()
+            self.branches = nn.ModuleList(branches)
+
+        def forward(self, x):
+            return cat([branch(x) for branch in self.branches], 1).mean(2)
+
+    return {
+        "plain": (
+            (2, 32), nn.Conv1d(2, 6, 5, padding=2), nn.BatchNorm1d(6), nn.ReLU(), nn.MaxPool1d(2),
+            nn.Conv1d(6, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 3),
+        ),
+        "one channel": (
+            (1, 24), nn.Conv1d(1, 4, 3), nn.GELU(), nn.AvgPool1d(3, 2, 1), nn.Flatten(), nn.Linear(44, 3),
+            nn.Softmax(1),
+        ),
+        "norms": (
+            (4, 16), nn.GroupNorm(2, 4), nn.Conv1d(4, 8, 3, groups=2), nn.InstanceNorm1d(8, affine=True), nn.PReLU(8),
+            nn.LayerNorm([8, 14]), nn.Hardtanh(-2, 2), nn.Upsample(scale_factor=2), nn.ConvTranspose1d(8, 4, 4, 2, 1),
+            nn.SELU(), nn.Flatten(), nn.Linear(224, 2),
+        ),
+        "branches": (
+            (3, 24), nn.ConstantPad1d((2, 1), 0.0), nn.Conv1d(3, 4, 4), nn.ReflectionPad1d(2), nn.ReplicationPad1d(1),
+            Block(4), nn.MaxPool1d(3, 2, 1, ceil_mode=True),
+            Joined(nn.Conv1d(4, 3, 1), nn.Conv1d(4, 2, 3, padding=1), nn.MaxPool1d(3, 1, 1)), nn.Linear(9, 2),
+        ),
+        "depthwise": (
+            (6, 20), nn.Conv1d(6, 6, 3, groups=6, padding=1), nn.Conv1d(6, 6, 1), nn.SiLU(),
+            nn.AvgPool1d(2, ceil_mode=True, padding=1, count_include_pad=False), nn.Softmax(1), nn.Flatten(),
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["legacy", "dynamo"])
+@pytest.mark.parametrize("name", ["plain", "one channel", "norms", "branches", "depthwise"])
+def test_networks_for_signals_of_pytorch(name, dynamo):
+    torch = pytest.importorskip("torch", reason="expected torch, which writes these graphs")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="expected onnxscript, which PyTorch's newer exporter needs")
+    torch.manual_seed(0)
+    shape, *modules = signal_networks()[name]
+    network, x = torch.nn.Sequential(*modules).eval(), torch.rand(3, *shape)
+    model = fastcnn.from_onnx(exported(torch, network, x, dynamo=dynamo, any_batch=True))
+    assert model.input_shape == (shape[0], 1, shape[1])
+    strips, expected = x.numpy()[:, :, None], network(x).detach().numpy()
+    assert_close(model.predict(strips), expected)
+    assert_close(run_onnxruntime(fastcnn.to_onnx(model), strips)[0], expected)
+    Trainer(model).step(strips, np.array([1, 0, 1]))
+
+
+# As Keras writes them, channels last: nodes, constants, shape of a sample in the graph.
+TO_FIRST_1D, TO_LAST_1D = {"perm": [0, 2, 1]}, {"perm": [0, 2, 1]}
+SIGNALS_OF_KERAS = {
+    "by Transpose": (
+        [("Transpose", ["x"], ["a"], TO_FIRST_1D), ("Conv", ["a", "filters"], ["b"], {"auto_pad": "SAME_UPPER"}),
+         ("Transpose", ["b"], ["c"], TO_LAST_1D), ("Add", ["c", "b4"], ["d"]), ("Relu", ["d"], ["e"]),
+         ("MatMul", ["e", "w"], ["f"]), ("Softmax", ["f"], ["g"], {"axis": -1}),
+         ("ReduceMean", ["g"], ["y"], {"axes": [1], "keepdims": 0})],
+        (10, 3),
+    ),
+    "causal": (
+        [("Pad", ["x", "left"], ["p"]), ("Transpose", ["p"], ["a"], TO_FIRST_1D), ("Conv", ["a", "filters"], ["b"]),
+         ("Transpose", ["b"], ["c"], TO_LAST_1D), ("ReduceMean", ["c"], ["y"], {"axes": [1], "keepdims": 0})],
+        (10, 3),
+    ),
+    "by Unsqueeze": (
+        [("Transpose", ["x"], ["a"], TO_FIRST_1D), ("Unsqueeze", ["a", "two"], ["u"]),
+         ("Conv", ["u", "images"], ["b"]), ("Squeeze", ["b", "two"], ["s"]), ("Transpose", ["s"], ["c"], TO_LAST_1D),
+         ("Resize", ["c", "", "scales"], ["r"], nearest()), ("Relu", ["r"], ["p"]),
+         ("Concat", ["r", "p"], ["j"], {"axis": 2}), ("Slice", ["j", "zero", "all", "axis"], ["t"]),
+         ("Flatten", ["t"], ["v"]), ("MatMul", ["v", "w2"], ["y"])],
+        (10, 3),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIGNALS_OF_KERAS)
+def test_networks_for_signals_of_keras(name):
+    nodes, shape = SIGNALS_OF_KERAS[name]
+    constants = {
+        "filters": random(4, 3, 3), "b4": random(4), "w": random(4, 5), "left": np.array([0, 2, 0, 0, 0, 0]),
+        "two": np.array([2]), "images": random(4, 3, 1, 3), "scales": np.array([1, 2, 1], np.float32),
+        "zero": np.array([0]), "all": np.array([99]), "axis": np.array([1]),
+        "w2": random(128, 2),
+    }  # fmt: skip
+    made, x = graph(nodes, constants, ("n", *shape)), random(2, *shape)
+    model = fastcnn.from_onnx(made)
+    assert model.input_shape == (shape[1], 1, shape[0])
+    found, expected = model.predict(x.transpose(0, 2, 1)[:, :, None]), run_onnxruntime(made, x)[0]
+    assert_close(found, expected)
+
+
+def test_signals_of_a_length_that_a_graph_leaves_open():
+    nodes = [("Conv", ["x", "w"], ["a"]), ("GlobalMaxPool", ["a"], ["b"]), ("Flatten", ["b"], ["y"])]
+    made, x = graph(nodes, {"w": random(5, 3, 4)}, ["n", 3, "l"]), random(2, 3, 9)
+    with pytest.raises(StorageError, match=r"input 'x': .* give input_shape=\(C, H, W\), \(C, 1, L\)"):
+        fastcnn.from_onnx(made)
+    model = fastcnn.from_onnx(made, input_shape=(3, 1, 9))
+    assert_close(model.predict(x[:, :, None]), run_onnxruntime(made, x)[0])
 
 
 def test_two_outputs_are_named():

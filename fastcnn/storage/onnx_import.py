@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..model import Sequential
 from ..typing import Array, Shape
 from .errors import StorageError
 from .onnx_nodes import Node, flat
+from .onnx_operators.strips import axis_of_rows
 from .onnx_operators.table import MOVES, OPERATORS
 from .onnx_rows import Place, Value, forget, places_before, row_between
 
@@ -28,26 +30,36 @@ OLDEST, DEFAULT_DOMAINS = 7, ("", "ai.onnx")
 def read_model(onnx: Any, proto: Any, input_shape: Shape | None) -> Sequential:
     """Return the model of a graph, with its weights.
 
+    A graph does not say what the axes of its input are: each layout that it may have is tried, the likeliest first.
+
     Raises
     ------
     StorageError
-        If the graph has what no layer computes; the message names the node.
+        If the graph has what no layer computes; the message names the node: of the layout that led furthest.
     """
-    try:
-        return _read_model(onnx, proto, input_shape)
-    finally:
-        forget()
-
-
-def _read_model(onnx: Any, proto: Any, input_shape: Shape | None) -> Sequential:
     graph, opset = proto.graph, _opset(proto)
     constants = {each.name: _array(onnx, each, f"constant {each.name!r}") for each in graph.initializer}
     inputs = [each for each in graph.input if each.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:
         names = [", ".join(each.name for each in many) for many in (inputs, graph.output)]
         raise StorageError(f"expected a graph of one input and one output; got inputs {names[0]}; outputs {names[1]}")
-    first, batch = _input(onnx, graph, inputs[0], input_shape)
-    values: dict[str, Any] = {**constants, inputs[0].name: first}
+    layouts, batch = _input(onnx, graph, inputs[0], input_shape)
+    failed: list[tuple[int, StorageError]] = []
+    try:
+        for first in layouts:
+            values: dict[str, Any] = {**constants, inputs[0].name: first}
+            try:
+                return _read_model(onnx, graph, first, values, opset, batch)
+            except StorageError as error:
+                failed.append((len(values), error))
+    finally:
+        forget()
+    raise max(failed, key=lambda each: each[0])[1]
+
+
+def _read_model(onnx: Any, graph: Any, first: Value, values: dict[str, Any], opset: int, batch: int) -> Sequential:
+    """Return the model of a graph whose input is `first`; `values` gets what its nodes give."""
+    constants = [each for each in values.values() if each is not first]
     uses = Counter(name for node in graph.node for name in node.input)
     uses.update(each.name for each in graph.output)
     for node in graph.node:
@@ -55,7 +67,7 @@ def _read_model(onnx: Any, proto: Any, input_shape: Shape | None) -> Sequential:
     last = values.get(graph.output[0].name)
     if not isinstance(last, Value):
         raise StorageError(f"output {graph.output[0].name!r}: expected it to depend on the input")
-    return _model(first.place, _as_output(last), constants.values())
+    return _model(first.place, _as_output(last), constants)
 
 
 def _opset(proto: Any) -> int:
@@ -66,31 +78,49 @@ def _opset(proto: Any) -> int:
     return int(opset)
 
 
-def _input(onnx: Any, graph: Any, given: Any, input_shape: Shape | None) -> tuple[Value, int]:
-    """Return the value of the input, and what stands for the number of samples in constant shapes."""
-    tensor = given.type.tensor_type
-    if tensor.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
-        names = dict(zip(onnx.TensorProto.DataType.values(), onnx.TensorProto.DataType.keys(), strict=True))
+def _input(onnx: Any, graph: Any, given: Any, input_shape: Shape | None) -> tuple[Iterator[Value], int]:
+    """Return the input in each layout that it may have, and what stands for the batch in constant shapes."""
+    tensor, types = given.type.tensor_type, onnx.TensorProto
+    if tensor.elem_type not in (types.FLOAT, types.DOUBLE, types.FLOAT16, types.BFLOAT16):
+        names = dict(zip(types.DataType.values(), types.DataType.keys(), strict=True))
         name = names.get(tensor.elem_type, f"type {tensor.elem_type}")
         raise StorageError(f"input {given.name!r}: expected floating-point numbers; got {name}")
     sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in tensor.shape.dim]
-    shape = tuple(sizes[1:])
     last = _channels_last(graph, given.name, len(sizes))
-    if input_shape is not None:
-        shape = (*input_shape[1:], input_shape[0]) if last else tuple(input_shape)
-    if len(sizes) not in (1, 2, 3, 4) or len(shape) != len(sizes) - 1 or not all(size > 0 for size in shape):
+    shape = tuple(sizes[1:]) if input_shape is None else tuple(input_shape)
+    ours = input_shape is not None and len(shape) == 3
+    fits = len(shape) == len(sizes) - 1 or (ours and len(sizes) == 3 and 1 in shape[:2])
+    if len(sizes) not in (1, 2, 3, 4) or not fits or not all(size > 0 for size in shape):
         raise StorageError(
-            f"input {given.name!r}: expected (N, C, H, W) or (N, D) of known sizes; got {sizes}: give "
-            "input_shape=(C, H, W) or (D,)"
+            f"input {given.name!r}: expected (N, C, H, W), (N, C, L) or (N, D) of known sizes; got {sizes}: give "
+            "input_shape=(C, H, W), (C, 1, L) or (D,)"
         )
-    batch = sizes[0] if sizes[0] > 0 else ANY_BATCH
-    if not shape:  # (N,): one number a sample
-        return Value(Place("input", [], (1,)), np.zeros((), np.int64)), batch
-    if len(shape) == 2:
-        place = Place("input", [], (1, *shape))
-        return Value(place, Value.at(place).index[0]), batch
-    place = Place("input", [], (shape[2], *shape[:2]) if last else shape)
-    return Value.at(place, (1, 2, 0) if last else None), batch
+    found = _layouts(shape, len(sizes) - 1, ours=ours, last=last)
+    return found, sizes[0] if sizes[0] > 0 else ANY_BATCH
+
+
+def _layouts(shape: Shape, rank: int, *, ours: bool, last: bool) -> Iterator[Value]:
+    """Give the input in each layout that fits: images with channels first and last, rows of pixels, signals.
+
+    The shape is that of our samples, or of those of the graph.
+    """
+    if rank < 2:  # (N, D), or (N,), one number a sample
+        place = Place("input", [], shape or (1,))
+        yield Value(place, np.arange(shape[0]) if shape else np.zeros((), np.int64))
+    elif rank == 2:
+        for axis, order in ((0, (0, 1, 2)), (1, (0, 1, 2)), (0, (1, 2, 0))):  # the axis that the graph leaves out
+            own = shape if ours else _in_order((*shape[:axis], 1, *shape[axis:]), order)
+            if own[order[axis]] == 1:
+                value = Value.at(Place("input", [], own), order)
+                yield value.moved(value.index.squeeze(axis))
+    else:
+        for order in ((1, 2, 0), (0, 1, 2)) if last else ((0, 1, 2), (1, 2, 0)):
+            yield Value.at(Place("input", [], shape if ours else _in_order(shape, order)), order)
+
+
+def _in_order(shape: Shape, order: tuple[int, ...]) -> Shape:
+    """Return the shape of a place whose axes lie in the order of `order`, with these sizes."""
+    return tuple(shape[order.index(axis)] for axis in range(len(shape)))
 
 
 def _channels_last(graph: Any, name: str, rank: int) -> bool:
@@ -149,7 +179,8 @@ def _read_node(onnx: Any, proto: Any, values: dict[str, Any], uses: Counter[str]
 def _array(onnx: Any, tensor: Any, what: str) -> Array:
     """Return the numbers of a tensor."""
     try:
-        return np.asarray(onnx.numpy_helper.to_array(tensor))
+        array = np.asarray(onnx.numpy_helper.to_array(tensor))
+        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
     except Exception as error:  # a file may say anything
         raise StorageError(f"{what}: {type(error).__name__}: {error}") from None
 
@@ -199,7 +230,8 @@ def _as_output(value: Value) -> Place:
         value = flat(value, "the output")
     shape = value.place.shape
     in_order = value.whole and np.array_equal(value.index.ravel(), np.arange(value.index.size))
-    if not (in_order or (len(shape) == 3 and value.index.ndim == 3 and value.axes is not None)):
+    images = len(shape) == 3 == value.index.ndim and value.axes is not None
+    if not (in_order or images or axis_of_rows(value) is not None):
         raise StorageError(f"the output: expected numbers in the order of a layer's; got shape {value.index.shape}")
     return value.place
 

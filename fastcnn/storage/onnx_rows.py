@@ -25,6 +25,8 @@ from .errors import StorageError
 Kind = Literal["input", "layer", "add", "concat", "subsample", "channels", "padded", "other"]
 _numbers = count()
 DEEPEST = 12  # branches within branches: shapes are asked for again at each level
+# Which orders of axes are meant where sizes of one leave several: channels first, channels last.
+USUAL: dict[int, tuple[tuple[int, ...], ...]] = {3: ((0, 1, 2), (1, 2, 0))}
 MOST = 1 << 25  # numbers of a sample anywhere in a network: sixteen channels of 1,448 x 1,448 pixels
 
 
@@ -123,7 +125,7 @@ class Value:
         if self.index.size != math.prod(self.place.shape):
             return None
         own = _in_order(self.place.shape)
-        orders = {axes: own.transpose(axes) for axes in permutations(range(own.ndim))}
+        orders = {axes: own.transpose(axes) for axes in (*USUAL.get(own.ndim, ()), *permutations(range(own.ndim)))}
         for axes, view in orders.items():
             if _is_same_view(view, self.index) or np.array_equal(view, self.index):
                 return axes

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...layers.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, SoftmaxActivation, Tanh
+from ...layers.base import Layer
 from ...layers.clipped import HardSigmoid, HardSwish, ReLU6
 from ...layers.dropout import Dropout
 from ...layers.prelu import PReLU
@@ -29,14 +30,48 @@ def _activation(kind: type, function: Any = None, **attributes: tuple[str, Any])
     return read
 
 
+FARTHEST = 32.0  # bound of a Clip: of larger ones the sums below would lose digits of the numbers between
+
+
 def _clip(node: Node) -> Value:
+    """Read a ReLU or a ReLU6, between scales where the bounds are others than theirs."""
     low = node.get("min", node.number(1, "min", -math.inf))
     high = node.get("max", node.number(2, "max", math.inf))
-    if low == 0 and high == 6:
-        return _activation(ReLU6, lambda x: np.clip(x, 0, 6))(node)
-    if low != 0 or high < np.finfo(np.float32).max:
-        node.refuse(f"expected numbers from 0 on, a ReLU, or from 0 to 6, a ReLU6; got from {low} to {high}")
-    return _activation(ReLU)(node)
+    largest = float(np.finfo(np.float32).max)
+    low, high = (-math.inf if low <= -largest else low), (math.inf if high >= largest else high)
+    if not low < high:
+        node.refuse(f"expected min below max; got {low} and {high}")
+    if any(abs(bound) > FARTHEST for bound in (low, high) if math.isfinite(bound)):
+        node.refuse(f"expected bounds from {-FARTHEST} to {FARTHEST}; got from {low} to {high}")
+    if (low, high) == (-math.inf, math.inf):
+        return node.value()
+    if math.isinf(high):
+        return _between_scales(node, 1.0, -low, ReLU(), lambda x: np.maximum(x, 0))
+    if math.isinf(low):
+        return _between_scales(node, -1.0, high, ReLU(), lambda x: np.maximum(x, 0))
+    factor = 6 / (high - low)
+    return _between_scales(node, factor, -low * factor, ReLU6(), lambda x: np.clip(x, 0, 6))
+
+
+def _between_scales(node: Node, factor: float, shift: float, layer: Layer, function: Any) -> Value:
+    """Return what stands behind a layer of `factor` · x + `shift`, scaled back."""
+    value = node.value()
+    if (factor, shift) == (1.0, 0.0):
+        return Value(node.behind(value.place, layer, function), value.index)
+    scaled = node.behind(value.place, Scale(factor, shift), lambda x: factor * x + shift)
+    place = node.behind(scaled, layer, function)
+    return Value(node.behind(place, Scale(1 / factor, -shift / factor), lambda x: (x - shift) / factor), value.index)
+
+
+SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875  # ONNX's defaults
+
+
+def _selu(node: Node) -> Value:
+    """Read gamma times the ELU of `alpha`."""
+    alpha, gamma = float(node.get("alpha", SELU_ALPHA)), float(node.get("gamma", SELU_GAMMA))
+    value = node.value()
+    place = node.behind(value.place, node.make(ELU, alpha))
+    return Value(node.behind(place, Scale(gamma)), value.index)
 
 
 def _hard_sigmoid(node: Node) -> Value:
@@ -76,10 +111,10 @@ def _softmax(node: Node) -> Value:
 
 def _dropout(node: Node) -> Value:
     value = node.value()
-    if node.number(2, "training_mode", 0):
-        node.refuse("training_mode: expected a graph for prediction")
     rate = node.number(1, "ratio", float(node.get("ratio", 0.5)))
-    if not 0 < rate < 1:
+    if rate and node.number(2, "training_mode", 0):
+        node.refuse("training_mode: expected a graph for prediction")
+    if not 0 <= rate < 1:
         return value
     return Value(node.behind(value.place, Dropout(rate)), value.index)
 
@@ -96,6 +131,7 @@ OPERATORS: dict[str, Read] = {
     "Mish": _activation(Mish),
     "PRelu": _prelu,
     "Relu": _activation(ReLU),
+    "Selu": _selu,
     "Sigmoid": _activation(Sigmoid, formulas.sigmoid),
     "Softmax": _softmax,
     "Softplus": _activation(Softplus, formulas.softplus),

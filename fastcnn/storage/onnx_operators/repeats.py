@@ -67,6 +67,8 @@ def _check_size(node: Node, size: int) -> None:
 def settled(value: Value, node: Node) -> Value:
     """Return a value whose numbers repeat, or are cut off, as all numbers of a place, where a layer does that."""
     place, index = value.place, value.index
+    if not value.whole and index.ndim == 2 and len(place.shape) == 3 and place.shape[1] == 1:
+        return _settled_strip(value, node)
     if value.whole or index.ndim != 3 or len(place.shape) != 3:
         return value
     own = np.arange(math.prod(place.shape)).reshape(place.shape)
@@ -81,6 +83,15 @@ def settled(value: Value, node: Node) -> Value:
             bottom, right = sizes[1] - top - images.shape[1], sizes[2] - left - images.shape[2]
             if np.array_equal(images, own[:, top : sizes[1] - bottom, left : sizes[2] - right]):
                 return Value.at(_narrowed(node, place, ((top, bottom), (left, right))), order)
+    return value
+
+
+def _settled_strip(value: Value, node: Node) -> Value:
+    """Return a signal whose numbers repeat, or are cut off, as all numbers of a place, where a layer does that."""
+    for axis in (1, 0):
+        found = settled(Value(value.place, np.expand_dims(value.index, axis), whole=False), node)
+        if found.whole:
+            return found.moved(found.index.squeeze(axis))
     return value
 
 
