@@ -60,6 +60,18 @@ def recall_words(matrix: IntArray, names: Sequence[str]) -> str:
     return f"{words}: {shares}; the largest class alone: {majority(matrix):.2%}"
 
 
+def by_class(matrix: IntArray, names: Sequence[str]) -> list[tuple[str, float | None, float | None, int]]:
+    """Return name, precision, recall and number of samples of each class."""
+    counts = matrix.sum(axis=1).tolist()
+    return [*zip(names, precision(matrix), recall(matrix), counts, strict=True)]
+
+
+def cross_entropy(probabilities: Array, y: IntArray) -> float:
+    """Return the mean of −log p over the samples, p the probability (n, classes) of a sample's own class."""
+    right = probabilities[np.arange(len(y)), y]
+    return float(-np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean())
+
+
 def percent(share: float | None) -> str:
     """Return a share in words."""
     return "-" if share is None else f"{share:.2%}"

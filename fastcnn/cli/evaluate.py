@@ -23,7 +23,7 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..data.sets import Dataset
-    from ..typing import Array, IntArray
+    from ..typing import IntArray
     from .opened import Opened
 
 
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     X = fitting(X, opened, options.data)
     probabilities = opened.outputs(X, options.threads, options.views)
     matrix = measures.confusion(y, probabilities.argmax(axis=1), len(names))
-    loss = _loss(probabilities, y)
+    loss = measures.cross_entropy(probabilities, y)
     if options.json:
         print(json.dumps(_as_json(matrix, loss, names, confusion=options.confusion)))
         return
@@ -133,22 +133,13 @@ def fitting(X: Any, opened: Opened, data: str) -> Any:
     return X
 
 
-def _loss(probabilities: Array, y: IntArray) -> float:
-    """Return the cross-entropy."""
-    import numpy as np
-
-    right = probabilities[np.arange(len(y)), y]
-    return float(-np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean())
-
-
 def _lines(matrix: IntArray, names: list[str], *, confusion: bool) -> list[str]:
     """Return precision and recall of each class as a table, and the confusion matrix."""
     from .. import measures
 
-    counts = matrix.sum(axis=1).tolist()
     rows = [
         (name, measures.percent(p), measures.percent(r), f"{count:,}")
-        for name, p, r, count in zip(names, measures.precision(matrix), measures.recall(matrix), counts, strict=True)
+        for name, p, r, count in measures.by_class(matrix, names)
     ]
     lines = measures.table([("class", "precision", "recall", "images"), *rows])
     if confusion:
@@ -161,10 +152,7 @@ def _as_json(matrix: IntArray, loss: float, names: list[str], *, confusion: bool
     from .. import measures
 
     by_class = {
-        name: {"precision": p, "recall": r, "images": count}
-        for name, p, r, count in zip(
-            names, measures.precision(matrix), measures.recall(matrix), matrix.sum(axis=1).tolist(), strict=True
-        )
+        name: {"precision": p, "recall": r, "images": count} for name, p, r, count in measures.by_class(matrix, names)
     }
     known = {"accuracy": measures.accuracy(matrix), "loss": loss, "images": int(matrix.sum())}
     whole = {"confusion": matrix.tolist()} if confusion else {}

@@ -7,13 +7,12 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from . import interrupts
 from .common import CommandError, add_common, add_model_and_data, add_threads, dataset, port, source
 
 if TYPE_CHECKING:
     from ..typing import Array, IntArray
     from .opened import Opened
-
-MOST = 2000  # images of a page
 
 
 def add(verbs: Any) -> None:
@@ -35,10 +34,10 @@ def add(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
-    from .live import interruptible, live_page
+    from .live import live_page
 
     opened, X, y = prepared(options)
-    with live_page(X, y, opened.classes, options.port, "--port") as page, interruptible():
+    with live_page(X, y, opened.classes, options.port, "--port") as page, interrupts.raises():
         page.show(opened.model)
         words = f"Open {page.url} in a browser on this machine; Ctrl-C ends it."
         print(json.dumps({"url": page.url, "images": len(X)}) if options.json else words, flush=True)
@@ -49,6 +48,7 @@ def run(options: argparse.Namespace) -> None:
 def prepared(options: argparse.Namespace) -> tuple[Opened, Array, IntArray | None]:
     """Return the model of the file, images as its network reads them, and their classes as it counts them."""
     path = source(options.data)
+    from ..live.samples import MOST
     from ..runtime.threads import set_num_threads
     from ..saving import ESTIMATORS
     from .evaluate import as_the_models, fitting, part

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common import SHARE, CommandError, words_of
+from .interrupts import ends_the_fit
 
 if TYPE_CHECKING:
     from ..data.sets import Dataset
@@ -76,7 +74,7 @@ def _fitted(
     try:
         _announce(options, rehearse, f"{len(X)} images to train on, {len(X_held)} held out.")
         trainer = make()
-        with _first_ends_the_fit():
+        with ends_the_fit():
             _fit(trainer, options, recipe.steps(len(X)), classes, (X_held, y_held), page, X=X, y=y,
                  epochs=recipe.epochs, checkpoint=options.checkpoint, **measured, **batches)  # fmt: skip
     except OSError as error:
@@ -236,20 +234,3 @@ def _fit(
 
     with progress(steps, quiet=options.quiet or options.json) as shown:
         trainer.fit(**arguments, callbacks=[Shown(), *([] if page is None else [page])], verbose=0)
-
-
-@contextmanager
-def _first_ends_the_fit() -> Iterator[None]:
-    """Let the first Ctrl-C end the fit after its step, and a second one the process."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or getattr(handler, "__name__", "") != "leave":
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        assert callable(handler)
-        handler(signal.SIGINT, None)
-    finally:
-        signal.signal(signal.SIGINT, handler)

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Sequence
+from contextlib import suppress
 
 from ..version import __version__
 from . import compile_, evaluate, explore, export, import_, info, predict, report, train
 from .common import CommandError, Parser, words_of
+from .interrupts import ends_the_process
 
 # The engine is imported by the verbs, when they run: `--help` does not wait for it, and Ctrl-C ends it quietly.
 
@@ -66,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if extras:
             verbs[options.verb].refuse(extras[0])
         command += f" {options.verb}"
-        with _interruptible(command):
+        with ends_the_process(command):
             options.run(options)
             sys.stdout.flush()  # a full disk shows here, and not at the end of the process
     except CommandError as error:
@@ -120,30 +117,6 @@ def _complete(parser: Parser) -> None:
             import argcomplete
 
             argcomplete.autocomplete(parser)
-
-
-@contextmanager
-def _interruptible(command: str) -> Iterator[None]:
-    """Let Ctrl-C end the process at once, with one line.
-
-    An exception would not do: while kernels are compiled it can be lost in a callback, or come out as another error.
-    """
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        line = f"{command}: interrupted\n"
-        os.write(2, (f"\n{line}" if os.isatty(2) else line).encode())
-        os._exit(130)
-
-    # Another handler, an ignored signal (nohup) and calls from other threads are left as they are.
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not (ours and threading.current_thread() is threading.main_thread()):
-        yield
-        return
-    signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _parser() -> tuple[Parser, dict[str, Parser]]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from . import interrupts
 from .common import (
     CommandError,
     add_common,
@@ -264,13 +265,13 @@ def _train_by_recipe(options: argparse.Namespace, path: str, began: float) -> No
     if options.live is None:
         train_and_tell(options, recipe, found.classes, parts, began, None)
         return
-    from .live import interruptible, live_page
+    from .live import live_page
 
-    with live_page(parts[2][:2000], parts[3][:2000], found.classes, options.live, "--live") as page:
+    with live_page(parts[2], parts[3], found.classes, options.live, "--live") as page:
         aside = sys.stderr if options.json or options.quiet else sys.stdout
         print(f"Open {page.url} in a browser on this machine to see the training.", file=aside, flush=True)
         train_and_tell(options, recipe, found.classes, parts, began, page)
         if page.watched:
             print("The page stays as long as a browser looks at it; Ctrl-C ends it.", file=aside, flush=True)
-            with suppress(KeyboardInterrupt), interruptible():
+            with suppress(KeyboardInterrupt), interrupts.raises():
                 page.wait(while_watched=True)

@@ -144,7 +144,7 @@ class Watch(Callback):
         self._close(lambda: self._so_far(run))  # an epoch that never came
 
     def done(self) -> None:
-        """Come when the estimator is fitted."""
+        """Tell that the estimator is fitted."""
         self.fit.call_on_fit_task_end(estimator=self.owner, **self.data, reconstruction_attributes={})
 
     def _open(self) -> None:

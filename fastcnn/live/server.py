@@ -257,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Send small images: some from a place on, or those of a cell of the confusion matrix."""
         samples, studio = self._studio.samples, self._studio
         if "true" in given:
-            numbers = studio.cell(int(given["true"]), int(given["guess"]))
+            numbers = studio.guesses.cell(int(given["true"]), int(given["guess"]))
         else:
             first = max(0, int(given.get("first", 0)))
             numbers = list(range(first, min(len(samples), first + 24)))

@@ -18,10 +18,11 @@ from ..layers.activation import SoftmaxActivation
 from ..layers.dense import Softmax
 from ..losses import CrossEntropy
 from ..model import Sequential
-from ..typing import Array, IntArray
+from ..typing import Array
 from .camera import CHUNK, Camera
 from .curves import Curve
 from .frames import LARGEST, THUMBNAIL, as_json, as_text, packed
+from .guesses import Guesses
 
 if TYPE_CHECKING:
     from ..training.callbacks import Run
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 RATE = 1 / 12  # seconds between two frames, at least
 SHARE = 0.01  # of the time of a training that frames may take; beyond, there are fewer
 SLOW = 0.5  # seconds between two looks at the curves and the confusion matrix; twice that in a training
-SHARE_OF_CONFUSION = 0.003
+SHARE_OF_CONFUSION = 0.003  # of the time of a training that guesses of held-out images may take
 OFTEN = 0.2  # seconds between two guesses of held-out images, at least
 QUIET = 0.4  # seconds without a frame after which the threads of the browsers make one: a validation may go on
 VIEWS = 200  # browsers whose views are remembered
@@ -83,7 +84,7 @@ class Studio:
         # The least of the last few: where others use the machine too, a frame takes longer, and a step as well.
         self.costs: deque[float] = deque(maxlen=8)
         self.closed = False
-        self._begin_confusion()
+        self.guesses, self._ends = Guesses(samples, 0), list[int]()
 
     @property
     def idle(self) -> bool:
@@ -253,7 +254,7 @@ class Studio:
             self.curve = Curve()
             self.due = self.slow_due = self.confusion_due = 0.0
             self._seen = 0.0, 0
-            self._begin_confusion()
+            self.guesses, self._ends = Guesses(self.samples, self.count), []
 
     def _status(self) -> dict[str, Any]:
         run = self.run
@@ -277,8 +278,8 @@ class Studio:
         self.slow_due = now + (2 * SLOW if self.state == "training" else SLOW)
         epochs = [] if self.run is None else self.run.history.epochs
         return as_json({
-            "curve": self.curve.rounded(), "confusion": self.confusion.tolist(),
-            "guessed": int(np.count_nonzero(self.guesses >= 0)),
+            "curve": self.curve.rounded(), "confusion": self.guesses.matrix.tolist(),
+            "guessed": self.guesses.made,
             "held_out": 0 if self.samples.y is None else len(self.samples.y),
             "epochs": [[self._ends[k] if k < len(self._ends) else None, each.loss, each.val_loss, each.accuracy,
                         each.val_accuracy] for k, each in enumerate(epochs)][-500:],
@@ -288,36 +289,18 @@ class Studio:
         """Note at which step an epoch has ended."""
         self._ends.append(step)
 
-    # The confusion matrix: the last guess of each held-out image, a few at a time.
-
-    def _begin_confusion(self) -> None:
-        self._ends: list[int] = []
-        self.guesses: IntArray = np.full(len(self.samples), -1)
-        self.confusion: IntArray = np.zeros((0, 0), np.int64)
-        self._next = 0
-
     def _grow_confusion(self) -> None:
-        """Guess the classes of a few more held-out images, and count them anew."""
-        y, count = self.samples.y, self.count
-        if y is None or not len(y) or not count or y.min() < 0 or y.max() >= count:
+        """Guess the classes of a few more held-out images; the longer that took, the later come the next ones."""
+        if not self.guesses.are_possible:
             return
         began = time.perf_counter()
-        if self._next >= len(y):
-            self._next = 0
         chunk = self.camera.chunk if self.camera is not None and self.state == "training" else 8 * CHUNK
-        part = slice(self._next, min(len(y), self._next + chunk))
-        self.guesses[part] = self._guess(self.samples.x(part)).argmax(axis=1)
-        self._next = part.stop
-        if self.confusion.shape != (count, count):
-            self.confusion = np.zeros((count, count), np.int64)
-        known = self.guesses >= 0
-        self.confusion[...] = 0
-        np.add.at(self.confusion, (y[known], self.guesses[known]), 1)
+        self.guesses.grow(self._guess, chunk)
         now = time.perf_counter()
         self.confusion_due = now + max(OFTEN, (now - began) / SHARE_OF_CONFUSION if self.state == "training" else 0.0)
 
     def _guess(self, x: Array) -> Array:
-        """Return the outputs for images; while weights change by the way that does not keep what it makes of them."""
+        """Return the outputs for images: in a training by the camera, since `predict` would pack all weights anew."""
         assert self.model is not None
         assert self.model.input_shape is not None
         images = x.reshape(-1, *self.model.input_shape)
@@ -325,14 +308,6 @@ class Studio:
             return self.model.predict(images, threads=1)
         with self.model._lock:
             return self.camera.guess(images)
-
-    def cell(self, true: int, guess: int) -> list[int]:
-        """Return the held-out images of a class that were taken for one."""
-        y = self.samples.y
-        if y is None:
-            return []
-        found = np.flatnonzero((y == true) & (self.guesses == guess))
-        return [int(number) for number in found[:50]]
 
     # Questions.
 

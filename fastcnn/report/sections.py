@@ -57,13 +57,11 @@ class Facts(NamedTuple):
 
 def summary(facts: Facts) -> str:
     """Return the numbers that most people look for."""
-    right = facts.probabilities[np.arange(len(facts.y)), facts.y]
-    losses = -np.log(np.maximum(right, np.finfo(np.float64).tiny))
     matrix = facts.matrix
     rows = [
         ("accuracy", f"{measures.accuracy(matrix):.2%}"),
         ("always guessing the largest class", f"{measures.majority(matrix):.2%}"),
-        ("cross-entropy", f"{losses.mean():.4f}"),
+        ("cross-entropy", f"{measures.cross_entropy(facts.probabilities, facts.y):.4f}"),
         ("wrong", f"{int(matrix.sum() - matrix.trace()):,} of {int(matrix.sum()):,}"),
     ]
     return markup.facts(rows)
@@ -102,11 +100,8 @@ def training(facts: Facts) -> str:
 
 def classes(facts: Facts) -> str:
     """Return precision, recall and F1 of each class."""
-    matrix = facts.matrix
     rows = []
-    for name, p, r, count in zip(
-        facts.names, measures.precision(matrix), measures.recall(matrix), matrix.sum(axis=1).tolist(), strict=True
-    ):
+    for name, p, r, count in measures.by_class(facts.matrix, facts.names):
         f1 = None if not p or not r else 2 * p * r / (p + r)
         rows.append((name, *map(measures.percent, (p, r, f1)), f"{count:,}"))
     return markup.table(("class", "precision", "recall", "F1", "samples"), rows)

@@ -184,7 +184,7 @@ class Program:
 
     def divided_workspace(self, plan: Plan, shard: int) -> Workspace:
         """Return the buffers of a shard that several threads work on, for a `roomy` plan."""
-        divided = self.stores.setdefault(("divided", shard), {})  # no attribute of its own: steps would find all later
+        divided = self.stores.setdefault(("divided", shard), {})  # one attribute more slowed the look-up of all
         if not divided:
             images = self.workspace(0, 0).values[0] if shard == 0 else None  # batches may be copied there
             divided["workspace"] = allocate_divided(plan, self.stores.setdefault(("own", shard), {}), images)
@@ -192,7 +192,7 @@ class Program:
         return workspace
 
     def forget_syncs(self) -> None:
-        """Let the next syncs be held anew."""
+        """Let the next syncs be recorded anew."""
         self.syncs.clear()
         for step in self.steps.values():
             step.whole.clear()
@@ -300,7 +300,7 @@ class Step:
         return self.program.new_update(1 if self.stage_sums else len(self.slices), optimizer, ema)
 
     def _reduce(self, threads: int) -> None:
-        """Come before the update, which sums up the rows of all shards."""
+        """Do what comes before the update, which sums the rows of all shards: nothing, but between ranks."""
 
     def measure(self, threads: int) -> tuple[float, float]:
         """Return loss and accuracy of the model as it predicts."""
