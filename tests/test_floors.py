@@ -18,11 +18,11 @@ from tests.processes import ROOT, run_python
 # From the ground up, a floor for each folder and for each file beside the folders. A file imports from its own folder
 # and from the floors below.
 FLOORS = [
-    "typing", "version", "lazy", "caller", "markup", "former_names", "history", "digest", "views", "exact", "draws",
-    "checks", "hints", "settings", "jit", "codegen", "kernels", "runtime", "ranks", "engine", "ops", "layers", "labels",
-    "losses", "optim", "data", "prediction", "maps", "measures", "drawing", "summary", "model", "kinks", "models",
-    "storage", "training", "gradient_check", "estimators", "inspection", "saving", "exchange", "explain", "live",
-    "display", "rehearsals", "report", "cli", "__main__",
+    "typing", "version", "lazy", "caller", "ranges", "markup", "former_names", "history", "digest", "views", "exact",
+    "draws", "checks", "hints", "settings", "jit", "codegen", "kernels", "runtime", "ranks", "engine", "ops", "layers",
+    "labels", "losses", "optim", "data", "prediction", "maps", "measures", "drawing", "summary", "model", "kinks",
+    "models", "storage", "training", "gradient_check", "estimators", "inspection", "saving", "exchange", "explain",
+    "live", "display", "rehearsals", "report", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted((ROOT / "fastcnn").rglob("*.py"))
 REFERENCE = sorted((ROOT / "reference").glob("*.py"))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..typing import Array, IntArray
     from .recipes import Recipe
 
+PIECE = 1024  # samples that are read at once
+
 
 def train_and_tell(
     options: argparse.Namespace, recipe: Recipe, classes: list[str], parts: tuple[Any, ...], began: float, page: Any
@@ -41,7 +43,7 @@ def train_and_tell(
         "data": options.data, "size": "x".join(map(str, options.size)) if options.size else None, "dtype": str(X.dtype),
         "images": len(X), "held_out": len(X_held), "validation": options.validation, "classes": classes,
         "seed": options.seed or 0, "recipe": asdict(recipe), "class_weight": options.class_weight,
-        "epochs": len(history),
+        "epochs": len(history), "range": _range(X),
     }  # fmt: skip
     _tell(trainer, history, options, X_held, y_held, about, recipe.views, began)
     if history.stopped == INTERRUPTED:
@@ -98,6 +100,16 @@ def _announce(options: argparse.Namespace, rehearse: Callable[[], None], sizes: 
         rehearse()
     if options.checkpoint and Path(options.checkpoint).exists():
         print(f"Going on from {options.checkpoint}.")
+
+
+def _range(X: Array | Rows) -> list[Any] | None:
+    """Return the range of the numbers that the network has seen; None of bytes, which are always seen from 0 to 1."""
+    if X.dtype == "uint8":
+        return None
+    from ..ranges import range_of
+
+    found = range_of(X[first : first + PIECE] for first in range(0, len(X), PIECE))
+    return None if found is None else [*found]
 
 
 def _by_whom(ranks: Communicator | None) -> str:

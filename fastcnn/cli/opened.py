@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..layers.dense import Softmax
 from ..losses import CrossEntropy
 from ..measures import softmax
 from ..model import Sequential
+from ..ranges import read_range, warning_of
 from ..saving import ESTIMATORS, model_of, thing_of
 from ..storage import layout
 from ..storage.errors import StorageError, naming
@@ -39,7 +41,7 @@ class Opened:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path, self._has_warned = path, False
         try:
             self.contents = layout.read(path)
             with naming(path):
@@ -93,11 +95,27 @@ class Opened:
         pieces = [slice(first, first + PIECE) for first in range(0, len(X), PIECE)]
         try:
             as_bytes = self._are_bytes(X, pieces)
+            self._check_range(X[:PIECE], is_scaled=as_bytes or X.dtype == np.uint8)
             return np.concatenate(
                 [self._piece(X[piece].astype(np.uint8) if as_bytes else X[piece], threads, views) for piece in pieces]
             )
         except (TypeError, ValueError) as error:
             raise CommandError(f"{self.path}: {error}", status=1) from None
+
+    def _check_range(self, x: Array, *, is_scaled: bool) -> None:
+        """Say, once, that samples are on another scale than those of the training."""
+        missing: float | None = None
+        if self.kind in ESTIMATORS:
+            known, missing = self.thing._scaler.range, self.thing.missing_values
+            self.thing._scaler.has_warned = True  # here it is said in one line
+        else:
+            known = read_range(self.about.get("range"))
+            if known is not None and is_scaled:  # bytes, which the network sees from 0 to 1
+                known, x = known._replace(whole=True), x / np.float32(255)
+        words = None if self._has_warned else warning_of(known, x, missing)
+        if words is not None:
+            self._has_warned = True
+            print(f"fastcnn: warning: {self.path}: {words}", file=sys.stderr)
 
     def _piece(self, x: Array, threads: int | None, views: str | None) -> Array:
         if self.kind in ESTIMATORS:

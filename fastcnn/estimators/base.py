@@ -92,6 +92,7 @@ class BaseCNN(Embedding, ImageInput, NestedParameters, CallbackSupportMixin, Bas
         """Return the network's outputs in float64; of several views of each image their mean."""
         check_is_fitted(self, "model_")
         images = self._read(X, reset=False)
+        self._scaler.check_range(images, f"{type(self).__name__}: X")
         with capped_threads(self.n_jobs) as threads:
             parts = [
                 self.model_.predict(self._scaler(images[rows], self._dtype), threads=threads, views=views)

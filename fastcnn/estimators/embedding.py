@@ -66,6 +66,7 @@ class Embedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ign
                 f"{self._container()!r}, whose columns are those of the embedding; got {layer!r}"
             )
         images = self._read(X, reset=False)
+        self._scaler.check_range(images, f"{type(self).__name__}: X")
         with capped_threads(self.n_jobs) as threads:
             scaled = self._scaler(images, self._dtype)
             values = scaled if place is None else self.model_.outputs(scaled, place, threads=threads)[place]

@@ -67,6 +67,10 @@ class FitCNN(TrainableCNN):
             samples, held = hold_out(samples, self.validation_fraction, self.random_state, self._strata(samples.y))
         if not again:
             self._begin(samples)
+        else:
+            self._scaler.see(samples.images)
+        if held is not None:
+            self._scaler.check_range(held.images, f"{type(self).__name__}: X_val")
         with capped_threads(self.n_jobs) as threads:
             samples, held = self._ready(samples), held and self._ready(held.weighing())
             trials = Trials(self, threads)

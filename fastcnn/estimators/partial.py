@@ -28,6 +28,8 @@ class PartialFitCNN(TrainableCNN):
         samples = samples._replace(weight=self._weighted(samples)).weighing()
         if first:
             self._begin(samples)
+        else:
+            self._scaler.see(samples.images)
         self._train_partly(samples, watch)
         return self
 

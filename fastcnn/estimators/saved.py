@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .. import caller
 from ..history import History
 from ..model import Sequential
+from ..ranges import read_range
 from ..storage import network
 from ..storage.errors import StorageError
 from ..storage.layout import Contents
@@ -46,7 +47,8 @@ def estimator_contents(estimator: BaseCNN) -> Contents:
         "parameters": {name: _parameter(name, value, estimator, encoder) for name, value in parameters.items()},
         "fitted": {name: encoder.encode(value, name) for name, value in left.items() if not name.startswith("_skl")},
         "reading": encoder.encode([*reading], "reading"),
-        "scaler": {name: encoder.encode(getattr(scaler, name), f"scaler.{name}") for name in (*ARRAYS, "missing")},
+        "scaler": {name: encoder.encode(getattr(scaler, name), f"scaler.{name}") for name in (*ARRAYS, "missing")}
+        | {"range": None if scaler.range is None else [*scaler.range]},
         "history": describe_history(getattr(estimator, "history_", None), encoder),
         "paused": _paused(estimator, encoder),
         "as_set": [old == now for old, now in zip(estimator._settings, estimator._settings_now, strict=False)],
@@ -138,6 +140,7 @@ def _scaler(values: dict[str, Any], decoder: Decoder, model: Sequential) -> Scal
         except ValueError as error:
             raise StorageError(f"scaler.{name}: {error}") from None
         setattr(scaler, name, array)
+    scaler.range = read_range(values.get("range"))
     if "missing" in values:
         scaler.missing = decoder.decode(values["missing"], "scaler.missing")
     return scaler

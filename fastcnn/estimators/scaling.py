@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import exact
+from .. import caller, exact
+from ..ranges import Range, range_of, warning_of
 from ..typing import Array, Shape
 
 CHUNK = 1 << 20  # numbers that are summed at once
@@ -49,6 +50,8 @@ class Scaler:
     low, high, unit : float64 array, likewise
         The fences, and the unit.
     fill : float64 array of shape (C, H, W) or None
+    range : Range or None
+        From the lowest to the highest number; None of files of former versions.
     repeated : tuple of float, optional
         A number that is farther than 20 units, more than once, and the share of all numbers that it has: perhaps it
         stands for "no data".
@@ -62,11 +65,14 @@ class Scaler:
     low, high, unit = np.array(-np.inf), np.array(np.inf), np.array(1.0)
     fill: Array | None = None
     missing: float | None = None
+    range: Range | None = None
+    has_warned = False
 
     def __init__(
         self, X: Array, weight: Array | None, *, strips: bool, missing: float | None = None, signals: bool = False
     ) -> None:
         self.missing = missing
+        self.see(X)
         columns, shape = _columns(X, weight, strips)
         columns = [_present(column, missing) for column in columns]
         found = np.array([_fence(*column) for column in columns])
@@ -85,6 +91,21 @@ class Scaler:
         self.deviation = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
         if missing is not None:
             self.fill = _Sums(self, X, weight, strips=True).of(lambda x: x, otherwise=mean)
+
+    def see(self, X: Array) -> None:
+        """Note the range of numbers that a network is trained on."""
+        found = range_of((X[rows] for rows in chunks(X)), self.missing)
+        if found is not None:
+            self.range = found.with_(self.range)
+
+    def check_range(self, X: Array, name: str) -> None:
+        """Warn of numbers on another scale than that of the training; once, for a stream would be told forever."""
+        if self.has_warned:
+            return
+        words = warning_of(self.range, X, self.missing)
+        if words is not None:
+            self.has_warned = True
+            caller.warn(f"{name}: {words}")
 
     def __call__(self, X: Array, dtype: Any) -> Array:
         """Return the images in float32 or float64."""
