@@ -3,9 +3,10 @@
     python -m bench.mutants [--count 500] [--seed 0] [--folders engine ops kernels] [--tests FILE ...] [--list]
 
 A mutant is the source with one change: an operator, a comparison, a number, a condition. Which ones are tried is drawn
-by the seed, with the same share for each folder. Each runs in a copy of the tree, test after test, until one fails; a
-mutant that no test finds has survived, and is printed as it stands in the source. A change of `kernels/` compiles all
-kernels anew, so that the whole run takes hours: `--list` shows the draw alone.
+by the seed, with the same share for each folder. Each runs in a copy of the tree, test after test, until one fails,
+those first whose file shares words with the mutant's; a mutant that no test finds has survived, and is printed as it
+stands in the source. A change of `kernels/` compiles all kernels anew, so that the whole run takes hours: `--list`
+shows the draw alone.
 """
 
 from __future__ import annotations
@@ -121,6 +122,17 @@ def draw(count: int, seed: int, folders: list[str]) -> list[Mutant]:
     return chosen[:count]
 
 
+def in_order(mutant: Mutant, tests: list[str]) -> list[str]:
+    """Return the tests of a mutant: first those, given or not, whose file shares most words with the mutant's file."""
+    words = set(mutant.path.stem.split("_")) - {"", "op", "init", "base"}
+    shared = {
+        path.relative_to(ROOT).as_posix(): len(words & set(path.stem.split("_")))
+        for path in sorted((ROOT / "tests").glob("test_*.py"))
+    }
+    near = sorted((test for test, count in shared.items() if count), key=lambda test: -shared[test])
+    return list(dict.fromkeys([*near, *tests]))
+
+
 def finder(mutant: Mutant | None, tests: list[str]) -> str | None:
     """Return the first test that fails for a mutant, None if it survives; without one, for the source as it is."""
     with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +176,7 @@ def main() -> None:
     survivors = []
     for number, mutant in enumerate(chosen, 1):
         began = time.monotonic()
-        found = finder(mutant, options.tests)
+        found = finder(mutant, in_order(mutant, options.tests))
         survivors += [] if found else [mutant]
         print(f"{number:4}  {found or 'SURVIVED':64.64} {time.monotonic() - began:6.0f} s  {mutant}", flush=True)
     print(f"{1 - len(survivors) / len(chosen):.1%} of {len(chosen)} mutants were found (seed {options.seed})")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench import mutants
@@ -34,3 +36,12 @@ def test_a_mutant_changes_one_line_and_is_python(drawn, tmp_path):
         pairs = zip(before.splitlines(), after.splitlines(), strict=True)
         changed = [line for line, (was, comes) in enumerate(pairs, 1) if was != comes]
         assert changed == [mutant.line], mutant
+
+
+def test_tests_that_share_a_word_with_the_file_come_first():
+    def of(path: str) -> list[str]:
+        return mutants.in_order(mutants.Mutant(Path(path), 1, 0, 1, ""), ["tests/test_norm.py", "tests/test_pad.py"])
+
+    assert of("fastcnn/ops/pad.py") == ["tests/test_pad.py", "tests/test_norm.py"]
+    assert of("fastcnn/ops/op.py") == ["tests/test_norm.py", "tests/test_pad.py"]
+    assert of("fastcnn/engine/memory_plan.py")[0] == "tests/test_memory_plan.py"
