@@ -277,8 +277,12 @@ class Muon(Optimizer):
     ----------
     adjust_learning_rate : str
         "original": s = √max(1, rows / columns); "match_rms_adamw": s = 0.2·√max(rows, columns).
+    normalize : bool
+        Before a step, p ← p·√rows / ‖p‖, unless p is 0.
     adam : tuple of str
         Names, with ``*``, of matrices that take AdamW's step too.
+    sgd : tuple of str
+        Names, with ``*``, of parameters that take a step of plain momentum: p ← p − sgd_factor·learning_rate·(U + λ·p).
     adam_factor : float
         AdamW's learning rate, as a factor of ``learning_rate``; λ is the same.
 
@@ -297,14 +301,18 @@ class Muon(Optimizer):
         *,
         ns_steps: int = 5,
         adjust_learning_rate: str = "original",
+        normalize: bool = False,
         adam: tuple[str, ...] = (),
         adam_factor: float = 0.015,
         adam_betas: tuple[float, float] = (0.9, 0.95),
         epsilon: float = 1e-10,
+        sgd: tuple[str, ...] = (),
+        sgd_factor: float = 1.0,
     ) -> None:
         super().__init__(learning_rate)
+        self.sgd, self.sgd_factor = tuple(sgd), real(self.name, "sgd_factor", sgd_factor, at_least=0)
         self.momentum = real(self.name, "momentum", momentum, at_least=0, below=1)
-        self.nesterov, self.ns_steps = nesterov, ns_steps
+        self.nesterov, self.ns_steps, self.normalize = nesterov, ns_steps, normalize
         self.weight_decay = real(self.name, "weight_decay", weight_decay, at_least=0)
         self.no_decay, self.adjust_learning_rate, self.adam = tuple(no_decay), adjust_learning_rate, tuple(adam)
         self.adam_factor = real(self.name, "adam_factor", adam_factor, at_least=0)
@@ -314,18 +322,26 @@ class Muon(Optimizer):
     def _update(self, name: str, parameter: Array, gradient: Array) -> None:
         momentum = self._remembered("momentum", name, parameter)
         square = self._remembered("second_moment", name, parameter)
-        if not self._is_matrix(name, parameter):
+        plain = any(fnmatchcase(name, pattern) for pattern in self.sgd)
+        if not plain and not self._is_matrix(name, parameter):
             self._adam(name, parameter, gradient, momentum, square)
             return
         mu = self.momentum
         momentum[...] = mu * momentum + (1 - mu) * gradient
         direction = (1 - mu) * gradient + mu * momentum if self.nesterov else momentum
+        if plain:
+            decay = 0.0 if name.rpartition(".")[2] in self.no_decay else self.weight_decay
+            parameter -= self.sgd_factor * self.learning_rate * (direction + decay * parameter)
+            return
         rows, columns = as_matrix(direction).shape
         scale = max(1, rows / columns) ** 0.5 if self.adjust_learning_rate == "original" else (
             0.2 * max(rows, columns) ** 0.5
         )  # fmt: skip
         step = newton_schulz(as_matrix(direction), self.ns_steps)
         step = step.T if parameter.ndim == 2 else step.reshape(parameter.shape)
+        norm = np.sqrt(np.sum(parameter * parameter))
+        if self.normalize and norm > 0:
+            parameter *= rows**0.5 / norm
         self._decay(name, parameter, self.weight_decay, self.no_decay)
         parameter -= self.learning_rate * scale * step
 

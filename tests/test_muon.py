@@ -77,13 +77,51 @@ def test_depthwise_filters_are_one_matrix():
         np.testing.assert_allclose(model.parameters[name], array, atol=1e-5, err_msg=name)
 
 
+VARIANTS = {
+    "normalize": {"normalize": True, "ns_steps": 3},
+    "normalize-decay": {"normalize": True, "weight_decay": 0.5, "no_decay": ("biases",)},
+    "sgd": {"sgd": ("*.biases", "7.*"), "sgd_factor": 2.0, "weight_decay": 0.5},
+    "sgd-no-decay": {"sgd": ("0.filters", "7.*"), "adam": ("5.*",), "weight_decay": 0.5, "no_decay": ("biases",)},
+    "sgd-plain": {"sgd": ("*",), "nesterov": False, "normalize": True},
+}
+
+
+@both_dtypes
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
+def test_norms_and_plain_momentum_equal_the_loops(settings, dtype):
+    """Four steps on one thread and two, of gradients that the twin gets too."""
+    for threads in (1, 2):
+        model = build(dtype)
+        expected = {name: np.array(array, float) for name, array in model.parameters.items()}
+        trainer = Trainer(model, optimizer=Muon(0.02, 0.6, **settings), threads=threads)
+        twin = reference.Muon(0.02, 0.6, **settings)
+        for step in range(4):
+            trainer.step(np.roll(x, step, axis=3), y)
+            twin.step(expected, {name: np.array(array, float) for name, array in model.gradients.items()})
+        for name, array in expected.items():
+            bound = 1e-10 if dtype == np.float64 else 2e-5
+            np.testing.assert_allclose(model.parameters[name], array, atol=bound, rtol=bound, err_msg=name)
+
+
+def test_a_matrix_is_normalised_and_one_of_zeros_stays():
+    """Norm √rows, of filters by their number, of dense weights by their outputs; a step of rate 0 shows it."""
+    model = Sequential([Conv2D(5, 3), Flatten(), Dense(7), Dense(3)]).build((2, 6, 6), random_state=0)
+    model.parameters["3.weights"][...] = 0
+    Trainer(model, optimizer=Muon(0.0, normalize=True)).step(normal(4, 2, 6, 6), np.arange(4) % 3)
+    norms = {name: float(np.linalg.norm(array)) for name, array in model.parameters.items()}
+    assert norms["0.filters"] == pytest.approx(5**0.5, rel=1e-6)
+    assert norms["2.weights"] == pytest.approx(7**0.5, rel=1e-6)
+    assert norms["3.weights"] == 0
+
+
 @both_dtypes
 def test_nothing_is_written_beyond_its_memory(dtype, monkeypatch):
     """Matrices that fill no registers, tall and wide, on two threads, with an average behind them."""
     guards = guard_all_buffers(monkeypatch)
     layers = [Conv2D(5, 3), ReLU(), Conv2D(33, 3), ReLU(), Flatten(), Dense(17), ReLU(), Dense(3)]
     model = Sequential(layers).build((2, 8, 8), random_state=0, dtype=dtype)
-    trainer = Trainer(model, optimizer=Muon(clip_norm=1.0), threads=2, ema=ExponentialMovingAverage(0.5))
+    rule = Muon(clip_norm=1.0, normalize=True, sgd=("7.*",))
+    trainer = Trainer(model, optimizer=rule, threads=2, ema=ExponentialMovingAverage(0.5))
     for _ in range(3):
         trainer.step(x, y)
     guards.check()
@@ -128,6 +166,11 @@ def test_settings_take_effect_at_the_next_step_and_keep_the_momentum():
         ({"adam_betas": (0.9, 1.0)}, ValueError, r"Muon: adam_betas\[1\]: .* got 1.0"),
         ({"adam_factor": -1}, ValueError, "Muon: adam_factor: .* got -1"),
         ({"epsilon": 0}, ValueError, "Muon: epsilon: .* got 0"),
+        ({"normalize": 1}, TypeError, "Muon: normalize: .* got 1"),
+        ({"sgd": "7.weights"}, TypeError, "Muon: sgd: expected a sequence of names; got '7.weights'"),
+        ({"sgd": ("9.*",)}, ValueError, r"Muon: sgd: expected patterns .*; got '9\.\*', which matches none"),
+        ({"sgd": ("7.*",), "adam": ("*.weights",)}, ValueError, "Muon: sgd: .* both match '7.weights'"),
+        ({"sgd_factor": -1}, ValueError, "Muon: sgd_factor: .* got -1"),
     ],
 )
 def test_wrong_arguments_are_named(settings, error, message):

@@ -115,7 +115,8 @@ AdamW(learning_rate=0.001, betas=(0.9, 0.999), epsilon=1e-08, weight_decay=0.01,
 RMSprop(learning_rate=0.01, alpha=0.99, epsilon=1e-08, weight_decay=0.0, momentum=0.0, centered=False)
 Lion(learning_rate=0.0001, betas=(0.9, 0.99), weight_decay=0.0, no_decay=())
 Muon(learning_rate=0.02, momentum=0.95, nesterov=True, weight_decay=0.0, no_decay=(), ns_steps=5, \
-adjust_learning_rate='original', adam=(), adam_factor=0.015, adam_betas=(0.9, 0.95), epsilon=1e-10)
+adjust_learning_rate='original', normalize=False, adam=(), adam_factor=0.015, adam_betas=(0.9, 0.95), epsilon=1e-10, \
+sgd=(), sgd_factor=1.0)
 ExponentialMovingAverage(decay=0.999)
 clip_by_global_norm(gradients, max_norm)
 ConstantRate(learning_rate)

@@ -139,6 +139,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "orthogonal": (
         "orthogonalise",
+        "bring_to_norm",
         "descend",
     ),
     "pool": (
@@ -188,6 +189,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "rmsprop_with_means",
         "lion",
         "momentum_direction",
+        "momentum_step",
         "add_rows",
         "sum_squares",
         "blend",

@@ -63,6 +63,18 @@ def _polynomial(gram, b, c):
 
 
 @kernel
+def bring_to_norm(theta, places, norm):
+    """Multiply a matrix by norm[0] / its Frobenius norm, summed up as in `_take`; one of zeros stays."""
+    total = 0.0
+    for p in places:
+        total += np.float64(theta[p]) * np.float64(theta[p])
+    if total > 0:
+        factor = theta.dtype.type(np.float64(norm[0]) / np.sqrt(total))
+        for p in places:
+            theta[p] *= factor
+
+
+@kernel
 def descend(theta, places, x, scale, rates):
     """theta += rates[14] · scale · X + rates[15] · theta: minus the learning rate; that by the weight decay."""
     N, shrink = x.columns.size, rates[15]

@@ -168,6 +168,25 @@ def momentum_direction(theta, g, shards, first, last, momentum, direction, rates
 
 
 @kernel
+def momentum_step(theta, g, shards, first, last, momentum, factor, rates):
+    """m = μm + (1 - μ)g; theta += factor · (rate · (a · g + b · m) + shrink · theta).
+
+    rates: as of `momentum_direction`, then [14] rate and shrink: minus the learning rate; that by the weight decay.
+    """
+    scale = splat(theta, rates[0])
+    changes = shards > 1 or rates[0] != theta.dtype.type(1)
+    mu, rest, a, b = (
+        splat(theta, rates[10]), splat(theta, rates[11]), splat(theta, rates[12]), splat(theta, rates[13]),
+    )  # fmt: skip
+    rate, shrink = splat(theta, factor[0] * rates[14]), splat(theta, factor[0] * rates[15])
+    for i in range(first, last, lanes(theta)):
+        p, total = load(theta, i), _gradient(theta, g, shards, i, scale, changes)
+        m = fma(mu, load(momentum, i), rest * total)
+        store(momentum, i, m)
+        store(theta, i, fma(rate, fma(b, m, a * total), fma(shrink, p, p)))
+
+
+@kernel
 def add_rows(total, rows, pitch, count, first, place, size):
     """total[first : first + size] += the same many numbers from `place` on, of row after row."""
     for i in range(0, size, lanes(total)):

@@ -1,4 +1,4 @@
-"""`Muon`: momentum whose matrices are made orthogonal, and Adam for all other parameters."""
+"""`Muon`: momentum whose matrices are made orthogonal; Adam, or plain momentum, for all other parameters."""
 
 from __future__ import annotations
 
@@ -53,6 +53,9 @@ class Muon(Optimizer):
     adjust_learning_rate : {"original", "match_rms_adamw"}
         What s is: √max(1, rows / columns), Jordan's; or 0.2·√max(rows, columns), by which a learning rate of AdamW can
         be kept (Moonshot). PyTorch's words.
+    normalize : bool
+        Whether a matrix is brought to the Frobenius norm √rows before each step, as in Jordan's records on CIFAR-10: of
+        filters in front of a normalisation only the direction counts, and the learning rate is how far it turns.
     adam : sequence of str
         Names of parameters, with `*` and `?`, that take AdamW's step although they are matrices, such as the last
         layer's.
@@ -62,6 +65,11 @@ class Muon(Optimizer):
         β₁ and β₂ of AdamW, each in [0, 1).
     epsilon : float
         AdamW's ε.
+    sgd : sequence of str
+        Names of parameters, with `*` and `?`, that take a step of plain momentum, in place of one of AdamW or an
+        orthogonal one: `p ← p − sgd_factor·learning_rate·(U + λ·p)`.
+    sgd_factor : float
+        The learning rate of plain momentum, as a factor of `learning_rate`.
     clip_norm : float, optional
         See `Optimizer`.
     groups : dict, optional
@@ -99,16 +107,21 @@ class Muon(Optimizer):
 
     replayable = True
     _quantities = ("momentum", "second_moment")
-    _laid_out_by = (*Optimizer._laid_out_by, "ns_steps", "adjust_learning_rate", "adam")
+    _laid_out_by = (
+        *Optimizer._laid_out_by, "ns_steps", "adjust_learning_rate", "normalize", "adam", "sgd", "sgd_factor",
+    )  # fmt: skip
     momentum = number(at_least=0, below=1)
     nesterov = flag()
     weight_decay = number(at_least=0)
     ns_steps = whole(at_least=1)
     adjust_learning_rate = one_of("original", "match_rms_adamw")
+    normalize = flag()
     adam: Setting[tuple[str, ...]] = Setting(as_names)
     adam_factor = number(at_least=0)
     adam_betas = pair_of_decays()
     epsilon = number(above=0)
+    sgd: Setting[tuple[str, ...]] = Setting(as_names)
+    sgd_factor = number(at_least=0)
     _matrices: Sequence[_Matrix]
 
     def __init__(
@@ -121,17 +134,21 @@ class Muon(Optimizer):
         *,
         ns_steps: int = 5,
         adjust_learning_rate: str = "original",
+        normalize: bool = False,
         adam: Sequence[str] = (),
         adam_factor: float = 0.015,
         adam_betas: tuple[float, float] = (0.9, 0.95),
         epsilon: float = 1e-10,
+        sgd: Sequence[str] = (),
+        sgd_factor: float = 1.0,
         clip_norm: float | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(learning_rate, clip_norm, no_decay, groups)
         self.momentum, self.nesterov, self.weight_decay, self.ns_steps = momentum, nesterov, weight_decay, ns_steps
-        self.adjust_learning_rate, self.adam, self.adam_factor = adjust_learning_rate, adam, adam_factor
-        self.adam_betas, self.epsilon = adam_betas, epsilon
+        self.adjust_learning_rate, self.normalize, self.adam = adjust_learning_rate, normalize, adam
+        self.adam_factor, self.adam_betas, self.epsilon = adam_factor, adam_betas, epsilon
+        self.sgd, self.sgd_factor = sgd, sgd_factor
 
     def _coefficients(self) -> tuple[float, ...]:
         """Return the numbers of `kernels.adam`, then those of momentum, direction and step of the matrices."""
@@ -147,10 +164,12 @@ class Muon(Optimizer):
 
     def _rule(self, gradients: Array, shards: int, first: int, last: int, rates: Array) -> None:
         moment, square = self._vectors
-        for begin, end, is_matrix in self._stretches:
+        for begin, end, rule in self._stretches:
             i, j = max(first, begin), min(last, end)
-            if i < j and is_matrix:
+            if i < j and rule == "orthogonal":
                 kernels.momentum_direction(self._theta, gradients, shards, i, j, moment, self._direction, rates)
+            elif i < j and rule == "sgd":
+                kernels.momentum_step(self._theta, gradients, shards, i, j, moment, self._sgd_factor, rates)
             elif i < j:
                 kernels.adam(
                     self._theta, gradients, shards, i, j, self._edges, self._decayed, moment, square, rates
@@ -163,6 +182,8 @@ class Muon(Optimizer):
             matrix.sums, matrix.post, self._polynomial, self.ns_steps,
         )  # fmt: skip
         x = matrix.y if self.ns_steps % 2 else matrix.x
+        if self.normalize:
+            orthogonal.bring_to_norm(self._theta, matrix.places, matrix.norm)
         orthogonal.descend(self._theta, matrix.places, x, matrix.scale, self._rates_at(matrix.first))
 
     def _rates_at(self, place: int) -> Array:
@@ -170,14 +191,19 @@ class Muon(Optimizer):
         return next((span.rates for span in self._spans if span.first <= place < span.last), self._rates)
 
     def _allocate(self, model: Layer) -> None:
-        places = _matrix_places(model, self.adam, self.name)
+        places = _matrix_places(model, self.adam, self.sgd, self.name)
         super()._allocate(model)
         dtype = self._theta.dtype
         self._direction = aligned_zeros(self._theta.size, dtype)
         self._polynomial = aligned_zeros(4, dtype)
         self._polynomial[:] = *COEFFICIENTS, EPSILON
         spans = parameter_places(model)
-        self._stretches = [(*span, name in places) for name, span in spans.items()]
+        self._sgd_factor = aligned_zeros(1, dtype)
+        self._sgd_factor[0] = self.sgd_factor
+        self._stretches = [
+            (*span, "orthogonal" if name in places else "sgd" if _matches(name, self.sgd) else "adam")
+            for name, span in spans.items()
+        ]
         found = [
             _Matrix.of(spans[name][0], own, _scale(own.shape, self.adjust_learning_rate), dtype)
             for name, own in places.items()
@@ -208,6 +234,7 @@ class _Matrix:
     sums: Array
     post: PostOps
     scale: Array
+    norm: Array
 
     @classmethod
     def of(cls, first: int, places: IntArray, scale: float, dtype: np.dtype) -> _Matrix:
@@ -217,34 +244,42 @@ class _Matrix:
         pitch = -(-N // LINE) * LINE
         rows, columns = as_table(np.arange(n) * pitch), as_table(np.arange(N))
         x, y, gram, square = (aligned_zeros(count * pitch, dtype) for count in (n, n, N, N))
-        factor = aligned_zeros(1, dtype)
-        factor[0] = scale
+        factor, norm = aligned_zeros(1, dtype), aligned_zeros(1, np.dtype(np.float64))
+        factor[0], norm[0] = scale, math.sqrt(len(places))
         return cls(
             first, n * N * N, as_table(tall), Matrix(x, rows, columns), Matrix(y, rows, columns),
             Matrix(gram, as_table(np.arange(N) * pitch), columns), Maps(square, as_table(np.arange(N) * pitch)),
             aligned_zeros(N * pitch, dtype), aligned_zeros(PIXELS * WIDEST, dtype), aligned_zeros(pitch, dtype),
-            PostOps(aligned_zeros(pitch, dtype), dtype.type(-np.inf)), factor,
+            PostOps(aligned_zeros(pitch, dtype), dtype.type(-np.inf)), factor, norm,
         )  # fmt: skip
 
 
-def _matrix_places(model: Layer, adam: tuple[str, ...], owner: str) -> dict[str, IntArray]:
-    """Return where in the flat vector the numbers of each matrix (outputs, all else) lie, but for those of Adam.
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _matrix_places(model: Layer, adam: tuple[str, ...], sgd: tuple[str, ...], owner: str) -> dict[str, IntArray]:
+    """Return where in the flat vector the numbers of each matrix (outputs, all else) lie, but for those named.
 
     Raises
     ------
     ValueError
-        If a pattern of `adam` matches no parameter.
+        If a pattern matches no parameter, or a parameter is named by both.
     """
-    for pattern in adam:
-        if not any(fnmatchcase(name, pattern) for name in model.parameters):
-            known = ", ".join(model.parameters)
-            raise ValueError(
-                f"{owner}: adam: expected patterns of names of parameters, of {known[:200]}; got {pattern!r}, which "
-                "matches none"
-            )
+    for argument, patterns in (("adam", adam), ("sgd", sgd)):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in model.parameters):
+                known = ", ".join(model.parameters)
+                raise ValueError(
+                    f"{owner}: {argument}: expected patterns of names of parameters, of {known[:200]}; got "
+                    f"{pattern!r}, which matches none"
+                )
+    for name in model.parameters:
+        if _matches(name, adam) and _matches(name, sgd):
+            raise ValueError(f"{owner}: sgd: expected names that adam does not have; both match {name!r}")
     frozen, found = frozen_parameters(model), {}
     for name, places in model._show(np.arange(model._flat.size)).items():
-        if name in frozen or places.ndim < 2 or any(fnmatchcase(name, pattern) for pattern in adam):
+        if name in frozen or places.ndim < 2 or _matches(name, adam + sgd):
             continue
         matrix = places.T if places.ndim == 2 else places.reshape(len(places), -1)
         if min(matrix.shape) > 1:
