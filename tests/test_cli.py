@@ -163,11 +163,11 @@ def test_the_installed_command_is_main():
         ("train digits --model vgg99", "--model: expected one of airbench, compact, digits_default, "),
         (
             "train digits --optimizer magic",
-            "--optimizer: expected one of sgd, momentum, adam, adamw, rmsprop, lion, muon, record; got 'magic'",
+            "--optimizer: expected one of sgd, momentum, adam, adamw, rmsprop, lion, muon, muon-record, record; got 'magic'",
         ),
         (
             "train digits --schedule never",
-            "--schedule: expected one of constant, cosine, one-cycle, step, triangle, exponential",
+            "--schedule: expected one of constant, cosine, one-cycle, step, linear, triangle, exponential",
         ),
         ("train digits --augment spin", "--augment: expected words of flip, alternating-flip, vertical-flip, shift="),
         ("train digits --augment shift=-2", "--augment: shift: expected an int of at least 0; got -2"),

@@ -119,8 +119,12 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--learning-rate", type=between(0), metavar="RATE", help="(notebook 0.001; else by optimizer)")
     for option, table, words in (
         ("--model", "MODELS", "a network of fastcnn.models (digits_default, compact, ...)"),
-        ("--optimizer", "OPTIMIZERS", "sgd, momentum, adam, adamw, rmsprop, lion, muon, record (momentum)"),
-        ("--schedule", "SCHEDULES", "constant, cosine, one-cycle, step, triangle, exponential (one-cycle)"),
+        (
+            "--optimizer",
+            "OPTIMIZERS",
+            "sgd, momentum, adam, adamw, rmsprop, lion, muon, muon-record, record (momentum)",
+        ),
+        ("--schedule", "SCHEDULES", "constant, cosine, one-cycle, step, linear, triangle, exponential (one-cycle)"),
         ("--average", "AVERAGES", "of the weights: none, ema, lookahead (none)"),
     ):
         completes(group.add_argument(option, metavar="NAME", help=words), table)
