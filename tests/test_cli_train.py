@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcnn import AdamW
+from fastcnn import AdamW, Muon
 from fastcnn import load as load_model
 from fastcnn.cli import main, recipes
 from fastcnn.cli.fitting import split
 from fastcnn.cli.recipes import Recipe
 from fastcnn.data import hold_out, load
+from tests.arrays import normal
 from tests.test_data import idx
 
 ROOT = Path(__file__).parents[1]
@@ -166,6 +167,24 @@ def test_every_optimizer_and_schedule_is_made(name):
     for schedule in recipes.SCHEDULES.values():
         rates = [schedule(made.learning_rate, 30)(step) for step in range(30)]
         assert 0 <= min(rates) <= max(rates) <= made.learning_rate * (1 + 1e-12)
+
+
+def test_the_record_by_muon_is_the_published_one():
+    """What it is made of, layer by layer: whose steps are orthogonal, whose are plain momentum, which end early."""
+    trainer = recipes.RECORD.trainer(50_000, (3, 32, 32), 10, 0, 1, X=np.zeros((8, 3, 32, 32), np.float32))
+    trainer.step(normal(4, 3, 32, 32).astype(np.float32), np.arange(4))
+    rule = trainer.optimizer
+    assert isinstance(rule, Muon)
+    assert (rule.momentum, rule.nesterov, rule.ns_steps, rule.normalize) == (0.6, True, 3, True)
+    assert not rule.state["second_moment"] or not any(v.any() for v in rule.state["second_moment"].values())
+    assert len(rule._matrices) == 6  # the filters of the three blocks
+    betas = {name for name in trainer.model.parameters if name.endswith(".beta")}
+    assert len(betas) == 6
+    assert rule.groups["*.beta"] == {"learning_rate": 64.0, "weight_decay": 1 / 64}
+    (stop,) = (factors["learning_rate"] for pattern, factors in rule.groups.items() if pattern.endswith(".biases"))
+    steps = recipes.RECORD.steps(50_000)
+    assert stop(0) == 64.0
+    assert stop(round(0.3 * steps)) == 0.0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")

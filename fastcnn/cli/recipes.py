@@ -27,7 +27,7 @@ NORMS = ("biases", "gamma", "beta")  # what weight decay leaves alone
 
 # The optimizer, and the learning rate if none is given.
 RECORD_DECAY = 0.0153 / 11.5  # the published weight decay, by the published learning rate that it is decoupled from
-MUON_FACTOR, MUON_DECAY = 16.0, 0.0024  # of the last layer, in the record by Muon, for batches of 500: see RESULTS.md
+FACTOR, DECAY = 16.0, 0.0024  # of the last layer, in the record by Muon, for batches of 500: see RESULTS.md
 OPTIMIZERS: dict[str, tuple[Callable[[float], Optimizer], float]] = {
     "sgd": (SGD, 0.1),
     "momentum": (lambda rate: SGD(rate, momentum=0.9, nesterov=True, weight_decay=5e-4), 0.05),
@@ -37,9 +37,7 @@ OPTIMIZERS: dict[str, tuple[Callable[[float], Optimizer], float]] = {
     "lion": (lambda rate: Lion(rate, weight_decay=0.1), 0.0003),
     "muon": (lambda rate: Muon(rate, weight_decay=0.01, no_decay=NORMS), 0.01),
     "muon-record": (
-        lambda rate: Muon(
-            rate, 0.6, True, MUON_DECAY, ("filters",), ns_steps=3, normalize=True, sgd_factor=MUON_FACTOR
-        ),
+        lambda rate: Muon(rate, 0.6, True, DECAY, ("filters",), ns_steps=3, normalize=True, sgd_factor=FACTOR),
         0.17,
     ),
     "record": (lambda rate: SGD(rate, momentum=0.85, nesterov=True, weight_decay=RECORD_DECAY), 11.5 / (1 + 1 / 0.15)),
@@ -60,6 +58,7 @@ AVERAGES: dict[str, Callable[[int], Average | None]] = {
     "ema": lambda steps: ExponentialMovingAverage(0.99, statistics=True),
     "lookahead": lambda steps: Lookahead(5, schedules.PowerDecay(1.0, steps, 3.0, 1 - 0.95**5)),
 }
+BIASES = 64.0  # the learning rate of what norms are shifted by, as a factor
 WHITENED = 3 / 10  # of the epochs, for which the biases of a whitening layer are trained
 SMALL = 16  # pixels: the digits' network is for images below, the compact one for those above
 
@@ -99,9 +98,11 @@ class Recipe:
         """Return a trainer for so many images, with a model that is not built yet; some networks look at the images."""
         rule, steps = optimizer(self.optimizer, self.learning_rate), max(1, self.steps(images))
         model = network(self.model, input_shape, classes, self.widths, X)
-        if self.optimizer in ("record", "muon-record"):
-            rule.groups = _record_groups(model, steps)
-        if isinstance(rule, Muon) and self.optimizer == "muon-record":
+        if self.optimizer == "record":
+            rule.groups = _record_groups(model, steps, 1.0)
+        elif self.optimizer == "muon-record":
+            assert isinstance(rule, Muon)
+            rule.groups = _record_groups(model, steps, BIASES)
             rule.sgd = ("*.weights", *rule.groups)
         return Trainer(
             model, CrossEntropy(self.label_smoothing, class_weight), rule, threads, seed,
@@ -135,15 +136,15 @@ RECIPES = {
 }
 
 
-def _record_groups(model: Sequential, steps: int) -> dict[str, dict[str, Any]]:
+def _record_groups(model: Sequential, steps: int, whitening: float) -> dict[str, dict[str, Any]]:
     """Return the published factors: shifts of norms learn 64 times as fast, at the same decay; whitening ends early."""
     groups: dict[str, dict[str, Any]] = {}
     for place, layer in enumerate(model.layers):
         if isinstance(layer, BatchNorm) and layer.center:
-            groups["*.beta"] = {"learning_rate": 64.0, "weight_decay": 1 / 64}
+            groups["*.beta"] = {"learning_rate": BIASES, "weight_decay": 1 / BIASES}
         if layer.name == "whitening":
-            stop = schedules.StepDecay(1.0, max(1, round(WHITENED * steps)), 0.0)
-            groups[f"{place}.biases"] = {"learning_rate": stop}
+            stop = schedules.StepDecay(whitening, max(1, round(WHITENED * steps)), 0.0)
+            groups[f"{place}.biases"] = {"learning_rate": stop, "weight_decay": 1 / whitening}
     return groups
 
 
