@@ -374,12 +374,13 @@ def test_forward_in_prediction_draws_nothing():
 # ---------------------------------------------------------------------------------------------- optimizers and averages
 
 # What an argument is set to, wherever it is one; a rule that has it is made of BEFORE.
-BEFORE = {"weight_decay": 0.01, "momentum": 0.5, "nesterov": False}
+BEFORE = {"weight_decay": 0.01, "momentum": 0.5, "nesterov": False, "sgd": ("*.biases",)}
 AFTER = {
     "learning_rate": 0.03, "momentum": 0.9, "nesterov": True, "weight_decay": 0.3, "clip_norm": 1e-3,
     "betas": (0.5, 0.6), "epsilon": 0.2, "no_decay": ("weights", "filters"), "alpha": 0.5, "centered": True,
     "groups": {"*.filters": {"learning_rate": 0.5, "weight_decay": 2.0}}, "ns_steps": 2,
     "adjust_learning_rate": "match_rms_adamw", "adam": ("*.weights",), "adam_factor": 0.5, "adam_betas": (0.5, 0.6),
+    "normalize": True, "sgd": ("*.filters", "*.biases"), "sgd_factor": 3.0,
 }  # fmt: skip
 CHANGES = [(kind, name, BEFORE.get(name), AFTER[name]) for kind in exported(Optimizer) for name in arguments(kind)]
 CHANGES += [(kind, "momentum", *pair) for kind in (fastcnn.SGD, fastcnn.RMSprop) for pair in ((0.0, 0.9), (0.9, 0.0))]
