@@ -77,7 +77,7 @@ def _check_folder(folder: str) -> None:
 
 
 def _in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return what a process reports that compiles for all processors with a vector set, not for this one."""
+    """Compile for every processor with a vector set, in a process of its own, and return its report."""
     from ..jit.target import BASELINES, FEATURES_VARIABLE, NAME_VARIABLE
 
     processor = BASELINES[name]

@@ -1,4 +1,4 @@
-"""`fastcnn info`: what it runs on; and of a file of a model, what that is and what it was trained on."""
+"""`fastcnn info`: versions, processor and cache of this machine; or what a file of a model holds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write what there is to know."""
+    """Write the facts on this machine, or on a file."""
     if options.model is None:
         known = _machine()
     else:

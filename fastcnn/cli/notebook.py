@@ -15,7 +15,7 @@ from ..typing import Array, IntArray
 
 @dataclass(frozen=True)
 class Settings:
-    """What a person may choose."""
+    """The settings that the command line can change."""
 
     epochs: int
     batch_size: int
@@ -29,7 +29,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class EpochMeans:
-    """What one pass over the training images came to; loss and accuracy as each batch found the model."""
+    """Loss and accuracy of one pass over the training images, of each batch before its own step."""
 
     number: int
     loss: float

@@ -22,7 +22,7 @@ from .common import CommandError, check_model
 if TYPE_CHECKING:
     from ..typing import Array, Shape
 
-PIECE = 1024  # samples that are predicted at once
+CHUNK = 1024  # samples that are predicted at once
 
 
 class Opened:
@@ -92,12 +92,12 @@ class Opened:
 
     def outputs(self, X: Any, threads: int | None, views: str | None = None) -> Array:
         """Return probabilities (n, classes), or numbers (n, ...) of a model that has no classes."""
-        pieces = [slice(first, first + PIECE) for first in range(0, len(X), PIECE)]
+        chunks = [slice(first, first + CHUNK) for first in range(0, len(X), CHUNK)]
         try:
-            as_bytes = self._are_bytes(X, pieces)
-            self._check_range(X[:PIECE], is_scaled=as_bytes or X.dtype == np.uint8)
+            as_bytes = self._are_bytes(X, chunks)
+            self._check_range(X[:CHUNK], is_scaled=as_bytes or X.dtype == np.uint8)
             return np.concatenate(
-                [self._piece(X[piece].astype(np.uint8) if as_bytes else X[piece], threads, views) for piece in pieces]
+                [self._chunk(X[chunk].astype(np.uint8) if as_bytes else X[chunk], threads, views) for chunk in chunks]
             )
         except (TypeError, ValueError) as error:
             raise CommandError(f"{self.path}: {error}", status=1) from None
@@ -117,7 +117,7 @@ class Opened:
             self._has_warned = True
             print(f"fastcnn: warning: {self.path}: {words}", file=sys.stderr)
 
-    def _piece(self, x: Array, threads: int | None, views: str | None) -> Array:
+    def _chunk(self, x: Array, threads: int | None, views: str | None) -> Array:
         if self.kind in ESTIMATORS:
             self.thing.n_jobs = threads
             predict = self.thing.predict if self.classes is None else self.thing.predict_proba
@@ -128,15 +128,15 @@ class Opened:
             return z
         return softmax(z)
 
-    def _are_bytes(self, X: Any, pieces: list[slice]) -> bool:
+    def _are_bytes(self, X: Any, chunks: list[slice]) -> bool:
         """Tell whether numbers up to 255 are bytes in another dtype, as of a CSV file, for a model trained on bytes."""
         if self.kind in ESTIMATORS or self.about.get("dtype") != "uint8" or X.dtype == np.uint8:
             return False
-        least, largest = min(float(X[piece].min()) for piece in pieces), max(float(X[piece].max()) for piece in pieces)
+        least, largest = min(float(X[chunk].min()) for chunk in chunks), max(float(X[chunk].max()) for chunk in chunks)
         if largest <= 1 and X.dtype.kind == "f":
             return False
-        for piece in pieces:
-            x = X[piece]
+        for chunk in chunks:
+            x = X[chunk]
             if x.min() < 0 or x.max() > 255 or (x != np.floor(x)).any():
                 raise ValueError(
                     f"trained on bytes: expected bytes, or numbers from 0 to 1; got {least:g} to {largest:g}"

@@ -117,7 +117,7 @@ RECORD = Recipe(
 )  # fmt: skip
 
 # By data set and recipe. That of the digits was chosen by cross-validation within the training images; how the others
-# came about, and what they reach, is in the README.
+# were chosen is in bench/RESULTS.md, what they reach in README.md.
 RECIPES = {
     ("digits", "default"): Recipe("digits_default", 20, 32, augment="shift=1"),
     ("mnist", "default"): Recipe("compact", 6, learning_rate=0.1, augment="shift=2,rotation=10,scale=0.1"),

@@ -69,7 +69,7 @@ class Kind(Enum):
 
 
 def kind_of(reading: Reading, input_shape: Any) -> Kind:
-    """Return what samples are that are read so; `input_shape` is the estimator's parameter."""
+    """Return the kind of samples that are read in this way; `input_shape` is the estimator's parameter."""
     narrow, long = sorted(reading.shape[1:])
     if narrow >= SMALLEST:
         return Kind.IMAGES

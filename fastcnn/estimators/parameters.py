@@ -11,7 +11,7 @@ from ..layers.base import Layer
 
 
 class Change:
-    """What becomes of a value: another in its place, or changes of what lies inside of it."""
+    """A change of a parameter: a new value in its place, or changes of the parameters inside of it."""
 
     def __init__(self) -> None:
         self.replaced = False

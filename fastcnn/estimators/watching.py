@@ -26,7 +26,7 @@ try:
 except ImportError:  # scikit-learn before 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing yet."""
+        """The mixin of scikit-learn 1.9, without its methods."""
 
     def with_callbacks(method: Any) -> Any:
         """Return the method, with as many frames on the stack as if there were something to do."""

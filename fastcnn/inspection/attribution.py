@@ -200,7 +200,7 @@ def grad_cam(
 
 
 class _Probe(Layer):
-    """The identity, which keeps the maps that come by, and the gradients that come back."""
+    """The identity; it keeps the maps of forward passes and the gradients of backward passes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class _Probe(Layer):
         self.slopes: list[Array] = []
 
     def begin(self) -> None:
-        """Forget what came by."""
+        """Forget all maps and gradients."""
         self.maps, self.slopes = [], []
 
     def _forward(self, x: Array) -> Array:

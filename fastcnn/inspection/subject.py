@@ -1,4 +1,4 @@
-"""What is looked into: a model or an estimator, its input for some samples, and the scores that it gives them."""
+"""`Subject`: a model or an estimator that is inspected, its input for some samples, and the scores that it gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which units of a network are dead: a ReLU passes nothing of them, whatever comes."""
+"""Which units of a network are dead: behind a ReLU they are 0 for every sample."""
 
 from __future__ import annotations
 

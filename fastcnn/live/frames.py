@@ -1,4 +1,4 @@
-"""What goes over the wire: arrays as base64 of 32-bit floats, and numbers that JSON can say."""
+"""Arrays and numbers as a page reads them: base64 of 32-bit floats, and JSON, which has no NaN and no infinity."""
 
 from __future__ import annotations
 

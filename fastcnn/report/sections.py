@@ -128,7 +128,7 @@ def confusion(facts: Facts) -> str:
 
 
 def mistakes(facts: Facts) -> str:
-    """Return the surest mistakes, each beside what spoke for the wrong class."""
+    """Return the mistakes with the highest probability, each beside the saliency of the wrong class."""
     subject = facts.subject
     thing = subject.estimator or subject.model
     known = facts.y if subject.estimator is None else np.asarray(getattr(thing, "classes_", ()))[facts.y]

@@ -325,7 +325,7 @@ def check_set(X: Any, y: Any, weight: Any, what: str = "fit", end: str = "") -> 
 
 
 def _as_array(value: Any, name: str) -> Any:
-    """Return an array; rows of one stay what they are, which serves as well."""
+    """Return an array; `Rows` stay unread, since a feed takes them too."""
     try:
         return value if isinstance(value, Rows) else np.asarray(value)
     except ValueError as error:  # lists of unequal lengths

@@ -414,7 +414,7 @@ def _check_classes(trainer: Stepper, y: Array, argument: str) -> int | None:
 
 
 def _unknown(trainer: Stepper) -> int | None:
-    """Return the label of what does not count."""
+    """Return the label that the loss ignores."""
     return trainer.loss.ignore_index if isinstance(trainer.loss, CrossEntropy) else None
 
 

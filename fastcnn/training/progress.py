@@ -110,7 +110,7 @@ class _Ticker:
 
 @final
 class _Silence(Progress):
-    """Nothing."""
+    """Writes nothing."""
 
     def advance(self) -> None:
         pass
@@ -124,7 +124,7 @@ class _Silence(Progress):
 
 @final
 class _LinesOnly(Progress):
-    """Lines only."""
+    """Writes lines, and no bar."""
 
     def advance(self) -> None:
         pass

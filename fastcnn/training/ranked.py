@@ -67,7 +67,7 @@ class RankedProgram(Program):
         ]
 
     def _absent(self, shard: int) -> Workspace:
-        """Return a place for what the shard of another rank has come to."""
+        """Return a workspace with room for what a shard of another rank leaves at sync points."""
         if shard not in self.absent:
             saved = [op.allocate(self.graph) if op.traits.syncs else None for op in self.graph.ops]
             self.absent[shard] = Workspace([], [], saved, [], np.zeros(0))
@@ -105,14 +105,14 @@ class RankedStep(Step):
         if self.communicator.rank > 0:
             super()._rehearse(update)
 
-    # Meetings.
+    # Sync points.
 
     def _meet(self, direction: str, stage: int) -> None:
         self._gather_shared(direction, stage)
         super()._meet(direction, stage)
 
     def _gather_shared(self, direction: str, stage: int) -> None:
-        """Bring what the shards of others have come to."""
+        """Gather the moments and the like of all ranks' shards, from which each rank reduces them."""
         key = direction, stage
         if key not in self.met:
             self.met[key] = self._places(direction, stage)

@@ -148,9 +148,9 @@ class Program:
         return Step(self, x, targets)
 
     def settle(self) -> int | None:
-        """Take back a step that an exception has torn off, or end it, if its update is done; return its steps so far.
+        """Take back a step that an exception has interrupted, or end it if its update is done; return the steps taken.
 
-        None if there is nothing to settle. It may itself be torn off, and is then called again.
+        None if no step is under way. If `settle` is itself interrupted, it is called again.
         """
         parallel.drain()
         if self.underway is None:

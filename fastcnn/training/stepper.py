@@ -130,7 +130,7 @@ class Stepper:
                 program.release()
 
     def _settle(self) -> None:
-        """Take back, or end, what an exception has torn off."""
+        """Take back, or end, a step that an exception has interrupted."""
         taken = None if self._program is None else self._program.settle()
         if taken is not None:
             self.steps = taken
