@@ -10,6 +10,7 @@ import pytest
 import fastcnn
 from fastcnn import BatchNorm, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Residual, Sequential
 from fastcnn.cli import compile_, main
+from fastcnn.codegen.winograd_schemes import F43
 from fastcnn.jit import ahead
 from fastcnn.jit.kernel import Kernel
 from fastcnn.jit.signature import kind_of
@@ -17,7 +18,10 @@ from fastcnn.jit.target import BASELINES, NEEDS, SETS, vector_set
 from fastcnn.rehearsals import rehearse_networks
 from tests.processes import run_python
 
-KINDS = (np.dtype(np.float32), 1, 0x501), int, float, bool, np.float32, np.float64, np.uint64, np.int64, np.bool_
+KINDS = (
+    (np.dtype(np.float32), 1, 0x501), int, float, bool, np.float32, np.float64, np.uint64, np.int64, np.bool_,
+    kind_of(F43()),
+)  # fmt: skip
 WITHOUT_STAGES = [Conv2D(4, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(3)]
 WITH_STAGES = [
     Conv2D(8, 3, padding=1),

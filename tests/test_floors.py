@@ -191,6 +191,19 @@ def test_no_kernel_takes_more_than_twelve_arguments():
     assert {name: names for name, names in loose.items() if names} == {}
 
 
+def test_no_part_of_a_kernel_takes_more_than_twelve_arguments():
+    """Functions that kernels call, and intrinsics, take records too; `typingctx` is Numba's."""
+    parts = [path for path in FILES if path.parent.name in ("kernels", "codegen")]
+    functions = [
+        (f"{path.stem}.{node.name}", {each.arg for each in node.args.args} - {"typingctx"})
+        for path in parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert len(functions) > 200
+    assert {name: len(arguments) for name, arguments in functions if len(arguments) > 12} == {}
+
+
 def test_import_fastcnn_loads_neither_numba_nor_scikit_learn():
     """Measured beyond NumPy; the budget is 0.3 s, and as nothing but a short file is loaded, it is far away."""
     code = (

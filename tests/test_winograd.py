@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastcnn.codegen.winograd_schemes import FILTER, FILTER_GRADIENT, GRADIENT, INPUT, OUTPUT, SCHEMES, Scheme
+from fastcnn.codegen.winograd_schemes import FILTER, FILTER_GRADIENT, GRADIENT, INPUT, MATRICES, OUTPUT, Scheme
 from tests.arrays import both_dtypes
 from tests.cases import ConvCase
 from tests.test_layers_conv import conv_problem, expect, fast_conv
@@ -34,13 +34,14 @@ def errors(algorithm: str, case: ConvCase) -> np.ndarray:
     return np.array([np.sqrt(np.mean((a - e) ** 2)) for a, e in zip(actual, exact, strict=True)])
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: f"F({scheme.tile},{scheme.taps})")
-def test_the_matrices_are_a_correlation(scheme: Scheme):
+@pytest.mark.parametrize("kind", MATRICES, ids=lambda kind: kind.__name__)
+def test_the_matrices_are_a_correlation(kind: type[Scheme]):
     """Aᵀ [(G g) ⊙ (Bᵀ d)] = g correlated with d, in one dimension; the gradients take the same matrices transposed."""
     rng = np.random.default_rng(0)
-    g, d = rng.standard_normal(scheme.taps), rng.standard_normal(scheme.side)
+    scheme, matrices = kind(), MATRICES[kind]
+    g, d = rng.standard_normal(scheme.taps), rng.standard_normal(scheme.tile + scheme.taps - 1)
     bt, filters, at, a, gt = (
-        np.array(scheme.matrix(kind)) for kind in (INPUT, FILTER, OUTPUT, GRADIENT, FILTER_GRADIENT)
+        np.array(matrices.matrix(which)) for which in (INPUT, FILTER, OUTPUT, GRADIENT, FILTER_GRADIENT)
     )
     np.testing.assert_allclose(at @ ((filters @ g) * (bt @ d)), np.correlate(d, g, "valid"), rtol=0, atol=1e-14)
     np.testing.assert_array_equal(a, at.T)

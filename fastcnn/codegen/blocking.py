@@ -8,8 +8,8 @@ from ..jit.target import COMMON, FEWEST_REGISTERS, vector_set
 
 FLOAT = 4  # bytes: work is cut alike for all dtypes
 
-BAND = 96  # rows of a product that stay in the first-level cache while all panels of the other matrix pass by
-DEPTH = 1200  # columns of them that are taken at once: more of the other's panel would not stay in the caches
+BAND = 96  # rows of a product (MC) that stay in the first-level cache while all panels of the other matrix pass by
+DEPTH = 1200  # columns of them (KC) that are taken at once: more of the other's panel would not stay in the caches
 PIXELS = 256  # the most rows that a filter gradient takes at once: their panel stays in the first-level cache
 WINDOW = 9  # vectors of a window at a time: as many as there are general registers for their offsets, on x86
 FILTERS = (FEWEST_REGISTERS - 4) // 2  # of a first layer, each with two registers of sums, beside pixels and weights

@@ -17,10 +17,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from .blocking import WINDOW
-from .gemm_tile import INT64, pointers
+from .gemm_tile import INT64, by_name
 from .vector import Vector, emit_call, emit_load, emit_splat, emit_store
 
-Named = dict[str, Any]
 Body = Callable[[Any, list[Any]], list[Any]]  # (number of the turn, variables) -> variables
 
 
@@ -62,10 +61,10 @@ def _emit_loop(
 class _Windows:
     """Emits `gather_windows` for `count` vectors of the windows."""
 
-    def __init__(self, builder: ir.IRBuilder, vector: Vector, values: Named, count: int) -> None:
+    def __init__(self, builder: ir.IRBuilder, vector: Vector, values: dict[str, Any], count: int) -> None:
         self.builder, self.vector, self.values = builder, vector, values
         self.numbers = [builder.add(values["k"], INT64(j)) for j in range(count)]
-        self.columns = [self._offset("col", k) for k in self.numbers]
+        self.columns = [self._offset("x.columns", k) for k in self.numbers]
 
     def emit(self) -> None:
         """Emit the loop over all groups."""
@@ -73,17 +72,17 @@ class _Windows:
 
     def _group(self, g: Any, _: list[Any]) -> list[Any]:
         zeros = [ir.Constant(self.vector.ir, None) for _ in self.numbers]
-        begin, end = (self._offset(table, g) for table in ("begin", "end"))
+        begin, end = (self._offset(table, g) for table in ("entries.begin", "entries.end"))
         sums = _emit_loop(self.builder, begin, end, self.values["step"], zeros, self._entry)
-        first = self.builder.gep(self.values["w"], [self._offset("row", self.builder.add(self.values["r"], g))])
+        first = self.builder.gep(self.values["w.data"], [self._offset("w.rows", self.builder.add(self.values["r"], g))])
         for k, total in zip(self.numbers, sums, strict=True):
-            target = self.builder.gep(first, [self._offset("w_col", k)])
+            target = self.builder.gep(first, [self._offset("w.columns", k)])
             emit_store(self.builder, self.vector, self.builder.fadd(self._at(target), total), target)
         return []
 
     def _entry(self, i: Any, sums: list[Any]) -> list[Any]:
-        begin = self.builder.gep(self.values["x"], [self._offset("place", i)])
-        number = self.builder.load(self.builder.gep(self.values["value"], [i]))
+        begin = self.builder.gep(self.values["x.data"], [self._offset("entries.place", i)])
+        number = self.builder.load(self.builder.gep(self.values["entries.value"], [i]))
         factor = emit_splat(self.builder, self.vector, number)
         windows = [self._at(self.builder.gep(begin, [column])) for column in self.columns]
         return [
@@ -98,47 +97,38 @@ class _Windows:
         return emit_load(self.builder, self.vector, pointer)
 
 
-def _values(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any, names: str) -> Named:
-    """Return the arguments of an intrinsic by their names."""
-    return pointers(
-        context, builder, dict(zip(names.split(), zip(signature.args, arguments, strict=True), strict=True))
-    )
-
-
 @intrinsic
 def gather_windows(
-    typingctx: Any, count: Any, x: Any, col: Any, k: Any, place: Any, value: Any, begin: Any, end: Any, step: Any,
-    groups: Any, w: Any, row: Any, r: Any, w_col: Any,
+    typingctx: Any, count: Any, k: Any, x: Any, entries: Any, step: Any, groups: Any, w: Any, r: Any
 ) -> Any:  # fmt: skip
-    """w[row[r + g] + w_col[k + j]] += Σ_i value[i] · x[place[i] + col[k + j]] for g < groups, j < count <= WINDOW.
+    """w[r + g, k + j] += Σ_i value[i] · x.data[place[i] + x.columns[k + j]] for g < groups, j < count <= WINDOW.
 
-    Of group g is every `step`-th entry i from begin[g] to end[g]; all terms are vectors.
+    Of group g is every `step`-th entry i from begin[g] to end[g]. `w` is read as a Matrix; all terms are vectors.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        names = "count x col k place value begin end step groups w row r w_col"
-        values = _values(context, builder, signature, arguments, names)
+        values = by_name(context, builder, "count k x entries step groups w r", signature, arguments)
         done = builder.append_basic_block("windows.done")
         choice = builder.switch(values["count"], done)
         for number in range(1, WINDOW + 1):
             block = builder.append_basic_block(f"windows.{number}")
             choice.add_case(INT64(number), block)
             builder.position_at_end(block)
-            _Windows(builder, Vector(x.dtype), values, number).emit()
+            _Windows(builder, Vector(x[0].dtype), values, number).emit()
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
     size = types.int64
-    return types.void(size, x, col, size, place, value, begin, end, size, size, w, row, size, w_col), codegen
+    return types.void(size, size, x, entries, size, size, w, size), codegen
 
 
 @intrinsic
-def list_entries(typingctx: Any, place: Any, value: Any, i: Any, end: Any, step: Any, n: Any) -> Any:
+def list_entries(typingctx: Any, entries: Any, i: Any, end: Any, step: Any, n: Any) -> Any:
     """Copy each `step`-th entry from `i` to `end` whose number is not 0 to entries n, n + 1, ...; return the next n."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        values = _values(context, builder, signature, arguments, "place value i end step n")
+        values = by_name(context, builder, "entries i end step n", signature, arguments)
 
         def copy(name: str, i: Any, n: Any) -> Any:
             entry = builder.load(builder.gep(values[name], [i]))
@@ -147,12 +137,12 @@ def list_entries(typingctx: Any, place: Any, value: Any, i: Any, end: Any, step:
 
         def append(i: Any, variables: list[Any]) -> list[Any]:
             (n,) = variables
-            copy("place", i, n)
-            number = copy("value", i, n)  # the next entry replaces a 0
+            copy("entries.place", i, n)
+            number = copy("entries.value", i, n)  # the next entry replaces a 0
             counts = builder.fcmp_unordered("!=", number, number.type(0.0))
             return [builder.add(n, builder.zext(counts, INT64))]
 
         return _emit_loop(builder, values["i"], values["end"], values["step"], [values["n"]], append)[0]
 
     size = types.int64
-    return size(place, value, size, size, size, size), codegen
+    return size(entries, size, size, size, size), codegen

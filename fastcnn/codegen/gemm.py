@@ -14,12 +14,12 @@ from numba.extending import intrinsic
 
 from ..jit.kernel import find, keep
 from ..jit.target import processors
-from .gemm_tile import emit_panel, panel_type, pointers
+from .gemm_tile import by_name, emit_panel, panel_type
 from .vector import Vector
 
 
 def ready(dtype: types.Float) -> str:
-    """See to it that machine code can call the micro-kernel for `dtype`, and return its name."""
+    """Return the symbol of the micro-kernel for `dtype`, which is compiled if nobody has yet."""
     name = f"fastcnn_panel_{dtype}"
     if not find(name):
         module = ir.Module()
@@ -38,49 +38,31 @@ def ready(dtype: types.Float) -> str:
 
 @intrinsic
 def panel_product(
-    typingctx: Any,
-    a: Any,
-    a_row: Any,
-    i0: Any,
-    i1: Any,
-    a_col: Any,
-    k0: Any,
-    k1: Any,
-    b: Any,
-    b0: Any,
-    c: Any,
-    c_row: Any,
-    c0: Any,
-    vectors: Any,
-    start: Any,
-    accumulate: Any,
-    clamp_min: Any,
-    prefetched: Any,
-    p0: Any,
-    distance: Any,
-) -> Any:
-    """C[i0:i1, c0:c0+width] = max(clamp_min, s + Σ_k a[a_row[i] + a_col[k]] · b[b0 + (k-k0)·width + n]), k0 <= k < k1.
+    typingctx: Any, a: Any, i0: Any, i1: Any, k0: Any, k1: Any, b: Any, c: Any, c0: Any, post: Any, accumulate: Any,
+    prefetch: Any,
+) -> Any:  # fmt: skip
+    """C[i0:i1, c0:c0+width] = max(clamp_min, s + A[i0:i1, k0:k1] · B) for a Matrix A, a Panel B and the rows C of Maps.
 
-    `s` is `start[c0 + n]` or, with `accumulate`, what C holds; row i of C begins at `c[c_row[i]]`, and width is
-    `vectors` · lanes. Each tile also prefetches from `prefetched[p0]` on, `distance` bytes for each k.
+    The first row of B is that of k0. `s` is the biases `post.biases[c0:]` or, with `accumulate`, what C holds. Each
+    tile prefetches its share of `prefetch`.
     """
     size = types.int64
-    signature = types.void(
-        a, a_row, size, size, a_col, size, size, b, size, c, c_row, size, size, start, types.boolean, a.dtype,
-        prefetched, size, size,
-    )  # fmt: skip
-    names = (
-        "a", "a_row", "i0", "i1", "a_col", "k0", "k1", "b", "b0", "c", "c_row", "c0", "vectors", "start",
-        "accumulate", "clamp_min", "prefetched", "p0", "distance",
-    )  # fmt: skip
+    signature = types.void(a, size, size, size, size, b, c, size, post, types.boolean, prefetch)
+    vector = Vector(a[0].dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
-        for array, begin in (("b", "b0"), ("prefetched", "p0")):
-            values[array] = builder.gep(values[array], [values[begin]])
-        function_type, wanted = panel_type(Vector(a.dtype))
-        function = cgutils.get_or_insert_function(builder.module, function_type, ready(a.dtype))
-        builder.call(function, [values[name] for name in wanted])
+        given = by_name(context, builder, "a i0 i1 k0 k1 b c c0 post accumulate prefetch", signature, arguments)
+        values = {name: given[name] for name in ("i0", "i1", "k0", "k1", "c0", "accumulate")} | {
+            "a": given["a.data"], "a_row": given["a.rows"], "a_col": given["a.columns"],
+            "b": builder.gep(given["b.data"], [given["b.begin"]]), "vectors": given["b.vectors"],
+            "c": given["c.data"], "c_row": given["c.rows"],
+            "start": given["post.biases"], "clamp_min": given["post.clamp_min"],
+            "prefetched": builder.gep(given["prefetch.data"], [given["prefetch.begin"]]),
+            "distance": given["prefetch.distance"],
+        }  # fmt: skip
+        function_type, names = panel_type(vector)
+        function = cgutils.get_or_insert_function(builder.module, function_type, ready(vector.dtype))
+        builder.call(function, [values[name] for name in names])
         return context.get_dummy_value()
 
     return signature, codegen

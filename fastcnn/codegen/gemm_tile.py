@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from ..jit.target import MAX_ROWS, vector_set
 from .vector import Vector, emit_call, emit_load, emit_maximum, emit_prefetch, emit_splat, emit_store
 
-UNROLL = 4  # values of k per loop turn
+UNROLL = 4  # values of k per loop turn: they share its counting, its branch and its prefetch
 WIDTHS = (1, 2)  # registers per tile row: 6 x 16 for AVX2 is the shape of BLIS on Zen; one where the panels end
 INT64, INT32, BOOL = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
@@ -40,6 +40,7 @@ class Tile:
         return self.builder.gep(self.values[name], [index])
 
     def plus(self, x: Any, n: int) -> Any:
+        """Emit x + n."""
         return self.builder.add(x, INT64(n)) if n else x
 
     def offset(self, pointer: Any) -> Any:
@@ -55,9 +56,10 @@ class Tile:
         builder, values, i = self.builder, self.values, self.values["i"]
         c_starts = [builder.add(self.offset(self.at("c_row", self.plus(i, m))), values["c0"]) for m in range(rows)]
         c_pointers = [self.at("c", self.plus(start, j * self.lanes)) for start in c_starts for j in range(vectors)]
-        with builder.if_then(builder.icmp_signed("!=", values["distance"], INT64(0))):  # elsewhere, C is in the caches
+        # A caller that prefetches works on more than the caches hold: C is fetched too, while the sums are computed.
+        with builder.if_then(builder.icmp_signed("!=", values["distance"], INT64(0))):
             for pointer in c_pointers[::vectors]:
-                emit_prefetch(builder, pointer, writes=True)  # it is there by the time the sums are
+                emit_prefetch(builder, pointer, writes=True)
         sums = self._sums(rows, vectors, self._start(rows, vectors, c_pointers))
         clamp_min = emit_splat(builder, self.vector, values["clamp_min"])
         for total, pointer in zip(sums, c_pointers, strict=True):
@@ -198,44 +200,47 @@ def _emit_tile(tile: Tile, rows: Any) -> None:
 
 @intrinsic(prefer_literal=True)
 def tile_sums(
-    typingctx: Any,
-    vectors: Any,
-    rows: Any,
-    a: Any,
-    a_row: Any,
-    i: Any,
-    a_col: Any,
-    k1: Any,
-    b: Any,
-    b0: Any,
-    start: Any,
-    c0: Any,
-) -> Any:
-    """Return the registers of a tile, row by row: `start[c0 + n] + Σ_k a[a_row[i+m] + a_col[k]] · b[b0 + k·width + n]`.
+    typingctx: Any, vectors: Any, rows: Any, a: Any, i: Any, b: Any, b0: Any, start: Any, c0: Any
+) -> Any:  # fmt: skip
+    """Return the registers of a tile, row by row: start[c0 + n] + Σ_k A[i + m, k] · b[b0 + k·width + n], `a` a Matrix.
 
-    For sums that go on being worked on; `vectors` and `rows` are literals.
+    For sums that are worked on before they are stored; `vectors` and `rows` are literals.
     """
     if not (isinstance(vectors, types.IntegerLiteral) and isinstance(rows, types.IntegerLiteral)):
         return None
     height, width = rows.literal_value, vectors.literal_value
     size = types.int64
-    signature = types.UniTuple(Vector(a.dtype), height * width)(
-        vectors, rows, a, a_row, size, a_col, size, b, size, start, size
-    )
+    vector = Vector(a[0].dtype)
+    signature = types.UniTuple(vector, height * width)(vectors, rows, a, size, b, size, start, size)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        names = ("vectors", "rows", "a", "a_row", "i", "a_col", "k1", "b", "b0", "start", "c0")
-        values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
-        values["b"], values["k0"] = builder.gep(values["b"], [values["b0"]]), INT64(0)
-        tile = Tile(builder, Vector(a.dtype), values)
-        return context.make_tuple(builder, signature.return_type, tile.sums(height, width))
+        given = by_name(context, builder, "vectors rows a i b b0 start c0", signature, arguments)
+        values = {name: given[name] for name in ("i", "start", "c0")} | {
+            "a": given["a.data"], "a_row": given["a.rows"], "a_col": given["a.columns"],
+            "b": builder.gep(given["b"], [given["b0"]]), "k0": INT64(0), "k1": given["a.columns.size"],
+        }  # fmt: skip
+        return context.make_tuple(builder, signature.return_type, Tile(builder, vector, values).sums(height, width))
 
     return signature, codegen
 
 
-def pointers(context: Any, builder: ir.IRBuilder, arguments: dict[str, tuple[types.Type, Any]]) -> dict[str, Any]:
-    """Return arguments of a kernel as LLVM has them, where arrays are addresses."""
-    return {
-        name: context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
-        for name, (kind, value) in arguments.items()
-    }
+def by_name(context: Any, builder: ir.IRBuilder, names: str, signature: Any, arguments: Any) -> dict[str, Any]:
+    """Return an intrinsic's arguments by their names, arrays as the addresses of their numbers.
+
+    The field f of a record r is called "r.f", the size of an array a "a.size".
+    """
+    found: dict[str, Any] = {}
+
+    def add(name: str, kind: types.Type, value: Any) -> None:
+        if isinstance(kind, types.Array):
+            array = context.make_array(kind)(context, builder, value)
+            found[name], found[f"{name}.size"] = array.data, array.nitems
+        elif isinstance(kind, types.BaseNamedTuple):
+            for k, (field, field_kind) in enumerate(zip(kind.fields, kind.types, strict=True)):
+                add(f"{name}.{field}", field_kind, builder.extract_value(value, k))
+        else:
+            found[name] = value
+
+    for name, kind, value in zip(names.split(), signature.args, arguments, strict=True):
+        add(name, kind, value)
+    return found

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from .blocking import SUMS
 from .gather import emit_while
-from .gemm_tile import INT64, pointers
+from .gemm_tile import INT64, by_name
 from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_splat, emit_store
 
 OCTET = 8  # numbers whose bits are a byte
@@ -37,44 +37,32 @@ def active(typingctx: Any, a: Any, i: Any) -> Any:
 
 @intrinsic
 def sum_active(
-    typingctx: Any,
-    a: Any,
-    a0: Any,
-    step: Any,
-    word: Any,
-    b: Any,
-    b0: Any,
-    c: Any,
-    c0: Any,
-    start: Any,
-    s0: Any,
+    typingctx: Any, a: Any, a0: Any, step: Any, word: Any, b: Any, b0: Any, c: Any, c0: Any, post: Any, s0: Any,
     accumulate: Any,
-    clamp_min: Any,
-) -> Any:
+) -> Any:  # fmt: skip
     """C = max(clamp_min, s + Σ_k a[a0 + k·step] · B[k]), over the bits k of `word`, for a row of SUMS vectors.
 
-    C begins at `c[c0]`, B[k] at `b[b0 + k·width]`, where width is that of the row; s is `start[s0:]` or,
-    with `accumulate`, what C holds.
+    C begins at `c[c0]`, B[k] at `b[b0 + k·width]`, where width is that of the row; s is `post.biases[s0:]` or, with
+    `accumulate`, what C holds.
     """
     size = types.int64
-    names = ("a", "a0", "step", "word", "b", "b0", "c", "c0", "start", "s0", "accumulate", "clamp_min")
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        values = pointers(context, builder, dict(zip(names, zip(signature.args, arguments, strict=True), strict=True)))
+        values = by_name(context, builder, "a a0 step word b b0 c c0 post s0 accumulate", signature, arguments)
         vector = Vector(a.dtype)
         left, right, target, begin = (
             builder.gep(values[name], [values[first]])
-            for name, first in (("a", "a0"), ("b", "b0"), ("c", "c0"), ("start", "s0"))
+            for name, first in (("a", "a0"), ("b", "b0"), ("c", "c0"), ("post.biases", "s0"))
         )
         source = builder.select(values["accumulate"], target, begin)
         sums = [emit_load(builder, vector, pointer) for pointer in _row(builder, vector, source)]
         sums = _emit_bits(builder, vector, values["word"], sums, left, values["step"], right)
-        low = emit_splat(builder, vector, values["clamp_min"])
+        low = emit_splat(builder, vector, values["post.clamp_min"])
         for total, pointer in zip(sums, _row(builder, vector, target), strict=True):
             emit_store(builder, vector, emit_maximum(builder, low, total), pointer)
         return context.get_dummy_value()
 
-    return types.void(a, size, size, size, b, size, c, size, start, size, types.boolean, a.dtype), codegen
+    return types.void(a, size, size, size, b, size, c, size, post, size, types.boolean), codegen
 
 
 def _emit_bits(

@@ -7,8 +7,9 @@ on `load(a, i)`, `store(a, i, v)`, `fma(x, y, z)` needs no proof. The width is t
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from inspect import Parameter, Signature, signature
 from typing import Any
 
 from llvmlite import ir
@@ -21,7 +22,7 @@ from numba.np.numpy_support import as_dtype
 
 from ..jit.target import LANES, vector_set
 
-TWO, FOUR = 2, 4  # registers of wide vectors: independent sums hide each other's waiting, as far as registers go
+TWO, FOUR = 2, 4  # registers of wide vectors: independent sums hide each other's latency, four fit all vector sets
 
 
 class Vector(types.Type):
@@ -97,6 +98,26 @@ def emit_prefetch(builder: ir.IRBuilder, pointer: Any, writes: bool = False) -> 
     builder.call(function, [builder.bitcast(pointer, byte), integer(int(writes)), integer(3), integer(1)])
 
 
+def vector_intrinsic(name: str, doc: str | None, arguments: Sequence[str], emit: Callable[..., Any]) -> Any:
+    """Return an intrinsic of vectors of one type, which `emit` emits from a builder, that type and their values."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        return emit(builder, signature.return_type, *values)
+
+    def typed(typingctx: Any, *vectors: Any) -> Any:
+        return vectors[0](*vectors[:1] * len(vectors)), codegen
+
+    typed.__name__, typed.__doc__ = name, doc
+    parameters = [Parameter(each, Parameter.POSITIONAL_OR_KEYWORD) for each in ("typingctx", *arguments)]
+    typed.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return intrinsic(typed)
+
+
+def of_vectors(emit: Callable[..., Any]) -> Any:
+    """Declare an intrinsic of vectors of one type: a function that emits it, of a builder, that type and the values."""
+    return vector_intrinsic(emit.__name__, emit.__doc__, list(signature(emit).parameters)[2:], emit)
+
+
 @intrinsic
 def lanes(typingctx: Any, a: Any) -> Any:
     """Return the number of lanes of a vector of `a`'s dtype, as a compile-time constant."""
@@ -105,6 +126,30 @@ def lanes(typingctx: Any, a: Any) -> Any:
         return ir.Constant(ir.IntType(64), Vector(a.dtype).lanes)
 
     return types.int64(a), codegen
+
+
+def _splat(name: str, doc: str, vector_of: Callable[[types.Float], Vector]) -> Any:
+    """Return the intrinsic that makes a vector of an array's dtype and a number."""
+
+    def typed(typingctx: Any, a: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            return emit_splat(builder, signature.return_type, arguments[1])
+
+        return vector_of(a.dtype)(a, a.dtype), codegen
+
+    typed.__name__, typed.__doc__ = name, doc
+    return intrinsic(typed)
+
+
+def sixteen_lanes(dtype: types.Float) -> Vector:
+    """Return the type of as many registers as hold sixteen numbers: what is added up across lanes is added up in it."""
+    return Vector(dtype, LANES // Vector(dtype).lanes)
+
+
+splat = _splat("splat", "Return a vector of `a`'s dtype whose lanes all hold `x`.", Vector)
+splat_two = _splat("splat_two", "Return two registers of it.", lambda dtype: Vector(dtype, TWO))
+splat_four = _splat("splat_four", "Return four registers of it.", lambda dtype: Vector(dtype, FOUR))
+splat_sixteen = _splat("splat_sixteen", "Return registers of it, sixteen lanes together.", sixteen_lanes)
 
 
 @intrinsic
@@ -135,41 +180,6 @@ def splat_like(typingctx: Any, v: Any, x: Any) -> Any:
         return emit_splat(builder, v, arguments[1])
 
     return v(v, v.dtype), codegen
-
-
-@intrinsic
-def splat_four(typingctx: Any, a: Any, x: Any) -> Any:
-    """Return four registers of `a`'s dtype whose lanes all hold `x`."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return emit_splat(builder, signature.return_type, arguments[1])
-
-    return Vector(a.dtype, FOUR)(a, a.dtype), codegen
-
-
-@intrinsic
-def splat_two(typingctx: Any, a: Any, x: Any) -> Any:
-    """Return two registers of `a`'s dtype whose lanes all hold `x`."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return emit_splat(builder, signature.return_type, arguments[1])
-
-    return Vector(a.dtype, TWO)(a, a.dtype), codegen
-
-
-def sixteen_lanes(dtype: types.Float) -> Vector:
-    """Return the type of as many registers as hold sixteen numbers: what is added up across lanes is added up in it."""
-    return Vector(dtype, LANES // Vector(dtype).lanes)
-
-
-@intrinsic
-def splat_sixteen(typingctx: Any, a: Any, x: Any) -> Any:
-    """Return registers of `a`'s dtype of sixteen lanes together, that all hold `x`."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return emit_splat(builder, signature.return_type, arguments[1])
-
-    return sixteen_lanes(a.dtype)(a, a.dtype), codegen
 
 
 @intrinsic
@@ -255,14 +265,14 @@ def store(typingctx: Any, a: Any, i: Any, v: Any) -> Any:
 def store_or_stream(typingctx: Any, a: Any, i: Any, v: Any, stream: Any) -> Any:
     """Store `v` to `a[i : i + lanes]`; with `stream`, past the caches: then the address must be aligned to a register.
 
-    A line that is stored past the caches need not be read first, which halves the traffic of a large target. The GIL
-    is a lock, so the stores of a kernel have arrived when another thread goes on.
+    A line that is stored past the caches is not read first, which halves the traffic of a large target. Whatever hands
+    the result to another thread is an atomic instruction or a lock, behind which such stores have arrived.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        array, index, value, past_value = arguments
+        array, index, value, stream_value = arguments
         pointer = emit_address(context, builder, a, array, index)
-        with builder.if_else(past_value) as (then, otherwise):
+        with builder.if_else(stream_value) as (then, otherwise):
             with then:
                 emit_stream(builder, value, pointer, vector_set().bits // 8)
             with otherwise:
@@ -283,70 +293,39 @@ def prefetch(typingctx: Any, a: Any, i: Any) -> Any:
     return types.void(a, types.int64), codegen
 
 
-@intrinsic
-def splat(typingctx: Any, a: Any, x: Any) -> Any:
-    """Return a vector of `a`'s dtype whose lanes all hold `x`."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return emit_splat(builder, signature.return_type, arguments[1])
-
-    return Vector(a.dtype)(a, a.dtype), codegen
-
-
-@intrinsic
-def fma(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
+@of_vectors
+def fma(builder: ir.IRBuilder, vector: Vector, x: Any, y: Any, z: Any) -> Any:
     """Return x · y + z."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return emit_call(builder, x, "fmuladd", list(arguments))
-
-    return x(x, x, x), codegen
+    return emit_call(builder, vector, "fmuladd", [x, y, z])
 
 
-@intrinsic
-def maximum(typingctx: Any, x: Any, y: Any) -> Any:
+@of_vectors
+def maximum(builder: ir.IRBuilder, vector: Vector, x: Any, y: Any) -> Any:
     """Return `x where x > y else y` for each lane: a NaN in `y` stays."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return emit_maximum(builder, *arguments)
-
-    return x(x, x), codegen
+    return emit_maximum(builder, x, y)
 
 
-@intrinsic
-def sqrt(typingctx: Any, x: Any) -> Any:
+@of_vectors
+def sqrt(builder: ir.IRBuilder, vector: Vector, x: Any) -> Any:
     """Return √x for each lane, correctly rounded."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return emit_call(builder, x, "sqrt", list(arguments))
-
-    return x(x), codegen
+    return emit_call(builder, vector, "sqrt", [x])
 
 
-@intrinsic
-def sign(typingctx: Any, x: Any) -> Any:
+@of_vectors
+def sign(builder: ir.IRBuilder, vector: Vector, x: Any) -> Any:
     """Return 1 where x > 0, -1 where x < 0, and x elsewhere: zeros and NaN stay."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        value, zero = arguments[0], ir.Constant(x.ir, [0.0] * x.lanes)
-        for comparison, one in ((">", 1.0), ("<", -1.0)):
-            holds = builder.fcmp_ordered(comparison, arguments[0], zero)
-            value = builder.select(holds, ir.Constant(x.ir, [one] * x.lanes), value)
-        return value
-
-    return x(x), codegen
+    value, zero = x, ir.Constant(vector.ir, [0.0] * vector.lanes)
+    for comparison, one in ((">", 1.0), ("<", -1.0)):
+        holds = builder.fcmp_ordered(comparison, x, zero)
+        value = builder.select(holds, ir.Constant(vector.ir, [one] * vector.lanes), value)
+    return value
 
 
-@intrinsic
-def where_beaten(typingctx: Any, best: Any, x: Any, new: Any, old: Any) -> Any:
+@of_vectors
+def where_beaten(builder: ir.IRBuilder, vector: Vector, best: Any, x: Any, new: Any, old: Any) -> Any:
     """Return `new` where `x > best`, or where x is NaN, which beats every number; `old` elsewhere."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        best_value, x_value, *choices = arguments
-        more = builder.fcmp_ordered(">", x_value, best_value)
-        return builder.select(builder.or_(more, builder.fcmp_unordered("uno", x_value, x_value)), *choices)
-
-    return best(best, best, best, best), codegen
+    more = builder.fcmp_ordered(">", x, best)
+    return builder.select(builder.or_(more, builder.fcmp_unordered("uno", x, x)), new, old)
 
 
 @intrinsic
@@ -355,14 +334,17 @@ def first_lanes(typingctx: Any, v: Any, count: Any, fill: Any) -> Any:
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         value, count_value, fill_value = arguments
-        numbers = ir.Constant(ir.VectorType(ir.IntType(32), v.lanes), list(range(v.lanes)))
-        one = builder.insert_element(
-            numbers, builder.trunc(count_value, ir.IntType(32)), ir.Constant(ir.IntType(32), 0)
-        )
-        counts = builder.shuffle_vector(one, one, ir.Constant(numbers.type, [0] * v.lanes))
-        return builder.select(builder.icmp_signed("<", numbers, counts), value, fill_value)
+        return builder.select(_emit_lanes(builder, v, "<", count_value), value, fill_value)
 
     return v(v, types.int64, v), codegen
+
+
+def _emit_lanes(builder: ir.IRBuilder, vector: Vector, comparison: str, lane: Any) -> Any:
+    """Emit the mask of the lanes whose number compares so to `lane`."""
+    numbers = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), list(range(vector.lanes)))
+    one = builder.insert_element(numbers, builder.trunc(lane, ir.IntType(32)), ir.Constant(ir.IntType(32), 0))
+    bounds = builder.shuffle_vector(one, one, ir.Constant(numbers.type, [0] * vector.lanes))
+    return builder.icmp_signed(comparison, numbers, bounds)
 
 
 @intrinsic
@@ -383,12 +365,8 @@ def without_lane(typingctx: Any, v: Any, lane: Any) -> Any:
     """Return `v` with zero in one lane; all of `v` if it has no such lane."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        numbers = ir.Constant(ir.VectorType(ir.IntType(32), v.lanes), list(range(v.lanes)))
-        one = builder.insert_element(
-            numbers, builder.trunc(arguments[1], ir.IntType(32)), ir.Constant(ir.IntType(32), 0)
-        )
-        chosen = builder.shuffle_vector(one, one, ir.Constant(numbers.type, [0] * v.lanes))
-        return builder.select(builder.icmp_signed("==", numbers, chosen), ir.Constant(v.ir, None), arguments[0])
+        value, lane_value = arguments
+        return builder.select(_emit_lanes(builder, v, "==", lane_value), ir.Constant(v.ir, None), value)
 
     return v(v, types.int64), codegen
 
@@ -441,27 +419,17 @@ def largest_lane(typingctx: Any, v: Any) -> Any:
     return v.dtype(v), codegen
 
 
-@intrinsic
-def keep_positive(typingctx: Any, v: Any, x: Any) -> Any:
+@of_vectors
+def keep_positive(builder: ir.IRBuilder, vector: Vector, v: Any, x: Any) -> Any:
     """Return `v` where `x > 0`, zero elsewhere."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        zero = ir.Constant(v.ir, [0.0] * v.lanes)
-        return builder.select(builder.fcmp_ordered(">", arguments[1], zero), arguments[0], zero)
-
-    return v(v, v), codegen
+    zero = ir.Constant(vector.ir, [0.0] * vector.lanes)
+    return builder.select(builder.fcmp_ordered(">", x, zero), v, zero)
 
 
-@intrinsic
-def keep_above(typingctx: Any, v: Any, x: Any, floor: Any) -> Any:
-    """Return `v` where `x > floor`, zero elsewhere."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        value, x_value, floor_value = arguments
-        zero = ir.Constant(v.ir, [0.0] * v.lanes)
-        return builder.select(builder.fcmp_ordered(">", x_value, floor_value), value, zero)
-
-    return v(v, v, v), codegen
+@of_vectors
+def keep_above(builder: ir.IRBuilder, vector: Vector, v: Any, x: Any, low: Any) -> Any:
+    """Return `v` where `x > low`, zero elsewhere."""
+    return builder.select(builder.fcmp_ordered(">", x, low), v, ir.Constant(vector.ir, [0.0] * vector.lanes))
 
 
 def _register(function: Any, instruction: str) -> None:

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_store, emit_stream
+from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_store, emit_stream, of_vectors
 
 
 def _integers(vector: Vector, value: int) -> ir.Constant:
@@ -21,14 +21,10 @@ def _integers(vector: Vector, value: int) -> ir.Constant:
     return ir.Constant(ir.VectorType(ir.IntType(8 * vector.itemsize), vector.lanes), [value] * vector.lanes)
 
 
-@intrinsic
-def largest_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+@of_vectors
+def largest_of_four(builder: ir.IRBuilder, vector: Vector, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Return the largest of the four numbers of each lane, or NaN if there is one among them."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return emit_largest_of_four(builder, a, arguments)
-
-    return a(a, a, a, a), codegen
+    return emit_largest_of_four(builder, vector, (a, b, c, d))
 
 
 def emit_largest_of_four(builder: ir.IRBuilder, vector: Vector, numbers: Sequence[Any]) -> Any:
@@ -141,16 +137,11 @@ def _emit_splat_bits(builder: ir.IRBuilder, vector: Vector, number: Any) -> Any:
     return builder.shuffle_vector(first, zeros, mask)
 
 
-@intrinsic
-def keep_equal(typingctx: Any, v: Any, bits: Any, others: Any) -> Any:
+@of_vectors
+def keep_equal(builder: ir.IRBuilder, vector: Vector, v: Any, bits: Any, others: Any) -> Any:
     """Return `v` where the lanes of `bits` and `others` hold the same whole number, zero elsewhere."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        value, *sides = arguments
-        x, y = (builder.bitcast(side, _integers(v, 0).type) for side in sides)
-        return builder.select(builder.icmp_unsigned("==", x, y), value, ir.Constant(v.ir, [0.0] * v.lanes))
-
-    return v(v, v, v), codegen
+    x, y = (builder.bitcast(side, _integers(vector, 0).type) for side in (bits, others))
+    return builder.select(builder.icmp_unsigned("==", x, y), v, ir.Constant(vector.ir, [0.0] * vector.lanes))
 
 
 @intrinsic(prefer_literal=True)

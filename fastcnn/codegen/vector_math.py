@@ -15,7 +15,7 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from .vector import Vector, emit_call, emit_splat
+from .vector import Vector, emit_call, emit_splat, vector_intrinsic
 
 GATE = 80.0  # e^GATE and its products with what is no larger are finite
 
@@ -96,10 +96,10 @@ def _bits(x: Value) -> Any:
     return x.builder.bitcast(x.value, ir.VectorType(ir.IntType(8 * x.vector.itemsize), x.vector.lanes))
 
 
-def _power(turns: Value) -> Value:
-    """Return 2^n, made of its exponent, which is in the low bits of `turns`: zero at the lowest n, then infinite."""
-    digits = ir.Constant(_bits(turns).type, [turns.either(23, 52)] * turns.vector.lanes)
-    return turns.like(turns.builder.bitcast(turns.builder.shl(_bits(turns), digits), turns.vector.ir))
+def _power(shifted: Value) -> Value:
+    """Return 2^n from n in the low bits of `shifted`: zero at the lowest n, infinite at the highest."""
+    digits = ir.Constant(_bits(shifted).type, [shifted.either(23, 52)] * shifted.vector.lanes)
+    return shifted.like(shifted.builder.bitcast(shifted.builder.shl(_bits(shifted), digits), shifted.vector.ir))
 
 
 LOG2_E = 1.4426950408889634
@@ -123,38 +123,38 @@ EXP = (
 )  # fmt: skip
 
 
-def _turns(x: Value) -> tuple[Value, Value]:
-    """Return the n for which x - n · ln 2 is smallest: as a number, and as the low bits of a vector."""
-    turns = x.fma(LOG2_E, x.either(*ROUND))
-    return turns - x.either(*ROUND), turns
+def _nearest(x: Value) -> tuple[Value, Value]:
+    """Return the whole n nearest to x / ln 2, as a number, and shifted, in the low bits, as `_power` takes it."""
+    shifted = x.fma(LOG2_E, x.either(*ROUND))
+    return shifted - x.either(*ROUND), shifted
 
 
-def _grown(r: Value) -> Value:
+def _expm1_reduced(r: Value) -> Value:
     """Return e^r - 1 for |r| <= ln 2 / 2."""
     return r.polynomial(r.either(*EXP)).fma(r * r, r)
 
 
 def _split(x: Value) -> tuple[Value, Value]:
     """Return r and 2^n for x = n · ln 2 + r."""
-    n, turns = _turns(x)
+    n, shifted = _nearest(x)
     high, low = x.either(*LN_2)
-    return n.fma(-low, n.fma(-high, x)), _power(turns)
+    return n.fma(-low, n.fma(-high, x)), _power(shifted)
 
 
 def _exp_negative(x: Value) -> Value:
     rest, power = _split(x.at_least(x.either(*FLUSHED)))
-    return power.fma(_grown(rest), power)
+    return power.fma(_expm1_reduced(rest), power)
 
 
 def _expm1_negative(x: Value) -> Value:
     x = x.at_least(x.either(-20.0, -40.0))
     if x.vector.itemsize == 4:  # where n is large, its rounded product with ln 2 is lost in the -1
-        n, turns = _turns(x)
-        grown, power = _grown(n.fma(-LN_2_ROUNDED, x)), _power(turns)
+        n, shifted = _nearest(x)
+        expm1, power = _expm1_reduced(n.fma(-LN_2_ROUNDED, x)), _power(shifted)
     else:
         rest, power = _split(x)
-        grown = _grown(rest)
-    return power.fma(grown, power - 1.0)
+        expm1 = _expm1_reduced(rest)
+    return power.fma(expm1, power - 1.0)
 
 
 def _tanh(x: Value) -> Value:
@@ -166,7 +166,7 @@ def _tanh_slope(y: Value) -> Value:
     return (y * -1.0).fma(y, 1.0)
 
 
-# e^r for |r| <= ln 2 / 2, wrong by 1e-7 at most: where one is added to it, that is enough.
+# e^r for |r| <= ln 2 / 2 with an error of at most 1e-7, which is enough where one is added to it.
 SHORT_EXP = (1.0, 1.0, 0.49999230309074016, 0.16667115388868614, 0.04189033157407433, 0.008312501289060878)
 
 
@@ -174,19 +174,23 @@ def _exp_short(x: Value) -> Value:
     if x.vector.itemsize == 8:
         return _exp_negative(x)
     x = x.at_least(FLUSHED[0])
-    n, turns = _turns(x)
+    n, shifted = _nearest(x)
     r = n.fma(-LN_2_ROUNDED, x)
     square, (_, _, c2, c3, c4, c5) = r * r, SHORT_EXP
     # Not by Horner's rule: shorter chains of latency let more vectors be under way.
-    return square.fma(square.fma(r.fma(c5, c4), r.fma(c3, c2)), r + 1.0) * _power(turns)
+    return square.fma(square.fma(r.fma(c5, c4), r.fma(c3, c2)), r + 1.0) * _power(shifted)
+
+
+def _exp_reduced(r: Value) -> Value:
+    """Return e^r for |r| <= ln 2 / 2, to which one is added."""
+    return r.horner(SHORT_EXP) if r.vector.itemsize == 4 else _expm1_reduced(r) + 1.0
 
 
 def _over_one_plus_exp(x: Value, z: Value) -> Value:
     """Return x / (1 + e^z)."""
     z = z.at_least(z.either(*FLUSHED)).at_most(z.either(*OVERFLOWN))
     rest, power = _split(z)
-    grown = rest.horner(SHORT_EXP) if z.vector.itemsize == 4 else _grown(rest) + 1.0
-    return x / grown.fma(power, 1.0)
+    return x / _exp_reduced(rest).fma(power, 1.0)
 
 
 def _logistic(x: Value) -> Value:
@@ -199,7 +203,7 @@ def _logistic_slope(y: Value) -> Value:
 
 def _gated_slope(z: Value, w: Value) -> Value:
     rest, power = _split(z * -1.0)
-    e = (rest.horner(SHORT_EXP) if z.vector.itemsize == 4 else _grown(rest) + 1.0) * power
+    e = _exp_reduced(rest) * power
     d = 1.0 / (e + 1.0)
     return (w * e * d).fma(d, d)
 
@@ -276,10 +280,10 @@ HALF = [c * (-0.5) ** (k + 1) for k, c in enumerate((1.0, *EXP[1]))]
 
 def _half_square_exp(x: Value) -> Value:
     """Return e^(-x²/2); the square is not rounded before 2n · ln 2 is taken off, where multiply-adds are fused."""
-    turns = (x * x).fma(-0.5 * LOG2_E, ROUND[1])
-    n, (high, low) = turns - ROUND[1], LN_2[1]
+    shifted = (x * x).fma(-0.5 * LOG2_E, ROUND[1])
+    n, (high, low) = shifted - ROUND[1], LN_2[1]
     rest = n.fma(2 * low, x.fma(x, n * (2 * high)))  # n is negative
-    power = _power(turns)
+    power = _power(shifted)
     return (power * rest).fma(rest.horner(HALF), power)
 
 
@@ -323,7 +327,7 @@ def _log(x: Value) -> Value:
 
 
 def _log1p(x: Value) -> Value:
-    """Return log(1 + x) for x >= 0: what 1 + x is rounded by is made good."""
+    """Return log(1 + x) for x >= 0, with a correction for the rounding of 1 + x."""
     whole = x + 1.0
     return _log(whole) + (x - (whole - 1.0)) / whole
 
@@ -343,8 +347,8 @@ def _softplus(x: Value, beta: Value, width: Value, threshold: Value) -> Value:
     e = _exp_negative(z.call("fabs") * -1.0)
     s = e / (e + 2.0)
     square = s * s
-    grown = square.polynomial(square.either(*ARTANH)).fma(square * s, s)
-    return z.where(">", threshold, x, grown.fma(2.0, z.at_least(0.0)) * width)
+    artanh = square.polynomial(square.either(*ARTANH)).fma(square * s, s)
+    return z.where(">", threshold, x, artanh.fma(2.0, z.at_least(0.0)) * width)
 
 
 def _softplus_slope(x: Value, beta: Value, width: Value, threshold: Value) -> Value:
@@ -413,25 +417,10 @@ def _clamp(x: Value, low: Value, high: Value) -> Value:
 def _function(emit: Callable[..., Value], formula: str) -> Any:
     """Return an intrinsic of vectors of one type, as many as `emit` takes."""
 
-    def codegen(context: Any, builder: ir.IRBuilder, types: Any, arguments: Any) -> Any:
-        vector = types.return_type
+    def emit_value(builder: ir.IRBuilder, vector: Vector, *arguments: Any) -> Any:
         return emit(*(Value(builder, vector, argument) for argument in arguments)).value
 
-    def of_one(typingctx: Any, x: Any) -> Any:
-        return x(x), codegen
-
-    def of_two(typingctx: Any, x: Any, y: Any) -> Any:
-        return x(x, x), codegen
-
-    def of_three(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
-        return x(x, x, x), codegen
-
-    def of_four(typingctx: Any, x: Any, y: Any, z: Any, w: Any) -> Any:
-        return x(x, x, x, x), codegen
-
-    typed: Any = (of_one, of_two, of_three, of_four)[len(signature(emit).parameters) - 1]
-    typed.__name__, typed.__doc__ = emit.__name__.strip("_"), formula
-    return intrinsic(typed)
+    return vector_intrinsic(emit.__name__.strip("_"), formula, list(signature(emit).parameters), emit_value)
 
 
 def _of_number(emit: Callable[[Value], Value], formula: str) -> Any:

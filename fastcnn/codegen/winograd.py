@@ -1,12 +1,12 @@
 """The transforms of Winograd's algorithms: products of a small matrix and a line of registers.
 
-The matrices, and why they are as they are, are in `winograd_schemes.py`. Here `scheme`, a number of `SCHEMES`, and
-`kind`, which of its matrices, are literals.
+The matrices, and why they are as they are, are in `winograd_schemes.py`. Here `scheme` is an argument of a kernel whose
+type says which they are; `kind`, a literal, says which of them is meant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .vector import Vector, emit_address, emit_call, emit_load, emit_maximum, emit_store
-from .winograd_schemes import F2X2_3X3, SCHEMES, Matrix
+from .winograd_schemes import F23, MATRICES, Matrix
 
 
 class _Lines:
@@ -79,53 +79,55 @@ def _parts(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, ...]]:
     return [tuple(p if (p == q) == shared else 0.0 for p, q in pairs) for shared in (True, False)]
 
 
-def _literal_matrix(kind: Any, scheme: Any) -> Matrix | None:
-    """Return the matrix that two literals name; None while Numba tries it without them."""
-    if not (isinstance(kind, types.IntegerLiteral) and isinstance(scheme, types.IntegerLiteral)):
+def _matrix(kind: Any, scheme: Any) -> Matrix | None:
+    """Return a matrix of a scheme; None while Numba tries `kind` as any integer."""
+    if not isinstance(kind, types.IntegerLiteral):
         return None
-    return SCHEMES[scheme.literal_value].matrix(kind.literal_value)
+    return MATRICES[scheme.instance_class].matrix(kind.literal_value)
 
 
-def _size(scheme: Any, size: int) -> Any:
-    """Return signature and code of a size of a scheme. LLVM learns the small ones only, and unrolls loops by them.
+def _size(scheme: Any, size: int, emit: Callable[[ir.IRBuilder, Any, Any], Any]) -> Any:
+    """Return signature and code of a size of a scheme, which `emit` emits from its tile and taps.
 
-    The lines between columns and rows then stay in registers; those of larger patches would not fit.
+    LLVM learns the small ones only, and unrolls loops by them: the lines between columns and rows then stay in
+    registers. Those of larger patches would not fit, so their sizes are read from the argument.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        number = scheme.literal_value
-        if number == F2X2_3X3 or size <= 3:
+        if scheme.instance_class is F23 or size <= 3:
             return ir.IntType(64)(size)
-        return builder.add(arguments[0], arguments[0].type(size - number))
+        return emit(builder, *cgutils.unpack_tuple(builder, arguments[0], 2))
 
     return types.int64(scheme), codegen
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def tile_of(typingctx: Any, scheme: Any) -> Any:
     """Return the side of the tiles."""
-    return _size(scheme, SCHEMES[scheme.literal_value].tile) if isinstance(scheme, types.IntegerLiteral) else None
+    return _size(scheme, scheme.instance_class().tile, lambda builder, tile, taps: tile)
 
 
-@intrinsic(prefer_literal=True)
-def side_of(typingctx: Any, scheme: Any) -> Any:
-    """Return the side of the patches."""
-    return _size(scheme, SCHEMES[scheme.literal_value].side) if isinstance(scheme, types.IntegerLiteral) else None
-
-
-@intrinsic(prefer_literal=True)
+@intrinsic
 def taps_of(typingctx: Any, scheme: Any) -> Any:
     """Return the side of the windows."""
-    return _size(scheme, SCHEMES[scheme.literal_value].taps) if isinstance(scheme, types.IntegerLiteral) else None
+    return _size(scheme, scheme.instance_class().taps, lambda builder, tile, taps: taps)
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
+def side_of(typingctx: Any, scheme: Any) -> Any:
+    """Return the side of the patches."""
+
+    def emit(builder: ir.IRBuilder, tile: Any, taps: Any) -> Any:
+        return builder.sub(builder.add(tile, taps), ir.IntType(64)(1))
+
+    return _size(scheme, MATRICES[scheme.instance_class].side, emit)
+
+
+@intrinsic
 def lines_between(typingctx: Any, a: Any, scheme: Any) -> Any:
     """Return room on the stack for what a transform leaves between columns and rows; LLVM may keep it in registers."""
-    if not isinstance(scheme, types.IntegerLiteral):
-        return None
     vector = Vector(a.dtype)
-    whole = ir.ArrayType(vector.ir.element, SCHEMES[scheme.literal_value].points * vector.lanes)
+    whole = ir.ArrayType(vector.ir.element, MATRICES[scheme.instance_class].points * vector.lanes)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         room = cgutils.alloca_once(builder, whole)
@@ -145,7 +147,7 @@ def _address(context: Any, builder: ir.IRBuilder, kind: types.Type, value: Any, 
 @intrinsic(prefer_literal=True)
 def transformed(typingctx: Any, kind: Any, scheme: Any, line: Any) -> Any:
     """Return T x for a line x; `kind` and `scheme` name the matrix T."""
-    matrix = _literal_matrix(kind, scheme)
+    matrix = _matrix(kind, scheme)
     if matrix is None:
         return None
 
@@ -159,7 +161,7 @@ def transformed(typingctx: Any, kind: Any, scheme: Any, line: Any) -> Any:
 @intrinsic(prefer_literal=True)
 def load_line(typingctx: Any, kind: Any, scheme: Any, a: Any, i: Any, step: Any) -> Any:
     """Return the line that such a transform wants: registers from a[i:] on, `step` apart."""
-    matrix = _literal_matrix(kind, scheme)
+    matrix = _matrix(kind, scheme)
     if matrix is None:
         return None
     line = types.UniTuple(Vector(a.dtype), len(matrix[0]))
@@ -178,27 +180,18 @@ def load_line(typingctx: Any, kind: Any, scheme: Any, a: Any, i: Any, step: Any)
 @intrinsic(prefer_literal=True)
 def load_pixels(typingctx: Any, kind: Any, scheme: Any, a: Any, i: Any, table: Any, p: Any, step: Any) -> Any:
     """Return the line that such a transform wants: registers at a[i + table[p]:], a[i + table[p + step]:] and so on."""
-    matrix = _literal_matrix(kind, scheme)
-    if matrix is None:
-        return None
-    line = types.UniTuple(Vector(a.dtype), len(matrix[0]))
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        array, start, table_value, index, distance = arguments[2:]
-        loaded = []
-        for _ in range(len(line)):
-            place = builder.add(start, _entry(context, builder, table, table_value, index))
-            loaded.append(emit_load(builder, line.dtype, _address(context, builder, a, array, place)))
-            index = builder.add(index, distance)
-        return context.make_tuple(builder, line, loaded)
-
-    return line(kind, scheme, a, types.int64, table, types.int64, types.int64), codegen
+    return _load_by_table(kind, scheme, a, table, _emit_load_at)
 
 
 @intrinsic(prefer_literal=True)
 def load_taps(typingctx: Any, kind: Any, scheme: Any, a: Any, i: Any, table: Any, p: Any, step: Any) -> Any:
     """Return what `load_pixels` does, and zeros where the table is negative."""
-    matrix = _literal_matrix(kind, scheme)
+    return _load_by_table(kind, scheme, a, table, _emit_load_or_zero)
+
+
+def _load_by_table(kind: Any, scheme: Any, a: Any, table: Any, emit: Callable[..., Any]) -> Any:
+    """Return signature and code of a line of registers whose places are in a table; `emit` loads one of them."""
+    matrix = _matrix(kind, scheme)
     if matrix is None:
         return None
     line = types.UniTuple(Vector(a.dtype), len(matrix[0]))
@@ -206,20 +199,30 @@ def load_taps(typingctx: Any, kind: Any, scheme: Any, a: Any, i: Any, table: Any
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         array, start, table_value, index, distance = arguments[2:]
         loaded = []
-        zero = ir.Constant(line.dtype.ir, [0.0] * line.dtype.lanes)
         for _ in range(len(line)):
-            tap, before = _entry(context, builder, table, table_value, index), builder.basic_block
-            with builder.if_then(builder.icmp_signed(">=", tap, tap.type(0))):
-                there = emit_load(builder, line.dtype, _address(context, builder, a, array, builder.add(start, tap)))
-                inside = builder.basic_block
-            either = builder.phi(line.dtype.ir)
-            either.add_incoming(zero, before)
-            either.add_incoming(there, inside)
-            loaded.append(either)
+            entry = _entry(context, builder, table, table_value, index)
+            begin = _address(context, builder, a, array, start)
+            loaded.append(emit(builder, line.dtype, begin, entry))
             index = builder.add(index, distance)
         return context.make_tuple(builder, line, loaded)
 
     return line(kind, scheme, a, types.int64, table, types.int64, types.int64), codegen
+
+
+def _emit_load_at(builder: ir.IRBuilder, vector: Vector, begin: Any, entry: Any) -> Any:
+    """Emit the load of the register that is `entry` numbers behind an address."""
+    return emit_load(builder, vector, builder.gep(begin, [entry]))
+
+
+def _emit_load_or_zero(builder: ir.IRBuilder, vector: Vector, begin: Any, entry: Any) -> Any:
+    """Emit the same, and zeros for a negative entry."""
+    before = builder.basic_block
+    with builder.if_then(builder.icmp_signed(">=", entry, entry.type(0))):
+        there, inside = _emit_load_at(builder, vector, begin, entry), builder.basic_block
+    either = builder.phi(vector.ir)
+    either.add_incoming(ir.Constant(vector.ir, None), before)
+    either.add_incoming(there, inside)
+    return either
 
 
 @intrinsic
@@ -262,9 +265,9 @@ def not_below(typingctx: Any, low: Any, line: Any, bias: Any) -> Any:
     """Return max(low, x + bias) for each register x of a line."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        floor, packed, shift = arguments
-        values = (builder.fadd(value, shift) for value in cgutils.unpack_tuple(builder, packed))
-        results = [emit_maximum(builder, floor, value) for value in values]
+        low_value, packed, bias_value = arguments
+        values = (builder.fadd(value, bias_value) for value in cgutils.unpack_tuple(builder, packed))
+        results = [emit_maximum(builder, low_value, value) for value in values]
         return context.make_tuple(builder, line, results)
 
     return line(low, line, bias), codegen

@@ -14,31 +14,60 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Matrix = tuple[tuple[float, ...], ...]
 
 A, B = math.sqrt(0.5), math.sqrt(2.0)
 
 INPUT, FILTER, OUTPUT, GRADIENT, FILTER_GRADIENT = range(5)  # Bᵀ, G, Aᵀ, A, Gᵀ
-F2X2_3X3, F4X4_3X3, F2X2_5X5, F3X3_4X4 = range(4)  # numbers of `SCHEMES`
+
+
+# F(tile x tile, taps x taps), F23 for short, computes a square tile of outputs by one product for each number of its
+# patch. A scheme is an argument of Winograd's kernels, which are compiled for each of these classes.
+
+
+class F23(NamedTuple):
+    """F(2 x 2, 3 x 3): 16 products for 36."""
+
+    tile: int = 2
+    taps: int = 3
+
+
+class F43(NamedTuple):
+    """F(4 x 4, 3 x 3): 36 products for 144."""
+
+    tile: int = 4
+    taps: int = 3
+
+
+class F25(NamedTuple):
+    """F(2 x 2, 5 x 5): 36 products for 100."""
+
+    tile: int = 2
+    taps: int = 5
+
+
+class F34(NamedTuple):
+    """F(3 x 3, 4 x 4): 36 products for 144."""
+
+    tile: int = 3
+    taps: int = 4
+
+
+Scheme = F23 | F43 | F25 | F34
 
 
 @dataclass(frozen=True)
-class Scheme:
-    """F(tile x tile, taps x taps): the outputs of a square tile, from one product for each number of its patch.
+class Matrices:
+    """The matrices of a scheme, whose patches have tile + taps - 1 numbers a side.
 
     Attributes
     ----------
-    tile : int
-        Outputs of a tile in a row.
-    taps : int
-        Taps of the window in a row.
     b_t, g, a_t : tuple of tuple of float
         Bᵀ (side, side), G (side, taps) and Aᵀ (tile, side).
     """
 
-    tile: int
-    taps: int
     b_t: Matrix
     g: Matrix
     a_t: Matrix
@@ -46,7 +75,7 @@ class Scheme:
     @property
     def side(self) -> int:
         """Pixels of a patch in a row."""
-        return self.tile + self.taps - 1
+        return len(self.b_t)
 
     @property
     def points(self) -> int:
@@ -77,17 +106,13 @@ _SIX_POINTS: Matrix = (
     (0, 1, 0, -2.5, 0, 1),
 )
 
-SCHEMES = (
-    Scheme(
-        2,
-        3,
+MATRICES: dict[type[Scheme], Matrices] = {
+    F23: Matrices(
         ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
         ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
         ((1, 1, 1, 0), (0, 1, -1, -1)),
     ),
-    Scheme(
-        4,
-        3,
+    F43: Matrices(
         _SIX_POINTS,
         (
             (1, 0, 0),
@@ -99,9 +124,7 @@ SCHEMES = (
         ),
         ((1, 1, 1, 1, 1, 0), (0, A, -A, B, -B, 0), (0, 0.5, 0.5, 2, 2, 0), (0, A / 2, -A / 2, 2 * B, -2 * B, 1)),
     ),
-    Scheme(
-        2,
-        5,
+    F25: Matrices(
         _SIX_POINTS,
         (
             (1, 0, 0, 0, 0),
@@ -113,9 +136,7 @@ SCHEMES = (
         ),
         ((1, 1, 1, 1, 1, 0), (0, A, -A, B, -B, 1)),
     ),
-    Scheme(
-        3,
-        4,
+    F34: Matrices(
         _SIX_POINTS,
         (
             (1, 0, 0, 0),
@@ -127,4 +148,4 @@ SCHEMES = (
         ),
         ((1, 1, 1, 1, 1, 0), (0, A, -A, B, -B, 0), (0, 0.5, 0.5, 2, 2, 1)),
     ),
-)
+}

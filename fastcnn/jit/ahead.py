@@ -1,7 +1,7 @@
 """Kernels compiled before they are called, side by side: in other processes, since Numba compiles one at a time.
 
-Whoever knows what will be called (`runtime/rehearsal.py`) asks here for all of it at once. A process of this file
-compiles what it is told, and leaves it in the folder on disk; this process takes part in the work, and loads the
+`runtime/rehearsal.py` knows what will be called, and asks here for all of it at once. The other processes run `serve`:
+they compile what they are told, and leave it in the folder on disk. This process takes part in the work, and loads the
 results. What is missing at the end, for whatever reason, is compiled by the call that needs it.
 """
 
@@ -26,7 +26,7 @@ from .kernel import Kernel, kernel_of
 from .signature import Kind, RecordKind
 
 Need = tuple[Kernel, tuple[Kind, ...]]
-FEW = 4  # kernels, that are compiled in about the time that another process takes to begin, a second
+FEW = 4  # kernels for each process: it takes about a second to begin, in which this one compiles as many
 BEGIN = """import json, sys
 sys.path[:] = json.loads(sys.stdin.buffer.readline())
 from fastcnn.jit import ahead
@@ -120,13 +120,13 @@ PYTHON = {kind.__name__: kind for kind in (int, float, bool)}
 
 
 def encode(kinds: Sequence[Kind]) -> list[Any]:
-    """Return kinds of arguments as JSON takes them."""
+    """Return kinds of arguments as JSON has them."""
     return list(map(_word, kinds))
 
 
 def _word(kind: Kind) -> Any:
     if isinstance(kind, RecordKind):
-        return {"record": kind.record.__name__, "fields": encode(kind.fields)}
+        return {"record": [kind.record.__module__, kind.record.__name__], "fields": encode(kind.fields)}
     if isinstance(kind, tuple):
         return [kind[0].str, *kind[1:]]
     return np.dtype(kind).str if issubclass(kind, np.generic) else kind.__name__
@@ -139,8 +139,8 @@ def decode(kinds: Sequence[Any]) -> tuple[Kind, ...]:
 
 def _kind(word: Any) -> Kind:
     if isinstance(word, dict):
-        records = importlib.import_module("fastcnn.kernels.maps")
-        return RecordKind(getattr(records, word["record"]), decode(word["fields"]))
+        module, name = word["record"]
+        return RecordKind(getattr(importlib.import_module(module), name), decode(word["fields"]))
     if isinstance(word, str):
         return PYTHON.get(word) or np.dtype(word).type
     dtype, ndim, flags = word

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept on disk, and when they go stale.
+"""Compiled kernels on disk: names, folders, and when files are deleted.
 
 A file holds one kernel for one combination of kinds of arguments: a checksum, a line of JSON, and an object file as
 LLVM has made it. Its name says what it depends on: the source of `kernels/`, `codegen/` and `jit/`, the versions of
@@ -34,7 +34,7 @@ DAY = 86400.0  # seconds
 
 @cache
 def source_mark() -> str:
-    """Return the mark of this source, a part of the name of each file that it leaves."""
+    """Return the digest of the source, a part of the name of each file that is compiled from it."""
     digest = hashlib.sha256()
     for folder in SOURCES:
         for path in sorted((PACKAGE / folder).glob("*.py")):
@@ -60,7 +60,7 @@ def _user_folders() -> list[Path]:
 
 
 def _candidates() -> list[Path]:
-    """Return where kernels may be, the best first: `FASTCNN_CACHE_DIR`; else the package, then the user's cache."""
+    """Return the folders of kernels, the best first: `FASTCNN_CACHE_DIR`; else the package, then the user's cache."""
     chosen = os.environ.get("FASTCNN_CACHE_DIR")
     roots = [Path(chosen)] if chosen else [FOLDER / "__pycache__", *(folder / "fastcnn" for folder in _user_folders())]
     return [root / vector_set().name for root in roots]
@@ -109,10 +109,11 @@ def _warn_once(message: str) -> None:
 
 @cache
 def forget_stale(folder: Path) -> None:
-    """Delete the kernels of other sources that nobody has loaded for long; once in a process.
+    """Delete the kernels of other sources that no process has loaded for long; once in a process.
 
-    The package's own folder serves one source: what others have left there goes after a day. Another folder may be
-    shared by several versions: there it takes a month. Who loads a file at this moment has it, or compiles anew.
+    The package's own folder serves one source: what others have left there is deleted after a day. Another folder may
+    be shared by several versions: there it takes a month. A process that loads a file at this moment has it, or
+    compiles anew.
     """
     patience = DAY if FOLDER in folder.parents else 30 * DAY
     for path in folder.glob("*.kernel*"):  # and what is left of a writing that was cut off

@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 
 class Kernel:
-    """A kernel, by the names of its family (a file of this folder) and of its function.
+    """A kernel, by the names of its family (a file of `kernels/`) and of its function.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class Kernel:
 
 
 def find(symbol: str) -> bool:
-    """See to it that machine code which refers to a symbol can be loaded; False if nobody knows the symbol."""
+    """Load what defines a symbol to which machine code refers; False if nothing does."""
     if not is_known(symbol):
         shared = disk.read(symbol, "shared")
         if shared is not None:
@@ -122,7 +122,7 @@ def find(symbol: str) -> bool:
 
 
 def keep(symbol: str, code: bytes) -> None:
-    """Keep a function that kernels share, on disk and for this process."""
+    """Write a function that kernels share to disk, and define it in this process."""
     disk.write(symbol, "shared", disk.ObjectFile(symbol, [], code))
     define(symbol, load_object(code, symbol))
 

@@ -17,7 +17,7 @@ from llvmlite import binding, ir
 Result = TypeVar("Result")
 WORD = ir.IntType(64)
 WORDS = WORD.as_pointer()
-OBJECT = ir.IntType(8).as_pointer()  # of Python
+OBJECT = ir.IntType(8).as_pointer()  # `PyObject *`
 METH_O = 0x8  # the calling convention of functions with one argument
 
 # Held while compiling or loading, always outside the locks of LLVM, Numba and logging. `fork` takes it first: a lock
@@ -28,18 +28,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 _engines: list[Any] = []  # machine code lives as long as its engine
-_methods: list[Any] = []  # and the functions of Python that are made of it as long as these
-
-
-_undisturbed: set[Any] = set()  # the locks that functions hold which are undisturbed just now
+_methods: list[Any] = []  # Python's built-in functions refer to their definitions, which must stay
+_undisturbed: set[Any] = set()  # a lock for each function that `undisturbed` runs at the moment
 
 
 def undisturbed(function: Callable[[], Result]) -> Result:
-    """Return what a function returns; Ctrl-C does not disturb it: it raises in the main thread, which only waits here.
+    """Return what a function returns; it runs in a thread of its own, where Ctrl-C raises no exception.
 
-    An exception amid LLVM's calls back to Python aborts the process, and one between two entries leaves half of them.
-    LLVM's binding has a lock of its own, which an exception can leave closed: whatever calls it comes here first.
-    An interrupted caller leaves the function to its end; it takes `lock` itself, so who calls again waits for that.
+    An exception in LLVM's calls back to Python aborts the process, one between two entries leaves half of them, and
+    one in the binding of LLVM can leave its lock closed. Ctrl-C raises in the main thread, which only waits here. If
+    that is interrupted, the function still runs to its end: it takes `lock`, so a second call waits for the first.
     """
     if threading.current_thread() is not threading.main_thread():
         return function()
@@ -69,7 +67,7 @@ def undisturbed(function: Callable[[], Result]) -> Result:
 
 
 def _wait() -> None:
-    """Let what is undisturbed come to its end before the interpreter does."""
+    """Wait for the functions that still run, before the interpreter ends."""
     for done in list(_undisturbed):
         done.acquire()
 
@@ -81,7 +79,7 @@ if hasattr(os, "register_at_fork"):
 
 @cache
 def _initialize() -> None:
-    """Let LLVM learn of this processor, once."""
+    """Initialise LLVM's code generator for this processor, once."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
 

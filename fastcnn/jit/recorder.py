@@ -1,4 +1,4 @@
-"""Who notes down the kernel calls of a thread: a kernel reports each of its calls here, `runtime` records them.
+"""The recorder of each thread: a kernel reports its calls here, and `runtime` records them.
 
 A `Rehearsal` takes note of kernels instead: a call only tells which machine code it needs, and nothing is run.
 """
@@ -50,7 +50,7 @@ def recorder() -> Recorder | None:
 
 
 def rehearsal() -> Rehearsal | None:
-    """Return what takes note of the kernels that this thread needs, in place of running them; None if it runs them."""
+    """Return what notes the kernels that this thread needs instead of running them; None if they are run."""
     return _current.rehearsal
 
 

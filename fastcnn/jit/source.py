@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from numba.core.registry import CPUDispatcher
+from numba.extending import register_jitable
 
 from .compiler import OPTIONS
 from .kernel import kernel_of
@@ -39,3 +40,8 @@ def inlined(function: Function) -> Function:
     and take 33 ns.
     """
     return cast(Function, Source(function, targetoptions=DECLARED | {"forceinline": True}))
+
+
+# Declares a part of kernels that Numba copies into each of them before it infers types: its arguments may be functions,
+# and a call does not count references to the arrays, as it would for every vector.
+macro = register_jitable(inline="always")

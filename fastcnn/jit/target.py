@@ -47,7 +47,7 @@ class VectorSet:
         return min(MAX_ROWS, (self.registers - vectors - 1) // vectors)
 
 
-MAX_ROWS = 10
+MAX_ROWS = 10  # of a tile: each height is code of its own, and AVX-512 and NEON alone have registers for more
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Caches:
     last: int
 
 
-# What work is cut by wherever the cut could decide in which order numbers are summed, or which algorithm is chosen: a
-# processor of some years ago, the same for all. Only what changes no sum may ask `caches()` for the machine's own.
+# The sizes by which work is cut wherever the cut decides in which order numbers are summed, or which algorithm is
+# chosen: a processor of some years ago, the same for all. Only what changes no sum may ask `caches()` instead.
 COMMON = Caches(line=64, first=32 << 10, second=512 << 10, last=8 << 20)
 
 # Bits do not depend on the processor: where the lanes of registers are added up, they are sixteen, in one register or
@@ -91,7 +91,7 @@ def caches(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> Caches:
     """Return the caches of this processor as the system tells them, and as `COMMON` has them where it does not."""
     found: dict[str, int] = {}
     for place in sorted(glob(f"{folder}/index*")):
-        level, kind, size, line = (_told(place, word) for word in ("level", "type", "size", "coherency_line_size"))
+        level, kind, size, line = (_property(place, word) for word in ("level", "type", "size", "coherency_line_size"))
         names = {"1": "first", "2": "second", "3": "last"}
         if kind in {"Data", "Unified"} and level in names and size.endswith("K") and size[:-1].isdigit():
             found[names[level]] = int(size[:-1]) << 10
@@ -100,8 +100,8 @@ def caches(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> Caches:
     return replace(COMMON, **{name: min(size, COMMON.last) for name, size in found.items() if size})
 
 
-def _told(place: str, word: str) -> str:
-    """Return what Linux says of a cache; nothing where it says nothing."""
+def _property(place: str, word: str) -> str:
+    """Return a property of a cache as Linux states it, "" where it does not."""
     try:
         with open(f"{place}/{word}", encoding="ascii") as file:
             return file.read().strip()
@@ -110,14 +110,14 @@ def _told(place: str, word: str) -> str:
 
 
 class Processor(NamedTuple):
-    """What machine code is made for, in LLVM's words: a kind of processor, and what it has besides (+) or lacks (-)."""
+    """A target of machine code, in LLVM's terms: a processor, and the features that it has besides (+) or lacks (-)."""
 
     name: str
     features: str
 
 
-# For each vector set, what all processors that have it can run: the levels of the x86-64 psABI. LLVM would cut vectors
-# of 512 bits in two at the fourth.
+# For each vector set, what all processors that have it can run: the levels of the x86-64 psABI. At the fourth, LLVM
+# would cut vectors of 512 bits in two, if it were not told otherwise.
 BASELINES = {
     "sse": Processor("x86-64-v2", "+sse4.2"),
     "avx2": Processor("x86-64-v3", "+avx2"),
@@ -130,13 +130,13 @@ NEEDS = {
     "avx512": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
     "neon": ("neon",),
 }
-# Numba reads them when it is imported: who sets them before has machine code for another processor.
+# Numba reads these variables when it is imported; set before that, they choose another processor.
 NAME_VARIABLE, FEATURES_VARIABLE = "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"
 
 
 @cache
 def processors() -> list[Processor]:
-    """Return for whom machine code may be that is loaded: the first is whom it is compiled for."""
+    """Return the processors whose machine code may be loaded here; code is compiled for the first of them."""
     return undisturbed(_processors)
 
 

@@ -36,9 +36,7 @@ def resolve(folder: Path, *, create: bool = False) -> Path:
     """
     path = folder.absolute()
     if WINDOWS:
-        if create:
-            path.mkdir(parents=True, exist_ok=True)
-        return path.resolve(strict=True)
+        return _resolve_unchecked(path, create)
     here, ahead, links = Path(path.anchor), [*reversed(path.parts[1:])], 0
     _check(here, here.lstat(), sticky=True)
     while ahead:
@@ -62,6 +60,13 @@ def resolve(folder: Path, *, create: bool = False) -> Path:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(here))
     _check(here, status, sticky=False)
     return here
+
+
+def _resolve_unchecked(path: Path, create: bool) -> Path:
+    """Return the real path of a folder on Windows, which is made if `create`."""
+    if create:
+        path.mkdir(parents=True, exist_ok=True)
+    return path.resolve(strict=True)
 
 
 @contextmanager

@@ -43,39 +43,40 @@ from ..codegen.vector_math import (
     tanh_slope,
     where_positive,
 )
-from ..jit.source import kernel
-from .elementwise import apply, chain, inlined
+from ..jit.source import kernel, macro
+from .elementwise import apply, chain
 
-TANH_SCALE, TANH_CUBE = math.sqrt(8 / math.pi), 0.044715  # of the approximation of GELU: twice √(2/π)
+# GELU by tanh (Hendrycks and Gimpel, "Gaussian error linear units", 2016) is x · σ(2u), 2u = SCALE · (x + CUBE · x³).
+TANH_SCALE, TANH_CUBE = math.sqrt(8 / math.pi), 0.044715
 FAR = 9.0  # where the slope of that approximation is 0 or 1 to the last bit, and 2u is within GATE
 
 
-@inlined
+@macro
 def _leaky(v, slope):
     return where_positive(v, v, slope * v)
 
 
-@inlined
+@macro
 def _leaky_slope(v, slope, one):
     return where_positive(v, one, slope)
 
 
-@inlined
+@macro
 def _elu(v, alpha):
     return where_positive(v, v, alpha * expm1_negative(v))
 
 
-@inlined
+@macro
 def _elu_slope(v, alpha, one):
     return where_positive(v, one, alpha * exp_negative(v))
 
 
-@inlined
+@macro
 def _gelu_tanh(v, scale, cube):
     return over_one_plus_exp(v, v * fma(cube, v * v, scale))
 
 
-@inlined
+@macro
 def _gelu_tanh_slope(v, scale, cube, triple, low, high):
     v = clamp(v, low, high)
     square = v * v

@@ -48,7 +48,7 @@ def move(x, n, C, H, W, scale, moves, mode, fill, y):
     A row is what is in the image, in one piece, and what comes in from beyond its edges.
     """
     for i in range(n):
-        upset, mirrored, down, right = moves[i, 0], moves[i, 1], moves[i, 2], moves[i, 3]
+        flipped, mirrored, down, right = moves[i, 0], moves[i, 1], moves[i, 2], moves[i, 3]
         begin = min(max(0, right), W)  # of the columns whose pixels are in the image
         end = max(min(W, W + right), begin)
         for row in range(i * C * H, (i + 1) * C * H):
@@ -59,7 +59,7 @@ def move(x, n, C, H, W, scale, moves, mode, fill, y):
                 for w in range(W):
                     y[target + w] = fill
                 continue
-            source = (row - h + (H - 1 - k if upset else k)) * W
+            source = (row - h + (H - 1 - k if flipped else k)) * W
             last = source + W - 1
             if mirrored:  # unsigned: no place counts from an array's end, and the loop is one of vectors
                 for w in range(begin, end):
@@ -78,9 +78,9 @@ def turn(x, n, C, H, W, scale, moves, matrix, mode, fill, y):
     """As `move`, between flip and shift turned and scaled about the middle: `matrix` (n, 4) leads back; bilinear."""
     middle_h, middle_w = (H - 1) / 2, (W - 1) / 2
     for i in range(n):
-        upset, mirrored, down, right = moves[i, 0], moves[i, 1], moves[i, 2], moves[i, 3]
+        flipped, mirrored, down, right = moves[i, 0], moves[i, 1], moves[i, 2], moves[i, 3]
         m0, m1, m2, m3 = matrix[i, 0], matrix[i, 1], matrix[i, 2], matrix[i, 3]
-        below, beside = -W if upset else W, -1 if mirrored else 1
+        below, beside = -W if flipped else W, -1 if mirrored else 1
         for h in range(H):
             u = h - down - middle_h
             for w in range(W):
@@ -90,7 +90,7 @@ def turn(x, n, C, H, W, scale, moves, matrix, mode, fill, y):
                 row -= top
                 col -= left
                 if 0 <= top < H - 1 and 0 <= left < W - 1:  # nearly everywhere: all four pixels are there
-                    first = (H - 1 - top if upset else top) * W + (W - 1 - left if mirrored else left)
+                    first = (H - 1 - top if flipped else top) * W + (W - 1 - left if mirrored else left)
                     for c in range(C):
                         k = (i * C + c) * H * W + first
                         upper = (1.0 - col) * x[k] + col * x[k + beside]
@@ -106,7 +106,7 @@ def turn(x, n, C, H, W, scale, moves, matrix, mode, fill, y):
                         if k < 0 or m < 0:
                             total += weight * fill
                         else:
-                            k, m = H - 1 - k if upset else k, W - 1 - m if mirrored else m
+                            k, m = H - 1 - k if flipped else k, W - 1 - m if mirrored else m
                             total += weight * (x[((i * C + c) * H + k) * W + m] * scale)
                     y[((i * C + c) * H + h) * W + w] = total
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..jit.source import kernel
 
-BLOCK = 1024
+BLOCK = 1024  # numbers that are compared without a branch, so that LLVM makes a loop of vectors
 
 
 @kernel

@@ -1,9 +1,9 @@
 """Depthwise convolution: each channel by itself, so a vector holds channels and nothing is added across lanes.
 
-There are but kH · kW products per number, so memory is the bound: everything goes by in the order in which it lies, all
-channels of four neighbouring pixels at a time. Which pixels and filters meet is in tables, as in `product.py`: stride,
-padding, dilation, flipped filters and the phases of the input gradient are contents of tables, not code. Windows of
-3 x 3 whose neighbours overlap have kernels of their own that load each number once for all of four windows.
+There are only kH · kW products per number, so memory is the bound: maps are read and written in the order in which they
+lie, all channels of four neighbouring pixels at a time. Which pixels and filters meet is in tables, as in `product.py`:
+stride, padding, dilation, flipped filters and the phases of the input gradient are contents of tables, not code.
+Windows of 3 x 3 have kernels of their own, which load each number once for the four windows.
 
 Shape legend: N channels, padded to whole vectors; K taps; lines of W pixels, see `Lines`; tap k of channel n of pixel j
 of line l is `x.data[x.rows[l] + j · x.step + x_col[k] + n]`, its filter `w.data[w.rows[k] + n]`.

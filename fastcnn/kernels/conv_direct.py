@@ -17,6 +17,7 @@ from ..codegen.gemm_tile import tile_sums
 from ..codegen.vector import lanes, load, maximum, splat, store
 from ..codegen.vector_bits import argmax_of_four, keep_where, largest_of_four, load_bits, store_bits
 from ..jit.source import kernel
+from .maps import Matrix, Panel, PostOps, Prefetch
 
 
 @kernel
@@ -39,21 +40,19 @@ def forward_pool(x, w, post, y, pooling, P, N):
         for c0 in range(0, N, width):
             if N - c0 >= width:
                 for p in range(p0, p1):
-                    a0, a1, b0, b1, c0_, c1_, d0, d1 = tile_sums(
-                        2, 4, x.data, x.rows, 4 * p, x.columns, K, w, c0 * K, start, c0
-                    )
+                    a0, a1, b0, b1, c0_, c1_, d0, d1 = tile_sums(2, 4, x, 4 * p, w, c0 * K, start, c0)
                     o, q = y.rows[p] + c0, p * N + c0
                     _pool_window(a0, b0, c0_, d0, low, ties_all, y.data, o, argmax, q)
                     _pool_window(a1, b1, c1_, d1, low, ties_all, y.data, o + L, argmax, q + L)
             else:
                 for p in range(p0, p1 - 1, 2):
-                    s = tile_sums(1, 8, x.data, x.rows, 4 * p, x.columns, K, w, c0 * K, start, c0)
+                    s = tile_sums(1, 8, x, 4 * p, w, c0 * K, start, c0)
                     _pool_window(s[0], s[1], s[2], s[3], low, ties_all, y.data, y.rows[p] + c0, argmax, p * N + c0)
                     q = (p + 1) * N + c0
                     _pool_window(s[4], s[5], s[6], s[7], low, ties_all, y.data, y.rows[p + 1] + c0, argmax, q)
                 if (p1 - p0) % 2:
                     p = p1 - 1
-                    s = tile_sums(1, 4, x.data, x.rows, 4 * p, x.columns, K, w, c0 * K, start, c0)
+                    s = tile_sums(1, 4, x, 4 * p, w, c0 * K, start, c0)
                     _pool_window(s[0], s[1], s[2], s[3], low, ties_all, y.data, y.rows[p] + c0, argmax, p * N + c0)
 
 
@@ -66,7 +65,7 @@ def input_gradient_by_taps(dy, P, w, taps, dx, N, size, zeros):
     of dx is summed up in the order of the taps, as there: so the last pixels come first.
     """
     width, F, L = 2 * lanes(dy.data), dy.columns.size, lanes(dy.data)
-    none = dy.data.dtype.type(-float("inf"))
+    no_post, nothing = PostOps(zeros, dy.data.dtype.type(-float("inf"))), Prefetch(zeros, 0, 0)
     zero = splat(dy.data, dy.data.dtype.type(0))
     for i in range(0, size, L):
         store(dx.data, i, zero)
@@ -75,10 +74,8 @@ def input_gradient_by_taps(dy, P, w, taps, dx, N, size, zeros):
         for t in range(taps.size):
             for c0 in range(0, N, width):
                 step = min(N - c0, width)
-                panel_product(
-                    dy.data, dy.rows, p0, p1, dy.columns, 0, F, w, (c0 * taps.size + t * step) * F, dx.data, dx.rows,
-                    c0 + taps[t], step // L, zeros, True, none, zeros, 0, 0,
-                )  # fmt: skip
+                panel = Panel(w, (c0 * taps.size + t * step) * F, step // L)
+                panel_product(dy, p0, p1, 0, F, panel, dx, c0 + taps[t], no_post, True, nothing)
 
 
 @kernel
@@ -89,18 +86,16 @@ def input_gradient_of_few(dy, P, w, places, dx, N, size, sums, zeros):
     Each tap by itself, filled up to a whole register, would take several times as many products.
     """
     width, F, L = 2 * lanes(dy.data), dy.columns.size, lanes(dy.data)
-    none = dy.data.dtype.type(-float("inf"))
+    no_post, nothing = PostOps(zeros, dy.data.dtype.type(-float("inf"))), Prefetch(zeros, 0, 0)
     zero = splat(dy.data, dy.data.dtype.type(0))
     for i in range(0, size, L):
         store(dx.data, i, zero)
     for p0 in range(0, P, BAND):
         p1 = min(p0 + BAND, P)
+        band = Matrix(dy.data, dy.rows[p0:], dy.columns)
         for c0 in range(0, N, width):
-            step = min(N - c0, width)
-            panel_product(
-                dy.data, dy.rows[p0:], 0, p1 - p0, dy.columns, 0, F, w, c0 * F, sums.data, sums.rows, c0, step // L,
-                zeros, False, none, zeros, 0, 0,
-            )  # fmt: skip
+            panel = Panel(w, c0 * F, min(N - c0, width) // L)
+            panel_product(band, 0, p1 - p0, 0, F, panel, sums, c0, no_post, False, nothing)
         for k in range(places.size):
             place, i = np.int64(places[k]), np.int64(k)  # of 25 µs of the notebook's, 4: stores might change the table
             for p in range(p0, p1):
@@ -124,7 +119,8 @@ def filter_gradient_pool(x, P, dy, N, pixels, panel, dw, zeros, dbias):
     """
     L, K = lanes(x.data), x.columns.size
     width = 2 * L
-    none = x.data.dtype.type(-float("inf"))
+    transposed = Matrix(x.data, x.columns, x.rows)
+    no_post, nothing = PostOps(zeros, x.data.dtype.type(-float("inf"))), Prefetch(zeros, 0, 0)
     step = pixels // 4
     for p0 in range(0, P, step):
         p1 = min(p0 + step, P)
@@ -146,7 +142,5 @@ def filter_gradient_pool(x, P, dy, N, pixels, panel, dw, zeros, dbias):
                     store(panel, o + 3 * line, d)
                     total = total + ((a + b) + (c + d))
                 store(dbias, column, total)
-            panel_product(
-                x.data, x.columns, 0, K, x.rows, 4 * p0, 4 * p1, panel, 0, dw.data, dw.rows, c0, vectors, zeros,
-                p0 > 0, none, zeros, 0, 0,
-            )  # fmt: skip
+            spread = Panel(panel, 0, vectors)
+            panel_product(transposed, 0, K, 4 * p0, 4 * p1, spread, dw, c0, no_post, p0 > 0, nothing)

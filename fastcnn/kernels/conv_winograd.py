@@ -6,7 +6,7 @@ for the patch d of the input that a tile of outputs needs; summed over channels,
 matrix product for each number of the patch, for each *point*: 16 products where direct needs 36; 36 where it needs 144,
 or 100 with 5 x 5 windows. The input gradient is the same with flipped filters; the filter gradient is
 `Gᵀ [Σ (Bᵀ d B) ⊙ (A dy Aᵀ)] G`, summed over all tiles before the one inverse transform. The matrices are in
-`codegen/winograd_schemes.py`; each scheme has kernels of its own, so that a network compiles what it runs.
+`codegen/winograd_schemes.py`: `scheme`, the first argument of all kernels here, chooses them by its type.
 
 A larger window is a sum of parts that a scheme has: 7 x 7 is four of 4 x 4, F(3 x 3, 4 x 4), taps that two of them
 have being zero in the latter: 144 products for 441. Parts shift the patches; their products are summed before the one
@@ -21,8 +21,6 @@ Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVP
 """
 
 from __future__ import annotations
-
-from numba.extending import register_jitable
 
 from ..codegen.vector import lanes, load, splat, store
 from ..codegen.vector_bits import argmax_of_four, largest_of_four, store_bits
@@ -40,22 +38,10 @@ from ..codegen.winograd import (
     tile_of,
     transformed,
 )
-from ..codegen.winograd_schemes import (
-    F2X2_3X3,
-    F2X2_5X5,
-    F3X3_4X4,
-    F4X4_3X3,
-    FILTER,
-    FILTER_GRADIENT,
-    GRADIENT,
-    INPUT,
-    OUTPUT,
-)
-from ..jit.source import kernel
+from ..codegen.winograd_schemes import FILTER, FILTER_GRADIENT, GRADIENT, INPUT, OUTPUT
+from ..jit.source import kernel, macro
 from .maps import Maps, Matrix
 from .winograd_products import point_gradients, point_products
-
-inlined = register_jitable(inline="always")  # what lies between columns and rows can then stay in registers
 
 
 @kernel
@@ -75,7 +61,7 @@ def _transform_input(scheme, x, t0, t1, v, plane):
                     store_line(v, o + c + r * side * plane, plane, transformed(INPUT, scheme, line))
 
 
-@inlined
+@macro
 def _output_columns(scheme, m, i, plane, between):
     """Aᵀ m of the columns of a tile that begins at `i`."""
     L, side = lanes(m), side_of(scheme)
@@ -84,7 +70,7 @@ def _output_columns(scheme, m, i, plane, between):
         store_line(between, s * L, side * L, transformed(OUTPUT, scheme, line))
 
 
-@inlined
+@macro
 def _output_row(scheme, between, i, step, bias, low):
     """max(low, bias + a row of Aᵀ m A), from what `_output_columns` has left at `i`."""
     line = load_line(OUTPUT, scheme, between, i, step)
@@ -124,7 +110,7 @@ def _pool_output(scheme, m, t0, t1, FP, post, y, pooling):
                     _pool_window(pooling.windows[p + 1], f, FP, above[-2:], below[-2:], low, y, pooling)
 
 
-@inlined
+@macro
 def _pool_window(p, f, FP, above, below, low, y, pooling):
     """Store the largest of a window of four, and which it was."""
     if p >= 0:
@@ -156,8 +142,11 @@ def _transform_gradient(scheme, dy, t0, t1, FP, TB, w, dbias):
 
 
 @kernel
-def _transform_filters(scheme, g, C, FP, u, k0, K):
-    """U = G g Gᵀ in panels of K rows, those of the channels from row k0 on."""
+def transform_filters(scheme, g, C, FP, u, k0, K):
+    """U = G g Gᵀ in panels of K rows, those of the C channels from row k0 on; the rows of g are taps (C, FP).
+
+    In the opposite order, they are those of flipped filters.
+    """
     L, between, step = lanes(g.data), lines_between(g.data, scheme), K * FP
     side, taps = side_of(scheme), taps_of(scheme)
     for f in range(0, FP, L):
@@ -186,14 +175,13 @@ def _transform_filter_gradient(scheme, du, K, FP, dw):
                 line = load_line(FILTER_GRADIENT, scheme, du, part * size + i + s * step, side * step)
                 store_line(between, s * L, side * L, transformed(FILTER_GRADIENT, scheme, line))
             for r in range(taps):
-                line = transformed(
-                    FILTER_GRADIENT, scheme, load_line(FILTER_GRADIENT, scheme, between, r * side * L, L)
-                )
-                store_pixels(dw.data, i, dw.rows, (part * taps + r) * taps, line)
+                line = load_line(FILTER_GRADIENT, scheme, between, r * side * L, L)
+                row = transformed(FILTER_GRADIENT, scheme, line)
+                store_pixels(dw.data, i, dw.rows, (part * taps + r) * taps, row)
 
 
 @kernel
-def _forward(scheme, x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
+def forward(scheme, x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
     """y = max(clamp_min, biases + x * w), or its max-pool 2 x 2 where `pooling` has windows.
 
     V is read as a matrix (TB, K) for each point: number k of a tile is at `v_col[k]`.
@@ -211,7 +199,7 @@ def _forward(scheme, x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
 
 
 @kernel
-def _filter_gradient(scheme, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
+def filter_gradient(scheme, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
     """dw = x correlated with dy; dbias = Σ dy.
 
     V is read as a matrix (K, TB) for each point: the number of tile t in a row is at `v_col[t]`.
@@ -226,75 +214,3 @@ def _filter_gradient(scheme, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
         _transform_gradient(scheme, dy, t0, t1, FP, TB, w, dbias)
         point_gradients(points, Matrix(v.data, v.rows, v_col), t1 - t0, w, FP, du, t0 > 0, zeros)
     _transform_filter_gradient(scheme, du.data, K, FP, dw)
-
-
-@kernel
-def transform_filters_2x2_3x3(g, C, FP, u, k0, K):
-    """U = G g Gᵀ from filters whose rows are taps (C, FP), see `_transform_filters`; reversed, they are flipped."""
-    _transform_filters(F2X2_3X3, g, C, FP, u, k0, K)
-
-
-@kernel
-def forward_2x2_3x3(x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
-    """y = max(clamp_min, biases + x * w), or its max-pool, see `_forward`."""
-    _forward(F2X2_3X3, x, v, v_col, u, m, FP, T, zeros, post, y, pooling)
-
-
-@kernel
-def filter_gradient_2x2_3x3(x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
-    """dw = x correlated with dy; dbias = Σ dy, see `_filter_gradient`."""
-    _filter_gradient(F2X2_3X3, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias)
-
-
-@kernel
-def transform_filters_4x4_3x3(g, C, FP, u, k0, K):
-    """U = G g Gᵀ from filters whose rows are taps (C, FP), see `_transform_filters`; reversed, they are flipped."""
-    _transform_filters(F4X4_3X3, g, C, FP, u, k0, K)
-
-
-@kernel
-def forward_4x4_3x3(x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
-    """y = max(clamp_min, biases + x * w), or its max-pool, see `_forward`."""
-    _forward(F4X4_3X3, x, v, v_col, u, m, FP, T, zeros, post, y, pooling)
-
-
-@kernel
-def filter_gradient_4x4_3x3(x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
-    """dw = x correlated with dy; dbias = Σ dy, see `_filter_gradient`."""
-    _filter_gradient(F4X4_3X3, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias)
-
-
-@kernel
-def transform_filters_2x2_5x5(g, C, FP, u, k0, K):
-    """U = G g Gᵀ from filters whose rows are taps (C, FP), see `_transform_filters`; reversed, they are flipped."""
-    _transform_filters(F2X2_5X5, g, C, FP, u, k0, K)
-
-
-@kernel
-def forward_2x2_5x5(x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
-    """y = max(clamp_min, biases + x * w), or its max-pool, see `_forward`."""
-    _forward(F2X2_5X5, x, v, v_col, u, m, FP, T, zeros, post, y, pooling)
-
-
-@kernel
-def filter_gradient_2x2_5x5(x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
-    """dw = x correlated with dy; dbias = Σ dy, see `_filter_gradient`."""
-    _filter_gradient(F2X2_5X5, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias)
-
-
-@kernel
-def transform_filters_3x3_4x4(g, C, FP, u, k0, K):
-    """U = G g Gᵀ from filters whose rows are taps (C, FP), see `_transform_filters`; reversed, they are flipped."""
-    _transform_filters(F3X3_4X4, g, C, FP, u, k0, K)
-
-
-@kernel
-def forward_3x3_4x4(x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
-    """y = max(clamp_min, biases + x * w), or its max-pool, see `_forward`."""
-    _forward(F3X3_4X4, x, v, v_col, u, m, FP, T, zeros, post, y, pooling)
-
-
-@kernel
-def filter_gradient_3x3_4x4(x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
-    """dw = x correlated with dy; dbias = Σ dy, see `_filter_gradient`."""
-    _filter_gradient(F3X3_4X4, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias)

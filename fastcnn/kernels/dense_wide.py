@@ -15,26 +15,26 @@ from ..codegen.gemm import panel_product
 from ..codegen.vector import lanes, load, splat, store
 from ..codegen.vector_bits import store_transposed
 from ..jit.source import kernel
+from .maps import Matrix, Panel, PostOps, Prefetch
+from .product import pack_and_add
 
 
 @kernel
 def product(a, n, w, y, N, post, panels):
     """y = max(clamp_min, biases + A · W); `panels` has room for a few lines of W."""
     width, depth, K = 2 * lanes(a.data), panels.size // N, a.columns.size
-    none = a.data.dtype.type(-float("inf"))
+    none, nothing = a.data.dtype.type(-float("inf")), Prefetch(post.biases, 0, 0)
     for k0 in range(0, K, depth):
         k1 = min(k0 + depth, K)
-        low = post.clamp_min if k1 == K else none
+        part = PostOps(post.biases, post.clamp_min if k1 == K else none)
         if width < N:
             _pack_lines(w, k0, k1, N, panels)
         for i in range(0, n, BAND):
             for c0 in range(0, N, width):
                 vectors = min(N - c0, width) // lanes(a.data)
                 lines, at = (panels, c0 * (k1 - k0)) if width < N else (w, k0 * N)  # few columns are a panel already
-                panel_product(
-                    a.data, a.rows, i, min(i + BAND, n), a.columns, k0, k1, lines, at, y.data, y.rows, c0, vectors,
-                    post.biases, k0 > 0, low, post.biases, 0, 0,
-                )  # fmt: skip
+                panel = Panel(lines, at, vectors)
+                panel_product(a, i, min(i + BAND, n), k0, k1, panel, y, c0, part, k0 > 0, nothing)
 
 
 @kernel
@@ -56,37 +56,17 @@ def weight_gradient(a, n, g, N, rows, panels, dw, zeros, dbias):
     all panels before the next.
     """
     width, most, K = 2 * lanes(a.data), panels.size // N // 2 * 2, a.columns.size
-    none = a.data.dtype.type(-float("inf"))
+    transposed = Matrix(a.data, a.columns, a.rows)
+    no_post, nothing = PostOps(zeros, a.data.dtype.type(-float("inf"))), Prefetch(zeros, 0, 0)
     for p0 in range(0, n, most):
         p1 = min(p0 + most, n)
         for c0 in range(0, N, width):
-            for v in range(min(N - c0, width) // lanes(a.data)):
-                c = c0 + v * lanes(a.data)
-                _pack_and_add(g, p0, p1, c, panels, c0 * (p1 - p0) + c - c0, min(N - c0, width), dbias)
+            panel = Panel(panels, c0 * (p1 - p0), min(N - c0, width) // lanes(a.data))
+            pack_and_add(g, p0, p1, c0, panel, dbias, p0 > 0)
         for k in range(0, K, rows):
             for c0 in range(0, N, width):
-                vectors = min(N - c0, width) // lanes(a.data)
-                panel_product(
-                    a.data, a.columns, k, min(k + rows, K), a.rows, p0, p1, panels, c0 * (p1 - p0), dw.data, dw.rows,
-                    c0, vectors, zeros, p0 > 0, none, zeros, 0, 0,
-                )  # fmt: skip
-
-
-@kernel
-def _pack_and_add(g, p0, p1, c, panels, o, step, dbias):
-    """Copy one vector of each row of G, `step` numbers apart, and add it to the sums, two rows at a time."""
-    total = load(dbias, c) if p0 else splat(g.data, g.data.dtype.type(0))
-    for p in range(p0, p1 - 1, 2):
-        x, y = load(g.data, g.rows[p] + c), load(g.data, g.rows[p + 1] + c)
-        store(panels, o, x)
-        store(panels, o + step, y)
-        total = total + (x + y)
-        o += 2 * step
-    if (p1 - p0) % 2:
-        x = load(g.data, g.rows[p1 - 1] + c)
-        store(panels, o, x)
-        total = total + x
-    store(dbias, c, total)
+                panel = Panel(panels, c0 * (p1 - p0), min(N - c0, width) // lanes(a.data))
+                panel_product(transposed, k, min(k + rows, K), p0, p1, panel, dw, c0, no_post, p0 > 0, nothing)
 
 
 @kernel
@@ -96,16 +76,14 @@ def input_gradient(g, n, w, D, dx, zeros, panels):
     D is a multiple of the vector's lanes; `panels` has room for two vectors of lines of W, transposed.
     """
     width, F = 2 * lanes(g.data), g.columns.size
-    none = g.data.dtype.type(-float("inf"))
+    no_post, nothing = PostOps(zeros, g.data.dtype.type(-float("inf"))), Prefetch(zeros, 0, 0)
     for c0 in range(0, D, width):
         step = min(D - c0, width)
         for f in range(0, F, lanes(g.data)):
             for k in range(0, step, lanes(g.data)):
                 store_transposed(w.data, f, w.rows, c0 + k, panels, f * step + k, step, F - f)
-        panel_product(
-            g.data, g.rows, 0, n, g.columns, 0, F, panels, 0, dx.data, dx.rows, c0, step // lanes(g.data), zeros, False,
-            none, zeros, 0, 0,
-        )  # fmt: skip
+        panel = Panel(panels, 0, step // lanes(g.data))
+        panel_product(g, 0, n, 0, F, panel, dx, c0, no_post, False, nothing)
 
 
 @kernel

@@ -5,14 +5,11 @@ Shape legend: as in `activation.py`. `constants` are a tuple of vectors, behind 
 
 from __future__ import annotations
 
-from numba.extending import register_jitable
-
 from ..codegen.vector import lanes, load, store_or_stream
+from ..jit.source import macro
 
-inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
 
-
-@inlined
+@macro
 def apply(function, constants, x, y, rows, length, stream):
     """y = function(x)."""
     for r in range(rows):
@@ -21,7 +18,7 @@ def apply(function, constants, x, y, rows, length, stream):
             store_or_stream(y.data, o + k, function(load(x.data, i + k), *constants), stream)
 
 
-@inlined
+@macro
 def chain(slope, constants, x, dy, dx, rows, length, stream):
     """dx = dy · slope(x)."""
     for r in range(rows):

@@ -1,4 +1,4 @@
-"""A batch as the user has it, written to a network's first edge: channels last, with a halo, and scaled."""
+"""A batch as the user has it, written to a network's first value: channels last, with a halo, and scaled."""
 
 from __future__ import annotations
 

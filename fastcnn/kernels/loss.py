@@ -29,7 +29,7 @@ from ..codegen.vector import (
     without_lane,
 )
 from ..codegen.vector_math import exp_negative, exp_of_number, log1p_of_number
-from ..jit.source import inlined, kernel
+from ..jit.source import inlined, kernel, macro
 
 
 @inlined
@@ -184,50 +184,53 @@ def binary_cross_entropy(x, n, pixels, channels, y, weights, t0, dx, totals):
         totals[1] += hits / (pixels * channels)
 
 
-@kernel
-def squared_error(x, n, pixels, channels, y, weights, t0, dx, totals):
-    """dx = weight · 2 · (x - y); add weight · (x - y)²."""
+@macro
+def _of_each_error(rule, constants, x, n, pixels, channels, y, weights, t0, dx, totals):
+    """dx = weight · dℓ; add weight · ℓ, where `rule` returns dℓ and ℓ for an error x - y."""
     for i in range(n):
         loss, weight, t = 0.0, weights[t0 + i], (t0 + i) * pixels * channels
         for p in range(i * pixels, (i + 1) * pixels):
             r, s = x.rows[p], dx.rows[p]
             for k in range(channels):
-                error = x.data[r + k] - y[t]
-                dx.data[s + k] = weight * (error + error)
-                loss += error * error
+                slope, term = rule(x.data[r + k] - y[t], *constants)
+                dx.data[s + k] = weight * slope
+                loss += term
                 t += 1
         totals[0] += weight * loss
+
+
+@macro
+def _squared(error):
+    return error + error, error * error
+
+
+@macro
+def _absolute(error):
+    return np.sign(error), abs(error)
+
+
+@macro
+def _huber(error, delta, half):
+    slope = error
+    if abs(error) > delta:
+        slope = delta * np.sign(error)
+    return slope, abs(slope) * (abs(error) - half * abs(slope))
+
+
+@kernel
+def squared_error(x, n, pixels, channels, y, weights, t0, dx, totals):
+    """ℓ = (x - y)², dℓ = 2 · (x - y)."""
+    _of_each_error(_squared, (), x, n, pixels, channels, y, weights, t0, dx, totals)
 
 
 @kernel
 def absolute_error(x, n, pixels, channels, y, weights, t0, dx, totals):
-    """dx = weight · sign(x - y); add weight · |x - y|."""
-    for i in range(n):
-        loss, weight, t = 0.0, weights[t0 + i], (t0 + i) * pixels * channels
-        for p in range(i * pixels, (i + 1) * pixels):
-            r, s = x.rows[p], dx.rows[p]
-            for k in range(channels):
-                error = x.data[r + k] - y[t]
-                dx.data[s + k] = weight * np.sign(error)
-                loss += abs(error)
-                t += 1
-        totals[0] += weight * loss
+    """ℓ = |x - y|, dℓ = sign(x - y)."""
+    _of_each_error(_absolute, (), x, n, pixels, channels, y, weights, t0, dx, totals)
 
 
 @kernel
 def huber(x, n, pixels, channels, y, weights, t0, dx, totals, delta):
-    """dx = weight · clip(x - y, -delta, delta); add weight · |slope| · (|x - y| - |slope|/2)."""
-    half = x.data.dtype.type(0.5)
-    for i in range(n):
-        loss, weight, t = 0.0, weights[t0 + i], (t0 + i) * pixels * channels
-        for p in range(i * pixels, (i + 1) * pixels):
-            r, s = x.rows[p], dx.rows[p]
-            for k in range(channels):
-                error = x.data[r + k] - y[t]
-                slope = error
-                if abs(error) > delta:
-                    slope = delta * np.sign(error)
-                dx.data[s + k] = weight * slope
-                loss += abs(slope) * (abs(error) - half * abs(slope))
-                t += 1
-        totals[0] += weight * loss
+    """ℓ = |dℓ| · (|x - y| - |dℓ|/2), dℓ = clip(x - y, -delta, delta)."""
+    constants = delta, x.data.dtype.type(0.5)
+    _of_each_error(_huber, constants, x, n, pixels, channels, y, weights, t0, dx, totals)

@@ -32,6 +32,22 @@ class Matrix(NamedTuple):
     columns: IntArray
 
 
+class Panel(NamedTuple):
+    """A panel of a product's right side: row k of its columns, `vectors` registers, is `data[begin + k * width :]`."""
+
+    data: Array
+    begin: int
+    vectors: int
+
+
+class Prefetch(NamedTuple):
+    """What a product asks for meanwhile: `data[begin:]`, `distance` bytes for each column of a tile; 0 for nothing."""
+
+    data: Array
+    begin: int
+    distance: int
+
+
 class Lines(NamedTuple):
     """Lines of pixels that lie `step` numbers apart: pixel j of line l begins at `data[rows[l] + j * step]`."""
 

@@ -15,7 +15,7 @@ import math
 from ..codegen.vector import fma, keep_above, lanes, load, maximum, splat, store
 from ..jit.source import kernel
 
-SAMPLED = 8  # lines whose mean is near enough to that of all
+SAMPLED = 8  # lines whose mean is near enough to that of all, see `moments`
 MEAN, SCALE, SHIFT, SLOPE, REST, INVERSE = range(6)
 
 
@@ -58,7 +58,9 @@ def moments(x, r0, r1, W, P, block, before, k, s, m):
 
     One sweep, relative to the mean of SAMPLED lines, d = x - shift: mean = shift + Σd/n, Σ (x - mean)² = Σd² - (Σd)²/n.
     That shift is at most sqrt(lines / SAMPLED) standard deviations off, so that little is lost wherever the mean lies.
-    If so many lines went `before`, what they have left in k and s goes on.
+    After so many lines `before`, k and s go on from what these have left.
+
+    Source: Chan, Golub and LeVeque, "Algorithms for computing the sample variance", The American Statistician 37, 1983.
     """
     if before == 0:
         _line_mean(x, r0, r1, max(1, (r1 - r0) // SAMPLED), W, P, k)

@@ -3,6 +3,8 @@
 Shape legend: a matrix of n rows and N columns, n >= N, whose number (i, k) is that of the flat vector at
 `places[i * N + k]`. X and Y (n, pitch), `gram` and `square` (N, pitch), `packed` (N * pitch,): rows are padded with
 zeros to a pitch of whole cache lines, the same for all vector sets.
+
+Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ where nothing else is said. Windows of 2 x 2 keep four bits per unit, one for ea
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import register_jitable
 
 from ..codegen.vector import (
     FOUR,
@@ -36,12 +35,10 @@ from ..codegen.vector_bits import (
     store_bits,
     store_or_stream_bits,
 )
-from ..jit.source import kernel
+from ..jit.source import kernel, macro
 
 DISTANCE = 16  # windows: what they read is prefetched by so many earlier
 NEAR = 4  # pixels that a global pooling takes at once: longer strides outrun the hardware prefetcher
-
-inlined = register_jitable(inline="always")  # a call would count references to the arrays, for every vector
 
 
 @kernel
@@ -107,7 +104,7 @@ def pool(x, window, tap, y, argmax, P, N):
             _largest(one, x.data, i + n, window, tap, kind, y.data, o + n, argmax.data, w + n)
 
 
-@inlined
+@macro
 def _largest(like, x, i, window, tap, kind, y, o, argmax, w):
     """As many channels of `pool` as `like` has lanes."""
     best = load_like(like, x, i + window[kind, 1])
@@ -139,7 +136,7 @@ def pool_backward(dy, window, tap, argmax, P, N, dx, stream):
             store_or_stream(dx.data, o + n, _won_by(one, dy.data, i + n, window, tap, kind, argmax), stream)
 
 
-@inlined
+@macro
 def _won_by(total, dy, i, window, tap, kind, argmax):
     """Add to `total` what `pool_backward` sums, as many channels as it has lanes."""
     for q in range(window[kind, 0]):
@@ -183,7 +180,7 @@ def pool3(x, y, argmax, n, H, W, N, scratch, stream):
                     store_or_stream_bits(argmax, k + c, mark, stream)
 
 
-@inlined
+@macro
 def _largest_in_line(x, i, h, w, W, N):
     """Return the largest of the pixel (h, w), which begins at i, and its neighbours to both sides; and its mark."""
     left, right = max(w - 1, 0), min(w + 1, W - 1)
@@ -192,13 +189,13 @@ def _largest_in_line(x, i, h, w, W, N):
     return _larger(best, mark, c, _mark(a, h, right))
 
 
-@inlined
+@macro
 def _larger(best, mark, x, x_mark):
     """Return the larger of two numbers, the first if they are equal; and its mark."""
     return where_beaten(best, x, x, best), where_beaten(best, x, x_mark, mark)
 
 
-@inlined
+@macro
 def _mark(like, h, w):
     """Return what tells the pixel (h, w) from all that are in a window with it: the last two bits of both."""
     return splat_bits(like, (h & 3) << 2 | w & 3)
@@ -236,7 +233,7 @@ def pool3_backward(dy, argmax, n, H, W, N, dx, scratch, stream):
             store_or_stream(dx.data, dx.rows[i * H + H - 1] + c, load(scratch, (H - 1) % 2 * line + c), stream)
 
 
-@inlined
+@macro
 def _won(total, mark, a, a_mark, b, b_mark, c, c_mark):
     """Add what the pixel with this mark has won in three windows."""
     return total + keep_equal(a, a_mark, mark) + keep_equal(b, b_mark, mark) + keep_equal(c, c_mark, mark)
@@ -261,7 +258,7 @@ def window_sum(x, window, weight, P, N, y, stream):
             store_or_stream(y.data, o + n, _weighted(one, x.data, i + n, window, weight, kind), stream)
 
 
-@inlined
+@macro
 def _weighted(total, x, i, window, weight, kind):
     """Add to `total` what `window_sum` sums, as many channels as it has lanes."""
     for q in range(window[kind, 0]):
@@ -288,7 +285,7 @@ def global_average(x, n, lines, width, N, y, scale):
                 _add_line(zero, x.data, x.rows[r] + c, width, N, y.data, o + c, scale)
 
 
-@inlined
+@macro
 def _add_line(total, x, i, width, N, y, o, scale):
     """Add scale · the pixels of a line to y, as many channels as `total`, zero, has lanes."""
     for k in range(i, i + width * N, N):
@@ -318,7 +315,7 @@ def global_maximum(x, n, lines, width, N, y, argmax):
                     _beat(low, x.data, r + c, count, N, y.data, o + c, argmax, w + c, number)
 
 
-@inlined
+@macro
 def _beat(like, x, i, count, N, y, o, argmax, w, first):
     """Let neighbours, numbered from `first`, beat what y holds: as many channels as `like` has lanes."""
     best, which = load_like(like, y, o), load_bits(argmax, w, like)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from ..codegen.blocking import BAND, DEPTH
 from ..codegen.gemm import panel_product
-from ..codegen.vector import lanes, load, splat, store
+from ..codegen.vector import lanes, lanes_like, load, load_like, splat, splat_two, store
 from ..codegen.vector_bits import store_transposed
-from ..jit.source import kernel
+from ..jit.source import inlined, kernel
+from .maps import Matrix, Panel, PostOps, Prefetch
 
-TILE = 6  # rows, roughly
+TILE = 6  # rows of a tile, roughly: prefetches are spread over the tiles
 
 
 @kernel
 def product(a, i0, i1, b, b0, c, N, post, prefetched):
     """C[i0:i1] = max(clamp_min, biases + A[i0:i1] · B), where B begins at `b[b0]`.
 
-    Meanwhile `prefetched`, which is read next, is prefetched as a whole.
+    `prefetched`, which is read next, is prefetched meanwhile, as a whole.
     """
     width, K = 2 * lanes(a.data), a.columns.size
     none = a.data.dtype.type(-float("inf"))
@@ -30,15 +31,13 @@ def product(a, i0, i1, b, b0, c, N, post, prefetched):
         end = min(i + BAND, i1)
         for k0 in range(0, max(K, 1), DEPTH):
             k1 = min(k0 + DEPTH, K)
-            low = post.clamp_min if k1 == K else none
+            part = PostOps(post.biases, post.clamp_min if k1 == K else none)
             for c0 in range(0, N, width):
                 vectors = min(N - c0, width) // lanes(a.data)
-                at = b0 + c0 * K + k0 * vectors * lanes(a.data)
+                panel = Panel(b, b0 + c0 * K + k0 * vectors * lanes(a.data), vectors)
                 done = (i - i0) * K * panels + (end - i) * (k0 * panels + (k1 - k0) * (c0 // width))
-                panel_product(
-                    a.data, a.rows, i, end, a.columns, k0, k1, b, at, c.data, c.rows, c0, vectors, post.biases, k0 > 0,
-                    low, prefetched, _numbers(prefetched, done, distance), distance,
-                )  # fmt: skip
+                prefetch = Prefetch(prefetched, _numbers(prefetched, done, distance), distance)
+                panel_product(a, i, end, k0, k1, panel, c, c0, part, k0 > 0, prefetch)
 
 
 @kernel
@@ -61,21 +60,14 @@ def gradient_product(a, n, g, N, pixels, panel, c, zeros, column_sums, accumulat
     are taken at once, `zeros` (N,) zeros.
     """
     width, K = 2 * lanes(a.data), a.columns.size
-    none = a.data.dtype.type(-float("inf"))
+    transposed = Matrix(a.data, a.columns, a.rows)
+    no_post, nothing = PostOps(zeros, a.data.dtype.type(-float("inf"))), Prefetch(zeros, 0, 0)
     for p0 in range(0, n, pixels):
         p1, add = min(p0 + pixels, n), accumulate or p0 > 0
         for c0 in range(0, N, width):
-            vectors = min(N - c0, width) // lanes(a.data)
-            for v in range(0 if add else vectors):
-                store(column_sums, c0 + v * lanes(a.data), splat(a.data, a.data.dtype.type(0)))
-            if vectors == 2:
-                _pack_two(g, p0, p1, c0, panel, column_sums)
-            else:
-                _pack_one(g, p0, p1, c0, panel, column_sums)
-            panel_product(
-                a.data, a.columns, 0, K, a.rows, p0, p1, panel, 0, c.data, c.rows, c0, vectors, zeros, add, none,
-                zeros, 0, 0,
-            )  # fmt: skip
+            packed = Panel(panel, 0, min(N - c0, width) // lanes(a.data))
+            pack_and_add(g, p0, p1, c0, packed, column_sums, add)
+            panel_product(transposed, 0, K, p0, p1, packed, c, c0, no_post, add, nothing)
 
 
 @kernel
@@ -85,63 +77,44 @@ def gradient_of_panels(a, n, g, span, N, pixels, c, zeros, accumulate, prefetche
     `prefetched` is prefetched during the first half, `prefetched_then` during the other one.
     """
     width, K = 2 * lanes(a.data), a.columns.size
-    none = a.data.dtype.type(-float("inf"))
+    transposed, no_post = Matrix(a.data, a.columns, a.rows), PostOps(zeros, a.data.dtype.type(-float("inf")))
     half = K * n * (N // width) // 2
     for p0 in range(0, n, pixels):
         p1, add = min(p0 + pixels, n), accumulate or p0 > 0
         for c0 in range(0, N, width):
-            at = c0 // width * span + p0 * width
+            panel = Panel(g, c0 // width * span + p0 * width, 2)
             done = K * (p0 * (N // width) + (p1 - p0) * (c0 // width))
             wanted, passed = (prefetched, done) if done < half else (prefetched_then, done - half)
             distance = _distance(wanted, half)
-            panel_product(
-                a.data, a.columns, 0, K, a.rows, p0, p1, g, at, c.data, c.rows, c0, 2, zeros, add, none,
-                wanted, _numbers(wanted, passed, distance), distance,
-            )  # fmt: skip
+            prefetch = Prefetch(wanted, _numbers(wanted, passed, distance), distance)
+            panel_product(transposed, 0, K, p0, p1, panel, c, c0, no_post, add, prefetch)
 
 
 @kernel
-def _pack_two(g, p0, p1, column, panel, column_sums):
-    """Copy two vectors of each row of G to the panel, and add them to the sums: two at a time, bound by latency."""
-    L = lanes(g.data)
-    s, t = load(column_sums, column), load(column_sums, column + L)
-    o = 0
-    for p in range(p0, p1 - 1, 2):
-        i, j = g.rows[p] + column, g.rows[p + 1] + column
-        a, b, c, d = load(g.data, i), load(g.data, i + L), load(g.data, j), load(g.data, j + L)
-        store(panel, o, a)
-        store(panel, o + L, b)
-        store(panel, o + 2 * L, c)
-        store(panel, o + 3 * L, d)
-        s, t = s + (a + c), t + (b + d)
-        o += 4 * L
-    if (p1 - p0) % 2:
-        i = g.rows[p1 - 1] + column
-        a, b = load(g.data, i), load(g.data, i + L)
-        store(panel, o, a)
-        store(panel, o + L, b)
-        s, t = s + a, t + b
-    store(column_sums, column, s)
-    store(column_sums, column + L, t)
+def pack_and_add(g, p0, p1, c0, panel, column_sums, add):
+    """Copy the rows p0 to p1 of G, from column c0 on, to a panel; add them to the sums of the columns if `add`."""
+    if panel.vectors == 2:
+        _pack_and_add(splat_two(g.data, g.data.dtype.type(0)), g, p0, p1, c0, panel, column_sums, add)
+    else:
+        _pack_and_add(splat(g.data, g.data.dtype.type(0)), g, p0, p1, c0, panel, column_sums, add)
 
 
-@kernel
-def _pack_one(g, p0, p1, column, panel, column_sums):
-    """Copy one vector of each row, where that is all there is, and add it to the sums, in the order of `_pack_two`."""
-    L = lanes(g.data)
-    total = load(column_sums, column)
-    o = 0
+@inlined
+def _pack_and_add(zero, g, p0, p1, c0, panel, column_sums, add):
+    """Do this for a panel as wide as `zero`. Two rows are added at a time: a sum waits for the one before it."""
+    step, o = lanes_like(zero), panel.begin
+    total = load_like(zero, column_sums, c0) if add else zero
     for p in range(p0, p1 - 1, 2):
-        a, b = load(g.data, g.rows[p] + column), load(g.data, g.rows[p + 1] + column)
-        store(panel, o, a)
-        store(panel, o + L, b)
-        total = total + (a + b)
-        o += 2 * L
+        x, y = load_like(zero, g.data, g.rows[p] + c0), load_like(zero, g.data, g.rows[p + 1] + c0)
+        store(panel.data, o, x)
+        store(panel.data, o + step, y)
+        total = total + (x + y)
+        o += 2 * step
     if (p1 - p0) % 2:
-        a = load(g.data, g.rows[p1 - 1] + column)
-        store(panel, o, a)
-        total = total + a
-    store(column_sums, column, total)
+        x = load_like(zero, g.data, g.rows[p1 - 1] + c0)
+        store(panel.data, o, x)
+        total = total + x
+    store(column_sums, c0, total)
 
 
 @kernel

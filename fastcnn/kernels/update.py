@@ -3,11 +3,10 @@
 Shape legend: theta (size,) the parameters; g (S · size,) one gradient per shard, summed in the order of the shards so
 that the bits do not depend on who computed which; the sum, times rates[0], is left in the first row. Whatever a rule
 remembers is (size,) too. Parameters from edges[k] to edges[k + 1] have their weight decay multiplied by decayed[k].
+The rules, with their sources, are those of `optim/optimizers.py`.
 """
 
 from __future__ import annotations
-
-from numba.extending import register_jitable
 
 from ..codegen.vector import (
     double_sum_of_lanes,
@@ -24,10 +23,10 @@ from ..codegen.vector import (
     store,
     store_first,
 )
-from ..jit.source import kernel
+from ..jit.source import kernel, macro
 
 
-@register_jitable(inline="always")  # a call would count references to the arrays, for every vector
+@macro
 def _gradient(theta, g, shards, i, scale, changes):
     """Return scale · Σ g at `i`, and leave it in the first row, unless nothing `changes` there: a store is traffic."""
     total = load(g, i)

@@ -10,7 +10,7 @@ from ..codegen.gemm import panel_product
 from ..codegen.vector import lanes
 from ..codegen.vector_bits import store_transposed
 from ..jit.source import kernel
-from .maps import PostOps
+from .maps import Panel, PostOps, Prefetch
 from .product import product
 
 
@@ -25,16 +25,12 @@ def point_products(points, v, TB, tiles, u, m, FP, zeros):
 @kernel
 def point_gradients(points, v, tiles, w, FP, du, accumulate, zeros):
     """dU = Vᵀ · W for each point, added to what is there if `accumulate`; V (C, TB) for each point."""
-    none = zeros.dtype.type(-float("inf"))
+    post, nothing = PostOps(zeros, zeros.dtype.type(-float("inf"))), Prefetch(zeros, 0, 0)
     width, C, TB = 2 * lanes(zeros), v.rows.size // points, v.columns.size
     for p in range(points):
         for f0 in range(0, FP, width):
-            vectors = min(FP - f0, width) // lanes(zeros)
-            b0 = p * w.plane + f0 * TB
-            panel_product(
-                v.data, v.rows, p * C, (p + 1) * C, v.columns, 0, tiles, w.data, b0, du.data, du.rows, f0, vectors,
-                zeros, accumulate, none, zeros, 0, 0,
-            )  # fmt: skip
+            panel = Panel(w.data, p * w.plane + f0 * TB, min(FP - f0, width) // lanes(zeros))
+            panel_product(v, p * C, (p + 1) * C, 0, tiles, panel, du, f0, post, accumulate, nothing)
 
 
 @kernel

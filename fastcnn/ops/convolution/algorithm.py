@@ -14,8 +14,8 @@ import numpy as np
 
 from ...engine.ir import Piece
 from ...engine.layout import BlockedLayout, Halo, Layout
-from ...kernels import pool
-from ...kernels.maps import Maps, PooledGradient, PostOps
+from ...kernels import conv_depthwise, pool
+from ...kernels.maps import Lines, Maps, PooledGradient, PostOps
 from ...typing import Array, IntArray
 from ..window import Pair, Window, windows_of_2
 
@@ -36,6 +36,8 @@ class MicroBatch(NamedTuple):
 
 
 WHOLE = MicroBatch()
+UNCUT = Piece()
+NO_TAPS = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -221,31 +223,13 @@ class Algorithm(ABC):
 
     @abstractmethod
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
-    ) -> None:
-        """dw = x correlated with dy; dbias = dy summed over images and pixels."""
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE,
+        piece: Piece = UNCUT,
+    ) -> None:  # fmt: skip
+        """dw = x correlated with dy; dbias = dy summed over images and pixels.
 
-    def filter_gradient_piece(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, piece: Piece
-    ) -> None:
-        """Compute a piece of what `filter_gradient` computes, beside the threads that compute the others."""
-        raise NotImplementedError
-
-    def backward(
-        self,
-        n: int,
-        x: Array,
-        dy: Array,
-        dx: Array | None,
-        dw: Array,
-        dbias: Array,
-        scratch: Any,
-        micro_batch: MicroBatch,
-    ) -> None:
-        """Compute all gradients; without that of the input where `dx` is None."""
-        self.filter_gradient(n, x, dy, dw, dbias, scratch, micro_batch._replace(prefetch=micro_batch.prefetch[:2]))
-        if dx is not None:
-            self.input_gradient(n, dy, dx, scratch, micro_batch._replace(prefetch=micro_batch.prefetch[2:]))
+        Of several pieces, no more than `pieces` says, this is one; other threads compute the others meanwhile.
+        """
 
 
 class TwoPasses(Algorithm):
@@ -278,3 +262,10 @@ class TwoPasses(Algorithm):
             Maps(maps, self.conv_row), 0, Maps(y, self.pooled_row), argmax, 0, n * c.pixels // 4, c.y.pitch,
             post.clamp_min, ties_all,
         )  # fmt: skip
+
+
+def bias_gradient(dy: Lines, lines: int, width: int, pitch: int, dbias: Array, accumulate: bool = False) -> None:
+    """dbias = dy summed over `lines` lines of pixels: a depthwise filter gradient without taps."""
+    if not accumulate:
+        conv_depthwise.clear(dbias, dbias.size)
+    conv_depthwise.filter_gradient(dy, NO_TAPS, dy, lines, width, pitch, Maps(dbias, NO_TAPS), dbias)

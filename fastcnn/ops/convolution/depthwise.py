@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...engine.arrays import aligned_zeros, as_table
+from ...engine.ir import Piece
 from ...engine.layout import Layout
 from ...kernels import conv_depthwise as kernels
 from ...kernels.maps import Lines, Maps, PostOps
 from ...typing import Array, IntArray
 from ..window import Window
-from .algorithm import WHOLE, Convolution, MicroBatch, TwoPasses
+from .algorithm import UNCUT, WHOLE, Convolution, MicroBatch, TwoPasses
 
 
 class Depthwise(TwoPasses):
@@ -118,8 +119,9 @@ class Depthwise(TwoPasses):
             )  # fmt: skip
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
-    ) -> None:
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE,
+        piece: Piece = UNCUT,
+    ) -> None:  # fmt: skip
         t, N, wide = self.gradient, self.convolution.y.pitch, self._repeated(n, x, scratch)
         assert t is not None
         if not micro_batch.accumulate:
@@ -149,6 +151,7 @@ class Depthwise(TwoPasses):
         return wide
 
     def _sweep(self, tables: _Tables, n: int, x: Array, y: Array, post: PostOps) -> None:
+        """y = max(clamp_min, biases + x * filters), by the tables of one direction."""
         t, N = tables, self.convolution.y.pitch
         lines = Lines(y, t.y, t.y_step)
         if t.near:

@@ -17,7 +17,7 @@ from ...kernels import conv_direct, conv_pixels, product
 from ...kernels.maps import Maps, Matrix, PooledGradient, Pooling, PostOps
 from ...typing import Array, IntArray
 from ..window import Window
-from .algorithm import WHOLE, Algorithm, Convolution, MicroBatch
+from .algorithm import UNCUT, WHOLE, Algorithm, Convolution, MicroBatch
 from .by_taps import ByTaps
 
 ROWS = 36  # of the filters' gradient that are worth a thread: packing the gradient takes as long as a few of them
@@ -196,25 +196,16 @@ class Direct(Algorithm):
             )  # fmt: skip
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
-    ) -> None:
-        self._gradient_of_rows(n, x, dy, dw, dbias, scratch, micro_batch, slice(None))
-
-    def filter_gradient_piece(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, piece: Piece
-    ) -> None:
-        if piece.number:  # the first leaves the biases' gradient
-            dbias = aligned_zeros(self.convolution.columns_of_y, self.convolution.dtype)
-        rows = piece.cut(self.convolution.taps, ROWS)
-        self._gradient_of_rows(n, x, dy, dw, dbias, scratch, micro_batch, rows)
-
-    def _gradient_of_rows(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, rows: slice
-    ) -> None:
-        """Compute some rows of the filter gradient, and the biases' gradient."""
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE,
+        piece: Piece = UNCUT,
+    ) -> None:  # fmt: skip
         c, zeros = self.convolution, self.no_post.biases
-        x_row, x_col = self.x_again
-        windows, gradient = Matrix(x, x_row, x_col[rows]), Maps(dw, self.w_row[rows])
+        (x_row, x_col), w_row = self.x_again, self.w_row
+        if piece.count > 1:  # some rows of the filters; the first piece leaves the biases' gradient
+            rows = piece.cut(c.taps, ROWS)
+            x_col, w_row = x_col[rows], w_row[rows]
+            dbias = dbias if piece.number == 0 else aligned_zeros(c.columns_of_y, c.dtype)
+        windows, gradient = Matrix(x, x_row, x_col), Maps(dw, w_row)
         if c.dy_panels:
             product.gradient_of_panels(
                 windows, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y, self.pixels, gradient, zeros,

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...engine.arrays import aligned_zeros
+from ...engine.ir import Piece
 from ...jit.target import vector_set
 from ...kernels import conv_groups as kernels
 from ...kernels.maps import PostOps
 from ...typing import Array
-from .algorithm import WHOLE, Convolution, MicroBatch, TwoPasses
+from .algorithm import UNCUT, WHOLE, Convolution, MicroBatch, TwoPasses
 from .direct import Direct
 
 
@@ -77,8 +78,9 @@ class Grouped(TwoPasses):
             b.direct.transposed(n, x[b.filter :], _behind(post, b.channel), y[b.channel :])
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
-    ) -> None:
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE,
+        piece: Piece = UNCUT,
+    ) -> None:  # fmt: skip
         pitch, dense = self.convolution.y.pitch, scratch[2]
         for b in self.bundles:
             b.direct.filter_gradient(n, x[b.channel :], dy[b.filter :], dense, dbias[b.filter :], scratch[1])

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ...engine.ir import Piece
 from ...kernels import conv_im2col
 from ...kernels.maps import PostOps
 from ...typing import Array
-from .algorithm import WHOLE, MicroBatch, TwoPasses
+from .algorithm import UNCUT, WHOLE, MicroBatch, TwoPasses
 
 
 class Im2col(TwoPasses):
@@ -37,8 +38,9 @@ class Im2col(TwoPasses):
         conv_im2col.input_gradient(c.dy.view(dy, n), self.filters, c.groups, c.window, c.dx.view(dx, n))
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
-    ) -> None:
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE,
+        piece: Piece = UNCUT,
+    ) -> None:  # fmt: skip
         c = self.convolution
         assert c.dy is not None
         out = dw.reshape(*self.filters.shape[:-1], c.y.pitch)[..., : c.filters]

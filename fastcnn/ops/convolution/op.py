@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,6 @@ from ...engine.layout import Halo, Layout
 from ...engine.weights import Weights
 from ...engine.workspace import Workspace
 from ...kernels import activation as activation_kernels
-from ...kernels import conv_depthwise
 from ...kernels import pool as pool_kernels
 from ...kernels.maps import Lines, Maps, PooledGradient, PostOps
 from ...typing import Array, Gradients, Shape
@@ -22,7 +22,7 @@ from ..epilogue import NOTHING, Epilogue
 from ..fused_activation import FusedActivation
 from ..norm import fold
 from ..window import Window
-from .algorithm import Convolution, MicroBatch
+from .algorithm import NO_TAPS, UNCUT, Convolution, MicroBatch, bias_gradient
 from .behind_max_pool import Scratch, Sparse
 from .direct import Direct
 from .pointwise import Pointwise
@@ -131,11 +131,10 @@ class ConvolutionOp(Op):
             self.sparse = Sparse(convolution, dy)
             convolution, self.gradient = replace(convolution, dy=None, dx=None), None
         self.algorithm = algorithm(convolution)
-        self.spreads_pooling = algorithm.spreads_pooling and dx is None
+        self._spreads_pooling = self.epilogue.pool is not None and algorithm.spreads_pooling and dx is None
         self.pitch, self.dtype, self.pixels = y.pitch, plan.dtype, y.pixels
         self.no_biases = aligned_zeros(y.pitch, plan.dtype)
-        self.no_taps = np.zeros(0, np.int32)
-        self.gradient_line = self.gradient.line_table(plan.images) if self.frozen and self.gradient else self.no_taps
+        self.gradient_line = self.gradient.line_table(plan.images) if self.frozen and self.gradient else NO_TAPS
         self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
         self.x_size = plan.values[self.x].image_size
         if self.epilogue.activation:
@@ -156,7 +155,7 @@ class ConvolutionOp(Op):
             kept.argmax = aligned_zeros(plan.training * plan.images * self.pixels * self.pitch, np.uint8)
             if self.sparse:
                 kept.entries = self.sparse.allocate()
-            elif self.gradient and not self.spreads_pooling:
+            elif self.gradient and not self._spreads_pooling:
                 kept.gradient = self.gradient.allocate(plan.images, self.dtype)
         return kept
 
@@ -234,97 +233,88 @@ class ConvolutionOp(Op):
             self.algorithm.forward(n, x, self.post, y, scratch, MicroBatch(prefetch=workspace.prefetch))
 
     def backward(self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext) -> None:
-        kept, dy, dx = workspace.saved[self.index], workspace.gradients[self.y], workspace.gradients[self.x]
-        scratch = workspace.scratchpad[self.index]
-        assert dy is not None
-        dw = gradients[self.conv.filters]
-        dbias = gradients["biases"] if self.conv.bias else kept.dbias
         if self.sparse:
-            self.sparse.backward(n, workspace.values[self.x], dy, kept.argmax, dx, dw, dbias, kept.entries)
+            kept, (dw, dbias) = workspace.saved[self.index], self._parameter_gradients(workspace, gradients)
+            x, dy, dx = workspace.values[self.x], workspace.gradients[self.y], workspace.gradients[self.x]
+            assert dy is not None
+            self.sparse.backward(n, x, dy, kept.argmax, dx, dw, dbias, kept.entries)
             return
-        if self.epilogue.pool and self.spreads_pooling:
-            self._filter_gradient_pool(n, workspace, dw, dbias)
-            return
-        dy = self._backward_epilogue(n, workspace)
-        micro_batch = MicroBatch(workspace.done > 0, workspace.prefetch)
-        if self.frozen:
-            self._backward_frozen(n, dy, dx, dbias, scratch, micro_batch)
-            return
-        self.algorithm.backward(n, workspace.values[self.x], dy, dx, dw, dbias, scratch, micro_batch)
+        self._backward_epilogue(n, workspace)
+        self._backward_parameters(n, workspace, gradients, workspace.prefetch[:2], UNCUT)
+        self._backward_input(n, workspace)
 
-    def _filter_gradient_pool(self, n: int, workspace: Workspace, dw: Array, dbias: Array) -> None:
-        kept = workspace.saved[self.index]
-        dy = workspace.gradients[self.y]
-        assert dy is not None
-        gradient = PooledGradient(dy, self.dy_row, kept.argmax)
-        scratch = workspace.scratchpad[self.index]
-        self.algorithm.filter_gradient_pool(n, workspace.values[self.x], gradient, dw, dbias, scratch)
+    def backward_images(self, n: int, workspace: Workspace, context: RunContext) -> None:
+        self._backward_epilogue(n, workspace)
+        self._backward_input(n, workspace)
 
-    def _backward_epilogue(self, n: int, workspace: Workspace) -> Array:
-        """Return the gradient of the convolution itself, before what is fused behind it."""
+    def pieces(self, most: int) -> int:
+        return 1 if self._spreads_pooling else self.algorithm.pieces(most)
+
+    def parameter_gradients(
+        self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext, piece: Piece
+    ) -> None:
+        self._backward_parameters(n, workspace, gradients, (), piece)
+
+    def _backward_epilogue(self, n: int, workspace: Workspace) -> None:
+        """Turn the gradient of the output into that of the convolution itself, before what is fused behind it."""
         kept, dy = workspace.saved[self.index], workspace.gradients[self.y]
         assert dy is not None
+        if self._spreads_pooling:
+            return
         if self.epilogue.pool:
             pool_kernels.pool2_backward(
                 Maps(dy, self.dy_row), kept.argmax, n * self.pixels, self.pitch, Maps(kept.gradient, self.conv_row),
                 False,
             )  # fmt: skip
-            gradient: Array = kept.gradient
-            return gradient
-        if self.lines:
+        elif self.lines:
             y_row, dy_row, lines, length = self.lines
+            gradient = Maps(dy, dy_row)
             activation_kernels.relu_backward(
-                Maps(workspace.values[self.y], y_row), Maps(dy, dy_row), Maps(dy, dy_row), n * lines, length, False
+                Maps(workspace.values[self.y], y_row), gradient, gradient, n * lines, length, False
             )
         elif self.fused:
             self.fused.backward(n, workspace.values[self.y], kept.before, dy)
-        return dy
 
-    def backward_images(self, n: int, workspace: Workspace, context: RunContext) -> None:
-        if self.epilogue.pool and self.spreads_pooling:
-            return
-        dy, dx = self._backward_epilogue(n, workspace), workspace.gradients[self.x]
-        if dx is not None:
-            self.algorithm.input_gradient(n, dy, dx, workspace.scratchpad[self.index])
+    def _convolution_gradient(self, workspace: Workspace) -> Array:
+        """Return where `_backward_epilogue` leaves its result."""
+        gradient: Array | None = workspace.gradients[self.y]
+        if self.epilogue.pool:
+            gradient = workspace.saved[self.index].gradient
+        assert gradient is not None
+        return gradient
 
-    def pieces(self, most: int) -> int:
-        return 1 if self.epilogue.pool and self.spreads_pooling else self.algorithm.pieces(most)
+    def _parameter_gradients(self, workspace: Workspace, gradients: Gradients) -> tuple[Array, Array]:
+        """Return where the gradients of filters and biases go."""
+        unused: Array = workspace.saved[self.index].dbias
+        return gradients[self.conv.filters], gradients["biases"] if self.conv.bias else unused
 
-    def parameter_gradients(
-        self, n: int, workspace: Workspace, gradients: Gradients, context: RunContext, piece: Piece
+    def _backward_parameters(
+        self, n: int, workspace: Workspace, gradients: Gradients, prefetch: Sequence[Array], piece: Piece
     ) -> None:
-        kept, x, scratch = workspace.saved[self.index], workspace.values[self.x], workspace.scratchpad[self.index]
-        dw, dbias = gradients[self.conv.filters], gradients["biases"] if self.conv.bias else kept.dbias
-        if self.epilogue.pool and self.spreads_pooling:
-            self._filter_gradient_pool(n, workspace, dw, dbias)
+        x, scratch, accumulate = workspace.values[self.x], workspace.scratchpad[self.index], workspace.done > 0
+        dw, dbias = self._parameter_gradients(workspace, gradients)
+        if self._spreads_pooling:
+            kept, dy = workspace.saved[self.index], workspace.gradients[self.y]
+            assert dy is not None
+            pooled = PooledGradient(dy, self.dy_row, kept.argmax)
+            self.algorithm.filter_gradient_pool(n, x, pooled, dw, dbias, scratch)
             return
-        dy = kept.gradient if self.epilogue.pool else workspace.gradients[self.y]
-        assert dy is not None
-        micro_batch = MicroBatch(workspace.done > 0)
-        if piece.count == 1:
-            self.algorithm.filter_gradient(n, x, dy, dw, dbias, scratch, micro_batch)
-        else:
-            self.algorithm.filter_gradient_piece(n, x, dy, dw, dbias, scratch, micro_batch, piece)
-
-    def _backward_frozen(
-        self, n: int, dy: Array, dx: Array | None, dbias: Array, scratch: Any, micro_batch: MicroBatch
-    ) -> None:
-        """Compute the gradients where the filters are not trained: of the biases, and of the input."""
-        if self.conv.bias and self.weights._trains("biases"):
+        dy = self._convolution_gradient(workspace)
+        if not self.frozen:
+            micro_batch = MicroBatch(accumulate, prefetch)
+            self.algorithm.filter_gradient(n, x, dy, dw, dbias, scratch, micro_batch, piece)
+        elif self.conv.bias and self.weights._trains("biases"):
             layout = self.gradient
             assert layout is not None
             pixels = Lines(dy, self.gradient_line, layout.pitch)
-            if not micro_batch.accumulate:
-                conv_depthwise.clear(dbias, dbias.size)
-            # A depthwise filter gradient without taps is the sum over the pixels.
-            conv_depthwise.filter_gradient(
-                pixels, self.no_taps, pixels, n * layout.height, layout.width, layout.pitch,
-                Maps(dbias, self.no_taps), dbias,
-            )  # fmt: skip
+            bias_gradient(pixels, n * layout.height, layout.width, layout.pitch, dbias, accumulate)
+
+    def _backward_input(self, n: int, workspace: Workspace) -> None:
+        dx = workspace.gradients[self.x]
         if dx is not None:
-            self.algorithm.input_gradient(
-                n, dy, dx, scratch, micro_batch._replace(prefetch=micro_batch.prefetch[2:])
-            )  # fmt: skip
+            micro_batch = MicroBatch(workspace.done > 0, workspace.prefetch[2:])
+            dy, scratch = self._convolution_gradient(workspace), workspace.scratchpad[self.index]
+            self.algorithm.input_gradient(n, dy, dx, scratch, micro_batch)
 
 
 @dataclass

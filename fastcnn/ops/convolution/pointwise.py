@@ -15,7 +15,7 @@ from ...kernels import conv_pointwise as kernels
 from ...kernels.maps import Maps, Matrix, PostOps
 from ...typing import Array
 from ..window import Pair, Window
-from .algorithm import WHOLE, MicroBatch
+from .algorithm import UNCUT, WHOLE, MicroBatch
 from .direct import Direct
 
 
@@ -51,11 +51,6 @@ class Pointwise(Direct):
         c = self.convolution
         return 1 if c.x_panels and c.dy_panels else super().pieces(most)
 
-    def filter_gradient_piece(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, piece: Piece
-    ) -> None:
-        super().filter_gradient_piece(n, x, dy, dw, dbias, scratch[0], micro_batch, piece)
-
     def _pack_forward(self, filters: Array) -> None:
         c = self.convolution
         kernels.pack(Maps(filters, self.w_row), c.columns_of_y, self.packed)
@@ -68,11 +63,12 @@ class Pointwise(Direct):
         )  # fmt: skip
 
     def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
-    ) -> None:
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE,
+        piece: Piece = UNCUT,
+    ) -> None:  # fmt: skip
         c = self.convolution
         if not (c.x_panels and c.dy_panels):
-            super().filter_gradient(n, x, dy, dw, dbias, scratch[0], micro_batch)
+            super().filter_gradient(n, x, dy, dw, dbias, scratch[0], micro_batch, piece)
             return
         kernels.filter_gradient(
             Matrix(x, *self.x_again), c.x_panels.width, n * c.pixels, dy, c.dy_panels.span, c.columns_of_y,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...codegen.winograd_schemes import F2X2_3X3, F2X2_5X5, F3X3_4X4, F4X4_3X3
+from ...codegen.winograd_schemes import F23, F25, F34, F43, Scheme
 from ...engine.ir import MANY
 from ...engine.layout import padded
 from ..epilogue import NOTHING, Epilogue
@@ -44,11 +44,11 @@ class Cost(NamedTuple):
 # 8 -> 8 at 28 x 28 0.96, 0.92, 1.16; 128 -> 128 at 8 x 8, one image 0.67, 0.69, 0.92. Windows of 7 x 7, to 70 shapes:
 # off by 0.10; 64 -> 64 at 16 x 16 2.0 together, 16 -> 16 1.39, 32 -> 32 at 10 x 10, four images 1.08. What both gain
 # is less sure than with 3 x 3, so their constants lean to direct.
-COSTS = {
-    F2X2_3X3: Cost(1.1, 5.5, 16.0),
-    F4X4_3X3: Cost(1.35, 7.5, 24.0),
-    F2X2_5X5: Cost(1.45, 5.5, 24.0),
-    F3X3_4X4: Cost(1.5, 5.0, 24.0),
+COSTS: dict[type[Scheme], Cost] = {
+    F23: Cost(1.1, 5.5, 16.0),
+    F43: Cost(1.35, 7.5, 24.0),
+    F25: Cost(1.45, 5.5, 24.0),
+    F34: Cost(1.5, 5.0, 24.0),
 }
 POOLED = 0.7  # of direct's cost, where a max-pooling is behind it: `behind_max_pool` spares products of both gradients
 FEWEST = 5  # channels: with fewer, which a network's input has, there is little but transforms, and no input gradient
@@ -135,10 +135,10 @@ def _quickest(problem: Problem) -> type[Algorithm]:
     channels = 1 / problem.channels + 1 / problem.filters
 
     def winograd(way: Way) -> float:
-        cost, scheme, parts = COSTS[way.number], way.scheme, way.parts
-        tiles = -(-rows // scheme.tile) * -(-columns // scheme.tile)
+        cost, tile, parts = COSTS[type(way.scheme)], way.scheme.tile, way.parts
+        tiles = -(-rows // tile) * -(-columns // tile)
         transforms = cost.transform * channels * (1 + 1 / parts) / 2  # the outputs of all parts are transformed once
-        return scheme.points * parts * (tiles * (cost.product + transforms) + cost.filters / problem.images)
+        return way.points * parts * (tiles * (cost.product + transforms) + cost.filters / problem.images)
 
     costs: dict[type[Algorithm], float] = {
         Direct: taps * rows * columns * (POOLED if problem.epilogue.pool == "first" else 1.0)

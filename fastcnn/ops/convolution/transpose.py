@@ -14,11 +14,11 @@ from ...engine.layout import Halo
 from ...engine.weights import Weights
 from ...engine.workspace import Workspace
 from ...kernels import activation as activation_kernels
-from ...kernels import conv_depthwise, conv_direct
+from ...kernels import conv_direct
 from ...kernels.maps import Lines, Maps, PostOps
 from ...typing import Array, Gradients
 from ..epilogue import NOTHING, Epilogue
-from .algorithm import Convolution
+from .algorithm import Convolution, bias_gradient
 from .direct import Direct
 from .groups import Grouped
 from .op import Spec
@@ -61,7 +61,6 @@ class TransposedConvolutionOp(Op):
         self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
         self.height, self.width, self.pitch = y.height, y.width, y.pitch
         self.y_row, self.dy_row = y.line_table(plan.images), (dy or y).line_table(plan.images)
-        self.no_taps = np.zeros(0, np.int32)
 
     def allocate(self, plan: Plan) -> Saved:
         return Saved(self.algorithm.allocate(), aligned_zeros(self.no_post.biases.size, self.dtype))
@@ -85,12 +84,8 @@ class TransposedConvolutionOp(Op):
                 self.width * self.pitch, False,
             )  # fmt: skip
         if self.part.bias and self.weights._trains("biases"):
-            # A depthwise filter gradient without taps is the sum over the pixels.
-            dbias, pixels = gradients["biases"], Lines(dy, self.dy_row, self.pitch)
-            conv_depthwise.clear(dbias, dbias.size)
-            conv_depthwise.filter_gradient(
-                pixels, self.no_taps, pixels, lines, self.width, self.pitch, Maps(dw, self.no_taps), dbias
-            )
+            pixels = Lines(dy, self.dy_row, self.pitch)
+            bias_gradient(pixels, lines, self.width, self.pitch, gradients["biases"])
         if self.weights._trains("filters"):
             self.algorithm.filter_gradient(n, dy, x, dw, kept.unused, kept.scratch)
             conv_direct.clear_columns(dw, *self.filters)

@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ...codegen.winograd_schemes import F2X2_3X3, F2X2_5X5, F3X3_4X4, F4X4_3X3, SCHEMES, Scheme
+from ...codegen.winograd_schemes import F23, F25, F34, F43, MATRICES, Scheme
 from ...engine.arrays import aligned_zeros, as_table
 from ...engine.ir import Piece
 from ...engine.layout import Halo, Layout
 from ...jit.target import COMMON, vector_set
-from ...kernels import conv_winograd, pool, residual, winograd_products
+from ...kernels import conv_winograd as kernels
+from ...kernels import pool, residual, winograd_products
 from ...kernels.maps import Maps, Patches, Points, Pooling, PostOps
 from ...typing import Array, IntArray
 from ..window import Pair, Window
-from .algorithm import WHOLE, Algorithm, Convolution, MicroBatch
+from .algorithm import UNCUT, WHOLE, Algorithm, Convolution, MicroBatch
 
 # Numbers of transformed input and output of one block of tiles: nearly half of the second-level cache.
 CACHED = COMMON.second * 15 // 32 // 4
 FEWEST = 36  # tiles of a block: fewer would not repay the loads of the filters
 
 NO_POOLING = Pooling(False, np.zeros(0, np.uint8), np.zeros(0, np.int32))
-
-
-class Kernels(NamedTuple):
-    """The kernels of a scheme."""
-
-    transform_filters: Callable[..., None]
-    forward: Callable[..., None]
-    filter_gradient: Callable[..., None]
-
-
-KERNELS = {
-    F2X2_3X3: Kernels(
-        conv_winograd.transform_filters_2x2_3x3, conv_winograd.forward_2x2_3x3, conv_winograd.filter_gradient_2x2_3x3
-    ),
-    F4X4_3X3: Kernels(
-        conv_winograd.transform_filters_4x4_3x3, conv_winograd.forward_4x4_3x3, conv_winograd.filter_gradient_4x4_3x3
-    ),
-    F2X2_5X5: Kernels(
-        conv_winograd.transform_filters_2x2_5x5, conv_winograd.forward_2x2_5x5, conv_winograd.filter_gradient_2x2_5x5
-    ),
-    F3X3_4X4: Kernels(
-        conv_winograd.transform_filters_3x3_4x4, conv_winograd.forward_3x3_4x4, conv_winograd.filter_gradient_3x3_4x4
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -58,20 +35,19 @@ class Way:
     ----------
     taps : int
         Rows and columns of the window.
-    number : int
-        Of the scheme, in `SCHEMES`.
+    scheme : Scheme
     offsets : tuple of int
         Rows, and columns, of the window with which parts begin. A tap belongs to the first part that has it.
     """
 
     taps: int
-    number: int
+    scheme: Scheme
     offsets: tuple[int, ...] = (0,)
 
     @property
-    def scheme(self) -> Scheme:
-        """The scheme."""
-        return SCHEMES[self.number]
+    def points(self) -> int:
+        """Numbers of a patch."""
+        return MATRICES[type(self.scheme)].points
 
     @property
     def parts(self) -> int:
@@ -101,7 +77,7 @@ class Winograd(Algorithm):
 
     fills = True
     reads_any_pitch = False
-    ways: tuple[Way, ...] = (Way(3, F2X2_3X3), Way(5, F2X2_5X5), Way(7, F3X3_4X4, (0, 3)))
+    ways: tuple[Way, ...] = (Way(3, F23()), Way(5, F25()), Way(7, F34(), (0, 3)))
 
     @classmethod
     def find(cls, window: Window) -> Way | None:
@@ -136,8 +112,8 @@ class Winograd(Algorithm):
     def __init__(self, convolution: Convolution) -> None:
         super().__init__(convolution)
         c, way = convolution, self.way(convolution.window)
-        v, h, tile, points = c.window.vertical, c.window.horizontal, way.scheme.tile, way.scheme.points
-        self.kernels, rows = KERNELS[way.number], way.parts * c.channels
+        v, h, tile, points = c.window.vertical, c.window.horizontal, way.scheme.tile, way.points
+        self.scheme, rows = way.scheme, way.parts * c.channels
         self.tiles = Tiles(way, c, c.x, c.y, c.outputs, (-v.before, -h.before), c.channels)
         self.window: IntArray = np.zeros(0, np.int32)
         self.pools_apart = c.pooled is not None and tile % 2 == 1  # tiles that are no whole windows of the pooling
@@ -182,9 +158,10 @@ class Winograd(Algorithm):
     def pack(self, filters: Array) -> None:
         c = self.convolution
         for part, taps in enumerate(self.taps):
-            self.kernels.transform_filters(
-                Maps(filters, taps), c.channels, c.y.pitch, self.u, part * c.channels, len(self.taps) * c.channels
-            )
+            kernels.transform_filters(
+                self.scheme, Maps(filters, taps), c.channels, c.y.pitch, self.u, part * c.channels,
+                len(self.taps) * c.channels,
+            )  # fmt: skip
 
     @property
     def backward_filters(self) -> int:
@@ -202,7 +179,7 @@ class Winograd(Algorithm):
             width = min(pitch - first, _panel_width(c))
             for part, taps in enumerate(self.flipped_taps):
                 flipped = Maps(filters[first * c.y.pitch :], taps)
-                self.kernels.transform_filters(flipped, channels, c.y.pitch, self.u_flipped, 0, channels)
+                kernels.transform_filters(self.scheme, flipped, channels, c.y.pitch, self.u_flipped, 0, channels)
                 winograd_products.transpose_points(
                     points, Maps(self.u_flipped, u_rows), channels, c.filters, c.y.pitch, width,
                     self.u_back[first * rows + part * c.filters * width :], rows * pitch,
@@ -231,52 +208,53 @@ class Winograd(Algorithm):
         assert t is not None
         t.forward(n, dy, self.u_back, scratch, t.no_post, Maps(dx, t.y_pixel))
 
-    def filter_gradient(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE
-    ) -> None:
-        c, t = self.convolution, self.tiles
-        v, w, du = scratch[:3]
-        self.kernels.filter_gradient(
-            t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy, self.dy_pixel),
-            Points(w, t.m_row, t.m_plane), c.y.pitch, n * t.per_image, t.no_post.biases, Maps(du, self.du_row),
-            Maps(dw, self.all_taps), dbias,
-        )  # fmt: skip
-
     def pieces(self, most: int) -> int:
         return min(most, max(1, self.convolution.y.pitch // _panel_width(self.convolution)))
 
-    def filter_gradient_piece(
-        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch, piece: Piece
-    ) -> None:
-        # Of some filters; the input is transformed again for each piece.
+    def filter_gradient(
+        self, n: int, x: Array, dy: Array, dw: Array, dbias: Array, scratch: Any, micro_batch: MicroBatch = WHOLE,
+        piece: Piece = UNCUT,
+    ) -> None:  # fmt: skip
         c, t = self.convolution, self.tiles
-        rows = self.way(c.window).taps ** 2 * c.channels
-        filters, (v, w, du) = piece.cut(c.y.pitch, _panel_width(c)), scratch[:3]
+        if piece.count == 1:
+            self._gradient_of_filters(n, x, dy, c.y.pitch, scratch, self.du_row, Maps(dw, self.all_taps), dbias)
+            return
+        # Of some filters; the input is transformed again for each piece.
+        rows, filters = self.way(c.window).taps ** 2 * c.channels, piece.cut(c.y.pitch, _panel_width(c))
         width = filters.stop - filters.start
-        part, lines = aligned_zeros(rows * width, c.dtype), np.arange(t.points * t.col.size)
+        du_row = as_table(np.arange(t.points * t.col.size) * width)
         taps = as_table(self.all_taps // c.y.pitch * width)  # as many channels apart, but negative stays negative
-        self.kernels.filter_gradient(
-            t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy[filters.start :], self.dy_pixel),
-            Points(w, t.m_row, t.m_plane), width, n * t.per_image, t.no_post.biases, Maps(du, as_table(lines * width)),
-            Maps(part, taps), dbias[filters],
+        part = aligned_zeros(rows * width, c.dtype)
+        self._gradient_of_filters(
+            n, x, dy[filters.start :], width, scratch, du_row, Maps(part, taps), dbias[filters]
         )  # fmt: skip
         residual.copy_channels(
             Maps(part, as_table(np.arange(rows) * width)), 0, Maps(dw, as_table(np.arange(rows) * c.y.pitch)),
             filters.start, rows, width,
         )  # fmt: skip
 
+    def _gradient_of_filters(
+        self, n: int, x: Array, dy: Array, filters: int, scratch: Any, du_row: IntArray, dw: Maps, dbias: Array
+    ) -> None:
+        """Compute the gradient of so many filters, those to which `dy` leads."""
+        t, (v, w, du) = self.tiles, scratch[:3]
+        kernels.filter_gradient(
+            self.scheme, t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy, self.dy_pixel),
+            Points(w, t.m_row, t.m_plane), filters, n * t.per_image, t.no_post.biases, Maps(du, du_row), dw, dbias,
+        )  # fmt: skip
+
 
 class Winograd4(Winograd):
     """Minimal filtering F(4 x 4, 3 x 3): 4 times fewer multiplications than direct, about twice its rounding error."""
 
-    ways = (Way(3, F4X4_3X3),)
+    ways = (Way(3, F43()),)
 
 
 class Tiles:
     """Tables of one pass: square tiles of outputs in `y`, patches of the pixels that they need in `x`."""
 
     def __init__(self, way: Way, c: Convolution, x: Layout, y: Layout, size: Pair, origin: Pair, channels: int) -> None:
-        self.kernels, self.points, self.x, self.y = KERNELS[way.number], way.scheme.points, x, y
+        self.scheme, self.points, self.x, self.y = way.scheme, way.points, x, y
         tile, points, depth = way.scheme.tile, self.points, way.parts * x.pitch
         rows, columns = -(-size[0] // tile), -(-size[1] // tile)
         self.per_image = rows * columns
@@ -312,8 +290,8 @@ class Tiles:
     ) -> None:
         """Compute the tiles of `n` images, with the transformed filters `u`."""
         v, m = scratch[:2]
-        self.kernels.forward(
-            self.patches(x), Points(v, self.v_row, self.v_plane), self.col, u,
+        kernels.forward(
+            self.scheme, self.patches(x), Points(v, self.v_row, self.v_plane), self.col, u,
             Points(m, self.m_row, self.m_plane), self.y.pitch, n * self.per_image, self.no_post.biases, post, y,
             pooling,
         )  # fmt: skip
