@@ -1,4 +1,4 @@
-"""A batch into a network's first value: from arrays of any memory order, or by a call that can be recorded."""
+"""A batch is written to a network's first value: from arrays of any memory order, or by a call that can be recorded."""
 
 from __future__ import annotations
 

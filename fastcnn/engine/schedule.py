@@ -23,7 +23,7 @@ def prepare_calls(plan: Plan) -> Iterator[Call]:
 
 
 def late_calls(plan: Plan, stage: int) -> list[Call]:
-    """Return the calls that do the same just before a stage goes backward: in any order, or at the same time."""
+    """Return the calls that prepare a stage's backward pass just before it, where operations share memory for it."""
     return [Call(op, op.prepare_backward, ()) for op in plan.late.get(stage, ())]
 
 

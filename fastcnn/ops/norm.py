@@ -1,4 +1,4 @@
-"""Normalisations: line by line, where the layers in `norm.py` say what and why."""
+"""Normalisations, forward beside backward; `layers/norm.py` has the formulas and their sources."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..engine.arrays import aligned_zeros, owned
-from ..engine.ir import Op, Piece, Plan, RunContext, Traits
+from ..engine.ir import Piece, Plan, RunContext, Traits
 from ..engine.weights import Weights
 from ..engine.workspace import Workspace
 from ..kernels import norm as kernels
-from ..kernels.maps import Images, Maps
+from ..kernels.maps import Images
 from ..typing import Array, Gradients
 from .epilogue import NOTHING, Epilogue, FoldedNorm
+from .lines import LineOp
 
-BLOCK = 256  # pixels whose sums are added up before they meet those of all others
+BLOCK = 256  # pixels that are summed by themselves, before their sum joins that of all others: short sums round less
 ROWS = 6  # of the table `k` of the kernels
 
 
@@ -48,7 +49,7 @@ class _Saved:
     by_batch: bool = True
 
 
-class _NormOp(Op):
+class _NormOp(LineOp):
     """A normalisation [+ ReLU], line by line."""
 
     traits = Traits(replayable=True, forward_by_image=True)
@@ -59,32 +60,15 @@ class _NormOp(Op):
         self.traits = replace(self.traits, rectifies=epilogue.rectifies)
 
     def bind(self, plan: Plan) -> None:
-        x, y = plan.values[self.x], plan.values[self.y]
-        dx, dy = plan.gradients[self.x], plan.gradients[self.y]
-        self.x_row, self.y_row = x.line_table(plan.images), y.line_table(plan.images)
-        self.dx_row = dx.line_table(plan.images) if dx else None
-        self.dy_row = dy.line_table(plan.images) if dy else None
-        self.channels, self.height, self.width, self.pitch = x.channels, x.height, x.width, x.pitch
-        self.dtype = plan.dtype
+        super().bind(plan)
         self.clamp_min = plan.dtype.type(self.epilogue.clamp_min)
-        self.block = max(1, BLOCK // x.width)
+        self.block = max(1, BLOCK // self.width)
         self.ones, self.zeros = owned(np.ones(self.pitch, self.dtype)), aligned_zeros(self.pitch, self.dtype)
 
     def allocate(self, plan: Plan) -> _Saved:
         own = aligned_zeros(self._tables(plan) * ROWS * self.pitch, self.dtype)
         sums, unused = (aligned_zeros(count * self.pitch, self.dtype) for count in (4, 1))
         return _Saved(own, own, sums, aligned_zeros(2 * self.pitch, np.float64), unused)
-
-    def overwrites_gradient(self, value: int) -> bool:
-        return True
-
-    def _values(self, workspace: Workspace) -> tuple[Maps, Maps]:
-        """Return input and output."""
-        return Maps(workspace.values[self.x], self.x_row), Maps(workspace.values[self.y], self.y_row)
-
-    def _gradients(self, workspace: Workspace) -> tuple[Maps, Maps]:
-        """Return their gradients."""
-        return Maps(workspace.gradients[self.x], self.dx_row), Maps(workspace.gradients[self.y], self.dy_row)
 
     @abstractmethod
     def _tables(self, plan: Plan) -> int:
@@ -184,7 +168,7 @@ class BatchNormOp(_NormOp):
         saved = [workspace.saved[self.index] for _, workspace in shards]
         if not saved[0].by_batch:
             return
-        total = saved[0].moments  # which has served
+        total = saved[0].moments  # of the forward pass, and free by now
         for shard, one in enumerate(saved):
             kernels.add_sums(total, one.sums, self.pitch, shard > 0)
         count = sum(n for n, _ in shards) * self.height * self.width

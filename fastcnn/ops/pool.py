@@ -1,4 +1,4 @@
-"""Poolings: pixel by pixel, where the layers in `pool.py` say what and why."""
+"""Poolings, forward beside backward; `layers/pool.py` has the formulas."""
 
 from __future__ import annotations
 
