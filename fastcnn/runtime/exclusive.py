@@ -1,4 +1,4 @@
-"""Objects that one thread at a time works with, and the locks that see to it, also in a forked child."""
+"""Objects with a lock, by which one thread at a time changes them, also in a forked child."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls of operations, made as they come, or recorded to be repeated."""
+"""Calls of operations: made one after another, or recorded while they are made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Replayable(Protocol):
 
 
 class KernelCalls(NamedTuple):
-    """What owns calls of functions, and says whether these only call kernels, with the same arguments every time."""
+    """The owner of calls of plain functions, which belong to no operation."""
 
     replayable: bool = True
 

@@ -1,4 +1,4 @@
-"""Calls gone through without being made, to learn which kernels they need, and to compile these side by side."""
+"""A rehearsal of calls: which kernels they need, without running any; those that are missing are compiled together."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Kernel calls that are recorded once and repeated as one native call, whatever their number.
 
-Each call from Python costs what a small kernel costs, and holds the GIL while it finds the machine addresses of its
-arguments. A tape has written them down: a loop in machine code takes them from there, and other threads run meanwhile.
+A call from Python takes as long as a small kernel, and holds the GIL while it finds the machine addresses of its
+arguments. A tape has them already: a loop in machine code makes its calls, while other threads run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Tape:
         self._calls.append((address, words, arguments))
 
     def add_inversion(self, word: np.ndarray) -> None:
-        """Append `word[0] = ~word[0]`, of int64: what tells a caller that an exception has torn off how far it came."""
+        """Append `word[0] = ~word[0]`, of int64: by it a caller sees, after an exception, how far the calls came."""
         self._calls.append((inverter(), np.array([word.ctypes.data], np.int64).tobytes(), (word,)))
 
     def play(self) -> None:

@@ -215,6 +215,24 @@ def _emit_lie_down(builder: ir.IRBuilder, state: ir.Value, worker: ir.Value, has
             _emit_sleep(builder, state, worker)
 
 
+def _emit_spin(
+    builder: ir.IRBuilder, patience: ir.Value, has_come: Callable[[], ir.Value], come: ir.Block, tired: ir.Block
+) -> None:
+    """Emit a loop of so many turns that goes to `come` when what it waits for has come, and to `tired` at its end."""
+    begin = builder.block
+    look, pause = (builder.append_basic_block(name) for name in ("look", "pause"))
+    builder.branch(look)
+    builder.position_at_end(look)
+    turn = builder.phi(WORD)
+    builder.cbranch(has_come(), come, pause)
+    builder.position_at_end(pause)
+    _emit_pause(builder)
+    following = builder.add(turn, WORD(1))
+    builder.cbranch(builder.icmp_unsigned("<", following, patience), look, tired)
+    for value, block in ((WORD(0), begin), (following, pause)):
+        turn.add_incoming(value, block)
+
+
 def _emit_wait(module: ir.Module, shares: ir.Function) -> ir.Function:
     """Emit `wait(state)`: return when all tasks are finished."""
     function, builder = _begin(module, "wait", 0, ir.VoidType())
@@ -227,8 +245,9 @@ def _emit_wait(module: ir.Module, shares: ir.Function) -> ir.Function:
         finished = builder.load_atomic(_at(builder, state, FINISHED), "seq_cst", 8)
         return builder.icmp_unsigned(">=", finished, count)
 
-    names = ("spin", "round", "look", "pause", "tired", "sleep", "end")
-    spin, round_, look, pause, tired, sleep, end = (function.append_basic_block(name) for name in names)
+    spin, round_, tired, sleep, end = (
+        function.append_basic_block(name) for name in ("spin", "round", "tired", "sleep", "end")
+    )
     builder.cbranch(is_finished(), end, spin)
 
     builder.position_at_end(spin)
@@ -239,19 +258,7 @@ def _emit_wait(module: ir.Module, shares: ir.Function) -> ir.Function:
     full = builder.load_atomic(_at(builder, state, PATIENCE), "monotonic", 8)
     patience = _emit_patience(builder, state, leader, shares)
     most = builder.select(builder.icmp_unsigned("<", patience, full), WORD(1), WORD(LEADER))
-    begin = builder.block
-    builder.branch(look)
-
-    builder.position_at_end(look)
-    turn = builder.phi(WORD)
-    builder.cbranch(is_finished(), end, pause)
-
-    builder.position_at_end(pause)
-    _emit_pause(builder)
-    following = builder.add(turn, WORD(1))
-    builder.cbranch(builder.icmp_unsigned("<", following, patience), look, tired)
-    for value, block in ((WORD(0), begin), (following, pause)):
-        turn.add_incoming(value, block)
+    _emit_spin(builder, patience, is_finished, end, tired)
 
     builder.position_at_end(tired)
     another = builder.add(rounds, WORD(1))
@@ -322,8 +329,8 @@ def _emit_serve(module: ir.Module, take: ir.Function, wake: ir.Function, shares:
     def ticket() -> ir.Value:
         return builder.load_atomic(_at(builder, state, TICKET), "seq_cst", 8)
 
-    names = ("work", "spin", "look", "pause", "tired", "awake", "share", "end")
-    work, spin, look, pause, tired, awake, share, end = (function.append_basic_block(name) for name in names)
+    names = ("work", "spin", "tired", "awake", "share", "end")
+    work, spin, tired, awake, share, end = (function.append_basic_block(name) for name in names)
     builder.branch(work)
 
     builder.position_at_end(work)
@@ -332,19 +339,7 @@ def _emit_serve(module: ir.Module, take: ir.Function, wake: ir.Function, shares:
 
     builder.position_at_end(spin)
     patience = _emit_patience(builder, state, worker, shares)
-    begin = builder.block
-    builder.branch(look)
-
-    builder.position_at_end(look)
-    turn = builder.phi(WORD)
-    builder.cbranch(_emit_has_tasks(builder, ticket(), worker), work, pause)
-
-    builder.position_at_end(pause)
-    _emit_pause(builder)
-    following = builder.add(turn, WORD(1))
-    builder.cbranch(builder.icmp_unsigned("<", following, patience), look, tired)
-    for value, block in ((WORD(0), begin), (following, pause)):
-        turn.add_incoming(value, block)
+    _emit_spin(builder, patience, lambda: _emit_has_tasks(builder, ticket(), worker), work, tired)
 
     builder.position_at_end(tired)
     _emit_lie_down(builder, state, worker, lambda: has_work(ticket()))
@@ -382,12 +377,7 @@ def _emit_lead(module: ir.Module, take: ir.Function, wait: ir.Function, wake: ir
     builder.cbranch(builder.icmp_signed("<", job, count), start, end)
 
     builder.position_at_end(start)
-    row = builder.add(builder.mul(job, WORD(2)), WORD(HEAD))
-    ticket, table = (builder.load(builder.gep(jobs, [builder.add(row, WORD(k))])) for k in range(2))
-    builder.store(table, _at(builder, state, TABLE))
-    builder.store_atomic(WORD(0), _at(builder, state, FINISHED), "monotonic", 8)
-    builder.store_atomic(ticket, _at(builder, state, TICKET), "seq_cst", 8)
-    threads = builder.lshr(ticket, WORD(32))
+    threads = _emit_start(builder, state, jobs, job)
     builder.cbranch(builder.icmp_unsigned(">", threads, WORD(1)), shared, work)
 
     builder.position_at_end(shared)
@@ -407,6 +397,16 @@ def _emit_lead(module: ir.Module, take: ir.Function, wait: ir.Function, wake: ir
     builder.position_at_end(end)
     emit_python(builder, "PyEval_RestoreThread", ir.VoidType(), [thread])
     builder.ret(emit_python(builder, "PyBool_FromLong", OBJECT, [WORD(1)]))
+
+
+def _emit_start(builder: ir.IRBuilder, state: ir.Value, jobs: ir.Value, job: ir.Value) -> ir.Value:
+    """Emit that a job of a table is there for all workers, its ticket last; return how many threads it is for."""
+    row = builder.add(builder.mul(job, WORD(2)), WORD(HEAD))
+    ticket, table = (builder.load(builder.gep(jobs, [builder.add(row, WORD(k))])) for k in range(2))
+    builder.store(table, _at(builder, state, TABLE))
+    builder.store_atomic(WORD(0), _at(builder, state, FINISHED), "monotonic", 8)
+    builder.store_atomic(ticket, _at(builder, state, TICKET), "seq_cst", 8)
+    return builder.lshr(ticket, WORD(32))
 
 
 def new_state() -> np.ndarray:
