@@ -13,11 +13,21 @@ from .typing import Array, RandomState, Shape
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 
 
+def unmasked(value: Any, layer: str, argument: str) -> Any:
+    """Return `value`; raise ValueError if a part of it is masked: no mask is read, and what lies below is no data."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(
+            f"{layer}: {argument}: expected an array without masked numbers; got {np.count_nonzero(value.mask)} of "
+            f"{value.size} masked: fill them (array.filled(0)), or leave their samples out"
+        )
+    return value
+
+
 def as_images(value: Any, layer: str, argument: str) -> Array:
     """Return `value` as a float array: float32 and float64 stay, float16 becomes float32, all others float64."""
     if type(value) is np.ndarray and (value.dtype is DOUBLE or value.dtype is SINGLE):  # nearly always
         return value
-    array = np.asarray(value)
+    array = np.asarray(unmasked(value, layer, argument))
     dtype = array.dtype
     if dtype.char in "fd" and dtype.isnative:
         return array

@@ -163,7 +163,7 @@ class Sequential(Container):
         What `backward` needs is kept in the model: threads that call it take turns, and for several at once there is
         `predict`.
         """
-        x = np.asarray(input)
+        x = np.asarray(checks.unmasked(input, self.name, "input"))
         if x.dtype == np.uint8:
             x = x * (self._flat.dtype if self.input_shape else np.dtype(np.float32)).type(1 / 255)
         if self.training:
@@ -296,7 +296,7 @@ class Sequential(Container):
 
     def _as_batch(self, x: Any, argument: str) -> Array:
         """Return a batch that the built model takes: integers and half precision as they are."""
-        images = np.asarray(x)
+        images = np.asarray(checks.unmasked(x, self.name, argument))
         if images.dtype != self._flat.dtype or images.shape[1:] != self.input_shape or not len(images):
             if images.dtype.kind not in "iub" and images.dtype != np.float16:
                 images = checks.as_images(images, self.name, argument)

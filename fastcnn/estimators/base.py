@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from .. import checks, exact
 from ..data.augmentation import Augmentation
 from ..history import Epoch
 from ..losses import Loss
@@ -79,13 +80,16 @@ class BaseCNN(Embedding, ImageInput, NestedParameters, CallbackSupportMixin, Bas
         images = self._read(X, reset=reset)
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        y = self._check_y(y)
+        y = self._check_y(checks.unmasked(y, type(self).__name__, "y"))
         check_consistent_length(images, y)
         if sample_weight is None:
             return Samples(images, y, None)
         weight = check_sample_weight(sample_weight, images, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
+        with np.errstate(over="ignore"):
+            if not np.isfinite(exact.total(weight)):
+                raise ValueError(f"sample_weight: expected weights with a sum in float64; they reach {weight.max():g}")
         return Samples(images, y, weight)
 
     def _outputs(self, X: Any, views: str | None = None) -> Array:

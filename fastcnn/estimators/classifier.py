@@ -374,7 +374,14 @@ class CNNClassifier(ClassifierMixin, FitCNN, PartialFitCNN):  # type: ignore[mis
             factor = of_class[np.searchsorted(self.classes_, samples.y)]
         else:
             factor = compute_sample_weight(self.class_weight, samples.y)
-        return factor if samples.weight is None else factor * samples.weight  # type: ignore[no-any-return]
+        if not (np.isfinite(factor).all() and factor.min() >= 0):
+            raise ValueError(f"class_weight: expected finite weights of at least 0; got {self.class_weight}")
+        with np.errstate(over="ignore"):
+            weight: Array = factor if samples.weight is None else factor * samples.weight
+            total = exact.total(weight)
+        if not (np.isfinite(total) and total > 0):
+            raise ValueError(f"class_weight: expected weights with a sum in float64, not all 0; got a sum of {total}")
+        return weight
 
     def _strata(self, y: Array) -> Array | None:
         return y if self._labels is None else None

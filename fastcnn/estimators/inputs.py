@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from .. import caller
+from .. import caller, checks
 from ..typing import Array, Shape
 from .images import Kind, Reading, as_numbers, choose_reading, expect_one_size, kind_of, rectangles
 from .networks import takes_rows
@@ -25,7 +25,7 @@ class ImageInput(BaseEstimator):  # type: ignore[misc]
     def _read(self, X: Any, *, reset: bool) -> Array:
         """Return X as images (n, C, H, W), checked; `reset` settles how this estimator reads them."""
         name = type(self).__name__
-        expect_one_size(X, name)
+        expect_one_size(checks.unmasked(X, name, "X"), name)
         if getattr(X, "ndim", None) in (3, 4) or (isinstance(X, list | tuple) and np.ndim(X) in (3, 4)):
             X = self._checked_images(X, reset=reset)
         else:

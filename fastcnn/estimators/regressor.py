@@ -276,8 +276,11 @@ class CNNRegressor(RegressorMixin, FitCNN, PartialFitCNN):  # type: ignore[misc]
 
     def _begin(self, samples: Samples) -> None:
         y, weight = samples.y, samples.weight
-        self._y_mean = exact.mean(y, weight)
-        deviation = np.sqrt(exact.mean(np.square(y - self._y_mean), weight))
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._y_mean = exact.mean(y, weight)
+            deviation = np.sqrt(exact.mean(np.square(y - self._y_mean), weight))
+        if not np.isfinite(deviation).all():
+            raise ValueError("y: its numbers are too large: the sum of their squares is beyond float64; scale them")
         self._y_deviation = np.where(deviation > 1e-12 * np.abs(self._y_mean), deviation, 1.0)
         self.alpha_ = 0.01 if self.alpha == "auto" else float(self.alpha)
         super()._begin(samples)

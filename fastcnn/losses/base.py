@@ -214,7 +214,7 @@ class Loss(ShownAsCall, Fixed, ABC):
         plan = make_plan(Graph(maps, z.dtype), n, input_gradient=True)
         self.check_end(plan.values[0])
         end, workspace, totals = End(plan, "target"), allocate(plan), aligned_zeros(2, np.float64)
-        y = np.asarray(target)
+        y = np.asarray(checks.unmasked(target, self.name, "target"))
         if y.shape == shape:
             y = y.reshape(n, *maps)
         targets = self.targets(end, y, n, sample_weight)
@@ -237,7 +237,17 @@ class Loss(ShownAsCall, Fixed, ABC):
         return weights
 
     def _total(self, weights: Array) -> float:
-        total = math.fsum(weights.tolist())  # rounded once, whatever the order
+        total = self._sum(weights)
         if total == 0:
             raise ValueError(f"{self.name}: expected weights of which some are not 0; got a sum of 0")
+        return total
+
+    def _sum(self, weights: Array) -> float:
+        """Return the sum of weights, rounded once, whatever their order."""
+        try:
+            total = math.fsum(weights.tolist())
+        except OverflowError:
+            total = math.inf
+        if total == math.inf:
+            raise ValueError(f"{self.name}: expected weights with a sum in float64; they reach {weights.max():g}")
         return total

@@ -86,7 +86,8 @@ class CrossEntropy(Loss):
         self.label_smoothing, self.class_weight, self.ignore_index = label_smoothing, class_weight, ignore_index
 
     def targets(self, end: End, y: Any, n: int, sample_weight: Any = None) -> Targets:
-        array, classes, class_weight = np.asarray(y), end.channels, self.class_weight
+        array = y if type(y) is np.ndarray else np.asarray(checks.unmasked(y, self.name, end.argument))
+        classes, class_weight = end.channels, self.class_weight
         if class_weight is not None and class_weight.size != classes:
             raise ValueError(
                 f"{self.name}: class_weight: expected {classes} weights, one a class; got {class_weight.size}"
@@ -123,7 +124,7 @@ class CrossEntropy(Loss):
         self._total(s)
         found = np.count_nonzero(labels >= 0, axis=1)
         mass = s * found if self.class_weight is None else (s[:, None] * (w * counts(labels, classes))).ravel()
-        total = math.fsum(mass.tolist())
+        total = self._sum(mass)
         scale = s / total if total else np.zeros(n)
         parts = [smoothing / classes * w, (1 - smoothing) * w]
         table = np.array([*parts[0], *parts[1], math.fsum(parts[0].tolist())])

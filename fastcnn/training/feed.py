@@ -326,6 +326,8 @@ def check_set(X: Any, y: Any, weight: Any, what: str = "fit", end: str = "") -> 
 
 def _as_array(value: Any, name: str) -> Any:
     """Return an array; `Rows` stay unread, since a feed takes them too."""
+    layer, _, argument = name.rpartition(": ")
+    checks.unmasked(value, layer, argument)
     try:
         return value if isinstance(value, Rows) else np.asarray(value)
     except ValueError as error:  # lists of unequal lengths

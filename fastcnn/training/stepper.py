@@ -293,7 +293,7 @@ class Stepper:
 
 def _as_batch(x: Any) -> Array:
     """Return a batch as real numbers, C-ordered; uint8 stays. The array is a view or copy of its own."""
-    array = np.asarray(x).view()
+    array = (x if type(x) is np.ndarray else np.asarray(checks.unmasked(x, "Trainer", "x"))).view()
     return np.ascontiguousarray(array if array.dtype.char == "B" else checks.as_images(array, "Trainer", "x"))
 
 
