@@ -122,7 +122,7 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         (
             "--optimizer",
             "OPTIMIZERS",
-            "sgd, momentum, adam, adamw, rmsprop, lion, muon, muon-record, record",
+            "sgd, momentum, adam, adamw, rmsprop, lion, muon, muon-record, record (momentum)",
         ),
         ("--schedule", "SCHEDULES", "constant, cosine, one-cycle, step, linear, triangle, exponential (one-cycle)"),
         ("--average", "AVERAGES", "of the weights: none, ema, lookahead (none)"),
