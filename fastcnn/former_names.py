@@ -5,9 +5,17 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+
+    class _Finder(MetaPathFinder, Loader):
+        """What the import system asks."""
+else:  # importlib.abc, which is not needed at run time, takes most of the time of `import fastcnn`
+    _Finder = object
 
 # Up to version 0.1.0, and where they are today.
 FORMER_NAMES = {
@@ -34,7 +42,7 @@ FORMER_NAMES = {
 }
 
 
-class _FormerNames(MetaPathFinder, Loader):
+class _FormerNames(_Finder):
     """Finds a module of today under its former name: one module object under two names."""
 
     def find_spec(

@@ -32,7 +32,8 @@ def ends_the_process(command: str) -> Iterator[None]:
 
     Another handler, an ignored signal (nohup) and calls from other threads are left as they are.
     """
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    handler = signal.getsignal(signal.SIGINT)
+    ours = handler is signal.default_int_handler or isinstance(handler, Leave)  # that of the whole process
     if not (ours and threading.current_thread() is threading.main_thread()):
         yield
         return
