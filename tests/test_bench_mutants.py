@@ -45,3 +45,4 @@ def test_tests_that_share_a_word_with_the_file_come_first():
     assert of("fastcnn/ops/pad.py") == ["tests/test_pad.py", "tests/test_norm.py"]
     assert of("fastcnn/ops/op.py") == ["tests/test_norm.py", "tests/test_pad.py"]
     assert of("fastcnn/engine/memory_plan.py")[0] == "tests/test_memory_plan.py"
+    assert of("fastcnn/engine/divide.py")[0] == "tests/test_division.py"

@@ -32,6 +32,7 @@ from fastcnn import (
     Tanh,
     Trainer,
 )
+from fastcnn.engine.ir import Piece
 from fastcnn.runtime import threads as parallel
 from fastcnn.training import division, stage_sums
 from fastcnn.training.division import parts_of_shards
@@ -225,3 +226,12 @@ def test_no_gradient_is_computed_for_frozen_weights_of_a_wide_layer(monkeypatch)
     layers = [Conv2D(20, 3, padding=1), Flatten(), Dense(64, trainable=False), ReLU()]
     trainer, _ = steps(layers, 1)
     assert trainer.steps == 7
+
+
+@pytest.mark.parametrize(("size", "unit", "count"), [(100, 8, 3), (64, 16, 4), (5, 8, 3), (7, 1, 7), (33, 4, 1)])
+def test_pieces_are_whole_units_of_which_no_piece_has_two_more_than_another(size, unit, count):
+    cuts = [Piece(number, count).cut(size, unit) for number in range(count)]
+    assert [number for cut in cuts for number in range(size)[cut]] == list(range(size))
+    units = [-(-len(range(size)[cut]) // unit) for cut in cuts]
+    assert all(cut.start % unit == 0 for cut in cuts if cut.start < size)
+    assert max(units) - min(units) <= 1

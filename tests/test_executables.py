@@ -7,7 +7,7 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn.engine import executable_cache
+from fastcnn.engine import executable, executable_cache
 from tests.arrays import normal
 
 
@@ -109,3 +109,11 @@ def test_a_model_alternates_too():
         x = normal(n, 1, 6, 6, seed=number)
         np.testing.assert_array_equal(model.forward(x), twin.copy().forward(x))
         twin.forward(x)
+
+
+def test_a_long_batch_passes_through_one_memory_in_parts(monkeypatch):
+    """Of as many images as the memory takes, of one at least."""
+    for numbers, images in ((16, 2), (8, 1), (3, 1), (1 << 20, 5)):
+        monkeypatch.setattr(executable, "CHUNK", numbers)
+        made = executable.Executable(fastcnn.MaxPool2D(2).build((2, 2, 2)), (5, 2, 2, 2), np.dtype(np.float64))
+        assert list(made.firsts) == list(range(0, 5, images))
