@@ -10,6 +10,7 @@ import numpy as np
 from . import draws
 from .typing import Array, RandomState, Shape
 
+MANY_CHANNELS = 8  # more than images have, fewer than they have rows
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 
 
@@ -50,6 +51,24 @@ def check_shape(array: Array, expected: tuple[int | None, ...], layer: str, argu
         raise ValueError(f"{layer}: {argument}: expected {names} of shape ({wanted}); got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{layer}: {argument}: expected at least one number; got an empty batch, shape {array.shape}")
+
+
+def channels_last_words(shape: Shape) -> str:
+    """Return what to say of a shape (C, H, W) that is more likely (H, W, C); nothing of others.
+
+    Three or four columns, or one beside a square, are channels in nearly every data set; (12, 1000, 1), signals of
+    twelve channels, is meant.
+    """
+    if len(shape) != 3 or min(shape[:2]) < MANY_CHANNELS:
+        return ""
+    channels, height, width = shape
+    if width not in (3, 4) and not (width == 1 and channels == height):
+        return ""
+    return (
+        f"samples of shape {shape} are read as {channels} channels of {height} x {width} pixels; "
+        f"if they are images of {channels} x {height} pixels with the channels last, as Keras has them, "
+        "give X.transpose(0, 3, 1, 2)"
+    )
 
 
 def as_bool(value: Any, layer: str, name: str) -> bool:

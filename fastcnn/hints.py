@@ -1,8 +1,10 @@
-"""What other libraries call a method, and what does it here: messages for names that are not there say so."""
+"""What other libraries call a method or an argument, and what it is here: messages for unknown names say so."""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Container
+from typing import Any, Self
 
 BY_STEPS = "Trainer(model, ...).fit(X, y, epochs=10, batch_size=32) trains a model"
 IN_A_LIST = "the layers are the constructor's list: Sequential([*model.copy(), layer])"
@@ -61,3 +63,56 @@ def no_attribute(thing: Any, name: str) -> AttributeError:
     message = f"{type(thing).__name__!r} object has no attribute {name!r}"
     # With the last two, the interpreter says which name was meant.
     return AttributeError(f"{message}: {found[0]}" if found else message, name=name, obj=thing)
+
+
+# Arguments of constructors: the first of these names that the class has, or a sentence.
+ARGUMENTS: dict[str, tuple[str, ...] | str] = {
+    "kernel_size": ("filter_size", "pool_size"),
+    "filters": ("num_filters",),
+    "out_channels": ("num_filters",),
+    "units": ("nodes",),
+    "out_features": ("nodes",),
+    "strides": ("stride",),
+    "dilation_rate": ("dilation",),
+    "use_bias": ("bias",),
+    "kernel_initializer": ("initializer",),
+    "p": ("rate", "probability"),
+    "lr": ("learning_rate", "learning_rate_init"),
+    "learning_rate": ("learning_rate_init",),
+    "epochs": ("max_iter",),
+    "n_epochs": ("max_iter",),
+    "max_epochs": ("max_iter",),
+    "optimizer": ("solver",),
+    "eps": ("epsilon",),
+    "criterion": ("loss",),
+    "weight_decay": ("alpha",),
+    "seed": ("random_state",),
+    "in_channels": "the channels come from the input",
+    "in_features": "the number of inputs comes from the input",
+    "input_dim": "the number of inputs comes from the input, or from model.build(input_shape)",
+    "input_shape": "it comes from the first batch, or from model.build(input_shape)",
+    "activation": "it is a layer of its own, such as ReLU() behind this one",
+}
+
+
+class Called:
+    """A class whose constructor answers arguments of other libraries with what stands for them here."""
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        """Raise TypeError for such an argument; everything else is left to the constructor."""
+        if not keywords.keys().isdisjoint(ARGUMENTS):
+            own = inspect.signature(cls.__init__).parameters
+            for name in keywords:
+                if name not in own and (words := _instead(name, own)):
+                    raise TypeError(f"{cls.__name__}.__init__() got an unexpected keyword argument {name!r}: {words}")
+        return super().__new__(cls)
+
+
+def _instead(name: str, own: Container[str]) -> str:
+    """Return what stands for an argument in a constructor with these; nothing where there is nothing like it."""
+    if "keywords" in own or "kwargs" in own:
+        return ""
+    found = ARGUMENTS.get(name, ())
+    if isinstance(found, str):
+        return found
+    return next((f"its name here is {ours!r}" for ours in found if ours in own), "")

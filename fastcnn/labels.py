@@ -56,7 +56,8 @@ def wrong_labels(wrong: Array, classes: int, ignore_index: int | None, where: st
     first, *others = wrong.ravel().tolist()
     more = f" and {len(others)} more beyond" if others else ""
     ignored = "" if ignore_index is None else f", or ignore_index = {ignore_index}"
-    return ValueError(f"{where}: expected classes from 0 to {classes - 1}{ignored}; got {first}{more}")
+    from_one = ": classes count from 0, these perhaps from 1" if set(wrong.ravel().tolist()) == {classes} else ""
+    return ValueError(f"{where}: expected classes from 0 to {classes - 1}{ignored}; got {first}{more}{from_one}")
 
 
 def counts(labels: IntArray, classes: int) -> IntArray:

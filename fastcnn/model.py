@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from . import checks
+from . import caller, checks
 from .data.viewing import as_views, predict_views
 from .engine.ir import Graph
 from .layers.base import Layer
@@ -100,9 +100,15 @@ class Sequential(Container):
         RuntimeError
             If this model is itself a part of another one.
         """
+        self._build_unasked(input_shape, random_state, dtype)
+        if words := checks.channels_last_words(tuple(self.input_shape or ())):
+            caller.warn(f"{self.name}: input_shape: {words}")
+        return self
+
+    def _build_unasked(self, input_shape: Shape, random_state: RandomState = None, dtype: Any = np.float32) -> None:
+        """Build without a look at what the shape may mean: somebody has looked, or no person has chosen it."""
         with self._lock:
             super().build(input_shape, dtype, random_state)
-        return self
 
     def resize(self, input_shape: Shape) -> Sequential:
         """Let a built model take images of another height and width, with all its weights, and return it.
@@ -380,7 +386,7 @@ class Sequential(Container):
             part._mode, part._training = self._mode, self._training
             if self.input_shape is not None:
                 _, inside, _ = [*row_shapes(self.layers, self.input_shape, self.name)][first]
-                part.build(inside, random_state=0, dtype=self._flat.dtype)
+                part._build_unasked(inside, random_state=0, dtype=self._flat.dtype)
         return part
 
     def _inner_rows(self) -> Iterator[list[tuple[str, Layer]]]:

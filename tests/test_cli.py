@@ -132,13 +132,29 @@ def test_the_installed_command_is_main():
     assert EntryPoint("fastcnn", scripts["fastcnn"], "console_scripts").load() is main
 
 
+@pytest.mark.parametrize(
+    ("encoding", "shape"), [("ascii", "16 x 6 x 6"), ("utf-8", "16 × 6 × 6"), ("cp1251", "16 x 6 x 6")]
+)
+def test_letters_that_a_terminal_lacks_are_written_in_others(tmp_path, encoding, shape):
+    path = tmp_path / "модель.safetensors"
+    layers = [fastcnn.Conv2D(16, 3), fastcnn.Flatten(), fastcnn.Dense(3)]
+    fastcnn.save(fastcnn.Sequential(layers).build((1, 8, 8), random_state=0), path)
+    command = [sys.executable, "-m", "fastcnn", "info", str(path)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    ended = subprocess.run(command, capture_output=True, env=environment, cwd=ROOT, check=False, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    text = ended.stdout.decode(encoding)
+    assert shape in text
+    assert ("\\u043c" in text) == (encoding == "ascii")
+
+
 # What it refuses.
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("", "fastcnn: the following arguments are required: COMMAND"),
+        ("", "fastcnn: expected a command, one of train, evaluate, predict, "),
         ("cook", "'cook'"),
         ("train", "DATA"),
         ("train letters", "fastcnn train: unknown data 'letters'; known: digits"),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -81,6 +86,85 @@ def test_a_constructor_that_leaves_out_that_of_layer():
 
     with pytest.raises(AttributeError, match=r"^Twice: .*`super\(\).__init__\(\)` begins the __init__ of a layer"):
         Sequential([Twice(2), Flatten(), Dense(3)]).build((1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Conv2D(16, kernel_size=3), "Conv2D.__init__() got an unexpected keyword argument 'kernel_size': its"),
+        (lambda: Conv2D(filters=16, filter_size=3), "'filters': its name here is 'num_filters'"),
+        (lambda: Conv2D(16, 3, activation="relu"), "'activation': it is a layer of its own, such as ReLU()"),
+        (lambda: MaxPool2D(kernel_size=2), "'kernel_size': its name here is 'pool_size'"),
+        (lambda: Dense(units=10), "'units': its name here is 'nodes'"),
+        (lambda: SGD(lr=0.1), "'lr': its name here is 'learning_rate'"),
+        (lambda: fastcnn.CNNClassifier(epochs=3), "'epochs': its name here is 'max_iter'"),
+        (lambda: fastcnn.CNNRegressor(lr=0.1), "'lr': its name here is 'learning_rate_init'"),
+        (
+            lambda: Sequential([Conv2D(4, 3), ReLU, Flatten()]),
+            "layers[1]: expected a layer; got <class 'fastcnn.layers",
+        ),
+        (lambda: Trainer(Sequential([Dense(3)]), optimizer=SGD), "expected an Optimizer; got the class SGD: SGD(...)"),
+    ],
+)
+def test_an_argument_of_another_library_is_answered_with_ours(make, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        make()
+
+
+def test_an_argument_that_nobody_has_is_answered_as_ever():
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'nonsense'$"):
+        Conv2D(16, 3, nonsense=3)
+    assert [*inspect.signature(ReLU).parameters] == ["name", "trainable"]  # `Called.__new__` does not hide it
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 3), (32, 48, 4), (28, 28, 1)])
+def test_channels_last_are_said_to_be_read_as_channels_first(shape):
+    words = f"read as {shape[0]} channels of {shape[1]} x {shape[2]} pixels"
+    model = Sequential([Conv2D(2, 1), Flatten(), Dense(2)])
+    with pytest.warns(UserWarning, match=words):
+        model.build(shape)
+    new = Sequential([Conv2D(2, 1), Flatten(), Dense(2)])
+    with pytest.warns(UserWarning, match=f"^Trainer: X: .*{words}") as caught:
+        Trainer(new).fit(zeros(4, *shape), np.array([0, 1, 1, 0]), epochs=1, batch_size=4, verbose=0)
+    assert caught[0].filename == __file__
+    X, classifier = np.random.RandomState(0).rand(8, *shape), fastcnn.CNNClassifier([Conv2D(2, 1)], input_shape=shape)
+    hint = re.escape(f"or say input_shape=({shape[2]}, ")
+    with pytest.warns(UserWarning, match=f"^CNNClassifier: input_shape: .*{words}.*{hint}") as caught:
+        classifier.set_params(max_iter=2).fit(X, np.arange(8) % 2)
+    assert caught[0].filename == __file__
+    copy = pickle.loads(pickle.dumps(model))  # and models that are there already are not asked again
+    assert copy[1:].input_shape
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (1, 28, 28), (12, 1000, 1), (4, 8, 3), (64, 8, 8), (64, 1, 1)])
+def test_channels_first_are_taken_without_a_word(shape):
+    Sequential([Flatten(), Dense(2)]).build(shape)
+
+
+def test_filters_in_the_order_of_pytorch_are_asked_about():
+    with pytest.warns(UserWarning, match=r"1 filter\(s\) of 16 x 16 pixels at stride 3; .*: Conv2D\(16, 3\)"):
+        Conv2D(1, 16, 3)
+    with pytest.raises(ValueError, match="the first argument of Conv2D is the number of filters"):
+        Sequential([Conv2D(16, 32, 3)]).build((16, 13, 13))
+
+
+def test_grey_images_without_an_axis_of_channels_are_told_how_to_get_one():
+    with pytest.raises(ValueError, match=r"got shape \(4, 8, 8\): grey images are X\[:, None\]"):
+        Trainer(Sequential([Flatten(), Dense(2)])).fit(zeros(4, 8, 8), [0, 1, 0, 1], epochs=1, batch_size=2)
+
+
+def test_labels_from_one_are_recognised():
+    trainer = Trainer(Sequential([Dense(3)]))
+    with pytest.raises(ValueError, match="got 3: classes count from 0, these perhaps from 1"):
+        trainer.fit(zeros(3, 2), [1, 2, 3], epochs=1, batch_size=3)
+    with pytest.raises(ValueError, match=r"got 9$"):
+        trainer.fit(zeros(3, 2), [1, 2, 9], epochs=1, batch_size=3)
+
+
+@pytest.mark.parametrize("names", [["a.png", "b.png"], [Path("a.png"), Path("b.png")], np.array(["a.png", "b.png"])])
+def test_names_of_files_are_no_images(names):
+    with pytest.raises(ValueError, match=r"CNNClassifier: X: .*got words, such as 'a.png': fastcnn.data.load_images"):
+        fastcnn.CNNClassifier().fit(names, [0, 1])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ error.
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from .interrupts import ends_the_process
 
 # The engine is imported by the verbs, when they run: `--help` does not wait for it, and Ctrl-C ends it quietly.
 
+PLAIN = {"×": "x", "·": ".", "–": "-", "…": "..."}
 EXAMPLES = """\
 examples:
   fastcnn train digits                                      a small network, in seconds
@@ -61,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complete(parser)
         options, extras = parser.parse_known_args(arguments)
         if extras:
-            verbs[options.verb].refuse(extras[0])
+            (verbs[options.verb] if options.verb else parser).refuse(extras[0])
+        if options.verb is None:
+            raise CommandError(f"expected a command, one of {', '.join(verbs)}; fastcnn --help has examples")
         command += f" {options.verb}"
         with ends_the_process(command):
             options.run(options)
@@ -85,6 +90,20 @@ def _check_streams() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (as long as the process)
     if "stdout" in missing:
         raise CommandError("standard output is closed; > /dev/null is for what nobody reads", status=1)
+    codecs.register_error("fastcnn", _in_letters_that_it_has)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="fastcnn")
+
+
+def _in_letters_that_it_has(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return what stands for letters that a stream's encoding lacks: bytes of file names as they are, x for ×."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    if all("\udc80" <= letter <= "\udcff" for letter in letters):
+        return bytes(ord(letter) - 0xDC00 for letter in letters), error.end
+    return "".join(PLAIN.get(letter) or ascii(letter)[1:-1] for letter in letters), error.end
 
 
 def _failed(command: str, words: str, status: int) -> int:
@@ -129,7 +148,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"fastcnn {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, title="commands", metavar="COMMAND")
+    verbs = parser.add_subparsers(dest="verb", title="commands", metavar="COMMAND")
     for verb in (train, evaluate, predict, explore, info, export, import_, compile_, report):
         verb.add(verbs)
     return parser, verbs.choices

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .. import checks, exact
 from ..data.augmentation import Augmentation
+from ..hints import Called
 from ..history import Epoch
 from ..losses import Loss
 from ..model import Sequential
@@ -35,7 +36,7 @@ from .scaling import Scaler, chunks
 from .watching import CallbackSupportMixin
 
 
-class BaseCNN(Embedding, ImageInput, NestedParameters, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class BaseCNN(Embedding, ImageInput, NestedParameters, CallbackSupportMixin, BaseEstimator, Called):  # type: ignore[misc]
     """Parameters and predictions of `CNNClassifier` and `CNNRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,16 @@ def expect_one_size(X: Any, name: str) -> None:
     if len(shapes) > 1 and max(map(len, shapes)) > 1:
         some = ", ".join(map(str, sorted(shapes)[:3]))
         raise ValueError(f"{name}: X: expected images of one shape; got {len(shapes)} shapes, such as {some}")
+
+
+def expect_no_names(X: Any, name: str) -> None:
+    """Raise where X is a list of words, such as names of files."""
+    is_row = isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.ndim == 1)
+    if is_row and len(X) and isinstance(X[0], str | bytes | PurePath):
+        raise ValueError(
+            f"{name}: X: expected images or rows of numbers; got words, such as {str(X[0])!r:.80}: "
+            "fastcnn.data.load_images reads a folder of images"
+        )
 
 
 def as_numbers(X: Array, name: str) -> Array:

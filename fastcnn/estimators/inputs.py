@@ -11,7 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from .. import caller, checks
 from ..typing import Array, Shape
-from .images import Kind, Reading, as_numbers, choose_reading, expect_one_size, kind_of, rectangles
+from .images import Kind, Reading, as_numbers, choose_reading, expect_no_names, expect_one_size, kind_of, rectangles
 from .networks import takes_rows
 
 
@@ -26,6 +26,7 @@ class ImageInput(BaseEstimator):  # type: ignore[misc]
         """Return X as images (n, C, H, W), checked; `reset` settles how this estimator reads them."""
         name = type(self).__name__
         expect_one_size(checks.unmasked(X, name, "X"), name)
+        expect_no_names(X, name)
         if getattr(X, "ndim", None) in (3, 4) or (isinstance(X, list | tuple) and np.ndim(X) in (3, 4)):
             X = self._checked_images(X, reset=reset)
         else:
@@ -81,6 +82,13 @@ class ImageInput(BaseEstimator):  # type: ignore[misc]
     @property
     def _kind(self) -> Kind:
         return kind_of(self._reading, self.input_shape)
+
+    def _warn_of_channels_last(self) -> None:
+        """Warn of an `input_shape` that is more likely (height, width, channels)."""
+        if words := checks.channels_last_words(self._reading.shape):
+            channels, height, width = self._reading.shape
+            name = type(self).__name__
+            caller.warn(f"{name}: input_shape: {words}, or say input_shape={(width, channels, height)}")
 
     def _warn_of_strips(self) -> None:
         """Warn of rows that are read as strips, though they may be images, unless the network knows no places."""

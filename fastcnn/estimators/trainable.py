@@ -47,13 +47,14 @@ class TrainableCNN(BaseCNN):
             raise ValueError("random_state: expected an int with a communicator: all ranks begin alike; got None")
         generator = check_random_state(self.random_state)
         self._warn_of_strips()
+        self._warn_of_channels_last()
         self._scaler = self._new_scaler(samples)
         # Features in float64 are computed in float64.
         is_double = self._kind is Kind.FEATURES and samples.images.dtype != np.float32
         self._dtype = np.float64 if is_double else np.float32
         self.model_ = self._new_model()
         try:
-            self.model_.build(self._reading.shape, random_state=generator, dtype=self._dtype)
+            self.model_._build_unasked(self._reading.shape, random_state=generator, dtype=self._dtype)
         except ValueError as error:
             raise ValueError(f"{type(self).__name__}: layers: {error}") from None
         self._seed = int(generator.randint(2**31 - 1))

@@ -31,7 +31,7 @@ class Trials:
         """Return the outputs for `held` of a network that is trained with `kept`, for a part of the epochs or all."""
         estimator, n = self.estimator, len(kept.y)
         model = estimator._new_model()
-        model.build(estimator._reading.shape, random_state=estimator._seed, dtype=estimator._dtype)
+        model._build_unasked(estimator._reading.shape, random_state=estimator._seed, dtype=estimator._dtype)
         batch, epochs = estimator._length(n, estimator._reading)
         epochs = max(1, epochs // shorter)
         trainer = estimator._new_trainer(epochs * -(-n // batch), self.threads, model=model)

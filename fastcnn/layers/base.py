@@ -24,7 +24,7 @@ from ..views import Views
 from .repr import call
 
 
-class Layer(Weights, Exclusive):
+class Layer(Weights, Exclusive, hints.Called):
     """A layer owns parameters and formulas; the caller owns the memory.
 
     A subclass says the shape that it returns, its parameters, and the blocks that compute it. `forward` and `backward`

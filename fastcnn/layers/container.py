@@ -177,7 +177,8 @@ def check_row(layers: Sequence[Layer], name: str, argument: str = "layers") -> F
     row = list(layers)
     for place, layer in enumerate(row):
         if not isinstance(layer, Layer):
-            raise TypeError(f"{name}: {argument}[{place}]: expected a layer; got {layer!r}")
+            call = f"; {layer.__name__}(...) makes one" if isinstance(layer, type) and issubclass(layer, Layer) else ""
+            raise TypeError(f"{name}: {argument}[{place}]: expected a layer; got {layer!r}{call}")
         if any(layer is other for other in row[:place]):
             raise ValueError(f"{name}: {argument}[{place}]: the same {layer.name} object stands in the row twice")
     return FixedList(row)

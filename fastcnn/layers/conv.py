@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import checks
+from .. import caller, checks
 from ..engine.ir import Graph
 from ..engine.parameter import Parameter
 from ..ops.convolution.op import Spec, lower_convolution
@@ -101,6 +101,12 @@ class Conv2D(WithFilters):
             name=name,
         )  # fmt: skip
         self.num_filters = checks.as_positive_int(num_filters, self.name, "num_filters")
+        if num_filters in (1, 3) and filter_size in range(6, 513, 2) and stride in (3, 5, 7):
+            caller.warn(
+                f"{self.name}: {num_filters} filter(s) of {filter_size} x {filter_size} pixels at stride {stride}; "
+                f"if these are PyTorch's in_channels, out_channels, kernel_size: Conv2D({filter_size}, {stride}), "
+                "which finds the channels in its input"
+            )
         self.groups = checks.as_positive_int(groups, self.name, "groups")
         if self.num_filters % self.groups:
             raise ValueError(

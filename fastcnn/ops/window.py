@@ -188,6 +188,7 @@ def resolve_window(
         raise ValueError(
             f"{layer}: input: the window {spans[0]} x {spans[1]} "
             f"is larger than the padded image {whole[0]} x {whole[1]}"
+            + (": the first argument of Conv2D is the number of filters" if "Conv" in layer and max(taps) >= 16 else "")
         )
     return Window(*axes)
 

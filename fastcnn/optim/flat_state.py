@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import hints
 from ..engine.arrays import aligned_zeros
 from ..layers.base import Layer
 from ..layers.repr import ShownAsCall
@@ -15,7 +16,7 @@ from ..typing import Array
 from ..views import FixedDict, Views
 
 
-class FlatState(ShownAsCall, Exclusive):
+class FlatState(ShownAsCall, Exclusive, hints.Called):
     """Named vectors beside a model's parameters, allocated once for each model, and the number of steps.
 
     Copied or pickled with its `Trainer`, it goes on where it was. A copy or a pickle of it alone has the settings only:

@@ -107,7 +107,7 @@ def restore(description: Any, decoder: Decoder, prefix: str = "") -> Sequential:
         raise StorageError(f"dtype: expected float32 or float64; got {dtype[:40]!r}")
     _check_shapes(model, input_shape, decoder, prefix)
     try:
-        model.build(input_shape, random_state=0, dtype=dtype)
+        model._build_unasked(input_shape, random_state=0, dtype=dtype)
     except Exception as error:  # of layers of a person's own too
         raise StorageError(f"model: {error}") from error
     take_weights(model, decoder, prefix)

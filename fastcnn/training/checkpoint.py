@@ -264,7 +264,7 @@ class Checkpoint:
     def _restore(self, run: Run, description: Any, decoder: Decoder, callbacks: Sequence[Callback]) -> None:
         trainer, model = run.trainer, run.trainer.model
         if model.input_shape is None:
-            model.build(tuple(field(description, "input_shape", list)), random_state=trainer.random_state)
+            model._build_unasked(tuple(field(description, "input_shape", list)), random_state=trainer.random_state)
         network.take_weights(model, decoder)
         network.set_extra_state(model, field(description, "extra_state", dict))
         trainer._program = None  # what is recorded may hold a seed

@@ -306,6 +306,7 @@ def check_set(X: Any, y: Any, weight: Any, what: str = "fit", end: str = "") -> 
     if x.ndim not in (2, 4) or not x.size:
         raise ValueError(
             f"{what}: X{end}: expected images (N, C, H, W) or features (N, D), at least one; got shape {x.shape}"
+            + (f": grey images are X{end}[:, None]" if x.ndim == 3 and x.size else "")
         )
     if targets.shape[:1] != x.shape[:1]:
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from .. import checks, hints, markup
+from .. import caller, checks, hints, markup
 from ..history import History
 from ..losses import LOSSES, Loss
 from ..model import Sequential
@@ -206,7 +206,9 @@ class Stepper:
         """Build the model from a batch, or from all samples, unless it is built."""
         with self.model._lock:
             if self.model.input_shape is None:
-                self.model.build(x.shape[1:], random_state=self.random_state)
+                self.model._build_unasked(x.shape[1:], random_state=self.random_state)
+                if words := checks.channels_last_words(x.shape[1:]):
+                    caller.warn(f"Trainer: X: {words}")
                 if self.communicator is not None and not isinstance(self.random_state, int | np.integer):
                     from .facts import share_start
 
@@ -308,6 +310,9 @@ def _as_communicator(communicator: Any) -> Communicator | None:
 
 def _as_optimizer(optimizer: Any) -> Optimizer:
     """Return an optimizer, given or called by its name."""
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        name = optimizer.__name__
+        raise TypeError(f"Trainer: optimizer: expected an Optimizer; got the class {name}: {name}(...) makes one")
     _expect(optimizer, str | Optimizer | None, "optimizer", f"an Optimizer or one of {sorted(OPTIMIZERS)}")
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
