@@ -37,7 +37,7 @@ def checked_labels(y: Array, classes: int, ignore_index: int | None, where: str)
         if ignored is not None:
             wrong &= ~ignored
         if wrong.any():
-            raise wrong_labels(given[wrong], classes, ignore_index, where)
+            raise wrong_labels(given[wrong], classes, ignore_index, where, lowest=lowest)
     labels: IntArray = given.astype(np.int32)
     if ignored is not None:
         labels[ignored] = NOTHING
@@ -51,12 +51,12 @@ def check_range(y: Any, classes: int, ignore_index: int | None, where: str) -> N
         checked_labels(y[first : first + rows], classes, ignore_index, where)
 
 
-def wrong_labels(wrong: Array, classes: int, ignore_index: int | None, where: str) -> ValueError:
+def wrong_labels(wrong: Array, classes: int, ignore_index: int | None, where: str, *, lowest: int = 0) -> ValueError:
     """Return what to raise for labels that are no classes."""
     first, *others = wrong.ravel().tolist()
     more = f" and {len(others)} more beyond" if others else ""
     ignored = "" if ignore_index is None else f", or ignore_index = {ignore_index}"
-    from_one = ": classes count from 0, these perhaps from 1" if set(wrong.ravel().tolist()) == {classes} else ""
+    from_one = ": classes count from 0, these perhaps from 1" if lowest == 1 and {first, *others} == {classes} else ""
     return ValueError(f"{where}: expected classes from 0 to {classes - 1}{ignored}; got {first}{more}{from_one}")
 
 

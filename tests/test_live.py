@@ -27,6 +27,8 @@ from fastcnn.cli.main import _parser
 from fastcnn.live import LivePage
 from fastcnn.live.camera import Camera
 from fastcnn.live.curves import POINTS, Curve
+from fastcnn.live.studio import Studio
+from fastcnn.live.twin import Twin
 from tests.models import MODEL_CASES
 from tests.test_cli_train import write
 
@@ -318,6 +320,42 @@ def test_the_camera_sees_what_model_outputs_tells(case):
         np.testing.assert_allclose(taken[place], array[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_twin_has_the_weights_and_statistics_of_its_moment():
+    layers = [
+        Conv2D(4, 3),
+        fastcnn.BatchNorm(),
+        ReLU(),
+        fastcnn.Residual([Conv2D(4, 3, padding=1)]),
+        Flatten(),
+        Dense(3),
+    ]
+    model = Sequential(layers).build((1, 8, 8), random_state=0)
+    trainer, twin = Trainer(model, random_state=0), Twin(model)
+    for _ in range(2):
+        trainer.step(X, y)
+        assert twin.model.digest() != model.digest()
+        twin.take()
+        assert twin.is_copy
+        np.testing.assert_array_equal(Camera(twin.model).take(X[0])["5"], Camera(model).take(X[0])["5"])
+        for name, array in model._weights().items():
+            np.testing.assert_array_equal(twin.model._weights()[name], array)
+    assert twin.is_of(model)
+    assert not twin.is_of(model.build((1, 8, 8), random_state=1))
+
+
+def test_a_model_with_a_layer_of_ones_own_is_its_own_twin():
+    class Half(fastcnn.Layer):
+        def _forward(self, x):
+            return x / 2
+
+        def _backward(self, x, y, dL_dout):
+            return dL_dout / 2
+
+    model = Sequential([Conv2D(4, 3), Sequential([Half()]), Flatten(), Dense(3)]).build((1, 8, 8), random_state=0)
+    twin = Twin(model)
+    assert (twin.model is model, twin.is_copy) == (True, False)
+
+
 def test_the_camera_sees_into_blocks_and_changes_nothing():
     model = fastcnn.models.resnet20((3, 8, 8), 4).build((3, 8, 8), random_state=0)
     digest, x = model.digest(), np.random.RandomState(1).rand(2, 3, 8, 8).astype(np.float32)
@@ -421,6 +459,18 @@ def test_pause_steps_and_stop():
     assert made.history.stopped == "stopped on the page"
 
 
+def test_frames_of_a_training_are_made_in_the_threads_of_browsers(monkeypatch):
+    """The training thread copies weights, after the first frame, which has made the twin."""
+    makers, make = [], Studio._make
+    monkeypatch.setattr(Studio, "_make", lambda studio: (makers.append(threading.current_thread().name), make(studio)))
+    with underway() as (_, page, visitor), visitor.events() as events:
+        frames = [data for (event, data), _ in zip(events, range(40), strict=False) if event == "frame"]
+        assert frames[0]["step"] < frames[-1]["step"]
+        assert page.studio.twin.is_copy
+    in_browsers = [name for name in makers[2:20] if "process_request" in name]
+    assert len(in_browsers) >= 16
+
+
 def test_the_learning_rate_and_back_to_the_schedule():
     with underway() as (made, _, visitor):
         schedule = made.schedule
@@ -486,7 +536,7 @@ def test_a_curve_has_a_bounded_number_of_points():
     curve.add(10001, math.nan, 0.0)
     for step in range(15):
         curve.add(step, 1.0, 0.0)
-    assert curve.rounded()[-1][1] is None
+    assert json.loads(curve.as_json())[-1][1] is None
 
 
 def test_a_model_of_numbers_has_no_classes():

@@ -20,8 +20,14 @@ class Curve:
 
     def __init__(self) -> None:
         self.every = 1
-        self.points: list[tuple[int, float, float]] = []
+        # Points, and the first of them as JSON: one object, for a page reads them while a training joins them.
+        self._rows: tuple[list[tuple[int, float, float]], list[str]] = ([], [])
         self._forget()
+
+    @property
+    def points(self) -> list[tuple[int, float, float]]:
+        """Step, mean loss and mean accuracy of each point."""
+        return self._rows[0]
 
     def _forget(self) -> None:
         self.count, self.loss, self.accuracy = 0, 0.0, 0.0
@@ -39,13 +45,15 @@ class Curve:
 
     def _join(self) -> None:
         pairs = zip(self.points[::2], self.points[1::2], strict=True)
-        self.points = [(step, (a + c) / 2, (b + d) / 2) for (_, a, b), (step, c, d) in pairs]
+        self._rows = [(step, (a + c) / 2, (b + d) / 2) for (_, a, b), (step, c, d) in pairs], []
         self.every *= 2
 
-    def rounded(self) -> list[tuple[int, float | None, float | None]]:
-        """Return the points with as many digits as a picture needs; None for what is not finite."""
-        return [(step, _short(loss), _short(accuracy)) for step, loss, accuracy in self.points]
+    def as_json(self) -> bytes:
+        """Return the points as JSON, with as many digits as a picture needs; null for what is not finite."""
+        points, words = self._rows
+        words += [f"[{step},{_short(loss)},{_short(accuracy)}]" for step, loss, accuracy in points[len(words) :]]
+        return f"[{','.join(words)}]".encode()
 
 
-def _short(value: float) -> float | None:
-    return float(f"{value:.5g}") if math.isfinite(value) else None
+def _short(value: float) -> str:
+    return repr(float(f"{value:.5g}")) if math.isfinite(value) else "null"

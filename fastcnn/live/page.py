@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..history import Epoch
 
 WAIT = 0.2  # seconds between two looks whether a training that pauses was interrupted
+PATIENCE = 1.0  # seconds to wait for the frames of another thread, where none come after these
 GRACE = 3.0  # seconds that a page waits for a browser that has gone: it may reload
 
 
@@ -158,7 +159,7 @@ class LivePage(Callback):
         if studio.commands or self._paused:
             self._obey(run)
         if studio.clients and time.perf_counter() >= studio.due:
-            studio.make_frames()
+            studio.offer()
 
     def epoch(self, run: Run, epoch: Epoch) -> None:
         self.studio.note_epoch(run.step)
@@ -166,7 +167,7 @@ class LivePage(Callback):
     def end(self, run: Run) -> None:
         self.studio.state = "ended"
         self.studio.commands.clear()
-        self.studio.make_frames()
+        self.studio.make_frames(PATIENCE)
 
     def _obey(self, run: Run) -> None:
         """Do what browsers ask for; while they want a pause, wait."""
@@ -176,7 +177,7 @@ class LivePage(Callback):
         studio = self.studio
         if self._paused and not self._steps:
             studio.state = "paused"
-            studio.make_frames()
+            studio.make_frames(PATIENCE)
             while self._paused and not self._steps and not run.interrupted and run.history.stopped is None:
                 with studio.changed:
                     if not studio.commands:
@@ -204,7 +205,7 @@ class LivePage(Callback):
             elif action == "schedule":
                 run.trainer.schedule = self._schedule
             if self._paused:
-                self.studio.make_frames()
+                self.studio.make_frames(PATIENCE)
 
 
 def _expect_built(model: Any) -> None:

@@ -225,8 +225,11 @@ class _Handler(BaseHTTPRequestHandler):
         seen, quiet, sent = 0, 0.0, b""
         while not studio.closed:
             with studio.changed:
-                if client.number == seen:
+                if client.number == seen and not studio.offered:
                     studio.changed.wait(BEAT)
+            if studio.offered:
+                studio.make_offered()
+            with studio.changed:
                 number, frame, slow = client.number, client.frame, client.slow
             if number == seen:
                 quiet += BEAT

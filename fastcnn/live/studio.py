@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -23,12 +24,14 @@ from .camera import CHUNK, Camera
 from .curves import Curve
 from .frames import LARGEST, THUMBNAIL, as_json, as_text, packed
 from .guesses import Guesses
+from .twin import Twin
 
 if TYPE_CHECKING:
     from ..training.callbacks import Run
     from .samples import ShownSamples
 
 RATE = 1 / 12  # seconds between two frames, at least
+SOON = 0.002  # seconds until the training thread looks again whether the last frames are made
 SHARE = 0.01  # of the time of a training that frames may take; beyond, there are fewer
 SLOW = 0.5  # seconds between two looks at the curves and the confusion matrix; twice that in a training
 SHARE_OF_CONFUSION = 0.003  # of the time of a training that guesses of held-out images may take
@@ -78,7 +81,10 @@ class Studio:
         self.views: OrderedDict[str, Focus] = OrderedDict()
         self.commands: deque[dict[str, Any]] = deque()
         self.curve = Curve()
+        self.twin: Twin | None = None  # what frames are made of
         self.camera: Camera | None = None
+        self.status: dict[str, Any] = {}  # of the twin's moment
+        self.offered = False  # whether the twin has weights that no frame was made of yet
         self.due = self.slow_due = self.confusion_due = self.made = 0.0
         self.images_per_second, self._seen = 0.0, (0.0, 0)
         # The least of the last few: where others use the machine too, a frame takes longer, and a step as well.
@@ -152,33 +158,81 @@ class Studio:
 
     # Frames.
 
-    def make_frames(self) -> None:
-        """Make what is due for all browsers; each view is computed once, however many look at it."""
-        if self.model is None or self.model.input_shape is None or not self.making.acquire(blocking=False):
+    def make_frames(self, wait: float = 0.0) -> None:
+        """Make what is due for all browsers, of this moment; nothing while another thread makes it for so long."""
+        if self.model is None or self.model.input_shape is None or not self.making.acquire(timeout=wait):
             return
         try:
-            began = time.perf_counter()
-            with self.changed:
-                clients = list(self.clients)
-                views = [self.views.get(client.name) or Focus(layer=self._first_layer()) for client in clients]
-            frames: dict[Focus, bytes] = {}
-            for view in views:
-                if view not in frames:
-                    frames[view] = self._frame(view)
-            if clients and began >= self.confusion_due:
-                self._grow_confusion()
-            slow = self._slow(began) if clients and began >= self.slow_due else b""
-            with self.changed:
-                for client, view in zip(clients, views, strict=True):
-                    client.frame, client.slow = frames[view], slow or client.slow
-                    client.number += 1
-                self.changed.notify_all()
-            self.made = time.perf_counter()
-            self.costs.append(self.made - began)
-            wanted = min(self.costs) / SHARE if len(self.costs) > 3 else 0.0  # the first ones make tables
-            self.due = self.made + max(RATE, wanted)
+            with self.model._lock:  # for as long as the frames take, where the model is its own twin
+                self._take()
+                if not self._shown.is_copy:
+                    self._make()
+            if self._shown.is_copy:
+                self._make()
         finally:
             self.making.release()
+
+    def offer(self) -> None:
+        """Take in the weights between two steps, in the thread that trains; threads of browsers make the frames."""
+        if self.model is None or self.twin is None or not self.twin.is_of(self.model) or not self.twin.is_copy:
+            self.make_frames()  # the first ones, or all
+        elif self.making.acquire(blocking=False):
+            try:
+                with self.model._lock:
+                    self._take()
+                self.due = math.inf  # until they are made
+            finally:
+                self.making.release()
+            with self.changed:
+                self.offered = True
+                self.changed.notify_all()
+        else:
+            self.due = time.perf_counter() + SOON
+
+    def make_offered(self) -> None:
+        """Make frames of the weights that the training thread has left, in the thread of a browser."""
+        with self.changed:
+            if not self.offered:
+                return
+            self.offered = False
+        with self.making:
+            self._make()
+
+    @property
+    def _shown(self) -> Twin:
+        assert self.twin is not None
+        return self.twin
+
+    def _take(self) -> None:
+        """Take in what a frame shows of this moment; the caller holds the locks of frames and of the model."""
+        assert self.model is not None
+        if self.twin is None or not self.twin.is_of(self.model):
+            self.twin = Twin(self.model)
+        self.twin.take()
+        self.status = self._status()
+
+    def _make(self) -> None:
+        """Make what is due for all browsers; each view is computed once, however many look at it."""
+        began, cost = time.perf_counter(), time.thread_time()
+        with self.changed:
+            clients = list(self.clients)
+            views = [self.views.get(client.name) or Focus(layer=self._first_layer()) for client in clients]
+        frames: dict[Focus, bytes] = {}
+        for view in views:
+            if view not in frames:
+                frames[view] = self._frame(view)
+        if clients and began >= self.confusion_due:
+            self._grow_confusion()
+        slow = self._slow(began) if clients and began >= self.slow_due else b""
+        with self.changed:
+            for client, view in zip(clients, views, strict=True):
+                client.frame, client.slow = frames[view], slow or client.slow
+                client.number += 1
+            self.changed.notify_all()
+        self.made = time.perf_counter()
+        self.costs.append(time.thread_time() - cost)
+        wanted = min(self.costs) / SHARE if len(self.costs) > 3 else 0.0  # the first ones make tables
+        self.due = self.made + max(RATE - (self.made - began), wanted, 0.0)
 
     def tick(self) -> None:
         """Make frames in the thread of a browser, if no step has made them in time."""
@@ -187,22 +241,17 @@ class Studio:
             self.make_frames()
 
     def _frame(self, view: Focus) -> bytes:
-        assert self.model is not None
-        if self.camera is None or self.camera.model is not self.model:
-            self.camera = Camera(self.model)
-        layers = maps.places(self.model)
-        with self.model._lock:
-            x = self.sample(view)
-            taken = self.camera.take(x)
-            shown = {
-                name: packed(output, *((LARGEST, view.first) if name == view.layer else (THUMBNAIL, 0)))
-                for name, output in taken.items()
-            }
-            weights = self._weights(layers[view.layer], view) if view.layer in layers else {}
-            status = self._status()
-        output = taken[str(len(self.model.layers) - 1)]
+        x = self.sample(view)
+        taken = self._camera().take(x)
+        shown = {
+            name: packed(output, *((LARGEST, view.first) if name == view.layer else (THUMBNAIL, 0)))
+            for name, output in taken.items()
+        }
+        layers = maps.places(self._shown.model)
+        weights = self._weights(layers[view.layer], view) if view.layer in layers else {}
+        output = taken[str(len(self._shown.model.layers) - 1)]
         about = as_json({
-            **status, "output": self._chances(output), "target": self.target(view), "image": view.image,
+            **self.status, "output": self._chances(output), "target": self.target(view), "image": view.image,
             "drawn": view.drawn is not None, "layer": view.layer,
         })  # fmt: skip
         parts = {
@@ -211,6 +260,12 @@ class Studio:
             "weights": as_text(weights),
         }
         return about[:-1] + "".join(f',"{name}":{text}' for name, text in parts.items()).encode() + b"}"
+
+    def _camera(self) -> Camera:
+        """Return the camera of the model that is shown."""
+        if self.camera is None or self.camera.model is not self._shown.model:
+            self.camera = Camera(self._shown.model)
+        return self.camera
 
     def _weights(self, layer: Any, view: Focus) -> dict[str, Any]:
         """Return the parameters of a layer; dense ones node by node."""
@@ -277,13 +332,14 @@ class Studio:
         """Return curves and confusion matrix, which a page needs less often."""
         self.slow_due = now + (2 * SLOW if self.state == "training" else SLOW)
         epochs = [] if self.run is None else self.run.history.epochs
-        return as_json({
-            "curve": self.curve.rounded(), "confusion": self.guesses.matrix.tolist(),
+        words = as_json({
+            "confusion": self.guesses.matrix.tolist(),
             "guessed": self.guesses.made,
             "held_out": 0 if self.samples.y is None else len(self.samples.y),
             "epochs": [[self._ends[k] if k < len(self._ends) else None, each.loss, each.val_loss, each.accuracy,
                         each.val_accuracy] for k, each in enumerate(epochs)][-500:],
         })  # fmt: skip
+        return b'{"curve":' + self.curve.as_json() + b"," + words[1:]
 
     def note_epoch(self, step: int) -> None:
         """Note at which step an epoch has ended."""
@@ -306,8 +362,7 @@ class Studio:
         images = x.reshape(-1, *self.model.input_shape)
         if self.camera is None or self.state != "training":
             return self.model.predict(images, threads=1)
-        with self.model._lock:
-            return self.camera.guess(images)
+        return self.camera.guess(images)
 
     # Questions.
 
@@ -367,8 +422,8 @@ class Studio:
             if self.model is None:
                 raise ValueError("there is no network yet")
             with self.model._lock:
-                loops = self._loops()
-                if self.camera is None or self.camera.model is not self.model:
-                    self.camera = Camera(self.model)
-                taken = self.camera.take(self.sample(view))
-                return loops, taken, 0 if self.run is None else self.run.step
+                self._take()
+                loops, step = self._loops(), 0 if self.run is None else self.run.step
+                if not self._shown.is_copy:
+                    return loops, self._camera().take(self.sample(view)), step
+            return loops, self._camera().take(self.sample(view)), step
