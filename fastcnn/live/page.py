@@ -58,7 +58,8 @@ class LivePage(Callback):
     Nothing listens before `open`, or before a `with` is entered. Who knows the address controls the training: the
     server takes requests of this machine alone, and none that another site's page sends.
 
-    Frames are made between steps, for at most about a hundredth of the time, and only while a browser is there.
+    Frames are made of copies of the weights, in the threads of browsers, for at most about a hundredth of the time, and
+    only while a browser is there; with layers of one's own between steps.
 
     Examples
     --------

@@ -196,7 +196,10 @@ class Studio:
                 return
             self.offered = False
         with self.making:
-            self._make()
+            if self.twin is not None and self.model is not None and self.twin.is_of(self.model):
+                self._make()
+            else:  # built anew meanwhile
+                self.due = 0.0
 
     @property
     def _shown(self) -> Twin:
