@@ -10,7 +10,7 @@ import pytest
 
 import fastcnn
 import reference
-from fastcnn import SGD, Conv2D, CosineDecay, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer
+from fastcnn import SGD, Callback, Conv2D, CosineDecay, Dense, Flatten, MaxPool2D, ReLU, Sequential, Trainer
 from fastcnn.runtime import threads as parallel
 from fastcnn.training import stage_sums
 from tests.arrays import both_dtypes
@@ -358,3 +358,12 @@ def test_a_schedule_by_its_name_is_for_the_steps_of_a_fit():
 
     with pytest.raises(ValueError, match="'cosine' needs the number of steps, which batches without a length"):
         one.fit(Endless(), epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize("name", ["on_epoch_end", "on_train_batch_end", "on_train_begin", "on_train_end"])
+def test_a_callback_with_the_methods_of_another_library_is_refused(name):
+    """They would never be called; a class that has our method too is of both libraries."""
+    moment = {"on_epoch_end": "epoch", "on_train_batch_end": "batch", "on_train_begin": "begin", "on_train_end": "end"}
+    with pytest.raises(TypeError, match=rf"Watch: .*; got {name}, which is never called: {moment[name]}\("):
+        type("Watch", (Callback,), {name: lambda self, *given: None})
+    type("Both", (Callback,), {name: lambda self, *given: None, moment[name]: lambda self, *given: None})

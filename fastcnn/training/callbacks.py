@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from .stepper import Stepper
 
 
+# Methods of Keras's and Lightning's callbacks, and the moment that each is here.
+ELSEWHERE = {
+    "on_train_begin": "begin(run)", "on_train_start": "begin(run)", "on_fit_start": "begin(run)",
+    "on_batch_end": "batch(run)", "on_train_batch_end": "batch(run)", "on_batch_begin": "batch(run), after each step",
+    "on_train_batch_begin": "batch(run), after each step", "on_train_batch_start": "batch(run), after each step",
+    "on_epoch_end": "epoch(run, epoch)", "on_train_epoch_end": "epoch(run, epoch)",
+    "on_validation_end": "epoch(run, epoch)", "on_test_end": "epoch(run, epoch)",
+    "on_epoch_begin": "epoch(run, epoch), after each epoch",
+    "on_train_epoch_start": "epoch(run, epoch), after each epoch",
+    "on_train_end": "end(run)", "on_fit_end": "end(run)",
+}  # fmt: skip
+
+
 class Run:
     """A running fit, as callbacks see it.
 
@@ -82,6 +95,17 @@ class Callback:
     """
 
     monitor: str | None = None
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Refuse the methods that other libraries call: here they would never be called."""
+        super().__init_subclass__(**settings)
+        for name, moment in ELSEWHERE.items():
+            own = moment.partition("(")[0]
+            if name in vars(cls) and getattr(cls, own) is getattr(Callback, own):
+                raise TypeError(
+                    f"{cls.__name__}: expected methods named begin, batch, epoch or end; got {name}, which is never "
+                    f"called: {moment} is what is meant"
+                )
 
     def begin(self, run: Run) -> None:
         """Act before the first step; the model may not be built yet.
