@@ -26,9 +26,11 @@ MEASURED = [
     (100, 100, 8, Winograd4),  # 1.64, 1.61
     (12, 12, 16, Winograd4),  # 1.12, 1.60
     (24, 24, 6, Winograd),  # 1.45, 1.21
-    (48, 96, 10, Winograd),  # 1.52, 1.42
-    (24, 24, 3, Direct),  # 0.84, 1.11
-    (64, 64, 3, Direct),  # 0.73, 0.63
+    (48, 96, 10, Winograd4),  # 1.81, 2.19
+    (24, 24, 3, Winograd4),  # 0.98, 1.26
+    (64, 64, 3, Winograd4),  # 1.05, 1.15; with 64 images 1.20, 1.78
+    (64, 64, 5, Winograd),
+    (8, 8, 3, Direct),
     (16, 16, 16, Winograd4),  # 1.29, 1.81
 ]
 
@@ -93,6 +95,9 @@ SEVEN = [
     (64, 64, 8, 1, Direct),
     (32, 32, 4, 16, Direct),
     (5, 5, 16, 16, Direct),  # 1.03
+    (4, 128, 11, 16, Winograd),  # 1.5, without an input gradient
+    (3, 133, 39, 2, Winograd),  # 1.5, the same
+    (2, 128, 11, 16, Direct),
 ]
 
 

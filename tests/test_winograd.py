@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastcnn.codegen.winograd_schemes import FILTER, FILTER_GRADIENT, GRADIENT, INPUT, MATRICES, OUTPUT, Scheme
+from fastcnn.ops.convolution.winograd import _short_tiles, order_of
 from tests.arrays import both_dtypes
 from tests.cases import ConvCase
 from tests.test_layers_conv import conv_problem, expect, fast_conv
@@ -90,3 +91,31 @@ def test_whole_numbers_are_exact_on_the_small_tile(size, dtype):
         strict=True,
     ):
         np.testing.assert_array_equal(fast, direct)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 8), (8, 6), (5, 7), (3, 1)], ids=str)
+@pytest.mark.parametrize("most", [1, 3, 7, 100])
+def test_tiles_that_need_a_point_are_neighbours(size, most):
+    """Each tile is there once, in its block, and in the range of exactly those points that make an output of it."""
+    short = _short_tiles(size, 4)
+    rows, columns = (
+        tile * 4 + 4 > end for tile, end in zip(np.indices((-(-size[0] // 4), -(-size[1] // 4))), size, strict=True)
+    )
+    np.testing.assert_array_equal(short, np.stack([rows.ravel(), columns.ravel()], axis=1))
+    short = np.tile(short, (5, 1))
+    order = order_of(short, most)
+    numbers = np.arange(len(short)) if order.numbers is None else order.numbers
+    assert (order.numbers is None) == (not short.any())
+    assert order.blocks.tiles == len(short)
+    for block, ranges in enumerate(order.blocks.ranges.reshape(-1, 4, 2)):
+        of_block = numbers[block * most : (block + 1) * most]
+        np.testing.assert_array_equal(np.sort(of_block), np.arange(block * most, block * most + len(of_block)))
+        for kind, (first, last) in enumerate(ranges):
+            needs = np.ones(len(of_block), bool)
+            if kind & 1:
+                needs &= ~short[of_block, 1]
+            if kind & 2:
+                needs &= ~short[of_block, 0]
+            expected = np.zeros(len(of_block), bool)
+            expected[first:last] = True
+            np.testing.assert_array_equal(needs, expected)

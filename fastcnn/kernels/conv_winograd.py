@@ -17,6 +17,10 @@ padded to whole vectors; K rows, the channels of all parts. Points lie `plane` a
 M [point][TB][FP], U [point][panel][K][width].
 Each transform goes over the columns and then over the rows.
 
+The last row of a tile is made from the last row of points too, those at infinity, and no other row is; so are columns.
+Where the map ends before the last row of a tile, these products are spared: of 7 x 7, which takes four tiles of 4 x 4,
+121 are made of 144. Tables order the tiles of a block so that those which need a point are neighbours, see `Blocks`.
+
 Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, sections 4.1 and 4.2.
 """
 
@@ -93,7 +97,7 @@ def _transform_output(scheme, m, t0, t1, FP, post, y):
 
 @kernel
 def _pool_output(scheme, m, t0, t1, FP, post, y, pooling):
-    """Max-pool 2 x 2 of max(clamp_min, biases + Aᵀ M A): a tile is one or four of the windows, from t · tile²/4 on."""
+    """Max-pool 2 x 2 of max(clamp_min, biases + Aᵀ M A): tile t is one or four of the windows, from t · tile²/4 on."""
     L, between, low = lanes(m.data), lines_between(m.data, scheme), splat(m.data, post.clamp_min)
     tile, side = tile_of(scheme), side_of(scheme)
     half, line = tile // 2, side * L
@@ -181,17 +185,19 @@ def _transform_filter_gradient(scheme, du, K, FP, dw):
 
 
 @kernel
-def forward(scheme, x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
+def forward(scheme, x, v, v_col, u, m, FP, blocks, zeros, post, y, pooling):
     """y = max(clamp_min, biases + x * w), or its max-pool 2 x 2 where `pooling` has windows.
 
     V is read as a matrix (TB, K) for each point: number k of a tile is at `v_col[k]`.
     """
-    points = side_of(scheme) * side_of(scheme)
-    TB = v.rows.size // points
+    side, T = side_of(scheme), blocks.tiles
+    TB = v.rows.size // (side * side)
     for t0 in range(0, T, TB):
-        t1 = min(t0 + TB, T)
+        t1, ranges = min(t0 + TB, T), t0 // TB * 8
         _transform_input(scheme, x, t0, t1, v.data, v.plane)
-        point_products(points, Matrix(v.data, v.rows, v_col), TB, t1 - t0, u, Maps(m.data, m.rows), FP, zeros)
+        point_products(
+            side, Matrix(v.data, v.rows, v_col), TB, blocks.ranges, ranges, u, Maps(m.data, m.rows), FP, zeros
+        )
         if pooling.windows.size:
             _pool_output(scheme, m, t0, t1, FP, post, y, pooling)
         else:
@@ -199,18 +205,18 @@ def forward(scheme, x, v, v_col, u, m, FP, T, zeros, post, y, pooling):
 
 
 @kernel
-def filter_gradient(scheme, x, v, v_col, dy, w, FP, T, zeros, du, dw, dbias):
+def filter_gradient(scheme, x, v, v_col, dy, w, FP, blocks, zeros, du, dw, dbias):
     """dw = x correlated with dy; dbias = Σ dy.
 
     V is read as a matrix (K, TB) for each point: the number of tile t in a row is at `v_col[t]`.
     """
-    points, TB = side_of(scheme) * side_of(scheme), v_col.size
-    K = v.rows.size // points
+    side, TB, T = side_of(scheme), v_col.size, blocks.tiles
+    K = v.rows.size // (side * side)
     for f in range(0, FP, lanes(dbias)):
         store(dbias, f, splat(dbias, dbias.dtype.type(0)))
     for t0 in range(0, T, TB):
-        t1 = min(t0 + TB, T)
+        t1, ranges = min(t0 + TB, T), t0 // TB * 8
         _transform_input(scheme, x, t0, t1, v.data, v.plane)
         _transform_gradient(scheme, dy, t0, t1, FP, TB, w, dbias)
-        point_gradients(points, Matrix(v.data, v.rows, v_col), t1 - t0, w, FP, du, t0 > 0, zeros)
+        point_gradients(side, Matrix(v.data, v.rows, v_col), blocks.ranges, ranges, w, FP, du, t0 > 0, zeros)
     _transform_filter_gradient(scheme, du.data, K, FP, dw)

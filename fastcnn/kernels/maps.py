@@ -117,6 +117,17 @@ class Points(NamedTuple):
     plane: int
 
 
+class Blocks(NamedTuple):
+    """Winograd's tiles, so many, in the order in which they are computed, block by block.
+
+    `ranges` has eight numbers for each block, four times where in the block the tiles begin, and end, that need a kind
+    of points: those that all need, those at infinity of columns, of rows, of both.
+    """
+
+    tiles: int
+    ranges: IntArray
+
+
 class PooledGradient(NamedTuple):
     """The gradient of pooled maps: pixel p begins at `data[rows[p]]`; `argmax` as in `Pooling`."""
 

@@ -15,22 +15,39 @@ from .product import product
 
 
 @kernel
-def point_products(points, v, TB, tiles, u, m, FP, zeros):
-    """M = V · U for each point."""
+def point_products(side, v, TB, ranges, at, u, m, FP, zeros):
+    """M = V · U for each point, of the tiles that need it; others keep what they hold.
+
+    The ranges of a block begin at `ranges[at]`, see `Blocks`.
+    """
     post, C = PostOps(zeros, zeros.dtype.type(-float("inf"))), v.columns.size
-    for p in range(points):
-        product(v, p * TB, p * TB + tiles, u, p * C * FP, m, FP, post, zeros[:0])
+    for p in range(side * side):
+        kind = _kind(side, p)
+        first, last = ranges[at + 2 * kind], ranges[at + 2 * kind + 1]
+        product(v, p * TB + first, p * TB + last, u, p * C * FP, m, FP, post, zeros[:0])
 
 
 @kernel
-def point_gradients(points, v, tiles, w, FP, du, accumulate, zeros):
-    """dU = Vᵀ · W for each point, added to what is there if `accumulate`; V (C, TB) for each point."""
+def _kind(side, p):
+    """Which tiles need a point: all, 0, those whose last column counts, 1, whose last row does, 2, or both, 3."""
+    return 2 * (p // side == side - 1) + (p % side == side - 1)
+
+
+@kernel
+def point_gradients(side, v, ranges, at, w, FP, du, accumulate, zeros):
+    """dU = Vᵀ · W for each point, added to what is there if `accumulate`; V (C, TB) for each point.
+
+    The sums are over the tiles whose gradients are not 0 at the point, see `point_products`.
+    """
     post, nothing = PostOps(zeros, zeros.dtype.type(-float("inf"))), Prefetch(zeros, 0, 0)
-    width, C, TB = 2 * lanes(zeros), v.rows.size // points, v.columns.size
-    for p in range(points):
+    width, C, TB = 2 * lanes(zeros), v.rows.size // (side * side), v.columns.size
+    for p in range(side * side):
+        kind = _kind(side, p)
+        first, last = ranges[at + 2 * kind], ranges[at + 2 * kind + 1]
         for f0 in range(0, FP, width):
-            panel = Panel(w.data, p * w.plane + f0 * TB, min(FP - f0, width) // lanes(zeros))
-            panel_product(v, p * C, (p + 1) * C, 0, tiles, panel, du, f0, post, accumulate, nothing)
+            vectors = min(FP - f0, width) // lanes(zeros)
+            panel = Panel(w.data, p * w.plane + f0 * TB + first * vectors * lanes(zeros), vectors)
+            panel_product(v, p * C, (p + 1) * C, first, last, panel, du, f0, post, accumulate, nothing)
 
 
 @kernel

@@ -51,7 +51,9 @@ COSTS: dict[type[Scheme], Cost] = {
     F34: Cost(1.5, 5.0, 24.0),
 }
 POOLED = 0.7  # of direct's cost, where a max-pooling is behind it: `behind_max_pool` spares products of both gradients
+SHARING = 4 * MANY  # images of a batch of MANY or more: 64 lie in the middle of what is in use
 FEWEST = 5  # channels: with fewer, which a network's input has, there is little but transforms, and no input gradient
+FEWEST_OF_7 = 3  # those of 7 x 7 windows: forward and filter gradient of 4 -> 128 take 1.5 times less, of 3 -> 133 1.5
 
 # The first that fits is taken; each gives way to the next where it does not know the case.
 IMPLEMENTATIONS: tuple[type[Algorithm], ...] = (Depthwise, Grouped, Pointwise, Winograd4, Winograd, Direct, Im2col)
@@ -124,7 +126,8 @@ def _asked(problem: Problem) -> type[Algorithm]:
     if problem.algorithm != "auto":
         return ALGORITHMS[problem.algorithm]
     fits = any(each.fits(problem.window, problem.groups) for each in (Winograd, Winograd4))
-    known = fits and min(problem.channels, problem.filters) >= FEWEST
+    wide = problem.window.vertical.taps == 7
+    known = fits and min(problem.channels, problem.filters) >= (FEWEST_OF_7 if wide else FEWEST)
     return _quickest(problem) if known else Direct
 
 
@@ -133,12 +136,17 @@ def _quickest(problem: Problem) -> type[Algorithm]:
     rows, columns = problem.window.outputs
     taps = problem.window.vertical.taps * problem.window.horizontal.taps
     channels = 1 / problem.channels + 1 / problem.filters
+    images = SHARING if problem.images == MANY else problem.images
 
     def winograd(way: Way) -> float:
-        cost, tile, parts = COSTS[type(way.scheme)], way.scheme.tile, way.parts
-        tiles = -(-rows // tile) * -(-columns // tile)
+        cost, scheme, parts = COSTS[type(way.scheme)], way.scheme, way.parts
+        side = scheme.tile + scheme.taps - 1
+        down, across = -(-rows // scheme.tile), -(-columns // scheme.tile)
         transforms = cost.transform * channels * (1 + 1 / parts) / 2  # the outputs of all parts are transformed once
-        return way.points * parts * (tiles * (cost.product + transforms) + cost.filters / problem.images)
+        once = down * across * transforms + cost.filters / images
+        spared = [tiles * scheme.tile > size for tiles, size in ((down, rows), (across, columns))]
+        products = (down * side - spared[0]) * (across * side - spared[1])
+        return parts * (products * cost.product + way.points * once)
 
     costs: dict[type[Algorithm], float] = {
         Direct: taps * rows * columns * (POOLED if problem.epilogue.pool == "first" else 1.0)

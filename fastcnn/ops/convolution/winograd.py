@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ...engine.layout import Halo, Layout
 from ...jit.target import COMMON, vector_set
 from ...kernels import conv_winograd as kernels
 from ...kernels import pool, residual, winograd_products
-from ...kernels.maps import Maps, Patches, Points, Pooling, PostOps
+from ...kernels.maps import Blocks, Maps, Patches, Points, Pooling, PostOps
 from ...typing import Array, IntArray
 from ..window import Pair, Window
 from .algorithm import UNCUT, WHOLE, Algorithm, Convolution, MicroBatch
@@ -187,7 +187,7 @@ class Winograd(Algorithm):
 
     def forward(self, n: int, x: Array, post: PostOps, y: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         t = self.tiles
-        t.forward(n, x, self.u, scratch, post, Maps(y, t.y_pixel))
+        t.forward(n, x, self.u, scratch, post, t.pixels(n, y))
 
     def forward_pool(
         self, n: int, x: Array, post: PostOps, y: Array, ties_all: bool, argmax: Array, scratch: Any
@@ -200,13 +200,20 @@ class Winograd(Algorithm):
                 post.clamp_min, ties_all,
             )  # fmt: skip
             return
-        pooling = Pooling(ties_all, argmax, self.window)
-        self.tiles.forward(n, x, self.u, scratch, post, Maps(y, self.y_row), pooling)
+        t = self.tiles
+        windows = t.order(n).of("windows", self.window, t.tile_size // 4)
+        pooling = Pooling(ties_all, argmax, windows)
+        t.forward(n, x, self.u, scratch, post, Maps(y, self.y_row), pooling)
 
     def input_gradient(self, n: int, dy: Array, dx: Array, scratch: Any, micro_batch: MicroBatch = WHOLE) -> None:
         t = self.back
         assert t is not None
-        t.forward(n, dy, self.u_back, scratch, t.no_post, Maps(dx, t.y_pixel))
+        t.forward(n, dy, self.u_back, scratch, t.no_post, t.pixels(n, dx))
+
+    def _gradient(self, n: int, dy: Array) -> Maps:
+        """Return where the output's gradients of all tiles lie in `dy`."""
+        t = self.tiles
+        return Maps(dy, t.order(n).of("dy", self.dy_pixel, t.tile_size))
 
     def pieces(self, most: int) -> int:
         return min(most, max(1, self.convolution.y.pitch // _panel_width(self.convolution)))
@@ -239,8 +246,8 @@ class Winograd(Algorithm):
         """Compute the gradient of so many filters, those to which `dy` leads."""
         t, (v, w, du) = self.tiles, scratch[:3]
         kernels.filter_gradient(
-            self.scheme, t.patches(x), Points(v, t.point_col, t.v_plane), t.tile_col, Maps(dy, self.dy_pixel),
-            Points(w, t.m_row, t.m_plane), filters, n * t.per_image, t.no_post.biases, Maps(du, du_row), dw, dbias,
+            self.scheme, t.patches(n, x), Points(v, t.point_col, t.v_plane), t.tile_col, self._gradient(n, dy),
+            Points(w, t.m_row, t.m_plane), filters, t.order(n).blocks, t.no_post.biases, Maps(du, du_row), dw, dbias,
         )  # fmt: skip
 
 
@@ -257,7 +264,9 @@ class Tiles:
         self.scheme, self.points, self.x, self.y = way.scheme, way.points, x, y
         tile, points, depth = way.scheme.tile, self.points, way.parts * x.pitch
         rows, columns = -(-size[0] // tile), -(-size[1] // tile)
-        self.per_image = rows * columns
+        self.short = _short_tiles(size, tile)
+        self.tile_size = tile * tile
+        self._orders: dict[int, Order] = {}
         top, left = tile * np.arange(rows)[:, None] + origin[0], tile * np.arange(columns)[None, :] + origin[1]
         self.x_tile = x.table(c.images, top, left)
         offsets = np.array(way.offsets)
@@ -291,14 +300,73 @@ class Tiles:
         """Compute the tiles of `n` images, with the transformed filters `u`."""
         v, m = scratch[:2]
         kernels.forward(
-            self.scheme, self.patches(x), Points(v, self.v_row, self.v_plane), self.col, u,
-            Points(m, self.m_row, self.m_plane), self.y.pitch, n * self.per_image, self.no_post.biases, post, y,
+            self.scheme, self.patches(n, x), Points(v, self.v_row, self.v_plane), self.col, u,
+            Points(m, self.m_row, self.m_plane), self.y.pitch, self.order(n).blocks, self.no_post.biases, post, y,
             pooling,
         )  # fmt: skip
 
-    def patches(self, x: Array) -> Patches:
-        """Return the patches of the tiles in the maps `x`."""
-        return Patches(x, self.x_tile, self.shifts, self.x.row_size, self.x.pitch)
+    def order(self, n: int) -> Order:
+        """Return the order of the tiles of `n` images; made once for each n."""
+        if n not in self._orders:
+            self._orders[n] = order_of(np.tile(self.short, (n, 1)), self.block)
+        return self._orders[n]
+
+    def pixels(self, n: int, y: Array) -> Maps:
+        """Return where the pixels of the tiles of `n` images lie in the maps `y`."""
+        return Maps(y, self.order(n).of("y", self.y_pixel, self.tile_size))
+
+    def patches(self, n: int, x: Array) -> Patches:
+        """Return the patches of the tiles of `n` images in the maps `x`."""
+        return Patches(x, self.order(n).of("x", self.x_tile), self.shifts, self.x.row_size, self.x.pitch)
+
+
+@dataclass
+class Order:
+    """The tiles of some images in the order in which they are computed.
+
+    Attributes
+    ----------
+    numbers : array or None
+        Of the tiles; None where that is the order of the tables.
+    blocks : Blocks
+    tables : dict
+        By name, tables in this order.
+    """
+
+    numbers: IntArray | None
+    blocks: Blocks
+    tables: dict[str, IntArray] = field(default_factory=dict)
+
+    def of(self, name: str, table: IntArray, count: int = 1) -> IntArray:
+        """Return a table, which has `count` entries for each tile, in this order; made once."""
+        if self.numbers is None:
+            return table
+        if name not in self.tables:
+            self.tables[name] = as_table(table.reshape(-1, count)[self.numbers].ravel())
+        return self.tables[name]
+
+
+def order_of(short: IntArray, most: int) -> Order:
+    """Return blocks of at most so many tiles, neighbours as far as they can be; `short` as `_short_tiles` returns it.
+
+    In a block come the tiles without their last row, whole ones, those without their last column, those without both:
+    whichever of a tile's last row and column a point needs, the tiles that have it follow each other.
+    """
+    place = np.where(short[:, 0], 3 * short[:, 1], 1 + short[:, 1])
+    numbers, ranges = [], []
+    for begin in range(0, len(place), most):
+        of_block = place[begin : begin + most]
+        numbers.append(begin + np.argsort(of_block, kind="stable"))
+        ends = np.cumsum(np.bincount(of_block, minlength=4))
+        ranges.append([0, ends[3], 0, ends[1], ends[0], ends[2], ends[0], ends[1]])
+    return Order(np.concatenate(numbers) if short.any() else None, Blocks(len(place), as_table(np.ravel(ranges))))
+
+
+def _short_tiles(size: Pair, tile: int) -> IntArray:
+    """Return for each tile of an image whether its last row, and its last column, lie beyond the image."""
+    h, w = (tile * np.arange(1, -(-one // tile) + 1) > one for one in size)
+    rows, columns = np.broadcast_arrays(h[:, None], w[None, :])
+    return np.stack([rows.ravel(), columns.ravel()], axis=1)
 
 
 def _rest(tile: int, size: Pair) -> Halo:
