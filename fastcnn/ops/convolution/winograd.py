@@ -357,8 +357,8 @@ def order_of(short: IntArray, most: int) -> Order:
     for begin in range(0, len(place), most):
         of_block = place[begin : begin + most]
         numbers.append(begin + np.argsort(of_block, kind="stable"))
-        ends = np.cumsum(np.bincount(of_block, minlength=4))
-        ranges.append([0, ends[3], 0, ends[1], ends[0], ends[2], ends[0], ends[1]])
+        first, whole, last = np.searchsorted(np.sort(of_block), [1, 2, 3])  # where those of the next place begin
+        ranges.append([0, len(of_block), 0, whole, first, last, first, whole])
     return Order(np.concatenate(numbers) if short.any() else None, Blocks(len(place), as_table(np.ravel(ranges))))
 
 
