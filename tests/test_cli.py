@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 import types
+import warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.__main__ import start
 from fastcnn.cli import main
 from fastcnn.cli.main import EXAMPLES, _parser
 from fastcnn.data import hold_out, load_digits
@@ -127,9 +129,13 @@ except SystemExit:
     assert ended.stderr == "\n"
 
 
-def test_the_installed_command_is_main():
+def test_the_installed_command_is_main(monkeypatch):
+    monkeypatch.setattr("signal.signal", lambda *given: None)
+    monkeypatch.setattr("warnings.formatwarning", warnings.formatwarning)
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert EntryPoint("fastcnn", scripts["fastcnn"], "console_scripts").load() is main
+    assert EntryPoint("fastcnn", scripts["fastcnn"], "console_scripts").load() is start
+    monkeypatch.setattr(sys.modules["fastcnn.cli.main"], "main", lambda: 7)
+    assert start() == 7
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,28 @@ def test_every_optimizer_and_schedule_is_made(name):
         assert 0 <= min(rates) <= max(rates) <= made.learning_rate * (1 + 1e-12)
 
 
+@pytest.mark.parametrize(
+    ("images", "epochs", "batch"), [(1, 60, 16), (96, 50, 16), (1200, 15, 60), (2560, 15, 128), (60_000, 10, 128)]
+)
+def test_few_images_come_more_often_in_smaller_batches(images, epochs, batch):
+    assert recipes.for_few(images) == {"epochs": epochs, "batch_size": batch}
+
+
+def test_what_the_command_line_says_is_not_changed_for_few_images(folder, capsys, monkeypatch):
+    """60 images without a recipe: 60 epochs of 16 images, unless one of both is given; known data keep their recipe."""
+    made = []
+    monkeypatch.setattr(recipes.Recipe, "trainer", lambda recipe, *given, **named: made.append(recipe) or 1 / 0)
+    for given, epochs, batch in (
+        ([str(folder)], 60, 16),
+        ([str(folder), "--epochs", "3"], 3, 16),
+        ([str(folder), "--batch-size", "20"], 60, 20),
+        (["digits"], 20, 32),
+    ):
+        with pytest.raises(ZeroDivisionError):
+            main(["train", *given])
+        assert (made[-1].epochs, made[-1].batch_size) == (epochs, batch)
+
+
 def test_the_record_by_muon_is_the_published_one():
     """What it is made of, layer by layer: whose steps are orthogonal, whose are plain momentum, which end early."""
     trainer = recipes.RECORD.trainer(50_000, (3, 32, 32), 10, 0, 1, X=np.zeros((8, 3, 32, 32), np.float32))

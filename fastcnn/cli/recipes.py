@@ -110,6 +110,17 @@ class Recipe:
         )  # fmt: skip
 
 
+FEWEST_STEPS, MOST_EPOCHS, ENOUGH = 300, 60, 2000  # of data without a recipe; images below which there are more epochs
+
+
+def for_few(images: int) -> dict[str, int]:
+    """Return epochs and batch size of data without a recipe: few images come more often, in smaller batches."""
+    usual = Recipe()
+    batch = max(16, min(usual.batch_size, images // 20))
+    epochs = max(math.isqrt(usual.epochs**2 * ENOUGH // images), -(-FEWEST_STEPS // -(-images // batch)))
+    return {"epochs": max(usual.epochs, min(epochs, MOST_EPOCHS)), "batch_size": batch}
+
+
 # Jordan's airbench94_muon, but for its epochs, of which there are 8, and its batches of 2,000: see bench/RESULTS.md.
 RECORD = Recipe(
     "airbench", 6, 500, "muon-record", schedule="linear", augment="alternating-flip,shift=2,padding=reflect",

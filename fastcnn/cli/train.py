@@ -114,8 +114,12 @@ def _add_images(group: argparse._ArgumentGroup) -> None:
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
     """Add the options that say which network is trained, for how long and by which rule."""
-    group.add_argument("--epochs", type=whole(1), metavar="N", help="passes over the training images (a path 10)")
-    group.add_argument("--batch-size", type=whole(1), metavar="N", help="images in a step (digits 32, a path 128)")
+    group.add_argument(
+        "--epochs", type=whole(1), metavar="N", help="passes over the training images (a path 10, few images more)"
+    )
+    group.add_argument(
+        "--batch-size", type=whole(1), metavar="N", help="images in a step (digits 32, a path 128, few images fewer)"
+    )
     group.add_argument("--learning-rate", type=between(0), metavar="RATE", help="(notebook 0.001; else by optimizer)")
     for option, table, words in (
         ("--model", "MODELS", "a network of fastcnn.models (digits_default, compact, ...)"),
@@ -250,6 +254,16 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return recipe
 
 
+def _sized(recipe: Recipe, options: argparse.Namespace, images: int) -> Recipe:
+    """Return a recipe that suits the number of images, where neither the data nor the command line has its own."""
+    from . import recipes
+
+    if (options.data, options.recipe) in recipes.RECIPES:
+        return recipe
+    suits = recipes.for_few(images)
+    return replace(recipe, **{name: value for name, value in suits.items() if getattr(options, name) is None})
+
+
 def _meant_words(text: str, known: Sequence[str]) -> str:
     """Return what was meant by the first word of a list that is not known, if one is near."""
     names = (word.strip().partition("=")[0] for word in text.split(","))
@@ -263,6 +277,7 @@ def _train_by_recipe(options: argparse.Namespace, path: str, began: float) -> No
     recipe = _recipe(options)
     found = as_images(dataset(path, options.size, options.max_bytes, ranks=options.ranks), path)
     parts = split(found, options.validation)
+    recipe = _sized(recipe, options, len(parts[0]))
     if (parts[1] == parts[1][0]).all():
         words = "all images to train on are of one class: there is nothing to tell apart"
         print(f"fastcnn train: {shown(path)}: {words}", file=sys.stderr)
