@@ -110,15 +110,17 @@ def test_a_fit_begins_anew_and_partial_fit_goes_on_from_it():
 
 
 def test_passes_over_the_digits_stay_good():
-    """From pass to pass a constant rate went up and down between 97.7 and 99.5 %; averages stay."""
+    """From pass to pass a constant rate went up and down between 97.7 and 99.5 %; averages do not fall behind."""
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8)
     model = CNNClassifier(random_state=0)
     right = []
     for number in range(10):
         model.partial_fit(images[:1400], labels[:1400], classes=range(10))
-        right.append(model.score(images[1400:], labels[1400:]) if number > 4 else 1.0)
-    assert min(right[5:]) >= max(right[5:]) - 0.008
+        right += [model.score(images[1400:], labels[1400:])] if number > 4 else []
+    best_so_far = np.maximum.accumulate(right)
+    assert (right >= best_so_far - 0.008).all(), right
+    assert right[-1] > 0.97
 
 
 @BOTH

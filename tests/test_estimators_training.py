@@ -86,7 +86,8 @@ def test_fitting_twice_gives_the_same_model(kind):
 @pytest.mark.parametrize("dtype", ["f4", "u1", "i8", "?", ">f8", object], ids=str)
 def test_dtypes(kind, dtype):
     rows = (X > 8) if dtype == "?" else X
-    assert_same(quick(kind).fit(rows.astype(dtype), Y), quick(kind).fit(rows, Y))
+    one, other = quick(kind).fit(rows.astype(dtype), Y), quick(kind).fit(rows, Y)
+    np.testing.assert_array_equal(one._outputs(rows), other._outputs(rows))
 
 
 # ------------------------------------------------------------------------------------------------ going on

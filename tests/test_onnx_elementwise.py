@@ -118,8 +118,8 @@ def test_activations_and_padding_of_pytorch():
         ),
         ([("Pad", ["x", "p"], ["y"])], {"p": np.array([0, 0, -1, 0, 0, 0, 0, 0])}, "pads: expected at least 0"),
         (
-            [("Clip", ["x", "low", "high"], ["y"])], {"low": np.float32(0), "high": np.float32(1)},
-            "from 0 to 6, a ReLU6; got from 0.0 to 1.0",
+            [("Clip", ["x", "low", "high"], ["y"])], {"low": np.float32(0), "high": np.float32(100)},
+            "expected bounds from -32.0 to 32.0; got from 0.0 to 100.0",
         ),
     ],
 )  # fmt: skip

@@ -204,6 +204,7 @@ def test_memory_orders(order, dtype):
     np.testing.assert_array_equal(model.forward(ORDERS[order](x)), expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*channels last")  # of C samples of C x 1
 @sweep
 @given(
     st.integers(1, 3), st.integers(1, 20), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(1, 3),
