@@ -113,7 +113,7 @@ class Recipe:
 FEWEST_STEPS, MOST_EPOCHS, ENOUGH = 300, 60, 2000  # of data without a recipe; images below which there are more epochs
 
 
-def for_few(images: int) -> dict[str, int]:
+def for_few(images: int) -> dict[str, Any]:
     """Return epochs and batch size of data without a recipe: few images come more often, in smaller batches."""
     usual = Recipe()
     batch = max(16, min(usual.batch_size, images // 20))
