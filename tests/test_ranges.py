@@ -157,7 +157,8 @@ def test_the_command_line_says_it_in_a_line(kind, tmp_path, of_floats):
     if kind == "estimator":
         fastcnn.save(of_floats, model)
     else:
-        assert command("train", tmp_path / "floats.npz", "--epochs", "1", "--save", model, "--quiet").returncode == 0
+        train = "train", tmp_path / "floats.npz", "--epochs", "1", "--learning-rate", "0.001"
+        assert command(*train, "--save", model, "--quiet").returncode == 0
     done = command("evaluate", model, tmp_path / "bytes.npz")
     assert done.returncode == 0
     assert done.stderr.startswith(f"fastcnn: warning: {model}: numbers from 0 to ")
