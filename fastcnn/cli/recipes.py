@@ -123,7 +123,7 @@ def for_few(images: int) -> dict[str, Any]:
 
 # Jordan's airbench94_muon, but for its epochs, of which there are 8, and its batches of 2,000: see bench/RESULTS.md.
 RECORD = Recipe(
-    "airbench", 6, 500, "muon-record", schedule="linear", augment="alternating-flip,shift=2,padding=reflect",
+    "airbench", 7, 500, "muon-record", schedule="linear", augment="alternating-flip,shift=2,padding=reflect",
     label_smoothing=0.2, drop_last=True, views="flip,shift=1",
 )  # fmt: skip
 
