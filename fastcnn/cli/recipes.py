@@ -20,6 +20,7 @@ from ..optim.averaging import Average, ExponentialMovingAverage, Lookahead
 from ..optim.muon import Muon
 from ..optim.optimizer import Optimizer
 from ..optim.optimizers import SGD, Adam, AdamW, Lion, RMSprop
+from ..training.epochs import epochs_for
 from ..training.trainer import Trainer
 from ..typing import Array, IntArray, Shape
 
@@ -110,15 +111,15 @@ class Recipe:
         )  # fmt: skip
 
 
-FEWEST_STEPS, MOST_EPOCHS, ENOUGH = 300, 60, 2000  # of data without a recipe; images below which there are more epochs
+FEWEST_STEPS, MOST_EPOCHS = 300, 60  # of data without a recipe
 
 
 def for_few(images: int) -> dict[str, Any]:
     """Return epochs and batch size of data without a recipe: few images come more often, in smaller batches."""
     usual = Recipe()
     batch = max(16, min(usual.batch_size, images // 20))
-    epochs = max(math.isqrt(usual.epochs**2 * ENOUGH // images), -(-FEWEST_STEPS // -(-images // batch)))
-    return {"epochs": max(usual.epochs, min(epochs, MOST_EPOCHS)), "batch_size": batch}
+    epochs = epochs_for(images, batch, usual.epochs, MOST_EPOCHS, FEWEST_STEPS)
+    return {"epochs": epochs, "batch_size": batch}
 
 
 # Jordan's airbench94_muon, but for its epochs, of which there are 8, and its batches of 2,000: see bench/RESULTS.md.

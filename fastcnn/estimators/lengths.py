@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..training.epochs import epochs_for
 from ..typing import Shape
 from .images import Kind
 
 FEATURES, IMAGES = 200, 64  # the most samples of a batch
 PIXELS = 1 << 18  # of the images of a batch: 32 feature maps of these, forth and back, take about 100 MB
-ENOUGH = 2000  # samples below which there are more epochs, so that the steps fall with the square root alone
 
 
 def largest_batch(shape: Shape) -> int:
@@ -44,8 +44,7 @@ class Lengths:
 
     def epochs(self, n: int, kind: Kind, batch: int) -> int:
         """Return the epochs for n samples in batches of so many."""
-        wanted = max(math.isqrt(self.usual_epochs**2 * ENOUGH // n), -(-self.fewest_steps // -(-n // batch)))
-        return max(self.usual_epochs, min(wanted, self.most_epochs))
+        return epochs_for(n, batch, self.usual_epochs, self.most_epochs, self.fewest_steps)
 
 
 @dataclass(frozen=True)
